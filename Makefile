@@ -1,0 +1,113 @@
+# What a fresh machine needs: Python 3.11 or later, make and a package index. The rest goes into .venv/ and .build/.
+
+# The runtime's version comes first, for only that one can precompile what is deployed. A pyenv shim may exist and fail.
+ifndef PYTHON
+PYTHON := $(shell for python in python3.13 $$HOME/.pyenv/versions/3.13.*/bin/python3.13 python3.12 python3.11 python3; do \
+	"$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2> /dev/null \
+	&& command -v "$$python" && break; done)
+endif
+export PYTHON
+
+# What `sam build` builds for: Lambda's runtime, or (PACKAGE_PLATFORM empty) this machine.
+export PACKAGE_PYTHON ?= 3.13
+export PACKAGE_PLATFORM ?= manylinux_2_28_x86_64
+
+DEV := .venv/dev/.installed
+SAM := .venv/sam/.installed
+MINISTACK := .venv/ministack/.installed
+
+export SAM_CLI_TELEMETRY := 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+# pip warns of each index location of the machine that lacks a package; of errors -qq still tells.
+PIP_INSTALL := -m pip install -qq --no-compile --no-input --no-deps --only-binary=:all: --require-hashes
+
+MAKEFLAGS += --no-print-directory
+.DELETE_ON_ERROR:
+.PHONY: run test lint build deploy clean lock environments redrive \
+	build-RenameFromQueue build-RenameFromHttp build-SettleDeadLetters
+
+run: environments
+	@.venv/dev/bin/python -m tests.localcloud
+
+test: environments
+	@.venv/dev/bin/python -m pytest
+
+lint: $(DEV) $(SAM)
+	.venv/dev/bin/ruff check
+	.venv/dev/bin/ruff format --check
+	.venv/dev/bin/mypy
+	.venv/sam/bin/sam validate --lint --region us-east-1
+
+build: $(SAM)
+	.venv/sam/bin/sam build
+	@$(HAS_RUNTIME) || echo "Built without bytecode, for this is not Python $(PACKAGE_PYTHON): cold starts will take longer."
+
+# PARAMETERS="HuaweiCloudRegion=… HuaweiCloudProjectId=… HuaweiCloudCredentialsSecretArn=…"
+# The next time it may leave out what stays as it is.
+deploy: build
+	.venv/sam/bin/sam deploy $(if $(PARAMETERS),--parameter-overrides $(PARAMETERS))
+
+# Bring dead letters back to the rename queue, of a deployed stack.
+redrive: $(SAM)
+	sam remote invoke SettleDeadLetters --stack-name $(or $(STACK),vpcep-rename) --event '{"redrive": true}'
+
+clean:
+	rm -rf .venv .build .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find function tests -name __pycache__ -prune -exec rm -rf {} +
+
+# ---- Environments
+
+# Side by side, for unpacking is most of it.
+environments:
+	@$(MAKE) -s -j3 $(DEV) $(SAM) $(MINISTACK)
+
+$(DEV): tests/requirements.txt
+$(SAM): tests/localcloud/requirements-sam.txt
+$(MINISTACK): tests/localcloud/requirements-ministack.txt
+.venv/%/.installed:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later with venv is needed: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "Setting up .venv/$* with $$($(PYTHON) --version) …"
+	@rm -rf .venv/$*
+	@$(PYTHON) -m venv .venv/$*
+	@.venv/$*/bin/python $(PIP_INSTALL) -r $^
+	@touch $@
+
+# ---- The package: what `sam build` calls, in this directory, for each function of the template
+
+DEPENDENCIES := .build/$(or $(PACKAGE_PLATFORM),native)-$(PACKAGE_PYTHON)
+
+$(DEPENDENCIES)/.complete: requirements.txt Makefile | $(SAM)
+	@rm -rf $(@D)
+	@.venv/sam/bin/python $(PIP_INSTALL) -r requirements.txt --target $(@D) $(if $(PACKAGE_PLATFORM),\
+		--python-version $(PACKAGE_PYTHON) --implementation cp --platform $(PACKAGE_PLATFORM) --platform manylinux2014_x86_64)
+	@rm -rf $(@D)/bin $(@D)/*.dist-info $(@D)/*/tests
+	@find $(@D) -name '*.[ch]' -delete
+	@$(call precompile,$(@D),$(@D))
+	@touch $@
+
+build-RenameFromQueue build-RenameFromHttp build-SettleDeadLetters: $(DEPENDENCIES)/.complete
+	@cp -R $(DEPENDENCIES)/. "$(ARTIFACTS_DIR)"
+	@rm "$(ARTIFACTS_DIR)/.complete"
+	@cp -R function "$(ARTIFACTS_DIR)"
+	@find "$(ARTIFACTS_DIR)/function" \( -name __pycache__ -o -name '*.md' \) -prune -exec rm -rf {} +
+	@$(call precompile,$(ARTIFACTS_DIR),$(ARTIFACTS_DIR)/function)
+
+# Lambda dates every file 1980 and cannot write bytecode: it uses only what is not checked against its source.
+precompile = ! $(HAS_RUNTIME) \
+	|| $(PYTHON) -m compileall -qq -j 0 --invalidation-mode unchecked-hash -s "$(1)" -p /var/task "$(2)"
+HAS_RUNTIME = $(PYTHON) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(PACKAGE_PYTHON)")'
+
+# ---- Locked requirements
+
+LOCK := .venv/uv/bin/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header
+
+lock: .venv/uv/bin/uv
+	$(LOCK) pyproject.toml -o requirements.txt
+	$(LOCK) pyproject.toml --group dev -c requirements.txt -o tests/requirements.txt
+	$(LOCK) --group sam -o tests/localcloud/requirements-sam.txt
+	$(LOCK) --group ministack -o tests/localcloud/requirements-ministack.txt
+
+.venv/uv/bin/uv:
+	@$(PYTHON) -m venv .venv/uv
+	@.venv/uv/bin/python -m pip install -qq uv==0.13.9

@@ -1,0 +1,1 @@
+"""Renames VPC endpoint services of Huawei Cloud from events."""

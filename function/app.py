@@ -1,0 +1,197 @@
+"""The handler: which trigger is this? The only module that knows all rooms, and wires them at cold start."""
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+import boto3
+from botocore.config import Config
+
+from function import settings as environment
+from function.breaker import OutageBreaker
+from function.bus import EventBridge
+from function.events import Parser
+from function.ledger import DynamoDbLedger, LedgerSchemaError, NoLedger
+from function.queue import FifoQueue
+from function.rename import EndpointServices, Ledger, Renamer, SecondsLeft
+from function.settings import Settings, SettingsError
+from function.telemetry import Telemetry
+from function.vpcep import Credentials, UnknownRegionError, Vpcep
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+    from mypy_boto3_sqs import SQSClient
+
+    from function.triggers.dead_letters import DeadLetterTrigger
+    from function.triggers.http import HttpTrigger
+    from function.triggers.sqs import SqsTrigger
+
+# What an invocation keeps of its time to publish the outcomes and to report.
+REPORT_MARGIN_SECONDS: Final = 4.0
+# An AWS service that does not answer soon is asked again by the queue, not by waiting.
+AWS_CONFIG: Final = Config(
+    connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2}, max_pool_connections=50
+)
+
+
+class UnknownTriggerError(ValueError):
+    """The event is neither of SQS nor of API Gateway."""
+
+
+class Function:
+    """The wired function; one a process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._telemetry = Telemetry(settings.metrics_namespace)
+        regions = settings.allowed_regions | {settings.huaweicloud_region}
+        services: EndpointServices = _services(settings, regions)
+        ledger: Ledger = NoLedger()
+        self._check: Callable[[], None] = _nothing
+        if settings.ledger_table:
+            client = boto3.client("dynamodb", config=AWS_CONFIG)
+            ledger = dynamodb = DynamoDbLedger(client, settings.ledger_table)
+            services = OutageBreaker(services, client, settings.ledger_table, self._telemetry.breaker_turned)
+            self._check = dynamodb.check
+        else:
+            self._telemetry.said_once("LEDGER_TABLE is not set: duplicates and stale events are not recognised")
+        self._parser = Parser(
+            name_max_length=settings.name_max_length,
+            is_allowed_project=services.allows_project,
+            is_allowed_region=regions.__contains__,
+            now=lambda: datetime.now(UTC),
+        )
+        self._renamer = Renamer(
+            services,
+            ledger,
+            EventBridge(boto3.client("events", config=AWS_CONFIG), settings.outcome_bus),
+            region=settings.huaweicloud_region,
+            read_previous_name=settings.read_previous_name,
+        )
+
+    def handle(self, event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
+        def left() -> float:
+            return context.get_remaining_time_in_millis() / 1000 - REPORT_MARGIN_SECONDS
+
+        try:
+            self._see_to_the_ledger()
+            match event:
+                case {"Records": [*records]} if all(_is_of_sqs(record) for record in records):
+                    return self._sqs.handle(event, left)
+                case {"httpMethod": str(), "requestContext": {"requestTimeEpoch": int()}}:
+                    return self._http.handle(event, context, left)
+                case {"redrive": True}:
+                    return self._redrive(left)
+        finally:
+            self._telemetry.flush()
+        message = "the event is neither an SQS event nor a proxy event of API Gateway, nor a redrive"
+        raise UnknownTriggerError(message)
+
+    def _see_to_the_ledger(self) -> None:
+        """Once; nothing talks to a network at import."""
+        try:
+            self._check()
+        except LedgerSchemaError as error:
+            message = f"LEDGER_TABLE is malformed: no table whose key is the string id ({error})"
+            raise SettingsError(message) from None
+        self._check = _nothing
+
+    def _redrive(self, left: SecondsLeft) -> dict[str, Any]:
+        """Bring dead letters again. For an operator's hand; what has been settled meanwhile makes no call."""
+        url, queue = self._settings.dead_letter_queue_url, self._rename_queue
+        if url is None or queue is None:
+            message = "a redrive needs DEAD_LETTER_QUEUE_URL and RENAME_QUEUE_URL"
+            raise SettingsError(message)
+        return {"moved": FifoQueue(_sqs_client, url).move_all(queue, left)}
+
+    # Each trigger is made when its first event comes: a function that serves the queue never pays for the REST
+    # resolver, one that serves HTTP never for the batch.
+
+    @cached_property
+    def _sqs(self) -> "SqsTrigger | DeadLetterTrigger":
+        settings = self._settings
+        if settings.dead_letter_queue_url:
+            from function.triggers.dead_letters import DeadLetterTrigger  # noqa: PLC0415
+
+            queue = FifoQueue(_sqs_client, settings.dead_letter_queue_url)
+            return DeadLetterTrigger(self._parser, self._renamer, self._telemetry, queue)
+        from function.triggers.sqs import SqsTrigger  # noqa: PLC0415
+
+        return SqsTrigger(
+            self._parser,
+            self._renamer,
+            self._telemetry,
+            self._rename_queue,
+            max_receives=settings.max_receives,
+            max_parallel_renames=settings.max_parallel_renames,
+        )
+
+    @cached_property
+    def _http(self) -> "HttpTrigger":
+        from function.triggers.http import HttpTrigger  # noqa: PLC0415
+
+        return HttpTrigger(self._parser, self._renamer, self._telemetry, self._rename_queue)
+
+    @property
+    def _rename_queue(self) -> FifoQueue | None:
+        url = self._settings.rename_queue_url
+        return FifoQueue(_sqs_client, url) if url else None
+
+
+@cache
+def _sqs_client() -> "SQSClient":
+    return boto3.client("sqs", config=AWS_CONFIG)
+
+
+def _is_of_sqs(record: object) -> bool:
+    return isinstance(record, dict) and record.get("eventSource") == "aws:sqs"
+
+
+def _nothing() -> None:
+    """There is nothing to check, or it has been checked."""
+
+
+def _services(settings: Settings, regions: frozenset[str]) -> Vpcep:
+    own = settings.huaweicloud_region
+    try:
+        return Vpcep(
+            _credentials(settings),
+            regions=regions,
+            endpoints={own: settings.vpcep_endpoint} if settings.vpcep_endpoint else {},
+            allowed_projects=settings.allowed_projects,
+            pool_size=settings.max_parallel_renames,
+        )
+    except UnknownRegionError as error:
+        variable = "HUAWEICLOUD_REGION" if str(error) == own else "ALLOWED_REGIONS"
+        message = f"{variable} names a region that VPCEP is not known in"
+        raise SettingsError(message) from None
+
+
+def _credentials(settings: Settings) -> Callable[[], Credentials]:
+    if settings.credentials_secret:
+        from function.credentials import SecretCredentials  # noqa: PLC0415 - costs a cold start without a secret nothing
+
+        return SecretCredentials(
+            settings.credentials_secret, default_project=settings.project_id, boto_config=AWS_CONFIG
+        )
+    key = Credentials(
+        settings.access_key or "", settings.secret_key or "", settings.security_token, settings.project_id or ""
+    )
+    return lambda: key
+
+
+_function = Function(environment.load(os.environ))
+
+
+def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
+    """The Lambda entry point: SQS events, proxy events of an API Gateway REST API, and ``{"redrive": true}``.
+
+    Returns:
+        A partial batch response for SQS events, a proxy response for API Gateway, ``{"moved": n}`` for a redrive.
+
+    Raises:
+        UnknownTriggerError: the event is of no such kind.
+    """
+    return _function.handle(event, context)

@@ -1,0 +1,95 @@
+"""Where the key for Huawei Cloud comes from: Secrets Manager, remembered for minutes, so that it can be rotated."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from aws_lambda_powertools.utilities.parameters import SecretsProvider
+from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError, TransformParameterError
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from function import failures
+from function.failures import Kind, RenameFailedError
+from function.vpcep import Credentials
+
+MAX_AGE_SECONDS: Final = 300
+# How long the last key is good enough while Secrets Manager does not answer: each question costs seconds.
+PAUSE_SECONDS: Final = 30
+_SOMEBODY_MUST_ACT: Final = frozenset(
+    {
+        "AccessDeniedException",
+        "DecryptionFailure",
+        "InvalidParameterException",
+        "InvalidRequestException",
+        "ResourceNotFoundException",
+        "UnrecognizedClientException",
+    }
+)
+
+
+class SecretCredentials:
+    """The key in a Secrets Manager secret ``{"ak", "sk", "project_id"}``, and ``"security_token"`` where it has one."""
+
+    def __init__(
+        self,
+        secret: str,
+        *,
+        default_project: str | None,
+        boto_config: Config,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            secret: name or ARN.
+            default_project: where the secret names none.
+        """
+        self._secret = secret
+        self._default_project = default_project
+        self._provider = SecretsProvider(boto_config=boto_config)
+        self._lock = threading.Lock()
+        self._monotonic = monotonic
+        self._ask_again_at = 0.0
+        self._last: Credentials | None = None
+
+    def __call__(self) -> Credentials:
+        """The key as of now.
+
+        Raises:
+            RenameFailedError: ``access`` where somebody must mend the secret or the permission to read it,
+                ``unavailable`` where Secrets Manager does not answer and never has.
+        """
+        with self._lock:
+            if self._last is not None and self._monotonic() < self._ask_again_at:
+                return self._last
+            try:
+                self._last = self._read(self._provider.get(self._secret, max_age=MAX_AGE_SECONDS, transform="json"))
+            except TransformParameterError:
+                raise RenameFailedError(_malformed()) from None
+            except GetParameterError as error:
+                cause = error.__context__
+                code = cause.response["Error"]["Code"] if isinstance(cause, ClientError) else type(cause).__name__
+                kind = Kind.ACCESS if code in _SOMEBODY_MUST_ACT else Kind.UNAVAILABLE
+                if self._last is None or kind is Kind.ACCESS:
+                    message = f"The secret with the key for Huawei Cloud cannot be read: {code}."
+                    raise RenameFailedError(failures.credentials(message, kind=kind)) from None
+                self._ask_again_at = self._monotonic() + PAUSE_SECONDS
+            return self._last
+
+    def _read(self, secret: object) -> Credentials:
+        if not isinstance(secret, dict):
+            raise RenameFailedError(_malformed())
+        fields = {"project_id": self._default_project, "security_token": ""} | secret
+        match [fields.get(name) for name in ("ak", "sk", "security_token", "project_id")]:
+            case [str(access_key), str(secret_key), str(token), str(project_id)] if (
+                access_key and secret_key and project_id
+            ):
+                return Credentials(access_key, secret_key, token or None, project_id)
+            case _:
+                raise RenameFailedError(_malformed())
+
+
+def _malformed() -> failures.Failure:
+    message = 'The secret with the key for Huawei Cloud is not of the form {"ak", "sk", "project_id"}.'
+    return failures.credentials(message, kind=Kind.ACCESS)

@@ -1,0 +1,605 @@
+"""Rename events in, outcomes out: parsing, validation, and the CloudEvents form of both.
+
+A module of its own because it is the contract's one implementation: whatever the transport, an event becomes the same
+structured CloudEvent here and is held against ``contract/rename-event.schema.json``; whatever the result, it becomes an
+outcome as in ``contract/outcome.schema.json`` here.
+"""
+
+import hashlib
+import json
+import math
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, NamedTuple, NoReturn
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+from function import failures
+from function.failures import Failure, Kind, RenameFailedError, Violation
+
+RENAME_REQUESTED: Final = "vpcep.endpoint_service.rename_requested.v1"
+RENAMED: Final = "vpcep.endpoint_service.renamed.v1"
+RENAME_FAILED: Final = "vpcep.endpoint_service.rename_failed.v1"
+OUTCOME_SOURCE: Final = "vpcep.rename"
+
+MAX_EVENT_BYTES: Final = 256 * 1024
+MAX_DEPTH: Final = 16
+# An EventBridge entry holds 256 KB; an echoed request must leave room for JSON escapes and for the rest of the outcome.
+MAX_ECHOED_EVENT_BYTES: Final = 128 * 1024
+MAX_ECHOED_TEXT: Final = 32 * 1024
+MAX_VIOLATIONS: Final = 50
+MAX_PATH: Final = 200
+# Clocks of producers differ; an event from further ahead would shut out every honest rename until its time comes.
+MAX_CLOCK_SKEW: Final = timedelta(minutes=5)
+
+FORBIDDEN_PROJECT: Final = Violation("/data/project_id", "is not a project that events may name")
+
+_OUTCOME_IDS: Final = uuid.UUID("0f7c8a52-3f5e-5a39-9d0d-6e0f6f1a7c11")
+_CONTRACT: Final = Path(__file__).parent / "contract"
+_MAX_INTEGER_DIGITS: Final = 19
+_ATTRIBUTE: Final = re.compile(r"(?!data$)[a-z0-9]+")
+_SUBJECT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_STRUCTURED_ONLY: Final = frozenset({"specversion", "id", "source", "type", "time", "data"})
+
+
+class Round(NamedTuple):
+    """Which outcome of its event this is: the first, or one that follows a given-up one after a redrive.
+
+    Attributes:
+        number: from 0.
+        follows: the id of the outcome before.
+    """
+
+    number: int = 0
+    follows: str | None = None
+
+
+FIRST_ROUND: Final = Round()
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """The CloudEvents attributes that a transport carries or stands in for.
+
+    Attributes:
+        given: as carried, without their prefix.
+        id, source, time: what stands in where the event and ``given`` are silent.
+    """
+
+    id: str
+    source: str
+    time: str
+    given: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RenameEvent:
+    """A valid rename event.
+
+    Attributes:
+        cloud_event: the whole event in structured mode.
+        id, source: identify the event, together.
+        time: when the producer decided on the name.
+        arrived: when the transport took it in.
+        project_id, region: as the event names them, None for the function's own.
+        expected_name: the name the service must bear now, None for any.
+        refuse: makes an invalid event of it.
+    """
+
+    cloud_event: dict[str, Any]
+    id: str
+    source: str
+    time: datetime
+    arrived: str
+    vpc_endpoint_service_id: str
+    endpoint_service_name: str
+    project_id: str | None
+    region: str | None
+    expected_name: str | None
+    refuse: "_Refusal" = field(compare=False, repr=False)
+
+    @property
+    def digest(self) -> str:
+        """Of what the event asks for. Two events of one identity must agree in it."""
+        return _digest(to_ascii(self.cloud_event["data"]))
+
+    def refused(self, violation: Violation) -> "InvalidEvent":
+        """The same event, found invalid by what its schema does not know."""
+        return self.refuse([violation], self.cloud_event)
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidEvent:
+    """What came in is no valid rename event.
+
+    Attributes:
+        request: the event where it is a JSON object, else the raw text, clipped.
+        text_digest: of the whole text.
+        arrived: when the transport took it in.
+        violations: at least one.
+        too_large: it was not even parsed.
+    """
+
+    request: dict[str, Any] | str
+    text_digest: str
+    id: str
+    source: str
+    arrived: str
+    violations: tuple[Violation, ...]
+    too_large: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a rename event is answered with.
+
+    Attributes:
+        cloud_event: in structured mode, the EventBridge entry's ``Detail``.
+        failure: None for a success.
+    """
+
+    cloud_event: dict[str, Any]
+    failure: Failure | None
+
+    @property
+    def id(self) -> str:
+        return str(self.cloud_event["id"])
+
+    @property
+    def type(self) -> str:
+        return str(self.cloud_event["type"])
+
+    @property
+    def attempts(self) -> int:
+        return int(self.cloud_event["data"]["attempts"])
+
+    def to_json(self) -> str:
+        return to_json(self.cloud_event)
+
+
+def outcome_from_json(text: str) -> Outcome:
+    """An outcome as ``to_json`` made it."""
+    cloud_event = json.loads(text)
+    data = cloud_event["data"]
+    error = data.get("error")
+    if error is None:
+        return Outcome(cloud_event, failure=None)
+    violations = tuple(Violation(**violation) for violation in error["violations"])
+    failure = Failure(
+        code=error["code"],
+        message=error["message"],
+        kind=Kind(error["kind"]),
+        retryable=error["retryable"],
+        http_status=error["http_status"],
+        huawei_request_id=data["huawei_request_id"],
+        violations=violations,
+    )
+    return Outcome(cloud_event, failure)
+
+
+def rfc3339(time: datetime) -> str:
+    """In UTC and milliseconds."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def carriable(text: str) -> str:
+    """The text in characters that UTF-8 can carry: lone surrogates have no UTF-8 form."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def to_ascii(value: object) -> str:
+    """JSON for a digest: whatever the text holds, it has a form."""
+    return json.dumps(value, sort_keys=True)
+
+
+def to_json(value: object) -> str:
+    """JSON as short as it gets, in characters that UTF-8 can carry."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+class Parser:
+    """Turns what a transport delivers into a rename event, or says everything that is wrong with it."""
+
+    def __init__(
+        self,
+        *,
+        name_max_length: int,
+        is_allowed_project: Callable[[str], bool],
+        is_allowed_region: Callable[[str], bool],
+        now: Callable[[], datetime],
+    ) -> None:
+        """
+        Args:
+            name_max_length: characters; takes the place of the schema's own maximum.
+            is_allowed_project, is_allowed_region: whether an event may name it. A RenameFailedError says that it
+                cannot be told now; the event passes, and whoever carries it out must ask again.
+            now: time zone aware.
+        """
+        schema = json.loads((_CONTRACT / "rename-event.schema.json").read_text(encoding="utf-8"))
+        schema["$defs"]["data"]["properties"]["endpoint_service_name"]["maxLength"] = name_max_length
+        self._validator = Draft202012Validator(schema)
+        self._is_allowed_project = is_allowed_project
+        self._is_allowed_region = is_allowed_region
+        self._now = now
+
+    def parse(self, text: str, attributes: Attributes, *, structured: bool | None = None) -> RenameEvent | InvalidEvent:
+        """Parse and validate one event; all violations at once.
+
+        Args:
+            text: the event, or its ``data`` alone.
+            attributes: what the transport carries.
+            structured: whether the text is a whole CloudEvent; None to tell by its shape.
+        """
+        refuse = _Refusal(text, attributes)
+        if len(text.encode("utf-8", "surrogatepass")) > MAX_EVENT_BYTES:
+            return refuse([Violation("", f"must have at most {MAX_EVENT_BYTES} bytes")], too_large=True)
+        try:
+            content = _load(text)
+        except _NotJsonError as error:
+            return refuse([Violation("", str(error))])
+        if not isinstance(content, dict):
+            return refuse([Violation("", "must be an object")])
+        if structured is None:
+            structured = not _STRUCTURED_ONLY.isdisjoint(content)
+        event = content if structured else _in_structured_mode(content, attributes)
+        # CloudEvents' JSON format takes an attribute that is null for one that is left out.
+        event = {name: value for name, value in event.items() if value is not None or not _ATTRIBUTE.fullmatch(name)}
+        violations = list(self._violations(event))
+        if violations:
+            return refuse(violations, event)
+        data = event["data"]
+        return RenameEvent(
+            cloud_event=event,
+            id=event["id"],
+            source=event["source"],
+            time=_parse_time(event["time"]),
+            arrived=attributes.time,
+            vpc_endpoint_service_id=data["vpc_endpoint_service_id"],
+            endpoint_service_name=data["endpoint_service_name"],
+            project_id=data.get("project_id"),
+            region=data.get("region"),
+            expected_name=data.get("expected_name"),
+            refuse=refuse,
+        )
+
+    def unreadable(self, text: str, attributes: Attributes, message: str) -> InvalidEvent:
+        """What a transport could not even make text of."""
+        return _Refusal(text, attributes)([Violation("", message)])
+
+    def _violations(self, event: dict[str, Any]) -> Iterator[Violation]:
+        broken = set()
+        for name, value in event.items():
+            # JSON is checked already, a transport's attributes are not.
+            if not (_is_carriable(name) and (not isinstance(value, str) or _is_carriable(value))):
+                broken.add(f"/{_escaped(name)}")
+                yield Violation(f"/{_escaped(name)}", "holds a lone surrogate")
+        for error in self._validator.iter_errors(event):
+            for violation in _explain(error):
+                broken.add(violation.path)
+                yield violation
+        if "time" in event and "/time" not in broken:
+            yield from self._time_violations(event["time"])
+        data = event.get("data")
+        if isinstance(data, dict):
+            if "project_id" in data and "/data/project_id" not in broken:
+                with suppress(RenameFailedError):
+                    if not self._is_allowed_project(data["project_id"]):
+                        yield FORBIDDEN_PROJECT
+            if "region" in data and "/data/region" not in broken and not self._is_allowed_region(data["region"]):
+                yield Violation("/data/region", "is not a region that events may name")
+
+    def _time_violations(self, text: str) -> Iterator[Violation]:
+        try:
+            time = _parse_time(text)
+        except ValueError:
+            yield Violation("/time", "is not a time that exists")
+            return
+        if time > self._now() + MAX_CLOCK_SKEW:
+            yield Violation("/time", "lies more than five minutes in the future")
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What an outcome tells beside the result.
+
+    Attributes:
+        trigger: ``sqs`` or ``http``.
+        region: the function's own, where the event names none.
+        project_id: the function's own, where the event names none; None where it is not known.
+        attempts: calls of ``update_endpoint_service_name``.
+        time: of the outcome, by RFC 3339.
+        round: which outcome of its event this is.
+    """
+
+    trigger: str
+    region: str
+    project_id: str | None
+    attempts: int
+    time: str
+    round: Round = FIRST_ROUND
+
+
+def renamed(
+    event: RenameEvent,
+    circumstances: Circumstances,
+    *,
+    service_name: str,
+    previous_service_name: str | None,
+    huawei_request_id: str | None,
+) -> Outcome:
+    """The success: names as the API reported them."""
+    data = _data(event, circumstances, huawei_request_id) | {"service_name": service_name}
+    if previous_service_name is not None:
+        data["previous_service_name"] = previous_service_name
+    identity = outcome_id(event, circumstances.round)
+    return Outcome(_cloud_event(RENAMED, event, circumstances, data, identity), failure=None)
+
+
+def rename_failed(event: RenameEvent | InvalidEvent, circumstances: Circumstances, failure: Failure) -> Outcome:
+    """The failure, with the error code."""
+    if isinstance(event, RenameEvent) and failure.code == failures.IDENTIFIER_REUSED:
+        identity = _identity(event.source, event.id, event.digest)
+    else:
+        identity = outcome_id(event, circumstances.round)
+    data = _data(event, circumstances, failure.huawei_request_id) | {
+        "error": {
+            "code": failure.code,
+            "message": failure.message,
+            "kind": failure.kind.value,
+            "http_status": failure.http_status,
+            "retryable": failure.retryable,
+            "violations": [violation._asdict() for violation in failure.violations],
+        }
+    }
+    if failure.superseded_by is not None:
+        data["superseded_by"] = failure.superseded_by._asdict()
+    return Outcome(_cloud_event(RENAME_FAILED, event, circumstances, data, identity), failure)
+
+
+def _data(
+    event: RenameEvent | InvalidEvent, circumstances: Circumstances, huawei_request_id: str | None
+) -> dict[str, Any]:
+    if isinstance(event, RenameEvent):
+        request: dict[str, Any] | str = event.cloud_event
+        named: dict[str, Any] = event.cloud_event["data"]
+    else:
+        request = event.request
+        named = _named(event)
+    return {
+        "request": request,
+        "project_id": named.get("project_id") or circumstances.project_id,
+        "region": named.get("region") or circumstances.region,
+        "vpc_endpoint_service_id": named.get("vpc_endpoint_service_id"),
+        "endpoint_service_name": named.get("endpoint_service_name"),
+        "attempts": circumstances.attempts,
+        "trigger": circumstances.trigger,
+        "huawei_request_id": huawei_request_id,
+    } | ({"follows": circumstances.round.follows} if circumstances.round.follows else {})
+
+
+def _named(event: InvalidEvent) -> dict[str, str]:
+    """What an invalid event names, as far as it is text of a bearable length."""
+    data = event.request.get("data") if isinstance(event.request, dict) else None
+    if not isinstance(data, dict):
+        return {}
+    return {field: value for field, value in data.items() if isinstance(value, str) and len(value) <= MAX_PATH}
+
+
+def _cloud_event(
+    outcome_type: str,
+    event: RenameEvent | InvalidEvent,
+    circumstances: Circumstances,
+    data: dict[str, Any],
+    identity: str,
+) -> dict[str, Any]:
+    cloud_event = {
+        "specversion": "1.0",
+        "id": identity,
+        "source": OUTCOME_SOURCE,
+        "type": outcome_type,
+        "time": circumstances.time,
+        "datacontenttype": "application/json",
+    }
+    if _SUBJECT.fullmatch(data["vpc_endpoint_service_id"] or ""):
+        cloud_event["subject"] = data["vpc_endpoint_service_id"]
+    if isinstance(event, RenameEvent) and "traceparent" in event.cloud_event:
+        cloud_event["traceparent"] = event.cloud_event["traceparent"]
+    return cloud_event | {"data": data}
+
+
+def outcome_id(event: RenameEvent | InvalidEvent, round_: Round = FIRST_ROUND) -> str:
+    """The same event gets the same id each time, and each round after a redrive one of its own.
+
+    An invalid event's id takes its text in: a producer that mends an event and sends it again under its old id would
+    otherwise get two outcomes of one id that contradict each other.
+    """
+    if isinstance(event, InvalidEvent):
+        return _identity(event.source, event.id, event.text_digest)
+    return _identity(event.source, event.id, *([round_.number] if round_.number else []))
+
+
+def _identity(*parts: str | int) -> str:
+    return str(uuid.uuid5(_OUTCOME_IDS, json.dumps(parts)))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _in_structured_mode(data: dict[str, Any], attributes: Attributes) -> dict[str, Any]:
+    defaults = {
+        "specversion": "1.0",
+        "id": attributes.id,
+        "source": attributes.source,
+        "type": RENAME_REQUESTED,
+        "time": attributes.time,
+    }
+    return defaults | {**attributes.given, "data": data}
+
+
+class _Refusal:
+    """Makes an invalid event of what a transport delivered."""
+
+    def __init__(self, text: str, attributes: Attributes) -> None:
+        self._text = text
+        self._attributes = attributes
+
+    def __call__(
+        self, violations: list[Violation], event: dict[str, Any] | None = None, *, too_large: bool = False
+    ) -> InvalidEvent:
+        attributes = self._attributes
+        if len(violations) > MAX_VIOLATIONS:
+            rest = len(violations) - MAX_VIOLATIONS
+            violations = [*violations[:MAX_VIOLATIONS], Violation("", f"and {rest} more violations")]
+        return InvalidEvent(
+            request=self._echo(event),
+            text_digest=_digest(to_ascii([self._text, sorted(attributes.given.items())])),
+            id=self._identity("id", event) or attributes.id,
+            source=self._identity("source", event) or attributes.source,
+            arrived=attributes.time,
+            violations=tuple(violations),
+            too_large=too_large,
+        )
+
+    def _identity(self, attribute: str, event: dict[str, Any] | None) -> str | None:
+        value = self._attributes.given.get(attribute) if event is None else event.get(attribute)
+        return value if isinstance(value, str) else None
+
+    def _echo(self, event: dict[str, Any] | None) -> dict[str, Any] | str:
+        """The event where it is one, in characters and of a size that an outcome can carry; else the text, clipped."""
+        if event is not None:
+            text = to_json(event)
+            if _is_carriable(text) and len(text.encode()) <= MAX_ECHOED_EVENT_BYTES:
+                return event
+        return carriable(self._text[:MAX_ECHOED_TEXT])
+
+
+def _is_carriable(text: str) -> bool:
+    return carriable(text) == text
+
+
+class _NotJsonError(ValueError):
+    """The text is not JSON as RFC 8259 wants it between strangers; says what is wrong and repeats nothing of it."""
+
+
+def _load(text: str) -> object:
+    try:
+        content = json.loads(
+            text,
+            object_pairs_hook=_without_duplicates,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_bounded,
+        )
+        to_json(content).encode("utf-8")
+    except json.JSONDecodeError as error:
+        message = f"is not JSON: {error.msg} at line {error.lineno} column {error.colno}"
+        raise _NotJsonError(message) from None
+    except RecursionError:
+        message = f"must be nested at most {MAX_DEPTH} deep"
+        raise _NotJsonError(message) from None
+    except UnicodeEncodeError:
+        message = "holds a lone surrogate"
+        raise _NotJsonError(message) from None
+    if _depth(content) > MAX_DEPTH:
+        message = f"must be nested at most {MAX_DEPTH} deep"
+        raise _NotJsonError(message)
+    return content
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        message = "is not JSON: an object has two members of one name"
+        raise _NotJsonError(message)
+    return content
+
+
+def _refuse_constant(_: str) -> NoReturn:
+    message = "is not JSON: NaN and Infinity are no numbers"
+    raise _NotJsonError(message)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        message = "holds a number that is too large"
+        raise _NotJsonError(message)
+    return number
+
+
+def _bounded(text: str) -> int:
+    if len(text) > _MAX_INTEGER_DIGITS:
+        message = "holds a number that is too large"
+        raise _NotJsonError(message)
+    return int(text)
+
+
+def _depth(content: object) -> int:
+    depth, level = 0, [content]
+    while level:
+        depth += 1
+        level = [
+            child
+            for node in level
+            if isinstance(node, dict | list)
+            for child in (node.values() if isinstance(node, dict) else node)
+        ]
+    return depth - 1
+
+
+def _parse_time(text: str) -> datetime:
+    """A time by RFC 3339, in UTC.
+
+    Raises:
+        ValueError: there is no such time, a 30th of February or a leap second.
+    """
+    try:
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError from error
+
+
+def _explain(error: ValidationError) -> Iterator[Violation]:
+    """One violation or more, in words that repeat nothing of the event: jsonschema's own messages do."""
+    path = "".join(f"/{_escaped(step)}" for step in error.absolute_path)
+    limit: Any = error.validator_value
+    instance: Any = error.instance
+    schema: Any = error.schema
+    match error.validator:
+        case "required":
+            # jsonschema reports each missing member by itself, and tells its name in the message alone.
+            name = error.message.removesuffix(" is a required property").strip("'")
+            yield Violation(f"{path}/{_escaped(name)}", "is missing")
+        case "additionalProperties":
+            known = schema["properties"]
+            for name in instance:
+                if name not in known:
+                    yield Violation(f"{path}/{_escaped(name)}", "is not a known field")
+        case _ if "propertyNames" in error.relative_schema_path:
+            yield Violation(f"{path}/{_escaped(instance)}", schema["description"])
+        case "type":
+            kinds = [limit] if isinstance(limit, str) else limit
+            yield Violation(path, f"must be of type {' or '.join(kinds)}")
+        case "const":
+            yield Violation(path, f"must be {json.dumps(limit)}")
+        case "minLength":
+            yield Violation(path, "must not be empty")
+        case "maxLength":
+            yield Violation(path, f"must have at most {limit} characters")
+        case "pattern":
+            yield Violation(path, schema["description"])
+        case "minimum" | "maximum":
+            yield Violation(path, "must be an integer of 32 bits")
+        case _:
+            yield Violation(path, f"breaks the rule {error.validator}: {limit}")
+
+
+def _escaped(step: object) -> str:
+    return carriable(str(step)[:MAX_PATH]).replace("~", "~0").replace("/", "~1")

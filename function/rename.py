@@ -1,0 +1,426 @@
+"""The decision: one rename event becomes settled, given up, or not settled yet.
+
+Knows its collaborators as protocols only, so that every path can be run against fakes that fail in one named way each.
+Promises that the order of steps makes true:
+
+* Nothing invalid reaches Huawei Cloud: validation is the first step.
+* No rename without the claim on its endpoint service; a claim whose rename is in doubt is left to lapse.
+* An outcome is remembered before it is published, and published before the trigger hears of it.
+* A success is told only on proof: a reply that names the new name, or a read that shows it.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, NamedTuple, Protocol
+
+from function import failures
+from function.events import (
+    FIRST_ROUND,
+    FORBIDDEN_PROJECT,
+    Circumstances,
+    InvalidEvent,
+    Outcome,
+    RenameEvent,
+    Round,
+    rename_failed,
+    renamed,
+    rfc3339,
+)
+from function.failures import EventName, Failure, Kind, RenameFailedError
+
+MAX_ATTEMPTS: Final = 5
+# EndPoint.3045: the service's state may change in a moment, or not before somebody acts.
+MAX_ATTEMPTS_AGAINST_STATE: Final = 3
+BACKOFF_BASE_SECONDS: Final = 0.25
+BACKOFF_CAP_SECONDS: Final = 8.0
+MAX_CALL_SECONDS: Final = 10.0
+MIN_CALL_SECONDS: Final = 0.5
+# A reply may hold anything, and the outcome must fit the bus.
+MAX_SERVICE_NAME: Final = 512
+# A claim must outlive its invocation: what the trigger keeps for its report, and clocks that differ.
+CLAIM_SLACK_SECONDS: Final = 10.0
+
+SecondsLeft = Callable[[], float]
+"""How many seconds remain before the trigger must report."""
+
+
+class Target(NamedTuple):
+    """An endpoint service, and where it lives."""
+
+    region: str
+    project_id: str
+    vpc_endpoint_service_id: str
+
+
+class Reply(NamedTuple):
+    """What Huawei Cloud answered without an error.
+
+    Attributes:
+        name: the endpoint service's name or its full service name, None where the reply names none.
+    """
+
+    name: str | None
+    status: int | None
+    huawei_request_id: str | None
+
+
+class EndpointServices(Protocol):
+    """Huawei Cloud. Each method makes one call at most, and raises RenameFailedError where it fails."""
+
+    def default_project(self) -> str: ...
+
+    def allows_project(self, project_id: str) -> bool: ...
+
+    def rename(self, target: Target, name: str, seconds: float) -> Reply: ...
+
+    def read(self, target: Target, seconds: float) -> Reply: ...
+
+
+class OutcomeBus(Protocol):
+    """Where outcomes go. Returns when the outcome is on the bus, else raises RenameFailedError."""
+
+    def publish(self, outcome: Outcome, left: SecondsLeft) -> None: ...
+
+
+class Claim(NamedTuple):
+    """The right to rename one endpoint service, for one event, until it is settled or lapses."""
+
+    token: str
+    round: Round
+
+
+class Known(NamedTuple):
+    """The event has an outcome.
+
+    Attributes:
+        next_round: of an event that was given up; None for a settled one.
+    """
+
+    outcome: Outcome
+    next_round: Round | None
+
+
+class Reused(NamedTuple):
+    """Another event has had this source and id."""
+
+
+class Superseded(NamedTuple):
+    """A newer rename of the endpoint service has been carried out."""
+
+    by: EventName
+    round: Round
+
+
+class Ledger(Protocol):
+    """What is remembered of rename events. Raises RenameFailedError where it cannot be reached."""
+
+    def claim(self, event: RenameEvent, target: Target, seconds: float) -> Claim | Known | Reused | Superseded:
+        """Take the endpoint service, or say why the event must not be carried out."""
+
+    def settle(self, event: RenameEvent, target: Target, claim: Claim, outcome: Outcome, *, free: bool) -> Known | None:
+        """Remember the outcome and give the service free; or tell what is known already, and change nothing."""
+
+    def conclude(self, event: RenameEvent, round_: Round, outcome: Outcome) -> Known | None:
+        """Remember an outcome that no rename led to; or tell what is known already, and change nothing."""
+
+    def release(self, target: Target, claim: Claim) -> None:
+        """Give the service free without an outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """The event has no outcome yet.
+
+    Attributes:
+        failure: why.
+        attempts: calls of ``update_endpoint_service_name`` so far.
+        cause: an exception nobody expected, for the log.
+    """
+
+    failure: Failure
+    attempts: int = 0
+    cause: Exception | None = None
+
+
+class Renamer:
+    """Renames endpoint services as rename events ask for, and tells what became of it."""
+
+    def __init__(
+        self,
+        services: EndpointServices,
+        ledger: Ledger,
+        bus: OutcomeBus,
+        *,
+        region: str,
+        read_previous_name: bool = False,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], None] = time.sleep,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        """
+        Args:
+            region: for events that name none.
+            read_previous_name: read the service before each rename.
+        """
+        self._services = services
+        self._ledger = ledger
+        self._bus = bus
+        self._region = region
+        self._read_previous_name = read_previous_name
+        self._now = now
+        self._sleep = sleep
+        self._uniform = uniform
+
+    def settle(self, event: RenameEvent | InvalidEvent, left: SecondsLeft, trigger: str) -> Outcome | Unsettled:
+        """Do what the event asks for and publish the outcome. Never raises.
+
+        Args:
+            event: as parsed.
+            left: bounds every wait and every call.
+            trigger: ``sqs`` or ``http``.
+        """
+        attempt = _Attempt(event, left, trigger)
+        return self._published(attempt, lambda: self._decide(attempt))
+
+    def give_up(
+        self, event: RenameEvent | InvalidEvent, unsettled: Unsettled, left: SecondsLeft, trigger: str
+    ) -> Outcome | Unsettled:
+        """Publish the failure that the event could not be settled for, since nobody will bring it again. Never raises.
+
+        An event that has been settled after all, by whomever, gets its outcome.
+        """
+        attempt = _Attempt(event, left, trigger, unsettled.attempts)
+        return self._published(attempt, lambda: self._give_up(attempt, unsettled.failure, follow=True))
+
+    def see_off(self, event: RenameEvent | InvalidEvent, left: SecondsLeft, trigger: str) -> Outcome | Unsettled:
+        """Publish a dead letter's outcome: the one that is remembered, else that it was abandoned. Never raises."""
+        attempt = _Attempt(event, left, trigger)
+        return self._published(attempt, lambda: self._give_up(attempt, failures.abandoned(), follow=False))
+
+    def _published(self, attempt: "_Attempt", decide: Callable[[], Outcome]) -> Outcome | Unsettled:
+        try:
+            outcome = decide()
+            self._bus.publish(outcome, attempt.left)
+        except RenameFailedError as error:
+            return Unsettled(error.failure, attempt.attempts)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the event must not be lost
+            return Unsettled(failures.internal_error(), attempt.attempts, error)
+        return outcome
+
+    def _give_up(self, attempt: "_Attempt", failure: Failure, *, follow: bool) -> Outcome:
+        event = attempt.event
+        if isinstance(event, InvalidEvent):
+            return self._outcome(attempt, failures.invalid_event(event.violations))
+        with suppress(RenameFailedError):
+            attempt.project_id = self._services.default_project()
+        return self._conclude(event, attempt, failure, follow=follow)
+
+    def _conclude(self, event: RenameEvent, attempt: "_Attempt", failure: Failure, *, follow: bool = True) -> Outcome:
+        """Remember a failure that no rename led to. Where the event was given up before, ``follow`` that with it."""
+        while True:
+            outcome = self._outcome(attempt, failure)
+            known = self._ledger.conclude(event, attempt.round, outcome)
+            if known is None:
+                return outcome
+            if known.next_round is None or not follow:
+                return known.outcome
+            attempt.round = known.next_round
+
+    def _decide(self, attempt: "_Attempt") -> Outcome:
+        event = attempt.event
+        if isinstance(event, InvalidEvent):
+            return self._outcome(attempt, failures.invalid_event(event.violations))
+        if event.project_id is not None and not self._services.allows_project(event.project_id):
+            attempt.event = event.refused(FORBIDDEN_PROJECT)
+            return self._decide(attempt)
+        target = Target(
+            event.region or self._region,
+            event.project_id or self._services.default_project(),
+            event.vpc_endpoint_service_id,
+        )
+        attempt.project_id = target.project_id
+        match self._ledger.claim(event, target, max(0.0, attempt.left()) + CLAIM_SLACK_SECONDS):
+            case Claim() as claim:
+                return self._carry_out(event, target, claim, attempt)
+            case Superseded(by, round_):
+                attempt.round = round_
+                return self._conclude(event, attempt, failures.superseded(by))
+            case Known(outcome, _):
+                return outcome
+            case Reused():
+                return self._outcome(attempt, failures.identifier_reused())
+
+    def _carry_out(self, event: RenameEvent, target: Target, claim: Claim, attempt: "_Attempt") -> Outcome:
+        try:
+            result = self._result(event, target, attempt)
+        except RenameFailedError:
+            if not attempt.in_doubt:
+                self._ledger.release(target, claim)
+            raise
+        while True:
+            attempt.round = claim.round
+            outcome = self._outcome(attempt, result)
+            known = self._ledger.settle(event, target, claim, outcome, free=not attempt.in_doubt)
+            if known is None:
+                return outcome
+            if known.next_round is None:
+                return known.outcome
+            claim = claim._replace(round=known.next_round)  # somebody gave the event up meanwhile
+
+    def _result(self, event: RenameEvent, target: Target, attempt: "_Attempt") -> "_Renamed | Failure":
+        """What became of the rename, for good. Raises RenameFailedError where it may yet become something else."""
+        previous = None
+        try:
+            if event.expected_name is not None or self._read_previous_name:
+                previous = self._persist(attempt, lambda: self._read(target, attempt)).name
+            # A rename that happened before its outcome was remembered must pass when the event comes again.
+            if event.expected_name is not None and _short_name(previous) not in (
+                event.expected_name,
+                event.endpoint_service_name,
+            ):
+                return failures.precondition_failed()
+            reply = self._persist(attempt, lambda: self._rename(target, event.endpoint_service_name, attempt))
+        except RenameFailedError as error:
+            if error.failure.retryable:
+                raise
+            return error.failure
+        return _Renamed(event, reply, previous)
+
+    def _persist(self, attempt: "_Attempt", call: Callable[[], Reply]) -> Reply:
+        """Call until it succeeds, cannot succeed, or the invocation's time or patience is used up."""
+        last: Failure | None = None
+        for tries in range(1, MAX_ATTEMPTS + 1):
+            try:
+                return call()
+            except RenameFailedError as error:
+                failure = error.failure
+                if last and failure.code == failures.NO_TIME_LEFT:
+                    raise RenameFailedError(last) from None
+                last = failure
+                if failure.state_conflict and tries >= MAX_ATTEMPTS_AGAINST_STATE:
+                    raise RenameFailedError(failures.as_conflict(failure)) from None
+                wait = self._uniform(0, min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2**tries))
+                wait = max(wait, failure.retry_after or 0)
+                if not failure.quick or tries == MAX_ATTEMPTS or attempt.left() < wait + MIN_CALL_SECONDS:
+                    raise
+            self._sleep(wait)
+        raise AssertionError  # the last try returns or raises
+
+    def _rename(self, target: Target, name: str, attempt: "_Attempt") -> Reply:
+        seconds = _seconds_for_call(attempt.left, share=2 / 3)
+        try:
+            reply = self._services.rename(target, name, seconds)
+            attempt.attempts += 1
+            if _proves(reply.name, name):
+                return reply
+            failure = failures.unconfirmed_reply(status=reply.status, huawei_request_id=reply.huawei_request_id)
+        except RenameFailedError as error:
+            failure = error.failure
+            attempt.attempts += failure.called
+        if failure.in_doubt:
+            in_doubt_before, attempt.in_doubt = attempt.in_doubt, True
+            found = self._look(target, attempt, failure)
+            if _short_name(found.name) == name:
+                attempt.in_doubt = in_doubt_before
+                return found
+        raise RenameFailedError(failure)
+
+    def _look(self, target: Target, attempt: "_Attempt", doubt: Failure) -> Reply:
+        """Read once what a doubtful rename left behind. A read that tells nothing leaves the doubt as it is."""
+        try:
+            return self._read(target, attempt)
+        except RenameFailedError as error:
+            if error.failure.kind is Kind.ACCESS or not error.failure.retryable:
+                raise
+            raise RenameFailedError(doubt) from None
+
+    def _read(self, target: Target, attempt: "_Attempt") -> Reply:
+        reply = self._services.read(target, _seconds_for_call(attempt.left))
+        if reply.name is None:
+            raise RenameFailedError(
+                failures.unconfirmed_reply(status=reply.status, huawei_request_id=reply.huawei_request_id)
+            )
+        return reply
+
+    def _outcome(self, attempt: "_Attempt", result: "_Renamed | Failure") -> Outcome:
+        event = attempt.event
+        # An outcome that no ledger keeps must read the same when the event comes again.
+        unkept = isinstance(event, InvalidEvent) or (
+            isinstance(result, Failure) and result.code == failures.IDENTIFIER_REUSED
+        )
+        circumstances = Circumstances(
+            trigger=attempt.trigger,
+            region=self._region,
+            project_id=attempt.project_id,
+            attempts=attempt.attempts,
+            time=event.arrived if unkept else rfc3339(self._now()),
+            round=attempt.round,
+        )
+        if isinstance(result, Failure):
+            return rename_failed(event, circumstances, result)
+        return renamed(
+            result.event,
+            circumstances,
+            service_name=(result.reply.name or "")[:MAX_SERVICE_NAME],
+            previous_service_name=result.previous_service_name and result.previous_service_name[:MAX_SERVICE_NAME],
+            huawei_request_id=result.reply.huawei_request_id,
+        )
+
+
+class _Renamed(NamedTuple):
+    """A rename that is proven."""
+
+    event: RenameEvent
+    reply: Reply
+    previous_service_name: str | None
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One event on its way through one invocation.
+
+    Attributes:
+        in_doubt: a call was sent whose effect nobody has seen; it may yet take effect.
+    """
+
+    event: RenameEvent | InvalidEvent
+    left: SecondsLeft
+    trigger: str
+    attempts: int = 0
+    project_id: str | None = None
+    round: Round = FIRST_ROUND
+    in_doubt: bool = False
+
+
+def _seconds_for_call(left: SecondsLeft, share: float = 1.0) -> float:
+    """Of what is left, the share that a call may take: a rename leaves some for the read that a doubt costs."""
+    seconds = left()
+    if seconds < MIN_CALL_SECONDS:
+        raise RenameFailedError(failures.no_time_left())
+    return min(MAX_CALL_SECONDS, max(MIN_CALL_SECONDS, seconds * share))
+
+
+def _proves(reported: str | None, name: str) -> bool:
+    return reported is not None and _short_name(reported) == name
+
+
+def _short_name(service_name: str | None) -> str | None:
+    """The name within a full service name, ``region.name.id``, or ``region.id`` where the name is empty.
+
+    The trailing id is not compared with anything: the API's own examples show another one than in the path.
+    """
+    if service_name is None:
+        return None
+    match service_name.split("."):
+        case [name]:
+            return name
+        case [_, _]:
+            return ""
+        case [_, *names, _]:
+            return ".".join(names)
+        case _:
+            return None

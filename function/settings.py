@@ -1,0 +1,142 @@
+"""The environment, read once into one typed object. No other module reads it."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+_REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+)+")
+_PROJECT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SECRET = re.compile(r"[A-Za-z0-9/_+=.@:-]{1,2048}")
+_BUS = re.compile(r"[A-Za-z0-9/._-]{1,256}|arn:[a-z-]+:events:[a-z0-9-]+:[0-9]{12}:event-bus/[A-Za-z0-9/._-]+")
+_TABLE = re.compile(r"[A-Za-z0-9._-]{3,255}|arn:[a-z-]+:dynamodb:[a-z0-9-]+:[0-9]{12}:table/[A-Za-z0-9._-]+")
+_URL = re.compile(r"https?://\S+")
+_URLS = re.compile(rf"({_URL.pattern})(,{_URL.pattern})*")
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_NAME_LENGTH_LIMIT = 255
+
+
+class SettingsError(ValueError):
+    """Settings are missing or malformed; the text names each variable, never its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the function was told. Names and meanings as in the README's table of settings.
+
+    Attributes:
+        huaweicloud_region: region of the endpoint services.
+        vpcep_endpoint: another VPCEP endpoint for that region, None for what the SDK finds.
+        access_key, secret_key, security_token: None when a secret holds them.
+        project_id: default project, None when the secret tells it.
+        credentials_secret: name or ARN of a Secrets Manager secret.
+        outcome_bus: name or ARN of the EventBridge bus.
+        ledger_table: name or ARN of the DynamoDB table, None for no ledger.
+        rename_queue_url: where what cannot be settled now is handed to, None where there is none.
+        dead_letter_queue_url: where dead letters go that have their outcome; set for the function that sees them off.
+        max_receives: the queue's maxReceiveCount, None where it is unknown.
+        name_max_length: characters.
+        allowed_projects, allowed_regions: what an event may name beside the defaults.
+        max_parallel_renames: renames in flight at once in one invocation.
+        read_previous_name: read the service before each rename.
+        metrics_namespace: of CloudWatch.
+    """
+
+    huaweicloud_region: str
+    vpcep_endpoint: str | None
+    access_key: str | None
+    secret_key: str | None
+    security_token: str | None
+    project_id: str | None
+    credentials_secret: str | None
+    outcome_bus: str
+    ledger_table: str | None
+    rename_queue_url: str | None
+    dead_letter_queue_url: str | None
+    max_receives: int | None
+    name_max_length: int
+    allowed_projects: frozenset[str]
+    allowed_regions: frozenset[str]
+    max_parallel_renames: int
+    read_previous_name: bool
+    metrics_namespace: str
+
+
+def load(environment: Mapping[str, str]) -> Settings:
+    """Read the settings.
+
+    Raises:
+        SettingsError: names every variable that is missing or malformed.
+    """
+    read = _Reader(environment)
+    secret = read.matching("HUAWEICLOUD_CREDENTIALS_SECRET", _SECRET)
+    region = read.matching("HUAWEICLOUD_REGION", _REGION) or read.missing("HUAWEICLOUD_REGION")
+    # The SDK reads this one itself, and may find several endpoints in it.
+    sdk_override = f"HUAWEICLOUD_SDK_REGION_VPCEP_{region.replace('-', '_').upper()}"
+    settings = Settings(
+        huaweicloud_region=region,
+        vpcep_endpoint=None if read.matching(sdk_override, _URLS) else read.matching("VPCEP_ENDPOINT", _URL),
+        access_key=read.text("HUAWEICLOUD_SDK_AK"),
+        secret_key=read.text("HUAWEICLOUD_SDK_SK"),
+        security_token=read.text("HUAWEICLOUD_SDK_SECURITY_TOKEN"),
+        project_id=read.matching("HUAWEICLOUD_SDK_PROJECT_ID", _PROJECT_ID),
+        credentials_secret=secret,
+        outcome_bus=read.matching("OUTCOME_BUS", _BUS) or read.missing("OUTCOME_BUS"),
+        ledger_table=read.matching("LEDGER_TABLE", _TABLE),
+        rename_queue_url=read.matching("RENAME_QUEUE_URL", _URL),
+        dead_letter_queue_url=read.matching("DEAD_LETTER_QUEUE_URL", _URL),
+        max_receives=read.number("MAX_RECEIVES", at_most=1_000),
+        name_max_length=read.number("NAME_MAX_LENGTH", at_most=_NAME_LENGTH_LIMIT) or 16,
+        allowed_projects=read.items("ALLOWED_PROJECTS", _PROJECT_ID),
+        allowed_regions=read.items("ALLOWED_REGIONS", _REGION),
+        max_parallel_renames=read.number("MAX_PARALLEL_RENAMES", at_most=100) or 10,
+        read_previous_name=read.flag("READ_PREVIOUS_NAME"),
+        metrics_namespace=read.text("POWERTOOLS_METRICS_NAMESPACE") or "VpcepRename",
+    )
+    if not secret:
+        for variable in ("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_PROJECT_ID"):
+            if not read.text(variable):
+                read.missing(variable, hint=" (or HUAWEICLOUD_CREDENTIALS_SECRET)")
+    if read.problems:
+        raise SettingsError("; ".join(read.problems))
+    return settings
+
+
+class _Reader:
+    """Collects every problem, so that one error can name them all."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self.problems: list[str] = []
+
+    def text(self, variable: str) -> str | None:
+        return self._environment.get(variable, "").strip() or None
+
+    def missing(self, variable: str, hint: str = "") -> str:
+        if not any(problem.startswith(f"{variable} ") for problem in self.problems):
+            self.problems.append(f"{variable} is missing{hint}")
+        return ""
+
+    def matching(self, variable: str, pattern: re.Pattern[str]) -> str | None:
+        value = self.text(variable)
+        return value if value is None else self._checked(variable, value, pattern.fullmatch)
+
+    def items(self, variable: str, pattern: re.Pattern[str]) -> frozenset[str]:
+        entries = [entry.strip() for entry in (self.text(variable) or "").split(",")]
+        return frozenset(self._checked(variable, entry, pattern.fullmatch) for entry in entries if entry)
+
+    def number(self, variable: str, *, at_most: int) -> int | None:
+        value = self.text(variable)
+        if value is None:
+            return None
+        self._checked(variable, value, lambda text: _NUMBER.fullmatch(text) and 1 <= int(text) <= at_most)
+        return int(value) if _NUMBER.fullmatch(value) else None
+
+    def flag(self, variable: str) -> bool:
+        value = self.text(variable) or "false"
+        return self._checked(variable, value.lower(), lambda text: text in ("true", "false")) == "true"
+
+    def _checked(self, variable: str, value: str, is_right: Callable[[str], object]) -> str:
+        problem = f"{variable} is malformed"
+        if not is_right(value) and problem not in self.problems:
+            self.problems.append(problem)
+        return value

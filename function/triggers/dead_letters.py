@@ -1,0 +1,65 @@
+"""From a dead letter to its outcome, and on to where dead letters rest.
+
+A message whose function was killed each time has no outcome when its receives are used up. So dead letters pass here:
+each gets its outcome, once more where it had one, and moves on unchanged to the dead-letter queue, from where it can be
+brought again.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSEvent, SQSRecord
+
+from function.events import Outcome, Parser
+from function.rename import Renamer, SecondsLeft
+from function.telemetry import Telemetry
+from function.triggers.sqs import ATTRIBUTE_PREFIX, TRIGGER, attributes_of
+
+DATA_TYPES: Final = {"stringValue": "StringValue", "binaryValue": "BinaryValue", "dataType": "DataType"}
+
+
+class DeadLetterQueue(Protocol):
+    """Where dead letters rest. False where it did not take the message."""
+
+    def forward(self, body: str, group: str, attributes: Mapping[str, Any], message_id: str) -> bool: ...
+
+
+class DeadLetterTrigger:
+    """Sees dead letters off."""
+
+    def __init__(self, parser: Parser, renamer: Renamer, telemetry: Telemetry, queue: DeadLetterQueue) -> None:
+        self._parser = parser
+        self._renamer = renamer
+        self._telemetry = telemetry
+        self._queue = queue
+
+    def handle(self, event: dict[str, Any], left: SecondsLeft) -> dict[str, Any]:
+        """Returns a partial batch response that names every record without an outcome or a place to rest."""
+        stay = [record.message_id for record in SQSEvent(event).records if not self._see_off(record, left)]
+        return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in stay]}
+
+    def _see_off(self, record: SQSRecord, left: SecondsLeft) -> bool:
+        event = self._parser.parse(record.body, attributes_of(record))
+        result = self._renamer.see_off(event, left, TRIGGER)
+        self._telemetry.handled(event, result, TRIGGER, message_id=record.message_id, dead_letter=True)
+        return isinstance(result, Outcome) and self._queue.forward(
+            record.body,
+            record.attributes.message_group_id or record.message_id,
+            _attributes(record, result),
+            record.message_id,
+        )
+
+
+def _attributes(record: SQSRecord, outcome: Outcome) -> dict[str, Any]:
+    """The message's attributes, and the event's identity where they lack it: what moves gets a new id and time."""
+    request = outcome.cloud_event["data"]["request"]
+    identity = {
+        f"{ATTRIBUTE_PREFIX}{name}": {"StringValue": str(request[name]), "DataType": "String"}
+        for name in ("id", "source", "time")
+        if isinstance(request, dict) and request.get(name)
+    }
+    own = {
+        name: {DATA_TYPES[key]: value for key, value in attribute.items() if key in DATA_TYPES and value is not None}
+        for name, attribute in (record.get("messageAttributes") or {}).items()
+    }
+    return identity | own

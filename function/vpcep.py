@@ -1,0 +1,449 @@
+"""Talks to Huawei Cloud, through the official SDK.
+
+The only module that knows the SDK, and where its traps are closed: as shipped it loses code and request id of a 429,
+hides whether a request had been sent, gives a reply without a name for a success, and waits for minutes.
+"""
+
+import io
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from http.client import HTTPResponse
+from typing import Any, Final, NamedTuple, NoReturn, cast
+
+import requests
+from huaweicloudsdkcore.auth.credentials import BasicCredentials
+from huaweicloudsdkcore.exceptions.exception_handler import ExceptionHandler
+from huaweicloudsdkcore.exceptions.exceptions import ConnectionException, HostUnreachableException
+from huaweicloudsdkcore.http.http_config import HttpConfig
+from huaweicloudsdkcore.region.region import Region
+from huaweicloudsdkvpcep.v1 import (
+    ListServiceDetailsRequest,
+    UpdateEndpointServiceNameRequest,
+    UpdateEndpointServiceNameRequestBody,
+    VpcepClient,
+)
+from huaweicloudsdkvpcep.v1.region.vpcep_region import VpcepRegion
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.util import Retry
+
+from function import failures
+from function.failures import Failure, Kind, RenameFailedError
+from function.rename import Reply, Target
+
+CONNECT_SECONDS: Final = 3.0
+MAX_REPLY_BYTES: Final = 1024 * 1024
+MAX_REQUEST_ID: Final = 128
+# Five wrong signatures in a row lock the key for five minutes; a refused key is left alone for this long.
+REFUSED_KEY_PAUSE_SECONDS: Final = 60.0
+# How long a key that was accepted is trusted to be so still.
+ACCEPTED_KEY_SECONDS: Final = 60.0
+USER_AGENT: Final = "vpcep-rename"
+
+_SECONDS: Final = re.compile(r"[0-9]{1,6}")
+
+
+class UnknownRegionError(ValueError):
+    """VPCEP is not known in a region; carries the region's name."""
+
+
+class Credentials(NamedTuple):
+    """A key for Huawei Cloud."""
+
+    access_key: str
+    secret_key: str
+    security_token: str | None
+    project_id: str
+
+
+class _Call(threading.local):
+    """The call that this thread makes: when it must end, how far it came, and what is known of the reply."""
+
+    deadline: float = 0.0
+    connected: bool = False
+    status: int | None = None
+    huawei_request_id: str | None = None
+
+    def begin(self, seconds: float) -> None:
+        self.deadline = time.monotonic() + seconds
+        self.connected, self.status, self.huawei_request_id = False, None, None
+
+    def seconds_left(self) -> float:
+        """Raises TimeoutError where none is left."""
+        seconds = self.deadline - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError
+        return seconds
+
+
+_call = _Call()
+
+
+class Vpcep:
+    """The endpoint services of one account."""
+
+    def __init__(
+        self,
+        credentials: Callable[[], Credentials],
+        *,
+        regions: Iterable[str],
+        endpoints: dict[str, str],
+        allowed_projects: frozenset[str],
+        pool_size: int,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            credentials: cheap to call; raises RenameFailedError.
+            regions: all that events may name.
+            endpoints: by region, where another endpoint than the region's own is to be used.
+            allowed_projects: what events may name beside the key's own project.
+            pool_size: connections kept alive.
+
+        Raises:
+            UnknownRegionError: the SDK knows no endpoint there.
+        """
+        self._regions = {name: _region(name, endpoints) for name in regions}
+        self._allowed_projects = allowed_projects
+        self._credentials = credentials
+        self._pool_size = pool_size
+        self._monotonic = monotonic
+        self._clients: dict[tuple[str, str], _Client] = {}
+        self._key: _Key | None = None
+        self._lock = threading.Lock()
+
+    def default_project(self) -> str:
+        return self._credentials().project_id
+
+    def allows_project(self, project_id: str) -> bool:
+        return project_id in self._allowed_projects or project_id == self.default_project()
+
+    def rename(self, target: Target, name: str, seconds: float) -> Reply:
+        """``PUT /v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/name``
+
+        Raises:
+            RenameFailedError: whatever the SDK raised.
+        """
+        request = UpdateEndpointServiceNameRequest(
+            vpc_endpoint_service_id=target.vpc_endpoint_service_id,
+            body=UpdateEndpointServiceNameRequestBody(endpoint_service_name=name),
+        )
+        return self._client(target).call(
+            lambda client: client.update_endpoint_service_name(request).endpoint_service_name, seconds
+        )
+
+    def read(self, target: Target, seconds: float) -> Reply:
+        """``GET /v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}``
+
+        Raises:
+            RenameFailedError: whatever the SDK raised.
+        """
+        request = ListServiceDetailsRequest(vpc_endpoint_service_id=target.vpc_endpoint_service_id)
+        return self._client(target).call(lambda client: client.list_service_details(request).service_name, seconds)
+
+    def _client(self, target: Target) -> "_Client":
+        credentials = self._credentials()
+        with self._lock:
+            if self._key is None or self._key.credentials != credentials:
+                self._key = _Key(credentials, self._monotonic)
+                self._clients.clear()
+            client = self._clients.get((target.region, target.project_id))
+            if client is None:
+                own = credentials._replace(project_id=target.project_id)
+                client = _Client(_build(own, self._regions[target.region], self._pool_size), self._key)
+                self._clients[target.region, target.project_id] = client
+            return client
+
+
+class _Key:
+    """Whether a key has been accepted of late, or refused.
+
+    Until it has been accepted calls go one by one, and none follows a refusal: a batch that renames side by side would
+    lock a wrong key at once.
+    """
+
+    def __init__(self, credentials: Credentials, monotonic: Callable[[], float]) -> None:
+        self.credentials = credentials
+        self.one_by_one = threading.Lock()
+        self._monotonic = monotonic
+        self._accepted_until = 0.0
+        self._refusals: dict[object, tuple[float, Failure]] = {}
+
+    @property
+    def is_accepted(self) -> bool:
+        return self._monotonic() < self._accepted_until
+
+    def accept(self) -> None:
+        self._accepted_until = self._monotonic() + ACCEPTED_KEY_SECONDS
+
+    def refuse(self, failure: Failure, by: object) -> None:
+        """A key that is wrong is wrong everywhere; one that may not do a thing may do others."""
+        everywhere = failure.http_status == HTTPStatus.UNAUTHORIZED
+        if everywhere:
+            self._accepted_until = 0.0
+        self._refusals[None if everywhere else by] = (self._monotonic() + REFUSED_KEY_PAUSE_SECONDS, failure)
+
+    def raise_refusal(self, by: object) -> None:
+        """Raises RenameFailedError where the key was refused a moment ago."""
+        for refused_by in (None, by):
+            until, failure = self._refusals.get(refused_by, (0.0, None))
+            if failure is not None and self._monotonic() < until:
+                raise RenameFailedError(replace(failure, called=False))
+
+
+class _Client:
+    """The SDK's client for one region and project."""
+
+    def __init__(self, client: VpcepClient, key: _Key) -> None:
+        self._client = client
+        self._key = key
+
+    def call(self, operation: Callable[[Any], object], seconds: float) -> Reply:
+        if self._key.is_accepted:
+            return self._call(operation, seconds)
+        began = time.monotonic()
+        if not self._key.one_by_one.acquire(timeout=seconds):
+            raise RenameFailedError(replace(failures.timeout(), called=False))
+        try:
+            if not self._key.is_accepted:
+                return self._call(operation, seconds - (time.monotonic() - began))
+        finally:
+            self._key.one_by_one.release()
+        return self._call(operation, seconds - (time.monotonic() - began))
+
+    def _call(self, operation: Callable[[Any], object], seconds: float) -> Reply:
+        self._key.raise_refusal(by=self)
+        _call.begin(seconds)
+        try:
+            name = operation(self._client)
+        except Exception as error:
+            failure = _failure(error)
+            if failure.kind is Kind.ACCESS:
+                self._key.refuse(failure, by=self)
+            elif failure.http_status is not None:
+                self._key.accept()
+            raise RenameFailedError(failure) from error
+        self._key.accept()
+        return Reply(name if isinstance(name, str) else None, _call.status, _call.huawei_request_id)
+
+
+class _TransportError(Exception):
+    """Carries a failure past the SDK, which would make a ConnectionException of it and lose what had happened."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.code)
+        self.failure = failure
+
+
+def _failure(error: Exception) -> Failure:
+    if isinstance(error, _TransportError):
+        return error.failure
+    if _call.status is not None:  # the reply had come, and the SDK failed on what it says
+        return _unconfirmed()
+    if isinstance(error, ConnectionException):
+        return failures.connection_failed()
+    return failures.internal_error()
+
+
+class _ErrorReplies(ExceptionHandler):  # type: ignore[misc]
+    """Keeps what the SDK's own handler drops: a code without a message, the request id in the body, Retry-After."""
+
+    def handle_exception(self, request: object, response: requests.Response) -> NoReturn:  # noqa: ARG002 - the SDK's signature
+        code, message, request_id = _error_body(response.content)
+        raise _TransportError(
+            failures.from_reply(
+                code,
+                message,
+                status=response.status_code,
+                huawei_request_id=_call.huawei_request_id or request_id,
+                retry_after=_retry_after(response.headers.get("Retry-After")),
+            )
+        )
+
+
+def _error_body(content: bytes) -> tuple[str | None, str, str | None]:
+    """Code, message and request id of both generations of error bodies; nothing of anything else."""
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        return None, "", None
+    if not isinstance(body, dict):
+        return None, "", None
+    nested = body.get("error")
+    error = nested if isinstance(nested, dict) else body
+
+    def text(*names: str) -> str | None:
+        found = (error.get(name) or body.get(name) for name in names)
+        return next((value for value in found if isinstance(value, str)), None)
+
+    return text("error_code", "code"), text("error_msg", "message") or "", text("request_id")
+
+
+def _retry_after(header: str | None) -> float | None:
+    """Seconds from either form of the header; None where it says nothing."""
+    if header is None:
+        return None
+    if _SECONDS.fullmatch(header):
+        return float(header)
+    try:
+        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
+
+
+class _Incoming(socket.SocketIO):
+    """Ends a reply by its call's deadline; a socket's own time-out starts anew with each byte that trickles in."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__(connection, "r")
+        self._connection = connection
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._connection.settimeout(_call.seconds_left())
+        return super().readinto(buffer)
+
+
+class _Response(HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        sock._io_refs += 1  # type: ignore[attr-defined]  # noqa: SLF001 - what makefile() does; SocketIO.close() takes it back
+        self.fp = io.BufferedReader(_Incoming(sock))
+
+
+class _Watched:
+    """Tells whether a request may have left: a connection was there."""
+
+    response_class: Any = _Response
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        _call.connected = self.sock is not None  # type: ignore[attr-defined]
+        super().request(*args, **kwargs)  # type: ignore[misc]
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]
+        _call.connected = True
+
+
+class _HttpConnection(_Watched, HTTPConnection):
+    """Without TLS, for another endpoint."""
+
+
+class _HttpsConnection(_Watched, HTTPSConnection):
+    """With TLS, verified."""
+
+
+class _HttpPool(HTTPConnectionPool):
+    ConnectionCls = _HttpConnection
+
+
+class _HttpsPool(HTTPSConnectionPool):
+    ConnectionCls = _HttpsConnection
+
+
+class _Adapter(HTTPAdapter):
+    """Makes one request a call, ends it by its deadline, and tells one that never left from one in doubt.
+
+    Mounted in place of the SDK's adapter, whose retries swallow the body of a 429.
+    """
+
+    def __init__(self, pool_size: int) -> None:
+        never = Retry(total=0, status_forcelist=[], respect_retry_after_header=False)
+        super().__init__(pool_connections=1, pool_maxsize=pool_size, max_retries=never)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        if _call.status is not None:
+            # The SDK repeats a whole request when a reply makes its parser raise a TypeError.
+            raise _TransportError(_unconfirmed())
+        try:
+            seconds = _call.seconds_left()
+            kwargs |= {"timeout": (min(CONNECT_SECONDS, seconds), seconds), "stream": True}
+            response = super().send(*args, **kwargs)
+        except (requests.exceptions.RequestException, HTTPError, OSError) as error:
+            raise _lost(error) from error
+        _call.status = response.status_code
+        _call.huawei_request_id = response.headers.get("X-Request-Id", "")[:MAX_REQUEST_ID] or None
+        _take_body(response)
+        return response
+
+
+def _lost(error: Exception) -> Exception:
+    """What a call without a reply ends with."""
+    reason: object = error
+    if isinstance(error, requests.exceptions.ConnectionError) and error.args:
+        reason = getattr(error.args[0], "reason", error.args[0])
+    if isinstance(error, requests.exceptions.Timeout) or isinstance(reason, TimeoutError | ReadTimeoutError):
+        return _TransportError(failures.timeout(in_doubt=_call.connected))
+    if _call.connected:
+        return _TransportError(failures.connection_failed(in_doubt=True))
+    # The SDK tries the region's next endpoint, where there is one.
+    return cast("Exception", HostUnreachableException(str(error)))
+
+
+def _take_body(response: requests.Response) -> None:
+    """Read the body. Where it breaks, an error reply still has its status; any other reply proves nothing."""
+    body = bytearray()
+    try:
+        while len(body) <= MAX_REPLY_BYTES and (chunk := response.raw.read1(decode_content=True)):
+            body += chunk
+        broken = len(body) > MAX_REPLY_BYTES
+    except (HTTPError, OSError):
+        broken = True
+    if broken:
+        response.close()
+        if response.status_code < HTTPStatus.BAD_REQUEST:
+            late = time.monotonic() >= _call.deadline
+            failure = failures.timeout(in_doubt=True) if late else _unconfirmed()
+            raise _TransportError(replace(failure, huawei_request_id=_call.huawei_request_id))
+        body.clear()
+    response._content = bytes(body)  # noqa: SLF001 - requests has no public way to hand a body over
+    response._content_consumed = True  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _unconfirmed() -> Failure:
+    return failures.unconfirmed_reply(status=_call.status, huawei_request_id=_call.huawei_request_id)
+
+
+def _region(name: str, endpoints: dict[str, str]) -> Region:
+    if name in endpoints:
+        return Region(name, endpoints[name])
+    try:
+        return VpcepRegion.value_of(name)
+    except KeyError:
+        raise UnknownRegionError(name) from None
+
+
+def _build(credentials: Credentials, region: Region, pool_size: int) -> VpcepClient:
+    key = BasicCredentials(credentials.access_key, credentials.secret_key, credentials.project_id)
+    if credentials.security_token:
+        key = key.with_security_token(credentials.security_token)
+    # Without a user agent of ours the SDK sends an id of this installation with each call.
+    config = HttpConfig(user_agent=USER_AGENT, pool_maxsize=pool_size)
+    client = cast(
+        "VpcepClient",
+        VpcepClient.new_builder()
+        .with_http_config(config)
+        .with_credentials(key)
+        .with_region(region)
+        .with_exception_handler(_ErrorReplies())
+        .build(),
+    )
+    session = client.get_http_client()._session  # noqa: SLF001 - the SDK offers no other way to its adapter
+    session.trust_env = False  # a .netrc would take the place of the signature
+    adapter = _Adapter(pool_size)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return client

@@ -1,0 +1,615 @@
+"""The schemas under function/contract/ say what the function takes and emits, in any language that reads them."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from jsonschema import Draft202012Validator
+
+import function
+from function import events, failures
+from function.events import InvalidEvent, Outcome, RenameEvent, Round, rename_failed, renamed
+from function.failures import EventName, Failure, Kind, Violation
+from function.rename import Reply, Target, Unsettled
+from tests.unit.builders import (
+    HUAWEI_REQUEST_ID,
+    NOW,
+    OTHER_PROJECT,
+    OTHER_REGION,
+    PROJECT,
+    SAMPLES,
+    SERVICE,
+    CountingServices,
+    ListBus,
+    a_minute,
+    circumstances,
+    parser,
+    rename_data,
+    rename_event,
+    renamer,
+    transport,
+    valid,
+)
+
+CONTRACT: Final = Path(function.__file__).parent / "contract"
+SCHEMAS: Final = ("rename-event.schema.json", "outcome.schema.json")
+TRACEPARENT: Final = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+LARGEST_ENTRY: Final = 256 * 1024
+LARGEST_REPLY: Final = 1024 * 1024
+
+
+def schema(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((CONTRACT / name).read_text(encoding="utf-8"))
+    return content
+
+
+RENAME_EVENT: Final = Draft202012Validator(schema("rename-event.schema.json"))
+OUTCOME: Final = Draft202012Validator(schema("outcome.schema.json"))
+
+
+def broken(validator: Draft202012Validator, content: object) -> list[str]:
+    """Where ``content`` breaks the schema, and how."""
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(content)]
+
+
+# ---- The schemas themselves
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_a_schema_is_one_of_json_schema_2020_12(name: str) -> None:
+    content = schema(name)
+
+    assert content["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    Draft202012Validator.check_schema(content)
+
+
+def test_there_is_no_schema_that_these_tests_do_not_know() -> None:
+    assert {path.name for path in CONTRACT.glob("*.schema.json")} == set(SCHEMAS)
+
+
+def _patterns(content: object, place: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(content, dict):
+        for name, value in content.items():
+            if name == "pattern" and isinstance(value, str):
+                yield place, value
+            yield from _patterns(value, f"{place}/{name}")
+    elif isinstance(content, list):
+        for number, value in enumerate(content):
+            yield from _patterns(value, f"{place}/{number}")
+
+
+PATTERNS: Final = [
+    pytest.param(pattern, id=f"{name.partition('.')[0]}{place}")
+    for name in SCHEMAS
+    for place, pattern in _patterns(schema(name))
+]
+
+# What Python's re and ECMA-262 (with its u flag, as JSON Schema asks for) read alike. Left out on purpose: `.` and the
+# classes \d \w \s \b, whose reach differs; \A \Z (?P (?i) (?#, which only Python knows; (?< and \p, which differ; `$`
+# alone, for Python's also matches before a final line feed.
+_ESCAPE = r"\\(?:u[0-9a-fA-F]{4}|[\^$\\.*+?()\[\]{}|/])"
+_COMMON: Final = re.compile(
+    rf"""\^(?:
+        \[\^?(?:{_ESCAPE}|\\-|[^\\\[\]])+\]   # a class
+      | \(\?[:!=] | \((?!\?) | \) | \|        # groups
+      | (?:[*+?]|\{{[0-9]+(?:,[0-9]*)?\}})(?![*+?{{])
+      | {_ESCAPE}
+      | [A-Za-z0-9_:;,/@=<>!"'#%&~\x20-]      # literals
+    )*\$\(\?!\\n\)""",
+    re.VERBOSE,
+)
+
+
+def _is_common(pattern: str) -> bool:
+    if _COMMON.fullmatch(pattern) is None:
+        return False
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_pattern_means_the_same_to_every_reader(pattern: str) -> None:
+    assert _is_common(pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"\A[a-z]*\Z",
+        r"^[a-z]*\Z",
+        r"^[a-z]*$",
+        r"[a-z]*$(?!\n)",
+        r"^(?P<name>[a-z]*)$(?!\n)",
+        r"^(?i)[a-z]*$(?!\n)",
+        r"^(?i:[a-z]*)$(?!\n)",
+        r"^(?#comment)[a-z]*$(?!\n)",
+        r"^.*$(?!\n)",
+        r"^\d+$(?!\n)",
+        r"^\w+$(?!\n)",
+        r"^[\d]+$(?!\n)",
+        r"^[\x00]+$(?!\n)",
+        r"^\a$(?!\n)",
+        r"^[a-z]{,3}$(?!\n)",
+        r"^[a-z]++$(?!\n)",
+        r"^(?>[a-z]+)$(?!\n)",
+        r"^(?<=a)[a-z]*$(?!\n)",
+        r"^[[:alpha:]]*$(?!\n)",
+        r"^([a-z]$(?!\n)",
+    ],
+)
+def test_a_pattern_that_does_not_would_be_found(pattern: str) -> None:
+    assert not _is_common(pattern)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_pattern_lets_nothing_follow_a_line_feed(pattern: str) -> None:
+    """Given what the pattern matches, as far as a few tries find it."""
+    tries = ["", "a", "1", TRACEPARENT, "2026-11-02T08:15:00.000Z", "application/json", valid_outcome_id()]
+    matched = [text for text in tries if re.search(pattern, text)]
+
+    assert matched
+    assert not [text for text in matched if re.search(pattern, f"{text}\n")]
+
+
+def valid_outcome_id() -> str:
+    return events.outcome_id(valid())
+
+
+def test_every_kind_of_failure_is_in_the_schema_and_no_other() -> None:
+    error = schema("outcome.schema.json")["$defs"]["rename_failed"]["properties"]["error"]
+
+    assert set(error["properties"]["kind"]["enum"]) == {kind.value for kind in Kind}
+
+
+def test_what_is_documented_is_what_is_emitted() -> None:
+    rename_event_schema, outcome_schema = (schema(name)["properties"] for name in SCHEMAS)
+
+    assert rename_event_schema["type"]["const"] == events.RENAME_REQUESTED
+    assert set(outcome_schema["type"]["enum"]) == {events.RENAMED, events.RENAME_FAILED}
+    assert outcome_schema["source"]["const"] == events.OUTCOME_SOURCE
+
+
+# ---- Samples
+
+VALID: Final = ("rename-structured.json", "rename-with-precondition.json", "unknown-service.json")
+VALID_DATA: Final = ("rename-binary.json",)
+INVALID: Final = {
+    "invalid-name.json": [
+        ("/data/endpoint_service_name", "must have at most 16 characters"),
+        ("/data/endpoint_service_name", "must hold letters, digits, _ and - only"),
+    ],
+    "invalid-service-id.json": [
+        ("/data/vpc_endpoint_service_id", "must hold letters, digits, _ and - only"),
+    ],
+    "invalid-several-violations.json": [
+        ("/specversion", 'must be "1.0"'),
+        ("/id", "must not be empty"),
+        ("/data/vpc_endpoint_service_id", "must be of type string"),
+        ("/data/endpoint_service_name", "is missing"),
+        ("/data/endpoint_service", "is not a known field"),
+        ("/time", "is not a time that exists"),
+    ],
+    "invalid-duplicate-key.json": [("", "is not JSON: an object has two members of one name")],
+}
+NO_JSON: Final = ("invalid-not-json.txt",)
+OUTCOMES: Final = ("outcome-renamed.json", "outcome-failed.json")
+
+
+def sample(name: str) -> str:
+    return (SAMPLES / name).read_text(encoding="utf-8")
+
+
+def test_there_is_no_sample_that_these_tests_do_not_know() -> None:
+    assert {path.name for path in SAMPLES.iterdir()} == {*VALID, *VALID_DATA, *INVALID, *NO_JSON, *OUTCOMES}
+
+
+@pytest.mark.parametrize("name", VALID)
+def test_a_sample_of_a_whole_event_is_valid(name: str) -> None:
+    assert broken(RENAME_EVENT, json.loads(sample(name))) == []
+    assert isinstance(parser().parse(sample(name), transport()), RenameEvent)
+
+
+@pytest.mark.parametrize("name", VALID_DATA)
+def test_a_sample_of_data_alone_is_valid_data(name: str) -> None:
+    assert broken(RENAME_EVENT, rename_event(data=json.loads(sample(name)))) == []
+    assert isinstance(parser().parse(sample(name), transport()), RenameEvent)
+
+
+@pytest.mark.parametrize("name", INVALID)
+def test_an_invalid_sample_is_invalid_for_its_name(name: str) -> None:
+    event = parser().parse(sample(name), transport())
+
+    assert isinstance(event, InvalidEvent)
+    assert sorted(event.violations) == sorted(INVALID[name])
+
+
+@pytest.mark.parametrize("name", NO_JSON)
+def test_a_sample_that_is_no_json_is_told_so(name: str) -> None:
+    (violation,) = _refused(sample(name)).violations
+
+    assert violation.path == ""
+    assert violation.message.startswith("is not JSON: ")
+
+
+@pytest.mark.parametrize("name", ["invalid-name.json", "invalid-service-id.json", "invalid-several-violations.json"])
+def test_an_invalid_sample_breaks_the_schema(name: str) -> None:
+    assert broken(RENAME_EVENT, json.loads(sample(name)))
+
+
+def test_samples_are_told_apart_by_their_ids() -> None:
+    ids = [json.loads(sample(name))["id"] for name in (*VALID, "invalid-name.json", "invalid-service-id.json")]
+
+    assert len(set(ids)) == len(ids)
+
+
+def test_the_sample_of_a_success_is_what_the_function_answers_the_sample_event_with() -> None:
+    services = CountingServices(name="billing")
+
+    outcome = settled_soon(sample("rename-structured.json"), services, read_previous_name=True)
+
+    assert json.loads(sample("outcome-renamed.json")) == outcome.cloud_event
+
+
+def test_the_sample_of_a_failure_is_what_the_function_answers_an_unknown_service_with() -> None:
+    unknown = failures.from_reply(
+        "EndPoint.2003",
+        "The VPC endpoint service does not exist.",
+        status=400,
+        huawei_request_id=HUAWEI_REQUEST_ID,
+    )
+
+    outcome = settled_soon(sample("unknown-service.json"), CountingServices(failure=unknown))
+
+    assert json.loads(sample("outcome-failed.json")) == outcome.cloud_event
+
+
+# ---- Outcomes
+
+
+def settled(text: str, services: CountingServices, trigger: str = "sqs", **arguments: Any) -> Outcome:
+    """The outcome that the function publishes for an event."""
+    bus = ListBus()
+    renamer(services, bus, **arguments).settle(parser().parse(text, transport()), a_minute, trigger)
+    (outcome,) = bus.outcomes
+    return outcome
+
+
+def settled_soon(text: str, services: CountingServices, **arguments: Any) -> Outcome:
+    """The same, a moment after the event's time."""
+    time = datetime.fromisoformat(json.loads(text)["time"]) + timedelta(milliseconds=1_250)
+    return settled(text, services, now=lambda: time, **arguments)
+
+
+def given_up(event: RenameEvent | InvalidEvent, failure: Failure) -> Outcome:
+    bus = ListBus()
+    renamer(CountingServices(), bus).give_up(event, Unsettled(failure, attempts=5), a_minute, "sqs")
+    (outcome,) = bus.outcomes
+    return outcome
+
+
+def _refused(text: str) -> InvalidEvent:
+    event = parser().parse(text, transport())
+    assert isinstance(event, InvalidEvent)
+    return event
+
+
+FAILURES: Final[dict[str, Failure]] = {
+    "from_reply": failures.from_reply("EndPoint.2003", "gone", status=400, huawei_request_id=HUAWEI_REQUEST_ID),
+    "from_reply, throttled": failures.from_reply("APIGW.0308", "limit:200,time:5 minute", status=429, retry_after=2.5),
+    "from_reply, without a body": failures.from_reply(None, "", status=503),
+    "timeout": failures.timeout(in_doubt=True),
+    "connection_failed": failures.connection_failed(in_doubt=False),
+    "unconfirmed_reply": failures.unconfirmed_reply(status=302, huawei_request_id=None),
+    "invalid_event": failures.invalid_event((Violation("/data/x", "is not a known field"), Violation("", "and more"))),
+    "precondition_failed": failures.precondition_failed(),
+    "superseded": failures.superseded(EventName("/cmdb", "event-2")),
+    "identifier_reused": failures.identifier_reused(),
+    "in_progress": failures.in_progress(),
+    "claim_lost": failures.claim_lost(),
+    "ledger_unavailable": failures.ledger_unavailable("ThrottlingException"),
+    "outage": failures.outage(),
+    "abandoned": failures.abandoned(),
+    "credentials": failures.credentials("The secret cannot be read.", kind=Kind.ACCESS),
+    "not_published": failures.not_published("InternalFailure"),
+    "no_time_left": failures.no_time_left(),
+    "wanted_later": failures.wanted_later(),
+    "internal_error": failures.internal_error(),
+    "as_conflict": failures.as_conflict(failures.from_reply("EndPoint.3045", "busy", status=400)),
+}
+
+
+def test_there_is_no_failure_that_these_tests_do_not_know() -> None:
+    makers = {
+        name
+        for name, maker in inspect.getmembers(failures, inspect.isfunction)
+        if not name.startswith("_") and inspect.signature(maker).return_annotation is Failure
+    }
+
+    assert makers == {name.partition(",")[0] for name in FAILURES}
+
+
+EMITTED: Final[dict[str, Callable[[], Outcome]]] = {
+    "success": lambda: settled(json.dumps(rename_event()), CountingServices()),
+    "success through HTTP": lambda: settled(json.dumps(rename_event()), CountingServices(), trigger="http"),
+    "success of data alone": lambda: settled(json.dumps(rename_data()), CountingServices()),
+    "success with the previous name": lambda: settled(
+        json.dumps(rename_event()), CountingServices(), read_previous_name=True
+    ),
+    "success elsewhere": lambda: settled(
+        json.dumps(rename_event(data=rename_data(project_id=OTHER_PROJECT, region=OTHER_REGION))), CountingServices()
+    ),
+    "success of the empty name": lambda: settled(json.dumps(rename_data(endpoint_service_name="")), CountingServices()),
+    "success with a trace": lambda: settled(json.dumps(rename_event(traceparent=TRACEPARENT)), CountingServices()),
+    "success after a redrive": lambda: renamed(
+        valid(),
+        circumstances(round=Round(1, valid_outcome_id())),
+        service_name="cn-north-4.orders.070c",
+        previous_service_name=None,
+        huawei_request_id=None,
+    ),
+    "unknown service": lambda: settled(
+        json.dumps(rename_event()), CountingServices(failure=FAILURES["from_reply"]), trigger="http"
+    ),
+    "broken precondition": lambda: settled(
+        json.dumps(rename_event(data=rename_data(expected_name="shop"))), CountingServices()
+    ),
+    "forbidden project": lambda: settled(json.dumps(rename_data(project_id="another")), CountingServices()),
+    "invalid event": lambda: settled(json.dumps(rename_event(id="", data={"x": 1})), CountingServices()),
+    "invalid event with a trace": lambda: settled(
+        json.dumps(rename_event(id="", traceparent=TRACEPARENT)), CountingServices()
+    ),
+    "no JSON": lambda: settled("orders", CountingServices()),
+    "no object": lambda: settled("[1]", CountingServices()),
+    "too large": lambda: settled(" " * (256 * 1024 + 1), CountingServices()),
+    **{
+        f"failure {name}": partial(rename_failed, valid(), circumstances(), failure)
+        for name, failure in FAILURES.items()
+    },
+    **{
+        f"given up for {name}": partial(given_up, valid(), failure)
+        for name, failure in FAILURES.items()
+        if failure.retryable
+    },
+    "given up without a project": lambda: rename_failed(
+        valid(), circumstances(project_id=None), failures.credentials("down", kind=Kind.UNAVAILABLE)
+    ),
+    "given up though invalid": lambda: given_up(_refused("orders"), failures.internal_error()),
+}
+
+
+@pytest.fixture(params=EMITTED)
+def outcome(request: pytest.FixtureRequest) -> Outcome:
+    return EMITTED[request.param]()
+
+
+def test_what_is_emitted_keeps_to_the_schema(outcome: Outcome) -> None:
+    assert broken(OUTCOME, json.loads(outcome.to_json())) == []
+
+
+def test_what_is_emitted_is_a_cloud_event(outcome: Outcome) -> None:
+    """By CloudEvents 1.0.2, sections 3 and 4 of the JSON format."""
+    cloud_event = json.loads(outcome.to_json())
+
+    attributes = {name: value for name, value in cloud_event.items() if name != "data"}
+    assert all(re.fullmatch(r"[a-z0-9]{1,20}", name) for name in attributes)
+    assert all(isinstance(value, str) and value for value in attributes.values())
+    assert not [name for name, value in attributes.items() if re.search(r"[\x00-\x1f\x7f-\x9f]", value)]
+    assert attributes["specversion"] == "1.0"
+    assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", attributes["id"])
+    assert attributes["source"] == "vpcep.rename"
+    assert attributes["type"] in ("vpcep.endpoint_service.renamed.v1", "vpcep.endpoint_service.rename_failed.v1")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", attributes["time"])
+    assert datetime.fromisoformat(attributes["time"]) <= NOW
+    assert attributes["datacontenttype"] == "application/json"
+    assert isinstance(cloud_event["data"], dict)
+
+
+def test_what_is_emitted_always_says_what_was_asked(outcome: Outcome) -> None:
+    data = outcome.cloud_event["data"]
+
+    always = {"request", "project_id", "region", "vpc_endpoint_service_id", "endpoint_service_name"}
+    assert always | {"attempts", "trigger", "huawei_request_id"} <= set(data)
+    assert outcome.cloud_event.get("subject") == data["vpc_endpoint_service_id"]
+    assert data["trigger"] in ("sqs", "http")
+
+
+def test_what_is_emitted_says_either_the_name_or_the_error(outcome: Outcome) -> None:
+    data = outcome.cloud_event["data"]
+
+    if outcome.type.endswith(".renamed.v1"):
+        assert isinstance(data["service_name"], str)
+        assert "error" not in data
+        assert outcome.failure is None
+    else:
+        assert set(data["error"]) == {"code", "message", "kind", "http_status", "retryable", "violations"}
+        assert "service_name" not in data
+        assert outcome.failure is not None
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
+def test_an_error_tells_the_failure(failure: Failure) -> None:
+    data = rename_failed(valid(), circumstances(), failure).cloud_event["data"]
+
+    assert data["error"] == {
+        "code": failure.code,
+        "message": failure.message,
+        "kind": failure.kind.value,
+        "http_status": failure.http_status,
+        "retryable": failure.retryable,
+        "violations": [{"path": path, "message": message} for path, message in failure.violations],
+    }
+    assert data["huawei_request_id"] == failure.huawei_request_id
+    assert failure.code.startswith(("Rename.", "EndPoint.", "APIGW."))
+    assert bool(data["error"]["violations"]) == (failure.kind is Kind.INVALID)
+
+
+def test_a_success_tells_what_the_api_reported() -> None:
+    outcome = settled(json.dumps(rename_event(id="8f0c")), CountingServices(name="billing"), read_previous_name=True)
+
+    assert outcome.cloud_event["subject"] == SERVICE
+    assert outcome.cloud_event["data"] == {
+        "request": rename_event(id="8f0c"),
+        "project_id": PROJECT,
+        "region": "cn-north-4",
+        "vpc_endpoint_service_id": SERVICE,
+        "endpoint_service_name": "orders",
+        "attempts": 1,
+        "trigger": "sqs",
+        "huawei_request_id": HUAWEI_REQUEST_ID,
+        "service_name": "orders",
+        "previous_service_name": "billing",
+    }
+
+
+def test_an_outcome_carries_on_the_trace_of_its_event() -> None:
+    traced = settled(json.dumps(rename_event(traceparent=TRACEPARENT)), CountingServices())
+
+    assert traced.cloud_event["traceparent"] == TRACEPARENT
+    assert "traceparent" not in EMITTED["success"]().cloud_event
+
+
+@pytest.mark.parametrize("service_id", ["a\u0000b", "a\nb", "\u007f", "\u0085", "orders\u2028\u0001"])
+def test_the_subject_of_an_outcome_holds_no_control_characters(service_id: str) -> None:
+    """CloudEvents 1.0.2, 3.1: no String has any; the service's id of an invalid event may."""
+    outcome = settled(json.dumps(rename_data(vpc_endpoint_service_id=service_id)), CountingServices())
+
+    assert not re.search(r"[\x00-\x1f\x7f-\x9f]", outcome.cloud_event.get("subject", ""))
+    assert outcome.cloud_event["data"]["request"]["data"]["vpc_endpoint_service_id"] == service_id
+
+
+@pytest.mark.parametrize("status", [600, 999])
+def test_a_status_that_http_does_not_know_keeps_the_outcome_within_the_schema(status: int) -> None:
+    failure = failures.from_reply(None, "", status=status)
+
+    outcome = rename_failed(valid(), circumstances(), failure)
+
+    assert broken(OUTCOME, outcome.cloud_event) == []
+
+
+class _EndlessServices(CountingServices):
+    """Report the right name within a full service name of the size of the largest reply."""
+
+    def rename(self, target: Target, name: str, seconds: float) -> Reply:
+        reply = super().rename(target, name, seconds)
+        return reply._replace(name=f"cn-north-4.{name}.{'a' * LARGEST_REPLY}")
+
+
+@pytest.mark.parametrize(
+    "services", [_EndlessServices(), CountingServices(name="a" * LARGEST_REPLY)], ids=["new", "old"]
+)
+def test_an_outcome_fits_the_bus_whatever_name_huawei_cloud_reports(services: CountingServices) -> None:
+    outcome = settled(json.dumps(rename_event()), services, read_previous_name=True)
+
+    assert len(outcome.to_json().encode()) < LARGEST_ENTRY
+
+
+# ---- The schema of outcomes refuses what is no outcome
+
+SUCCESS: Final = "success with the previous name"
+FAILURE: Final = "unknown service"
+
+
+def _fields(content: dict[str, Any], place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, value in content.items():
+        yield (*place, name)
+        if isinstance(value, dict) and name != "request":
+            yield from _fields(value, (*place, name))
+
+
+def _changed(outcome: Outcome, place: tuple[str, ...], *value: object) -> dict[str, Any]:
+    """The outcome with another value in one place, or with none."""
+    content = copy.deepcopy(outcome.cloud_event)
+    holder: Any = content
+    for name in place[:-1]:
+        holder = holder[name]
+    if value:
+        holder[place[-1]] = value[0]
+    else:
+        del holder[place[-1]]
+    return content
+
+
+OPTIONAL: Final = {
+    (SUCCESS, "data.previous_service_name"),
+    (FAILURE, "subject"),
+}
+
+
+@pytest.mark.parametrize(
+    ("emitted", "place"),
+    [
+        pytest.param(emitted, place, id=f"{emitted}: {'.'.join(place)}")
+        for emitted in (SUCCESS, FAILURE)
+        for place in _fields(EMITTED[emitted]().cloud_event)
+    ],
+)
+def test_an_outcome_that_lacks_a_field_is_refused(emitted: str, place: tuple[str, ...]) -> None:
+    without = _changed(EMITTED[emitted](), place)
+
+    is_optional = (emitted, ".".join(place)) in OPTIONAL
+    assert (broken(OUTCOME, without) == []) == is_optional
+
+
+@pytest.mark.parametrize(
+    ("emitted", "place"),
+    [
+        pytest.param(emitted, place, id=f"{emitted}: {'.'.join(place)}")
+        for emitted in (SUCCESS, FAILURE)
+        for place in _fields(EMITTED[emitted]().cloud_event)
+    ],
+)
+def test_an_outcome_with_a_field_of_another_type_is_refused(emitted: str, place: tuple[str, ...]) -> None:
+    assert broken(OUTCOME, _changed(EMITTED[emitted](), place, [1.5]))
+
+
+@pytest.mark.parametrize(
+    ("emitted", "place", "value"),
+    [
+        (SUCCESS, ("specversion",), "0.3"),
+        (SUCCESS, ("id",), "1"),
+        (SUCCESS, ("source",), "/cmdb"),
+        (SUCCESS, ("type",), "vpcep.endpoint_service.rename_failed.v1"),
+        (FAILURE, ("type",), "vpcep.endpoint_service.renamed.v1"),
+        (FAILURE, ("type",), "vpcep.endpoint_service.renamed.v2"),
+        (SUCCESS, ("time",), "2026-11-02"),
+        (SUCCESS, ("time",), "2026-11-02T08:15:00+01:00"),
+        (SUCCESS, ("subject",), ""),
+        (SUCCESS, ("extra",), "x"),
+        (SUCCESS, ("data", "extra"), "x"),
+        (FAILURE, ("data", "extra"), "x"),
+        (FAILURE, ("data", "service_name"), "orders"),
+        (SUCCESS, ("data", "error"), FAILURES["timeout"].code),
+        (SUCCESS, ("data", "request"), "orders"),
+        (SUCCESS, ("data", "project_id"), None),
+        (SUCCESS, ("data", "attempts"), -1),
+        (SUCCESS, ("data", "trigger"), "cron"),
+        (FAILURE, ("data", "superseded_by"), {"source": "/cmdb"}),
+        (FAILURE, ("data", "error", "extra"), "x"),
+        (FAILURE, ("data", "error", "code"), ""),
+        (FAILURE, ("data", "error", "kind"), "unknown"),
+        (FAILURE, ("data", "error", "http_status"), 42),
+        (FAILURE, ("data", "error", "violations"), [{"path": "/id"}]),
+        (FAILURE, ("data", "error", "violations"), ["/id"]),
+    ],
+)
+def test_an_outcome_with_a_wrong_value_is_refused(emitted: str, place: tuple[str, ...], value: object) -> None:
+    assert broken(OUTCOME, _changed(EMITTED[emitted](), place, value))
+
+
+def test_the_tests_of_outcomes_would_notice_a_failure_without_its_code() -> None:
+    nameless = replace(FAILURES["timeout"], code="")
+
+    assert broken(OUTCOME, rename_failed(valid(), circumstances(), nameless).cloud_event)

@@ -1,0 +1,566 @@
+"""Properties of the way from a text to the one call: valid events always reach it, mutilated ones never.
+
+The rules are written down here a second time, from the issue and the API's page and not from the schema, so that a hole
+in the schema shows.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+import function
+from function.events import RENAME_REQUESTED, RENAMED, Attributes, InvalidEvent, Outcome, RenameEvent
+from function.rename import Target
+from tests.unit.builders import (
+    ARRIVED,
+    NOW,
+    OTHER_PROJECT,
+    OTHER_REGION,
+    PROJECT,
+    REGION,
+    TIME,
+    CountingServices,
+    ListBus,
+    a_minute,
+    parser,
+    renamer,
+    transport,
+)
+
+# The same examples on every run and every machine.
+SAME_EVERY_TIME: Final = settings(
+    max_examples=120, derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+LARGEST_ENTRY: Final = 256 * 1024
+OUTCOME: Final = Draft202012Validator(
+    json.loads((Path(function.__file__).parent / "contract" / "outcome.schema.json").read_text(encoding="utf-8"))
+)
+
+Event = dict[str, Any]
+Draw = Callable[[st.SearchStrategy[Any]], Any]
+
+# ---- Valid events, from the rules
+
+NAME_CHARACTERS: Final = string.ascii_letters + string.digits + "_-"
+REQUIRED: Final = ("specversion", "id", "source", "type", "time", "data")
+REQUIRED_DATA: Final = ("vpc_endpoint_service_id", "endpoint_service_name")
+KNOWN_ATTRIBUTES: Final = (*REQUIRED, "datacontenttype", "traceparent", "subject", "dataschema")
+
+# Neither controls, nor surrogates, nor what Unicode has not assigned.
+harmless_text = st.text(st.characters(exclude_categories=("Cc", "Cs", "Cn", "Co")), min_size=1, max_size=40)
+path_characters = st.text(string.ascii_lowercase + string.digits + "._~-", min_size=1, max_size=8)
+sources = st.one_of(
+    st.sampled_from(["arn:aws:sqs:eu-west-1:123456789012:rename.fifo", "https://cmdb.example.com:8443/a%20b?c=d#e"]),
+    path_characters.map(lambda path: f"/{path}/{path}"),
+    st.uuids().map(lambda value: f"urn:uuid:{value}"),
+)
+
+
+@st.composite
+def times(draw: st.DrawFn) -> str:
+    """Any form of RFC 3339, up to almost five minutes ahead."""
+    latest = (NOW + timedelta(minutes=4, seconds=58)).replace(tzinfo=None, microsecond=0)
+    instant = draw(st.datetimes(datetime(2, 1, 1), latest)).replace(microsecond=0, tzinfo=UTC)  # noqa: DTZ001 - in UTC
+    minutes = draw(st.integers(-1439, 1439))
+    text = instant.astimezone(timezone(timedelta(minutes=minutes))).replace(tzinfo=None).isoformat()
+    fraction = draw(st.one_of(st.just(""), st.text(string.digits, min_size=1, max_size=9).map(lambda text: f".{text}")))
+    sign = "-" if minutes < 0 else "+"
+    offset = f"{sign}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
+    if minutes == 0:
+        offset = draw(st.sampled_from(["Z", "z", "+00:00", "-00:00"]))
+    return text.replace("T", draw(st.sampled_from("Tt"))) + fraction + offset
+
+
+extension_names = st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=20).filter(
+    lambda name: name not in KNOWN_ATTRIBUTES
+)
+data_objects = st.fixed_dictionaries(
+    {
+        "vpc_endpoint_service_id": st.one_of(st.uuids().map(str), st.text(NAME_CHARACTERS, min_size=1, max_size=64)),
+        "endpoint_service_name": st.text(NAME_CHARACTERS, max_size=16),
+    },
+    optional={
+        "project_id": st.sampled_from([PROJECT, OTHER_PROJECT]),
+        "region": st.sampled_from([REGION, OTHER_REGION]),
+        "expected_name": st.text(NAME_CHARACTERS, max_size=128),
+    },
+)
+optional_attributes = {
+    "datacontenttype": st.sampled_from(["application/json", "application/json; charset=utf-8", "Application/Json"]),
+    "traceparent": st.uuids().map(lambda value: f"00-{value.hex}-{value.hex[:16]}-01"),
+    "subject": harmless_text,
+    "dataschema": sources,
+}
+
+
+core_events = st.fixed_dictionaries(
+    {
+        "specversion": st.just("1.0"),
+        "id": harmless_text,
+        "source": sources,
+        "type": st.just(RENAME_REQUESTED),
+        "time": times(),
+        "data": data_objects,
+    },
+    optional=optional_attributes,
+)
+extensions = st.dictionaries(
+    extension_names, st.one_of(harmless_text, st.booleans(), st.integers(-(2**31), 2**31 - 1)), max_size=3
+)
+
+
+@st.composite
+def structured_events(draw: st.DrawFn) -> Event:
+    event = draw(core_events) | draw(extensions)
+    return dict(sorted(event.items(), reverse=draw(st.booleans())))
+
+
+@st.composite
+def as_json(draw: st.DrawFn, content: object) -> str:
+    """One of the many texts that mean ``content``."""
+    return json.dumps(
+        content,
+        ensure_ascii=draw(st.booleans()),
+        indent=draw(st.sampled_from([None, 0, 2])),
+        separators=draw(st.sampled_from([None, (",", ":"), (" , ", " : ")])),
+    )
+
+
+carried_attributes = st.fixed_dictionaries(
+    {},
+    optional={
+        "specversion": st.just("1.0"),
+        "id": harmless_text,
+        "source": sources,
+        "type": st.just(RENAME_REQUESTED),
+        "time": times(),
+        **optional_attributes,
+    },
+)
+carried_extensions = st.dictionaries(extension_names, harmless_text, max_size=3)
+
+
+@st.composite
+def binary_attributes(draw: st.DrawFn) -> Attributes:
+    return transport(**draw(carried_attributes) | draw(carried_extensions))
+
+
+# ---- What becomes of a text
+
+
+def settle(text: str, attributes: Attributes, *, named: str = "billing") -> tuple[Outcome, CountingServices]:
+    """The outcome that was published for a text, and Huawei Cloud as it was left."""
+    services, bus = CountingServices(name=named), ListBus()
+    result = renamer(services, bus).settle(parser().parse(text, attributes), a_minute, "sqs")
+    assert bus.outcomes == [result]
+    return bus.outcomes[0], services
+
+
+def assert_renamed_as(data: Event, text: str, attributes: Attributes) -> None:
+    outcome, services = settle(text, attributes, named=data.get("expected_name", "billing"))
+
+    target = Target(data.get("region", REGION), data.get("project_id", PROJECT), data["vpc_endpoint_service_id"])
+    assert services.renames == [(target, data["endpoint_service_name"])]
+    assert (outcome.type, outcome.failure) == (RENAMED, None)
+    assert outcome.cloud_event["data"]["service_name"] == data["endpoint_service_name"]
+    assert not list(OUTCOME.iter_errors(outcome.cloud_event))
+
+
+def assert_refused(text: str, attributes: Attributes) -> None:
+    outcome, services = settle(text, attributes)
+
+    assert (services.renames, services.reads) == ([], [])
+    assert outcome.failure is not None
+    error = outcome.cloud_event["data"]["error"]
+    assert (error["code"], error["kind"], error["retryable"]) == ("Rename.InvalidEvent", "invalid", False)
+    assert error["violations"]
+    assert_deliverable(outcome)
+
+
+def assert_deliverable(outcome: Outcome) -> None:
+    detail = outcome.to_json().encode()
+
+    assert not list(OUTCOME.iter_errors(json.loads(detail)))
+    assert len(detail) < LARGEST_ENTRY
+
+
+@SAME_EVERY_TIME
+@given(structured_events(), st.data())
+def test_a_valid_event_reaches_exactly_one_call_in_structured_mode(event: Event, data: st.DataObject) -> None:
+    text = data.draw(as_json(event))
+
+    assert_renamed_as(event["data"], text, transport())
+
+
+@SAME_EVERY_TIME
+@given(data_objects, binary_attributes(), st.data())
+def test_a_valid_event_reaches_exactly_one_call_in_binary_mode(
+    content: Event, attributes: Attributes, data: st.DataObject
+) -> None:
+    text = data.draw(as_json(content))
+
+    assert_renamed_as(content, text, attributes)
+
+
+@SAME_EVERY_TIME
+@given(structured_events())
+def test_a_valid_event_is_told_as_it_came(event: Event) -> None:
+    parsed = parser().parse(json.dumps(event), transport())
+    outcome, _ = settle(json.dumps(event), transport(), named=event["data"].get("expected_name", "billing"))
+
+    assert isinstance(parsed, RenameEvent)
+    assert (parsed.id, parsed.source) == (event["id"], event["source"])
+    assert parsed.time == datetime.fromisoformat(event["time"].upper())
+    assert json.loads(outcome.to_json())["data"]["request"] == event
+
+
+# ---- Mutilations: each makes an invalid event of any valid one
+
+other_json = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()),
+    lambda children: st.one_of(st.lists(children, max_size=3), st.dictionaries(st.text(), children, max_size=3)),
+    max_leaves=5,
+)
+not_a_string = other_json.filter(lambda value: not isinstance(value, str))
+CONTROLS: Final = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
+
+
+@st.composite
+def with_inserted(draw: st.DrawFn, text: str, characters: st.SearchStrategy[str]) -> str:
+    place = draw(st.integers(0, len(text)))
+    return text[:place] + draw(characters) + text[place:]
+
+
+def drops_a_field(data: Event, draw: Draw) -> Event:
+    return without(data, draw(st.sampled_from(REQUIRED_DATA)))
+
+
+def renames_a_field(data: Event, draw: Draw) -> Event:
+    name = draw(st.sampled_from(sorted(data)))
+    other = draw(st.sampled_from([name.upper(), f"{name} ", name.replace("_", "-") + "2", f"{name}\u0000"]))
+    return without(data, name) | {other: data[name]}
+
+
+def retypes_a_field(data: Event, draw: Draw) -> Event:
+    return data | {draw(st.sampled_from(sorted(data))): draw(not_a_string)}
+
+
+def adds_an_unknown_field(data: Event, draw: Draw) -> Event:
+    known = {*REQUIRED_DATA, "project_id", "region", "expected_name", *REQUIRED}
+    return data | {draw(st.text().filter(lambda name: name not in known)): draw(other_json)}
+
+
+def puts_a_bad_character_into_a_field(data: Event, draw: Draw) -> Event:
+    name = draw(st.sampled_from(sorted(data)))
+    characters = st.one_of(
+        st.sampled_from("./\\%?#:@ \n\r\t\u0000'\"<>;"),
+        st.characters(codec="utf-8", exclude_characters=NAME_CHARACTERS),
+    )
+    return data | {name: draw(with_inserted(data[name], characters))}
+
+
+def means_another_path(data: Event, draw: Draw) -> Event:
+    name = draw(st.sampled_from(["vpc_endpoint_service_id", "project_id"]))
+    return data | {
+        name: draw(st.sampled_from([".", "..", "a/b", "../a", "a/..", "a?b", "a#b", "%2e%2e", "a;b", "a\\b"]))
+    }
+
+
+def makes_a_field_too_long(data: Event, draw: Draw) -> Event:
+    longest = {"vpc_endpoint_service_id": 64, "endpoint_service_name": 16, "project_id": 64, "region": 64}
+    name, size = draw(st.sampled_from(sorted({**longest, "expected_name": 128}.items())))
+    return data | {name: "a" * (size + draw(st.integers(1, 50)))}
+
+
+def empties_a_field(data: Event, draw: Draw) -> Event:
+    return data | {draw(st.sampled_from(["vpc_endpoint_service_id", "project_id", "region"])): ""}
+
+
+def names_a_forbidden_place(data: Event, draw: Draw) -> Event:
+    place = st.sampled_from([{"project_id": PROJECT[:-1]}, {"project_id": PROJECT.upper()}, {"region": "cn-north-1"}])
+    return {**data, **draw(place)}
+
+
+def drops_an_attribute(event: Event, draw: Draw) -> Event:
+    return without(event, draw(st.sampled_from(REQUIRED)))
+
+
+def renames_an_attribute(event: Event, draw: Draw) -> Event:
+    name = draw(st.sampled_from(REQUIRED))
+    return without(event, name) | {f"{name}2": event[name]}
+
+
+def retypes_a_required_attribute(event: Event, draw: Draw) -> Event:
+    return event | {draw(st.sampled_from(REQUIRED[:-1])): draw(not_a_string)}
+
+
+def retypes_data(event: Event, draw: Draw) -> Event:
+    return event | {"data": draw(other_json.filter(lambda value: not isinstance(value, dict)))}
+
+
+def retypes_an_optional_attribute(event: Event, draw: Draw) -> Event:
+    # One that is null is left out.
+    name = draw(st.sampled_from(["datacontenttype", "traceparent"]))
+    return event | {name: draw(not_a_string.filter(lambda value: value is not None))}
+
+
+def retypes_an_extension(event: Event, draw: Draw) -> Event:
+    value = st.one_of(
+        st.lists(other_json, max_size=2),
+        st.dictionaries(st.text(), other_json, max_size=2),
+        st.floats(allow_nan=False, allow_infinity=False).filter(lambda number: not number.is_integer()),
+        st.integers(min_value=2**31, max_value=2**80),
+        st.integers(min_value=-(2**80), max_value=-(2**31) - 1),
+        st.sampled_from([2**31, -(2**31) - 1]),
+    )
+    return event | {draw(extension_names): draw(value)}
+
+
+def misnames_an_attribute(event: Event, draw: Draw) -> Event:
+    name = st.one_of(
+        st.text().filter(lambda name: not re.fullmatch(r"[a-z0-9]{1,32}", name)),
+        st.text(string.ascii_lowercase, min_size=33, max_size=60),
+    )
+    return event | {draw(name): draw(harmless_text)}
+
+
+def adds_too_many_attributes(event: Event, draw: Draw) -> Event:
+    return event | {f"x{number}": draw(st.booleans()) for number in range(33)}
+
+
+def puts_a_control_into_an_attribute(event: Event, draw: Draw) -> Event:
+    name = draw(st.sampled_from(REQUIRED[:-1]))
+    return event | {name: draw(with_inserted(event[name], st.sampled_from(CONTROLS)))}
+
+
+def puts_a_bad_character_into_the_source(event: Event, draw: Draw) -> Event:
+    characters = st.one_of(st.sampled_from(' "<>\\^`{|}'), st.characters(codec="utf-8", min_codepoint=0xA0))
+    return event | {"source": draw(with_inserted(event["source"], characters))}
+
+
+def makes_an_attribute_too_long(event: Event, draw: Draw) -> Event:
+    name = draw(st.one_of(st.sampled_from(["id", "source"]), extension_names))
+    return event | {name: "a" * draw(st.integers(1025, 5000))}
+
+
+def lies_ahead(event: Event, draw: Draw) -> Event:
+    ahead = draw(st.timedeltas(timedelta(minutes=5, microseconds=1), timedelta(days=2_000_000)))
+    return event | {"time": (NOW + ahead).isoformat()}
+
+
+def never_was(event: Event, draw: Draw) -> Event:
+    times_that_never_were = st.one_of(
+        st.sampled_from(["2026-02-29", "2026-02-30", "2026-04-31", "2026-00-10", "2026-13-10", "0000-01-01"]).map(
+            lambda date: f"{date}T00:00:00Z"
+        ),
+        st.sampled_from(["24:00:01", "23:60:00", "23:59:60", "99:00:00"]).map(lambda clock: f"2026-01-01T{clock}Z"),
+    )
+    return event | {"time": draw(times_that_never_were)}
+
+
+def without(content: Event, name: str) -> Event:
+    return {key: value for key, value in content.items() if key != name}
+
+
+Mutilation = Callable[[Event, Draw], Event]
+OF_DATA: Final[list[Mutilation]] = [
+    drops_a_field,
+    renames_a_field,
+    retypes_a_field,
+    adds_an_unknown_field,
+    puts_a_bad_character_into_a_field,
+    means_another_path,
+    makes_a_field_too_long,
+    empties_a_field,
+    names_a_forbidden_place,
+]
+OF_ATTRIBUTES: Final[list[Mutilation]] = [
+    drops_an_attribute,
+    renames_an_attribute,
+    retypes_a_required_attribute,
+    retypes_data,
+    retypes_an_optional_attribute,
+    retypes_an_extension,
+    misnames_an_attribute,
+    adds_too_many_attributes,
+    puts_a_control_into_an_attribute,
+    puts_a_bad_character_into_the_source,
+    makes_an_attribute_too_long,
+    lies_ahead,
+    never_was,
+]
+A_FEW: Final = settings(SAME_EVERY_TIME, max_examples=25)
+
+
+@pytest.mark.parametrize("mutilation", OF_ATTRIBUTES)
+@A_FEW
+@given(structured_events(), st.data())
+def test_an_event_with_a_mutilated_envelope_never_reaches_a_call(
+    mutilation: Mutilation, event: Event, data: st.DataObject
+) -> None:
+    mutilated = mutilation(event, data.draw)
+
+    assert_refused(data.draw(as_json(mutilated)), transport())
+
+
+@pytest.mark.parametrize("mutilation", OF_DATA)
+@A_FEW
+@given(structured_events(), st.data())
+def test_an_event_with_mutilated_data_never_reaches_a_call_in_structured_mode(
+    mutilation: Mutilation, event: Event, data: st.DataObject
+) -> None:
+    mutilated = event | {"data": mutilation(event["data"], data.draw)}
+
+    assert_refused(data.draw(as_json(mutilated)), transport())
+
+
+@pytest.mark.parametrize("mutilation", OF_DATA)
+@A_FEW
+@given(data_objects, binary_attributes(), st.data())
+def test_an_event_with_mutilated_data_never_reaches_a_call_in_binary_mode(
+    mutilation: Mutilation, content: Event, attributes: Attributes, data: st.DataObject
+) -> None:
+    mutilated = mutilation(content, data.draw)
+
+    assert_refused(data.draw(as_json(mutilated)), attributes)
+
+
+BAD_ATTRIBUTES: Final = [
+    {"specversion": "1.1"},
+    {"type": f"{RENAME_REQUESTED}\n"},
+    {"id": "event\u0000"},
+    {"source": "/cm db"},
+    {"time": f"{TIME}\n"},
+    {"time": f"{TIME}Z"},
+    {"traceparent": "00"},
+    {"datacontenttype": "text/plain"},
+    {"Team": "shop"},
+    {"x" * 33: "shop"},
+]
+
+
+@SAME_EVERY_TIME
+@given(data_objects, binary_attributes(), st.sampled_from(BAD_ATTRIBUTES))
+def test_a_mutilated_attribute_of_the_transport_never_reaches_a_call(
+    content: Event, attributes: Attributes, bad: dict[str, str]
+) -> None:
+    assert_refused(json.dumps(content), transport(**{**attributes.given, **bad}))
+
+
+# ---- Damaged texts
+
+
+@SAME_EVERY_TIME
+@given(structured_events(), st.booleans(), st.data())
+def test_a_truncated_text_never_reaches_a_call(event: Event, structured: bool, data: st.DataObject) -> None:
+    text = data.draw(as_json(event if structured else event["data"]))
+
+    assert_refused(text[: data.draw(st.integers(0, len(text) - 1))], transport())
+
+
+@SAME_EVERY_TIME
+@given(structured_events(), st.text(min_size=1), st.booleans())
+def test_a_text_with_something_around_it_never_reaches_a_call(event: Event, other: str, before: bool) -> None:
+    if other.strip(" \t\r\n") == "":
+        other += "0"
+    text = json.dumps(event)
+
+    assert_refused(other + text if before else text + other, transport())
+
+
+@SAME_EVERY_TIME
+@given(structured_events(), st.booleans(), st.data())
+def test_a_field_that_comes_twice_never_reaches_a_call(event: Event, structured: bool, data: st.DataObject) -> None:
+    content = event if structured else event["data"]
+    name = data.draw(st.sampled_from(sorted(content)))
+    again = json.dumps({name: data.draw(st.one_of(st.just(content[name]), other_json))})
+
+    assert_refused(f"{json.dumps(content)[:-1]}, {again[1:]}", transport())
+
+
+@settings(SAME_EVERY_TIME, max_examples=200)
+@given(structured_events(), st.data())
+def test_a_flipped_bit_never_renames_otherwise_than_the_text_says(event: Event, data: st.DataObject) -> None:
+    """A flip may make another valid event of one; it must not make a call that its text does not ask for."""
+    flipped = bytearray(json.dumps(event, ensure_ascii=False).encode())
+    place, bit = data.draw(st.integers(0, len(flipped) - 1)), data.draw(st.integers(0, 7))
+    flipped[place] ^= 1 << bit
+    text = flipped.decode(errors="surrogateescape")
+
+    parsed = parser().parse(text, transport())
+
+    if isinstance(parsed, InvalidEvent):
+        assert_refused(text, transport())
+    else:
+        wanted = json.loads(text)["data"]
+        assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", wanted["vpc_endpoint_service_id"])
+        assert re.fullmatch(r"[A-Za-z0-9_-]{0,16}", wanted["endpoint_service_name"])
+        assert wanted.keys() <= {*REQUIRED_DATA, "project_id", "region", "expected_name"}
+        assert_renamed_as(wanted, text, transport())
+
+
+# ---- Anything
+
+any_text = st.text(st.characters(exclude_categories=()))
+any_json = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), any_text),
+    lambda children: st.one_of(
+        st.lists(children),
+        st.dictionaries(st.one_of(any_text, st.sampled_from([*KNOWN_ATTRIBUTES, *REQUIRED_DATA, "region"])), children),
+    ),
+    max_leaves=20,
+)
+
+
+@SAME_EVERY_TIME
+@given(any_text, st.sampled_from([None, True, False]))
+def test_any_text_gets_an_outcome_that_can_be_delivered(text: str, structured: bool | None) -> None:
+    assert isinstance(parser().parse(text, transport(), structured=structured), InvalidEvent)
+    assert_refused(text, transport())
+
+
+@settings(SAME_EVERY_TIME, max_examples=200)
+@given(any_json, st.booleans(), st.sampled_from([None, True, False]))
+def test_any_json_gets_an_outcome_that_can_be_delivered(
+    content: object, ascii_only: bool, structured: bool | None
+) -> None:
+    text = json.dumps(content, ensure_ascii=ascii_only)
+
+    assert isinstance(parser().parse(text, transport(), structured=structured), InvalidEvent)
+    assert_refused(text, transport())
+
+
+@SAME_EVERY_TIME
+@given(
+    data_objects, st.dictionaries(st.one_of(any_text, st.sampled_from(KNOWN_ATTRIBUTES)), any_text), any_text, any_text
+)
+def test_any_attributes_of_the_transport_get_an_outcome_that_can_be_delivered(
+    content: Event, given_attributes: dict[str, str], event_id: str, source: str
+) -> None:
+    attributes = Attributes(id=event_id, source=source, time=ARRIVED, given=given_attributes)
+    named = content.get("expected_name", "billing")
+
+    outcome, services = settle(json.dumps(content), attributes, named=named)
+
+    assert_deliverable(outcome)
+    assert len(services.renames) == (1 if outcome.failure is None else 0)
+
+
+@SAME_EVERY_TIME
+@given(st.one_of(any_text, any_json.map(json.dumps)))
+def test_the_same_text_always_gets_the_same_outcome(text: str) -> None:
+    first, _ = settle(text, transport())
+    again, _ = settle(text, transport())
+
+    assert first == again

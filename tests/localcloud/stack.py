@@ -1,0 +1,294 @@
+"""Both clouds at once, with the function deployed between them: what the integration tests and `make run` stand on.
+
+Nothing is replaced between a queue and a bus here: the events go in as a producer sends them, under a producer's own
+permissions, and the outcomes are read from the bus as a consumer reads them, by a rule.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import urllib3
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from tests.localcloud.aws import ACCOUNT, LocalAws, Stack
+from tests.localcloud.huawei import HuaweiCloud
+
+OUTCOME_SOURCE = "vpcep.rename"
+OUTCOME_SECONDS = 30.0
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class HuaweiAccount:
+    """Whose endpoint services are renamed; `endpoint` is empty for the region's own."""
+
+    ak: str
+    sk: str
+    project_id: str
+    region: str
+    security_token: str | None = None
+    endpoint: str = ""
+
+    def secret(self) -> str:
+        fields = {"ak": self.ak, "sk": self.sk, "project_id": self.project_id, "security_token": self.security_token}
+        return json.dumps({name: value for name, value in fields.items() if value})
+
+
+LOCAL_ACCOUNT = HuaweiAccount(
+    ak="LOCALACCESSKEY", sk="local-secret-key", project_id="0f5b3c6a9d7e4b1f8a2c5d6e7f809112", region="cn-north-4"
+)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the HTTP API answered; header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: str
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Clouds:
+    """The deployed function, and the clouds on both sides of it. `huawei` is None where the real one is used."""
+
+    aws: LocalAws
+    stack: Stack
+    account: HuaweiAccount
+    local_huawei: HuaweiCloud | None
+    producer: Credentials
+    tap_url: str
+    _held: list[Event] = field(default_factory=list)
+
+    @property
+    def huawei(self) -> HuaweiCloud:
+        assert self.local_huawei, "the function is deployed against the real Huawei Cloud"
+        return self.local_huawei
+
+    def send_rename_event(
+        self,
+        event: Event | str,
+        message_attributes: Mapping[str, str] | None = None,
+        group: str | None = None,
+        dedup: str | None = None,
+    ) -> str:
+        """Send an event to the queue as a producer does; the message's id.
+
+        The message group is the endpoint service, where the event tells it.
+        """
+        message = _message(event, message_attributes, group, dedup)
+        sent = self._producer_client("sqs").send_message(QueueUrl=self.stack.outputs["RenameQueueUrl"], **message)
+        return str(sent["MessageId"])
+
+    def send_rename_events(self, events: Sequence[Event | str]) -> None:
+        """Send up to ten events to the queue at once, so that they arrive in one batch."""
+        entries = [{"Id": str(number), **_message(event)} for number, event in enumerate(events)]
+        sqs = self._producer_client("sqs")
+        sent = sqs.send_message_batch(QueueUrl=self.stack.outputs["RenameQueueUrl"], Entries=entries)
+        assert len(sent["Successful"]) == len(events)
+
+    def post_rename_event(
+        self, event: Event | str, headers: Mapping[str, str] | None = None, *, signed: bool = True
+    ) -> Reply:
+        """Post an event to the HTTP API as a producer does, with a SigV4 signature unless told otherwise."""
+        # On AWS the host names the API; MiniStack, which has no names for its hosts, takes it from the path.
+        host, path = self.stack.outputs["RenameApiUrl"].removeprefix("https://").split("/", 1)
+        url = f"{self.aws.endpoint}/_aws/execute-api/{host.split('.')[0]}/{path}"
+        given = {"content-type": "application/cloudevents+json"} | {k.lower(): v for k, v in (headers or {}).items()}
+        request = AWSRequest("POST", url, headers=given, data=_body(event).encode())
+        if signed:
+            SigV4Auth(self.producer, "execute-api", self.aws.region).add_auth(request)
+        with urllib3.PoolManager(ca_certs=str(self.aws.ca)) as pool:
+            reply = pool.request("POST", url, body=request.data, headers=dict(request.headers.items()), retries=False)
+        return Reply(reply.status, {k.lower(): v for k, v in reply.headers.items()}, reply.data.decode())
+
+    def outcomes(
+        self,
+        wait_for: int = 1,
+        timeout: float = OUTCOME_SECONDS,
+        where: Callable[[Event], bool] = lambda outcome: True,
+    ) -> list[Event]:
+        """The next outcomes from the bus for which `where` holds, in order of arrival; others are held for later.
+
+        Fewer than `wait_for` where no more come in time.
+        """
+        found: list[Event] = []
+        deadline = time.monotonic() + timeout
+        while True:
+            held, self._held = self._held, []
+            for outcome in held:
+                (found if len(found) < wait_for and where(outcome) else self._held).append(outcome)
+            left = deadline - time.monotonic()
+            if len(found) >= wait_for or left <= 0:
+                return found
+            self._held += self._tapped(wait=min(int(left) + 1, 5))
+
+    def forget_outcomes(self) -> None:
+        """Drop what is on the way from the bus, so that a test sees its own outcomes only."""
+        while self._tapped(wait=0):
+            pass
+        self._held.clear()
+
+    def function_logs(self, function: str) -> list[str]:
+        """All log lines of a function, by its logical id."""
+        pages = self.aws.client("logs").get_paginator("filter_log_events")
+        group = self.stack.resources[f"{function}Logs"]
+        return [event["message"] for page in pages.paginate(logGroupName=group) for event in page["events"]]
+
+    def invoke(self, function: str, event: Event) -> Any:
+        """Invoke a function directly, by its logical id."""
+        client = self.aws.client("lambda")
+        done = client.invoke(FunctionName=self.stack.resources[function], Payload=json.dumps(event))
+        return json.loads(done["Payload"].read())
+
+    def use_secret(self, account: HuaweiAccount) -> None:
+        """From now on the functions use this key: they start anew, for they remember the old one for a while."""
+        self.aws.client("secretsmanager").put_secret_value(SecretId=SECRET, SecretString=account.secret())
+        client = self.aws.client("lambda")
+        for function in ("RenameFromQueue", "RenameFromHttp", "SettleDeadLetters"):
+            name = self.stack.resources[function]
+            memory = client.get_function_configuration(FunctionName=name)["MemorySize"]
+            client.update_function_configuration(FunctionName=name, MemorySize=memory)
+
+    def _producer_client(self, service: str) -> Any:
+        return self.aws.client(
+            service,
+            aws_access_key_id=self.producer.access_key,
+            aws_secret_access_key=self.producer.secret_key,
+        )
+
+    def _tapped(self, wait: int) -> list[Event]:
+        sqs = self.aws.client("sqs")
+        received = sqs.receive_message(QueueUrl=self.tap_url, MaxNumberOfMessages=10, WaitTimeSeconds=wait)
+        outcomes = []
+        for message in received.get("Messages", []):
+            entry = json.loads(message["Body"])
+            assert (entry["source"], entry["detail-type"]) == (OUTCOME_SOURCE, entry["detail"]["type"])
+            outcomes.append(entry["detail"])
+            sqs.delete_message(QueueUrl=self.tap_url, ReceiptHandle=message["ReceiptHandle"])
+        return outcomes
+
+
+SECRET = "huaweicloud"
+
+
+@contextmanager
+def local_clouds(
+    progress: Callable[[str], object] = lambda line: None,
+    account: HuaweiAccount | None = None,
+    parameters: Mapping[str, str] | None = None,
+) -> Iterator[Clouds]:
+    """Start what is needed, deploy, and take everything down again.
+
+    With an `account` the real Huawei Cloud is used. `parameters` of the template come on top of those that connect it.
+    """
+    with ExitStack() as cleanup:
+        huawei = None
+        if account is None:
+            progress("Starting a local Huawei Cloud …")
+            local = LOCAL_ACCOUNT
+            huawei = HuaweiCloud(ak=local.ak, sk=local.sk, project_id=local.project_id, region=local.region)
+            cleanup.enter_context(huawei)
+            account = replace(local, endpoint=huawei.url)
+        progress("Starting a local AWS …")
+        aws = cleanup.enter_context(LocalAws())
+        secret = aws.client("secretsmanager").create_secret(Name=SECRET, SecretString=account.secret())
+        progress("Building and deploying template.yml with the SAM CLI …")
+        stack = aws.deploy(
+            {
+                "HuaweiCloudRegion": account.region,
+                "HuaweiCloudProjectId": account.project_id,
+                "HuaweiCloudCredentialsSecretArn": secret["ARN"],
+                "VpcepEndpoint": account.endpoint,
+                **(parameters or {}),
+            }
+        )
+        yield Clouds(aws, stack, account, huawei, _producer(aws, stack), _tap(aws, stack.outputs["OutcomeBusName"]))
+
+
+def rename_event(service_id: str, name: str, **data: str) -> Event:
+    """A rename event in structured mode, with an id of its own."""
+    return {
+        "specversion": "1.0",
+        "id": str(uuid.uuid4()),
+        "source": "/cmdb",
+        "type": "vpcep.endpoint_service.rename_requested.v1",
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "datacontenttype": "application/json",
+        "data": {"vpc_endpoint_service_id": service_id, "endpoint_service_name": name, **data},
+    }
+
+
+def _producer(aws: LocalAws, stack: Stack) -> Credentials:
+    """A user who may send rename events, and nothing else."""
+    queue = stack.outputs["RenameQueueUrl"].rsplit("/", 1)[-1]
+    api = stack.resources["RenameApi"]
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": action, "Resource": f"arn:aws:{resource}"}
+            for action, resource in [
+                ("sqs:SendMessage", f"sqs:{aws.region}:{ACCOUNT}:{queue}"),
+                # AWS knows no such action, for SendMessage allows it: MiniStack asks for it.
+                ("sqs:SendMessageBatch", f"sqs:{aws.region}:{ACCOUNT}:{queue}"),
+                ("execute-api:Invoke", f"execute-api:{aws.region}:{ACCOUNT}:{api}/v1/POST/rename-events"),
+            ]
+        ],
+    }
+    iam = aws.client("iam")
+    iam.create_user(UserName="producer")
+    iam.put_user_policy(UserName="producer", PolicyName="send", PolicyDocument=json.dumps(policy))
+    key = iam.create_access_key(UserName="producer")["AccessKey"]
+    return Credentials(key["AccessKeyId"], key["SecretAccessKey"])
+
+
+def _tap(aws: LocalAws, bus: str) -> str:
+    """A queue that gets every outcome; its URL."""
+    sqs, events = aws.client("sqs"), aws.client("events")
+    url = str(sqs.create_queue(QueueName="tap", Attributes={"VisibilityTimeout": "600"})["QueueUrl"])
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    allow = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage"}
+    policy = {"Version": "2012-10-17", "Statement": [allow | {"Resource": arn}]}
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
+    events.put_rule(Name="tap", EventBusName=bus, EventPattern=json.dumps({"source": [OUTCOME_SOURCE]}))
+    events.put_targets(Rule="tap", EventBusName=bus, Targets=[{"Id": "tap", "Arn": arn}])
+    return url
+
+
+def _message(
+    event: Event | str,
+    attributes: Mapping[str, str] | None = None,
+    group: str | None = None,
+    dedup: str | None = None,
+) -> dict[str, Any]:
+    return {
+        "MessageBody": _body(event),
+        "MessageAttributes": {n: {"DataType": "String", "StringValue": v} for n, v in (attributes or {}).items()},
+        "MessageGroupId": group or _service_id(event) or "unknown",
+        "MessageDeduplicationId": dedup or str(uuid.uuid4()),
+    }
+
+
+def _body(event: Event | str) -> str:
+    return event if isinstance(event, str) else json.dumps(event)
+
+
+def _service_id(event: Event | str) -> str | None:
+    if isinstance(event, str):
+        return None
+    service_id = event.get("data", event).get("vpc_endpoint_service_id")
+    return service_id if isinstance(service_id, str) else None

@@ -1,0 +1,53 @@
+"""The environment that unit tests run in, and the fixtures that they share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from importlib import import_module
+from types import ModuleType
+
+import pytest
+
+from tests.unit.fakes import ENVIRONMENT, FakeAws, World
+
+# What the machine's own environment must not decide: accounts, endpoints, proxies and verbosity.
+_FOREIGN = ("HUAWEICLOUD_", "AWS_", "POWERTOOLS_")
+_OWN = (
+    "LEDGER_TABLE",
+    "RENAME_QUEUE_URL",
+    "MAX_RECEIVES",
+    "NAME_MAX_LENGTH",
+    "ALLOWED_PROJECTS",
+    "ALLOWED_REGIONS",
+    "MAX_PARALLEL_RENAMES",
+    "READ_PREVIOUS_NAME",
+    "VPCEP_ENDPOINT",
+)
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in list(os.environ):
+        if variable.startswith(_FOREIGN) or variable in _OWN or variable.upper() in _PROXIES:
+            monkeypatch.delenv(variable)
+    for variable, value in ENVIRONMENT.items():
+        monkeypatch.setenv(variable, value)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def aws() -> Iterator[FakeAws]:
+    with FakeAws() as aws:
+        yield aws
+
+
+@pytest.fixture
+def app(_environment: None) -> ModuleType:
+    """The module of the handler, which wires the function by the environment when it is imported first."""
+    return import_module("function.app")

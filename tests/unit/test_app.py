@@ -1,0 +1,254 @@
+"""The handler: which trigger is it, and is everything wired to everything?"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from function import settings
+from tests.localcloud.huawei import HuaweiCloud
+from tests.unit.fakes import (
+    BUS,
+    ENVIRONMENT,
+    PROJECT,
+    REGION,
+    SERVICE,
+    FakeAws,
+    FakeContext,
+    HttpReply,
+    cloud_event,
+    http_request,
+    sqs_record,
+)
+
+Handler = Callable[..., dict[str, Any]]
+
+pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
+
+
+@pytest.fixture
+def cloud() -> Iterator[HuaweiCloud]:
+    ak, sk = ENVIRONMENT["HUAWEICLOUD_SDK_AK"], ENVIRONMENT["HUAWEICLOUD_SDK_SK"]
+    with HuaweiCloud(ak=ak, sk=sk, project_id=PROJECT, region=REGION) as cloud:
+        cloud.add_service(SERVICE, name="billing")
+        yield cloud
+
+
+@pytest.fixture
+def handler_with(
+    app: ModuleType, aws: FakeAws, cloud: HuaweiCloud, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Handler]:
+    """The handler as it comes up in an environment of the test's choice."""
+
+    def start(**environment: str) -> Handler:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
+        # The SQS client outlives a function, which a process has one of.
+        app._sqs_client.cache_clear()
+        function = app.Function(settings.load(ENVIRONMENT | {"VPCEP_ENDPOINT": cloud.url} | environment))
+        monkeypatch.setattr(app, "_function", function)
+        handler: Handler = app.handler
+        return handler
+
+    return start
+
+
+@pytest.fixture
+def handler(handler_with: Callable[..., Handler]) -> Handler:
+    return handler_with()
+
+
+def event_now(**data: Any) -> dict[str, Any]:
+    """An event whose time is past for any clock."""
+    return cloud_event(time="2020-01-01T00:00:00Z", **data)
+
+
+def sqs_event(*records: dict[str, Any]) -> dict[str, Any]:
+    return {"Records": list(records)}
+
+
+class TestTriggers:
+    def test_an_sqs_event_gets_a_partial_batch_response(
+        self, handler: Handler, aws: FakeAws, cloud: HuaweiCloud
+    ) -> None:
+        response = handler(sqs_event(sqs_record(event_now())), FakeContext())
+
+        assert response == {"batchItemFailures": []}
+        assert cloud.name_of(SERVICE) == "orders"
+        [outcome] = aws.outcomes
+        assert (outcome["type"], outcome["data"]["trigger"]) == ("vpcep.endpoint_service.renamed.v1", "sqs")
+        assert aws.calls_of("PutEvents")[0]["Entries"][0]["EventBusName"] == BUS
+
+    def test_a_proxy_event_gets_a_proxy_response(self, handler: Handler, aws: FakeAws, cloud: HuaweiCloud) -> None:
+        reply = HttpReply.of(handler(http_request(event_now()), FakeContext()))
+
+        assert (reply.status, cloud.name_of(SERVICE)) == (200, "orders")
+        assert aws.outcomes == [reply.body]
+        assert reply.body["data"]["trigger"] == "http"
+
+    def test_both_come_to_one_function(self, handler: Handler, cloud: HuaweiCloud) -> None:
+        for number in range(3):
+            assert HttpReply.of(handler(http_request(event_now(id=f"h{number}")), FakeContext())).status == 200
+            assert handler(sqs_event(sqs_record(event_now(id=f"s{number}"))), FakeContext())["batchItemFailures"] == []
+
+        assert len(cloud.calls) == 6
+
+    @pytest.mark.parametrize(
+        "event",
+        [
+            {},
+            {"Event": {"Records": []}},
+            event_now(),
+            {"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}},
+            {"Records": [{"eventSource": "aws:s3", "s3": {"bucket": {"name": "b"}}}]},
+            {"Records": [{"EventSource": "aws:sns", "Sns": {"Message": "{}"}}]},
+            {"Records": [{"eventSource": "aws:kinesis", "kinesis": {"data": "e30="}}]},
+            {"Records": [{"eventSource": "aws:dynamodb", "dynamodb": {"Keys": {}}}]},
+            {"version": "2.0", "routeKey": "POST /rename-events", "requestContext": {"http": {"method": "POST"}}},
+            {"requestContext": {"elb": {"targetGroupArn": "arn"}}, "httpMethod": "POST", "path": "/rename-events"},
+            {"requestContext": {"routeKey": "$connect", "eventType": "CONNECT", "connectionId": "c"}},
+            [],
+            None,
+        ],
+        ids=lambda event: repr(event)[:50],
+    )
+    def test_any_other_event_is_one_clear_error(
+        self, app: ModuleType, handler: Handler, cloud: HuaweiCloud, aws: FakeAws, event: Any
+    ) -> None:
+        with pytest.raises(app.UnknownTriggerError):
+            handler(event, FakeContext())
+
+        assert cloud.calls == []
+        assert aws.calls == []
+
+    def test_an_event_of_no_trigger_is_not_repeated_in_the_error(self, app: ModuleType, handler: Handler) -> None:
+        with pytest.raises(app.UnknownTriggerError) as caught:
+            handler({"secret": "marker"}, FakeContext())
+
+        assert "marker" not in str(caught.value)
+
+
+class TestWiring:
+    def test_hands_over_to_the_queue_of_the_settings(
+        self, handler_with: Callable[..., Handler], aws: FakeAws, cloud: HuaweiCloud
+    ) -> None:
+        url = f"{aws.url}/123456789012/renames.fifo"
+        handler = handler_with(RENAME_QUEUE_URL=url)
+        cloud.fail(429, "APIGW.0308", headers={"Retry-After": "900"})
+
+        reply = HttpReply.of(handler(http_request(event_now()), FakeContext()))
+
+        assert reply.status == 202
+        assert [call["QueueUrl"] for call in aws.calls_of("SendMessage")] == [url]
+
+    def test_puts_off_what_goes_back_to_the_queue_of_the_settings(
+        self, handler_with: Callable[..., Handler], aws: FakeAws, cloud: HuaweiCloud
+    ) -> None:
+        url = f"{aws.url}/123456789012/renames.fifo"
+        cloud.fail(429, "APIGW.0308", headers={"Retry-After": "900"})
+
+        handler_with(RENAME_QUEUE_URL=url)(sqs_event(sqs_record(event_now())), FakeContext())
+
+        [call] = aws.calls_of("ChangeMessageVisibilityBatch")
+        assert call["QueueUrl"] == url
+        assert call["Entries"][0]["VisibilityTimeout"] >= 900
+
+    def test_gives_up_after_the_receives_of_the_settings(
+        self, handler_with: Callable[..., Handler], aws: FakeAws, cloud: HuaweiCloud
+    ) -> None:
+        handler = handler_with(MAX_RECEIVES="5")
+        cloud.fail(429, "APIGW.0308", headers={"Retry-After": "900"}, times=2)
+
+        for receive_count, outcomes in ((4, 0), (5, 1)):
+            response = handler(sqs_event(sqs_record(event_now(), receive_count=receive_count)), FakeContext())
+
+            assert response == {"batchItemFailures": [{"itemIdentifier": "message-1"}]}
+            assert len(aws.outcomes) == outcomes
+
+    def test_takes_the_key_from_the_secret_of_the_settings(
+        self, handler_with: Callable[..., Handler], aws: FakeAws, cloud: HuaweiCloud
+    ) -> None:
+        aws.secret = json.dumps({"ak": "FROMSECRET", "sk": "secret", "project_id": PROJECT})
+        cloud.set_credentials("FROMSECRET", "secret")
+
+        response = handler_with(HUAWEICLOUD_CREDENTIALS_SECRET="huawei")(
+            sqs_event(sqs_record(event_now())), FakeContext()
+        )
+
+        assert response == {"batchItemFailures": []}
+        assert cloud.name_of(SERVICE) == "orders"
+
+    def test_reads_the_previous_name_where_the_settings_say_so(
+        self, handler_with: Callable[..., Handler], aws: FakeAws, cloud: HuaweiCloud
+    ) -> None:
+        before = cloud.full_name_of(SERVICE)
+
+        handler_with(READ_PREVIOUS_NAME="true")(sqs_event(sqs_record(event_now())), FakeContext())
+
+        assert aws.outcomes[0]["data"]["previous_service_name"] == before
+
+    @pytest.mark.parametrize(("allowed", "status"), [("", 400), ("other-project", 200)])
+    def test_allows_the_projects_of_the_settings(
+        self, handler_with: Callable[..., Handler], cloud: HuaweiCloud, allowed: str, status: int
+    ) -> None:
+        cloud.add_service("service-2", project_id="other-project")
+        event = event_now(vpc_endpoint_service_id="service-2", project_id="other-project")
+
+        reply = HttpReply.of(handler_with(ALLOWED_PROJECTS=allowed)(http_request(event), FakeContext()))
+
+        assert reply.status == status
+
+    def test_keeps_time_to_report(self, handler: Handler, aws: FakeAws, cloud: HuaweiCloud) -> None:
+        # given: an invocation that has just enough time to say that it has none
+        response = handler(sqs_event(sqs_record(event_now())), FakeContext(seconds=3.0))
+
+        assert response == {"batchItemFailures": [{"itemIdentifier": "message-1"}]}
+        assert cloud.calls == []
+
+    def test_names_the_setting_of_a_region_that_vpcep_is_not_known_in(self, app: ModuleType) -> None:
+        for variable in ("HUAWEICLOUD_REGION", "ALLOWED_REGIONS"):
+            with pytest.raises(settings.SettingsError, match=variable):
+                app.Function(settings.load(ENVIRONMENT | {variable: "xx-nowhere-1"}))
+
+
+class TestColdStart:
+    def test_talks_to_nobody(self) -> None:
+        """In a process of its own, where a socket is an error."""
+        code = """
+import socket
+def refuse(*args, **kwargs): raise SystemExit("talked to a network")
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = socket.create_connection = refuse
+import function.app
+print("imported")
+"""
+        secret = {"HUAWEICLOUD_CREDENTIALS_SECRET": "huawei", "RENAME_QUEUE_URL": "https://sqs.invalid/1/q.fifo"}
+
+        run = _run(code, ENVIRONMENT | secret | {"LEDGER_TABLE": "ledger"})
+
+        assert run.stdout.endswith("imported\n"), run.stderr
+
+    def test_without_a_setting_is_one_error_that_names_it(self) -> None:
+        environment = {name: value for name, value in ENVIRONMENT.items() if name != "OUTCOME_BUS"}
+
+        run = _run("import function.app", environment)
+
+        assert run.returncode != 0
+        assert run.stderr.splitlines()[-1].endswith("SettingsError: OUTCOME_BUS is missing")
+
+
+def _run(code: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    base = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env=base | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )

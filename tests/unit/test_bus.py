@@ -1,0 +1,201 @@
+"""The outcome bus: an outcome is on it, or the caller hears that it is not."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from function.bus import BACKOFF_BASE_SECONDS, MAX_ATTEMPTS, EventBridge
+from function.events import Outcome
+from function.failures import Failure, Kind, RenameFailedError
+from function.rename import Unsettled
+from tests.unit.fakes import BUS, FakeAws, FakeClock, World, unavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_events import EventBridgeClient
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    """What the bus sleeps by; botocore does not retry here, so nobody else does."""
+    clock = FakeClock()
+    monkeypatch.setattr("function.bus.time", SimpleNamespace(sleep=clock.sleep))
+    return clock
+
+
+@pytest.fixture
+def bus(aws: FakeAws) -> EventBridge:
+    return EventBridge(client_of(aws), BUS)
+
+
+def client_of(aws: FakeAws) -> EventBridgeClient:
+    config = Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1})
+    return boto3.client("events", endpoint_url=aws.url, config=config)
+
+
+@pytest.fixture
+def outcome(world: World) -> Outcome:
+    outcome = world.give_up(Unsettled(unavailable()))
+    assert isinstance(outcome, Outcome)
+    return outcome
+
+
+def refused(bus: EventBridge, outcome: Outcome, clock: FakeClock, seconds: float = 60.0) -> Failure:
+    with pytest.raises(RenameFailedError) as caught:
+        bus.publish(outcome, clock.until(seconds))
+    return caught.value.failure
+
+
+class TestPublishing:
+    def test_puts_one_entry_on_the_bus(
+        self, aws: FakeAws, bus: EventBridge, outcome: Outcome, clock: FakeClock
+    ) -> None:
+        bus.publish(outcome, clock.until(60))
+
+        [call] = aws.calls_of("PutEvents")
+        [entry] = call["Entries"]
+        assert entry["EventBusName"] == BUS
+        assert entry["Source"] == "vpcep.rename"
+        assert entry["DetailType"] == outcome.type == "vpcep.endpoint_service.rename_failed.v1"
+        assert json.loads(entry["Detail"]) == outcome.cloud_event
+
+    def test_takes_a_bus_by_its_arn(self, aws: FakeAws, outcome: Outcome, clock: FakeClock) -> None:
+        arn = "arn:aws:events:eu-west-1:123456789012:event-bus/rename-outcomes"
+
+        EventBridge(client_of(aws), arn).publish(outcome, clock.until(60))
+
+        assert aws.calls_of("PutEvents")[0]["Entries"][0]["EventBusName"] == arn
+
+    def test_carries_text_of_any_script(self, aws: FakeAws, bus: EventBridge, world: World, clock: FakeClock) -> None:
+        outcome = world.settle(world.invalid_event('{"naïve": "名前 🚀"}'))
+        assert isinstance(outcome, Outcome)
+
+        bus.publish(outcome, clock.until(60))
+
+        assert aws.outcomes == [outcome.cloud_event]
+
+    @pytest.mark.parametrize("code", ["ThrottlingException", "InternalFailure", "InternalException"])
+    def test_tries_a_refused_entry_again_though_the_status_was_200(
+        self, aws: FakeAws, bus: EventBridge, outcome: Outcome, clock: FakeClock, code: str
+    ) -> None:
+        aws.refuse_entry(code, times=MAX_ATTEMPTS - 1)
+
+        bus.publish(outcome, clock.until(60))
+
+        assert aws.outcomes == [outcome.cloud_event] * MAX_ATTEMPTS
+        assert len(clock.sleeps) == MAX_ATTEMPTS - 1
+
+    @pytest.mark.parametrize(
+        ("code", "status"), [("ThrottlingException", 400), ("InternalException", 500), ("ServiceUnavailable", 503)]
+    )
+    def test_tries_a_refused_call_again(
+        self, aws: FakeAws, bus: EventBridge, outcome: Outcome, clock: FakeClock, code: str, status: int
+    ) -> None:
+        aws.fail("PutEvents", code, status=status)
+
+        bus.publish(outcome, clock.until(60))
+
+        assert aws.outcomes == [outcome.cloud_event] * 2
+
+    def test_tries_again_after_a_lost_connection(
+        self, aws: FakeAws, bus: EventBridge, outcome: Outcome, clock: FakeClock
+    ) -> None:
+        aws.hang_up("PutEvents")
+
+        bus.publish(outcome, clock.until(60))
+
+        assert aws.outcomes == [outcome.cloud_event] * 2
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("code", ["ThrottlingException", "InternalFailure", "MalformedDetail"])
+    def test_of_the_entry_are_told(
+        self, aws: FakeAws, bus: EventBridge, outcome: Outcome, clock: FakeClock, code: str
+    ) -> None:
+        aws.refuse_entry(code, times=None)
+
+        failure = refused(bus, outcome, clock)
+
+        assert (failure.code, failure.kind, failure.retryable) == (
+            "Rename.OutcomeNotPublished",
+            Kind.UNAVAILABLE,
+            True,
+        )
+        assert code in failure.message
+        assert len(aws.outcomes) == MAX_ATTEMPTS
+
+    @pytest.mark.parametrize(("code", "status"), [("AccessDeniedException", 400), ("ResourceNotFoundException", 400)])
+    def test_of_the_call_are_told(
+        self, aws: FakeAws, bus: EventBridge, outcome: Outcome, clock: FakeClock, code: str, status: int
+    ) -> None:
+        aws.fail("PutEvents", code, status=status, times=None)
+
+        failure = refused(bus, outcome, clock)
+
+        assert failure.code == "Rename.OutcomeNotPublished"
+        assert code in failure.message
+        assert not failure.quick
+
+    @pytest.mark.parametrize("body", [{}, {"FailedEntryCount": 0, "Entries": []}])
+    def test_are_suspected_where_the_answer_does_not_name_the_entry(
+        self, aws: FakeAws, bus: EventBridge, outcome: Outcome, clock: FakeClock, body: dict[str, Any]
+    ) -> None:
+        # given: an answer that EventBridge never gives; what matters is that the event is not taken for settled
+        aws.answer("PutEvents", body, times=None)
+
+        with pytest.raises((RenameFailedError, LookupError)):
+            bus.publish(outcome, clock.until(60))
+
+    def test_of_a_dead_service_are_told(self, aws: FakeAws, outcome: Outcome, clock: FakeClock) -> None:
+        client = client_of(aws)
+        aws.hang_up("PutEvents", times=None)
+
+        failure = refused(EventBridge(client, BUS), outcome, clock)
+
+        assert failure.code == "Rename.OutcomeNotPublished"
+        assert "ConnectionClosedError" in failure.message
+
+
+class TestTime:
+    def test_is_waited_with_jitter_that_grows(
+        self, aws: FakeAws, bus: EventBridge, outcome: Outcome, clock: FakeClock
+    ) -> None:
+        aws.refuse_entry("ThrottlingException", times=None)
+
+        refused(bus, outcome, clock)
+
+        limits = [BACKOFF_BASE_SECONDS * 2**attempt for attempt in range(1, MAX_ATTEMPTS)]
+        assert len(clock.sleeps) == len(limits)
+        assert all(0 <= slept <= limit for slept, limit in zip(clock.sleeps, limits, strict=True))
+
+    def test_that_is_up_leaves_one_attempt(
+        self, aws: FakeAws, bus: EventBridge, outcome: Outcome, clock: FakeClock
+    ) -> None:
+        aws.refuse_entry("ThrottlingException", times=None)
+
+        refused(bus, outcome, clock, seconds=-1.0)
+
+        assert len(aws.outcomes) == 1
+        assert clock.sleeps == []
+
+    def test_that_is_up_does_not_keep_an_outcome_from_the_bus(
+        self, aws: FakeAws, bus: EventBridge, outcome: Outcome, clock: FakeClock
+    ) -> None:
+        bus.publish(outcome, clock.until(-1.0))
+
+        assert len(aws.outcomes) == 1
+
+    def test_that_is_short_bounds_the_attempts(
+        self, aws: FakeAws, bus: EventBridge, outcome: Outcome, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("function.bus.random", SimpleNamespace(uniform=lambda _, high: high))
+        aws.refuse_entry("ThrottlingException", times=None)
+
+        refused(bus, outcome, clock, seconds=BACKOFF_BASE_SECONDS * 2 + 0.01)
+
+        assert len(aws.outcomes) == 2

@@ -1,0 +1,261 @@
+"""The key for Huawei Cloud in Secrets Manager: read seldom, renewed in time, and kept through an outage."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, tzinfo
+from typing import Self
+
+import boto3
+import pytest
+from aws_lambda_powertools.utilities.parameters import base
+from botocore.config import Config
+
+from function.credentials import MAX_AGE_SECONDS, SecretCredentials
+from function.failures import Failure, Kind, RenameFailedError
+from function.vpcep import Credentials
+from tests.unit.fakes import OTHER_PROJECT, PROJECT, FakeAws, FakeClock
+
+SECRET = {"ak": "AK1", "sk": "SK1", "project_id": PROJECT}
+ROTATED = SECRET | {"ak": "AK2", "sk": "SK2"}
+ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:huawei-AbCdEf"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    """What Powertools' cache and the pauses go by."""
+    clock = FakeClock()
+
+    class Datetime(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + timedelta(seconds=clock.seconds)
+
+    monkeypatch.setattr(base, "datetime", Datetime)
+    return clock
+
+
+@pytest.fixture(scope="module")
+def session() -> boto3.session.Session:
+    """Reading botocore's models is most of what a client costs."""
+    return boto3.session.Session()
+
+
+@pytest.fixture(autouse=True)
+def _one_session(session: boto3.session.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boto3.session, "Session", lambda: session)
+
+
+@pytest.fixture
+def credentials(aws: FakeAws, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> SecretCredentials:
+    return from_secret(aws, clock, monkeypatch)
+
+
+def from_secret(
+    aws: FakeAws, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, default_project: str | None = None
+) -> SecretCredentials:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
+    aws.secret = json.dumps(SECRET)
+    config = Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1})
+    return SecretCredentials(ARN, default_project=default_project, boto_config=config, monotonic=clock.monotonic)
+
+
+def reads(aws: FakeAws) -> int:
+    return len(aws.calls_of("GetSecretValue"))
+
+
+def refused(credentials: SecretCredentials) -> Failure:
+    with pytest.raises(RenameFailedError) as caught:
+        credentials()
+    return caught.value.failure
+
+
+class TestASecret:
+    def test_holds_the_key(self, aws: FakeAws, credentials: SecretCredentials) -> None:
+        assert credentials() == Credentials("AK1", "SK1", None, PROJECT)
+        assert aws.calls_of("GetSecretValue") == [{"SecretId": ARN}]
+
+    def test_is_not_read_before_it_is_needed(self, aws: FakeAws, credentials: SecretCredentials) -> None:
+        assert reads(aws) == 0
+
+    def test_may_hold_a_security_token(self, aws: FakeAws, credentials: SecretCredentials) -> None:
+        aws.secret = json.dumps(SECRET | {"security_token": "T1"})
+
+        assert credentials().security_token == "T1"
+
+    @pytest.mark.parametrize("secret", [{"ak": "AK1", "sk": "SK1"}, SECRET | {"project_id": OTHER_PROJECT}])
+    def test_may_leave_the_project_to_the_settings(
+        self, aws: FakeAws, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, secret: dict[str, str]
+    ) -> None:
+        credentials = from_secret(aws, clock, monkeypatch, default_project=PROJECT)
+        aws.secret = json.dumps(secret)
+
+        assert credentials().project_id == secret.get("project_id", PROJECT)
+
+    def test_may_hold_more_than_that(self, aws: FakeAws, credentials: SecretCredentials) -> None:
+        aws.secret = json.dumps(SECRET | {"comment": "rotated by hand", "age": 5})
+
+        assert credentials().access_key == "AK1"
+
+
+class TestMemory:
+    def test_saves_the_second_read(self, aws: FakeAws, credentials: SecretCredentials, clock: FakeClock) -> None:
+        credentials()
+        clock.sleep(MAX_AGE_SECONDS - 10)
+
+        credentials()
+
+        assert reads(aws) == 1
+
+    def test_ends_so_that_a_rotation_needs_no_deployment(
+        self, aws: FakeAws, credentials: SecretCredentials, clock: FakeClock
+    ) -> None:
+        credentials()
+        aws.secret = json.dumps(ROTATED)
+
+        clock.sleep(MAX_AGE_SECONDS + 1)
+
+        assert credentials().access_key == "AK2"
+        assert reads(aws) == 2
+
+    def test_is_shared_by_all_threads(self, aws: FakeAws, credentials: SecretCredentials) -> None:
+        aws.delay = 0.1
+
+        with ThreadPoolExecutor(max_workers=10) as pool:
+            keys = set(pool.map(lambda _: credentials(), range(100)))
+
+        assert keys == {Credentials("AK1", "SK1", None, PROJECT)}
+        assert reads(aws) == 1
+
+    @pytest.mark.parametrize(("code", "status"), [("InternalServiceError", 500), ("ThrottlingException", 400)])
+    def test_lasts_while_secrets_manager_is_down(
+        self, aws: FakeAws, credentials: SecretCredentials, clock: FakeClock, code: str, status: int
+    ) -> None:
+        credentials()
+        clock.sleep(MAX_AGE_SECONDS + 1)
+
+        # when
+        aws.fail("GetSecretValue", code, status=status, times=None)
+
+        # then
+        assert credentials().access_key == "AK1"
+
+        # when the service is back
+        aws.recover()
+        aws.secret = json.dumps(ROTATED)
+        clock.sleep(MAX_AGE_SECONDS + 1)
+
+        # then
+        assert credentials().access_key == "AK2"
+
+    def test_does_not_ask_a_service_that_is_down_at_every_turn(
+        self, aws: FakeAws, credentials: SecretCredentials, clock: FakeClock
+    ) -> None:
+        # given: each question costs seconds, and each event asks more than once
+        credentials()
+        clock.sleep(MAX_AGE_SECONDS + 1)
+        aws.fail("GetSecretValue", "InternalServiceError", status=500, times=None)
+        before = reads(aws)
+
+        # when
+        for _ in range(20):
+            credentials()
+
+        # then
+        assert reads(aws) - before <= 2
+
+    def test_does_not_outlast_the_permission(
+        self, aws: FakeAws, credentials: SecretCredentials, clock: FakeClock
+    ) -> None:
+        credentials()
+        clock.sleep(MAX_AGE_SECONDS + 1)
+
+        aws.fail("GetSecretValue", "AccessDeniedException", times=None)
+
+        assert refused(credentials).kind is Kind.ACCESS
+
+
+class TestNoSecret:
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "AccessDeniedException",
+            "ResourceNotFoundException",
+            "DecryptionFailure",
+            "InvalidRequestException",
+            "UnrecognizedClientException",
+        ],
+    )
+    def test_that_somebody_must_mend_is_an_access_failure(
+        self, aws: FakeAws, credentials: SecretCredentials, code: str
+    ) -> None:
+        aws.fail("GetSecretValue", code)
+
+        failure = refused(credentials)
+
+        assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", Kind.ACCESS)
+        assert failure.retryable
+        assert not failure.quick
+        assert code in failure.message
+
+    @pytest.mark.parametrize(("code", "status"), [("InternalServiceError", 500), ("ThrottlingException", 400)])
+    def test_that_may_pass_is_tried_again(
+        self, aws: FakeAws, credentials: SecretCredentials, code: str, status: int
+    ) -> None:
+        aws.fail("GetSecretValue", code, status=status)
+
+        failure = refused(credentials)
+
+        assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", Kind.UNAVAILABLE)
+        assert failure.retryable
+        assert credentials().access_key == "AK1"
+
+    def test_for_want_of_an_answer_is_tried_again(self, aws: FakeAws, credentials: SecretCredentials) -> None:
+        aws.hang_up("GetSecretValue")
+
+        assert refused(credentials).kind is Kind.UNAVAILABLE
+        assert credentials().access_key == "AK1"
+
+    @pytest.mark.parametrize(
+        "secret",
+        [
+            "",
+            "AK1:SK1",
+            "{",
+            "null",
+            "[]",
+            '"text"',
+            "{}",
+            json.dumps({"ak": "AK1", "project_id": PROJECT}),
+            json.dumps({"ak": "AK1", "sk": "SK1"}),
+            json.dumps(SECRET | {"sk": ""}),
+            json.dumps(SECRET | {"sk": None}),
+            json.dumps(SECRET | {"ak": 5}),
+            json.dumps(SECRET | {"ak": ["AK1"]}),
+            json.dumps(SECRET | {"project_id": ""}),
+            json.dumps(SECRET | {"security_token": 5}),
+        ],
+    )
+    def test_of_the_right_form_is_an_access_failure_that_repeats_nothing_of_it(
+        self, aws: FakeAws, credentials: SecretCredentials, secret: str
+    ) -> None:
+        aws.secret = secret
+
+        failure = refused(credentials)
+
+        assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", Kind.ACCESS)
+        assert not failure.quick
+        assert "AK1" not in failure.message
+        assert "SK1" not in failure.message
+
+    def test_of_the_right_form_is_put_right_by_the_next_version(
+        self, aws: FakeAws, credentials: SecretCredentials, clock: FakeClock
+    ) -> None:
+        aws.secret = "{}"
+        refused(credentials)
+
+        aws.secret = json.dumps(SECRET)
+        clock.sleep(MAX_AGE_SECONDS + 1)
+
+        assert credentials().access_key == "AK1"

@@ -1,0 +1,128 @@
+"""The rename queue, as the function itself uses it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from function.queue import FifoQueue
+from tests.unit.fakes import SERVICE, FakeAws, World
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+CONFIG = Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1})
+
+
+@pytest.fixture
+def url(aws: FakeAws) -> str:
+    return f"{aws.url}/123456789012/renames.fifo"
+
+
+@pytest.fixture
+def queue(aws: FakeAws, url: str) -> FifoQueue:
+    def client() -> SQSClient:
+        return boto3.client("sqs", endpoint_url=aws.url, config=CONFIG)
+
+    return FifoQueue(client, url)
+
+
+class TestSending:
+    def test_carries_the_whole_event_in_the_group_of_its_service(
+        self, aws: FakeAws, queue: FifoQueue, url: str, world: World
+    ) -> None:
+        event = world.event(expected_name="billing")
+
+        assert queue.send(event, "request-1")
+
+        [call] = aws.calls_of("SendMessage")
+        assert call["QueueUrl"] == url
+        assert call["MessageGroupId"] == SERVICE
+        assert json.loads(call["MessageBody"]) == event.cloud_event
+
+    def test_is_deduplicated_by_the_hand_over_and_not_by_the_event(
+        self, aws: FakeAws, queue: FifoQueue, world: World
+    ) -> None:
+        for hand_over in ("request-1", "request-2", "request-1"):
+            queue.send(world.event(), hand_over)
+
+        first, second, third = (call["MessageDeduplicationId"] for call in aws.calls_of("SendMessage"))
+        assert first == third != second
+
+    @pytest.mark.parametrize("hand_over", ["x" * 1_024, "名前", "with spaces\tand tabs", ""])
+    def test_fits_the_deduplication_id_to_what_sqs_takes(
+        self, aws: FakeAws, queue: FifoQueue, world: World, hand_over: str
+    ) -> None:
+        queue.send(world.event(), hand_over)
+
+        sent = aws.calls_of("SendMessage")[0]["MessageDeduplicationId"]
+        assert sent.isascii()
+        assert sent.isalnum()
+        assert len(sent) <= 128
+
+    @pytest.mark.parametrize(
+        ("code", "status"),
+        [
+            ("AccessDenied", 403),
+            ("QueueDoesNotExist", 400),
+            ("RequestThrottled", 400),
+            ("InternalError", 500),
+            ("InvalidParameterValue", 400),
+        ],
+    )
+    def test_that_sqs_refuses_is_told(
+        self, aws: FakeAws, queue: FifoQueue, world: World, code: str, status: int
+    ) -> None:
+        aws.fail("SendMessage", code, status=status)
+
+        assert not queue.send(world.event(), "request-1")
+
+    def test_that_gets_no_answer_is_told(self, aws: FakeAws, queue: FifoQueue, world: World) -> None:
+        aws.hang_up("SendMessage")
+
+        assert not queue.send(world.event(), "request-1")
+
+
+class TestForwarding:
+    def test_leaves_the_message_as_it_is(self, aws: FakeAws, queue: FifoQueue) -> None:
+        attributes = {"ce_id": {"StringValue": "event-1", "DataType": "String"}}
+
+        assert queue.forward("not JSON", "group-1", attributes, "message-1")
+
+        [call] = aws.calls_of("SendMessage")
+        assert (call["MessageBody"], call["MessageGroupId"]) == ("not JSON", "group-1")
+        assert call["MessageAttributes"] == attributes
+
+    def test_that_sqs_refuses_is_told(self, aws: FakeAws, queue: FifoQueue) -> None:
+        aws.fail("SendMessage", "AccessDenied", status=403)
+
+        assert not queue.forward("body", "group-1", {}, "message-1")
+
+
+class TestPuttingOff:
+    def test_names_each_message(self, aws: FakeAws, queue: FifoQueue, url: str) -> None:
+        queue.put_off(["handle-1", "handle-2"], 60)
+
+        [call] = aws.calls_of("ChangeMessageVisibilityBatch")
+        assert call["QueueUrl"] == url
+        assert [entry["ReceiptHandle"] for entry in call["Entries"]] == ["handle-1", "handle-2"]
+        assert {entry["VisibilityTimeout"] for entry in call["Entries"]} == {60}
+        assert len({entry["Id"] for entry in call["Entries"]}) == 2
+
+    def test_that_sqs_refuses_is_nobodys_problem(self, aws: FakeAws, queue: FifoQueue) -> None:
+        aws.fail("ChangeMessageVisibilityBatch", "AccessDenied", status=403)
+
+        queue.put_off(["handle-1"], 60)
+
+        assert len(aws.calls_of("ChangeMessageVisibilityBatch")) == 1
+
+
+def test_no_client_is_made_before_it_is_needed(url: str) -> None:
+    def client() -> SQSClient:
+        pytest.fail("made too early")
+
+    FifoQueue(client, url)

@@ -1,0 +1,380 @@
+"""The environment: what is asked for, what is found wrong, and that one error says it all and gives nothing away."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import function
+from function.settings import Settings, SettingsError, load
+
+ROOT: Final = Path(function.__file__).parents[1]
+PROJECT: Final = "0123456789abcdef0123456789abcdef"
+COMPLETE: Final = {
+    "HUAWEICLOUD_REGION": "cn-north-4",
+    "HUAWEICLOUD_SDK_AK": "LOCALACCESSKEY",
+    "HUAWEICLOUD_SDK_SK": "local-secret-key",
+    "HUAWEICLOUD_SDK_PROJECT_ID": PROJECT,
+    "OUTCOME_BUS": "rename-outcomes",
+}
+WITH_SECRET: Final = {
+    "HUAWEICLOUD_REGION": "cn-north-4",
+    "HUAWEICLOUD_CREDENTIALS_SECRET": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:huawei-AbCdEf",
+    "OUTCOME_BUS": "rename-outcomes",
+}
+SDK_OVERRIDE: Final = "HUAWEICLOUD_SDK_REGION_VPCEP_CN_NORTH_4"
+
+
+def error_of(environment: dict[str, str]) -> str:
+    with pytest.raises(SettingsError) as raised:
+        load(environment)
+    return str(raised.value)
+
+
+def variables_in(text: str) -> list[str]:
+    """Every variable that a text names, each as often as it does."""
+    return re.findall(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b", text)
+
+
+# ---- Defaults
+
+
+def test_what_is_not_set_has_its_default() -> None:
+    assert load(COMPLETE) == Settings(
+        huaweicloud_region="cn-north-4",
+        vpcep_endpoint=None,
+        access_key="LOCALACCESSKEY",
+        secret_key="local-secret-key",
+        security_token=None,
+        project_id=PROJECT,
+        credentials_secret=None,
+        outcome_bus="rename-outcomes",
+        ledger_table=None,
+        rename_queue_url=None,
+        dead_letter_queue_url=None,
+        max_receives=None,
+        name_max_length=16,
+        allowed_projects=frozenset(),
+        allowed_regions=frozenset(),
+        max_parallel_renames=10,
+        read_previous_name=False,
+        metrics_namespace="VpcepRename",
+    )
+
+
+def test_what_is_set_is_taken() -> None:
+    settings = load(
+        {
+            "HUAWEICLOUD_REGION": "eu-west-101",
+            "VPCEP_ENDPOINT": "http://127.0.0.1:4567",
+            "HUAWEICLOUD_SDK_AK": "AK",
+            "HUAWEICLOUD_SDK_SK": "SK",
+            "HUAWEICLOUD_SDK_SECURITY_TOKEN": "TOKEN",
+            "HUAWEICLOUD_SDK_PROJECT_ID": "project-1",
+            "OUTCOME_BUS": "arn:aws:events:eu-west-1:123456789012:event-bus/rename-outcomes",
+            "LEDGER_TABLE": "ledger",
+            "RENAME_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/rename.fifo",
+            "DEAD_LETTER_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/dead.fifo",
+            "MAX_RECEIVES": "8",
+            "NAME_MAX_LENGTH": "64",
+            "ALLOWED_PROJECTS": "project-2,project-3",
+            "ALLOWED_REGIONS": "cn-north-4,la-north-2",
+            "MAX_PARALLEL_RENAMES": "1",
+            "READ_PREVIOUS_NAME": "true",
+            "POWERTOOLS_METRICS_NAMESPACE": "Shop/Renames",
+        }
+    )
+
+    assert settings == Settings(
+        huaweicloud_region="eu-west-101",
+        vpcep_endpoint="http://127.0.0.1:4567",
+        access_key="AK",
+        secret_key="SK",
+        security_token="TOKEN",
+        project_id="project-1",
+        credentials_secret=None,
+        outcome_bus="arn:aws:events:eu-west-1:123456789012:event-bus/rename-outcomes",
+        ledger_table="ledger",
+        rename_queue_url="https://sqs.eu-west-1.amazonaws.com/123456789012/rename.fifo",
+        dead_letter_queue_url="https://sqs.eu-west-1.amazonaws.com/123456789012/dead.fifo",
+        max_receives=8,
+        name_max_length=64,
+        allowed_projects=frozenset({"project-2", "project-3"}),
+        allowed_regions=frozenset({"cn-north-4", "la-north-2"}),
+        max_parallel_renames=1,
+        read_previous_name=True,
+        metrics_namespace="Shop/Renames",
+    )
+
+
+OPTIONAL: Final = (
+    "VPCEP_ENDPOINT",
+    "HUAWEICLOUD_SDK_SECURITY_TOKEN",
+    "HUAWEICLOUD_CREDENTIALS_SECRET",
+    "LEDGER_TABLE",
+    "RENAME_QUEUE_URL",
+    "DEAD_LETTER_QUEUE_URL",
+    "MAX_RECEIVES",
+    "NAME_MAX_LENGTH",
+    "ALLOWED_PROJECTS",
+    "ALLOWED_REGIONS",
+    "MAX_PARALLEL_RENAMES",
+    "READ_PREVIOUS_NAME",
+    "POWERTOOLS_METRICS_NAMESPACE",
+    SDK_OVERRIDE,
+)
+
+
+@pytest.mark.parametrize("value", ["", "  ", "\n"])
+@pytest.mark.parametrize("variable", OPTIONAL)
+def test_an_empty_variable_counts_as_not_set(variable: str, value: str) -> None:
+    assert load(COMPLETE | {variable: value}) == load(COMPLETE)
+
+
+def test_space_around_a_value_is_dropped() -> None:
+    settings = load(
+        COMPLETE | {"HUAWEICLOUD_REGION": " cn-north-4\n", "ALLOWED_PROJECTS": " a , b,,", "MAX_RECEIVES": " 5 "}
+    )
+
+    assert settings.huaweicloud_region == "cn-north-4"
+    assert settings.allowed_projects == {"a", "b"}
+    assert settings.max_receives == 5
+
+
+@pytest.mark.parametrize(
+    ("value", "flag"), [("true", True), ("True", True), ("TRUE", True), ("false", False), ("False", False)]
+)
+def test_a_flag_is_read_in_either_case(value: str, flag: bool) -> None:
+    assert load(COMPLETE | {"READ_PREVIOUS_NAME": value}).read_previous_name is flag
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MAX_RECEIVES", "1"),
+        ("MAX_RECEIVES", "1000"),
+        ("NAME_MAX_LENGTH", "1"),
+        ("NAME_MAX_LENGTH", "255"),
+        ("MAX_PARALLEL_RENAMES", "1"),
+        ("MAX_PARALLEL_RENAMES", "100"),
+    ],
+)
+def test_a_number_at_the_edge_is_taken(variable: str, value: str) -> None:
+    assert getattr(load(COMPLETE | {variable: value}), variable.lower()) == int(value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OUTCOME_BUS", "default"),
+        ("OUTCOME_BUS", "aws.partner/example.com/orders_1"),
+        ("OUTCOME_BUS", "arn:aws-cn:events:cn-north-1:123456789012:event-bus/rename-outcomes"),
+        ("LEDGER_TABLE", "stack-LedgerTable-1A2B3C"),
+        ("LEDGER_TABLE", "arn:aws-us-gov:dynamodb:us-gov-west-1:123456789012:table/ledger"),
+        ("HUAWEICLOUD_CREDENTIALS_SECRET", "prod/huawei+key=1.@a_b-c"),
+        ("HUAWEICLOUD_CREDENTIALS_SECRET", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/huawei-AbCdEf"),
+    ],
+)
+def test_a_name_and_an_arn_are_taken_alike(variable: str, value: str) -> None:
+    settings = load(COMPLETE | {variable: value})
+
+    assert value in (settings.outcome_bus, settings.ledger_table, settings.credentials_secret)
+
+
+# ---- The key
+
+
+def test_a_secret_takes_the_place_of_the_key() -> None:
+    settings = load(WITH_SECRET)
+
+    assert settings.credentials_secret == WITH_SECRET["HUAWEICLOUD_CREDENTIALS_SECRET"]
+    assert (settings.access_key, settings.secret_key, settings.project_id) == (None, None, None)
+
+
+def test_a_secret_leaves_the_default_project_to_the_environment() -> None:
+    assert load(WITH_SECRET | {"HUAWEICLOUD_SDK_PROJECT_ID": PROJECT}).project_id == PROJECT
+
+
+@pytest.mark.parametrize("variable", ["HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_PROJECT_ID"])
+def test_a_part_of_the_key_that_is_missing_is_named_with_the_way_round_it(variable: str) -> None:
+    message = error_of({name: value for name, value in COMPLETE.items() if name != variable})
+
+    assert variables_in(message) == [variable, "HUAWEICLOUD_CREDENTIALS_SECRET"]
+
+
+# ---- The endpoint
+
+
+def test_the_sdks_own_override_wins_over_the_endpoint() -> None:
+    """The SDK reads it itself, and may find several endpoints in it."""
+    settings = load(COMPLETE | {"VPCEP_ENDPOINT": "http://a.example.com", SDK_OVERRIDE: "http://b.example.com"})
+
+    assert settings.vpcep_endpoint is None
+
+
+def test_an_override_for_another_region_leaves_the_endpoint_alone() -> None:
+    other = "HUAWEICLOUD_SDK_REGION_VPCEP_EU_WEST_101"
+
+    settings = load(COMPLETE | {"VPCEP_ENDPOINT": "http://a.example.com", other: "http://b.example.com"})
+
+    assert settings.vpcep_endpoint == "http://a.example.com"
+
+
+def test_an_override_may_name_several_endpoints() -> None:
+    assert load(COMPLETE | {SDK_OVERRIDE: "https://a.example.com,https://b.example.com"})
+
+
+# ---- What is wrong
+
+
+@pytest.mark.parametrize("value", [None, "", " "])
+@pytest.mark.parametrize("variable", ["HUAWEICLOUD_REGION", "OUTCOME_BUS"])
+def test_a_required_variable_that_is_missing_is_named(variable: str, value: str | None) -> None:
+    environment = {name: text for name, text in COMPLETE.items() if name != variable}
+
+    message = error_of(environment if value is None else environment | {variable: value})
+
+    assert message == f"{variable} is missing"
+
+
+MALFORMED: Final = [
+    ("HUAWEICLOUD_REGION", "Beijing"),
+    ("HUAWEICLOUD_REGION", "CN-NORTH-4"),
+    ("HUAWEICLOUD_REGION", "cn_north_4"),
+    ("HUAWEICLOUD_REGION", "cn-north-4/evil"),
+    ("HUAWEICLOUD_REGION", "cn-north-4\ncn-north-1"),
+    ("VPCEP_ENDPOINT", "vpcep.example.com"),
+    ("VPCEP_ENDPOINT", "ftp://vpcep.example.com"),
+    ("VPCEP_ENDPOINT", "https://"),
+    ("VPCEP_ENDPOINT", "https://a.example.com b"),
+    (SDK_OVERRIDE, "vpcep dot example"),
+    ("HUAWEICLOUD_SDK_PROJECT_ID", "../projects"),
+    ("HUAWEICLOUD_SDK_PROJECT_ID", "a" * 65),
+    ("HUAWEICLOUD_CREDENTIALS_SECRET", "the secret!"),
+    ("OUTCOME_BUS", "the bus"),
+    ("OUTCOME_BUS", "arn:aws:sns:eu-west-1:123456789012:topic"),
+    ("LEDGER_TABLE", "the table"),
+    ("RENAME_QUEUE_URL", "rename.fifo"),
+    ("RENAME_QUEUE_URL", "arn:aws:sqs:eu-west-1:123456789012:rename.fifo"),
+    ("DEAD_LETTER_QUEUE_URL", "dead.fifo"),
+    ("MAX_RECEIVES", "0"),
+    ("MAX_RECEIVES", "-1"),
+    ("MAX_RECEIVES", "1001"),
+    ("MAX_RECEIVES", "five"),
+    ("MAX_RECEIVES", "5.0"),
+    ("MAX_RECEIVES", "٥"),
+    ("MAX_RECEIVES", "9" * 5000),
+    ("NAME_MAX_LENGTH", "0"),
+    ("NAME_MAX_LENGTH", "256"),
+    ("NAME_MAX_LENGTH", "sixteen"),
+    ("MAX_PARALLEL_RENAMES", "0"),
+    ("MAX_PARALLEL_RENAMES", "101"),
+    ("MAX_PARALLEL_RENAMES", "1e1"),
+    ("ALLOWED_PROJECTS", "project-2;project-3"),
+    ("ALLOWED_PROJECTS", "project-2,../projects"),
+    ("ALLOWED_PROJECTS", "bad one,bad two"),
+    ("ALLOWED_REGIONS", "cn-north-1,Beijing"),
+    ("ALLOWED_REGIONS", "*"),
+    ("READ_PREVIOUS_NAME", "yes"),
+    ("READ_PREVIOUS_NAME", "1"),
+]
+
+
+@pytest.mark.parametrize(("variable", "value"), MALFORMED, ids=[f"{name}={value[:30]!a}" for name, value in MALFORMED])
+def test_a_malformed_variable_is_named_once_and_its_value_is_not(variable: str, value: str) -> None:
+    message = error_of(COMPLETE | {variable: value})
+
+    assert message == f"{variable} is malformed"
+
+
+def test_everything_that_is_missing_is_named_in_one_error() -> None:
+    message = error_of({})
+
+    assert set(variables_in(message)) == {*COMPLETE, "HUAWEICLOUD_CREDENTIALS_SECRET"}
+    assert message.count("is missing") == len(COMPLETE)
+
+
+def test_everything_that_is_wrong_is_named_in_one_error_that_gives_no_value_away() -> None:
+    wrong = {
+        "HUAWEICLOUD_REGION": "Beijing",
+        "VPCEP_ENDPOINT": "vpcep.example.com",
+        "HUAWEICLOUD_SDK_PROJECT_ID": "../projects",
+        "RENAME_QUEUE_URL": "rename.fifo",
+        "DEAD_LETTER_QUEUE_URL": "dead.fifo",
+        "MAX_RECEIVES": "five",
+        "NAME_MAX_LENGTH": "sixteen",
+        "MAX_PARALLEL_RENAMES": "ten",
+        "ALLOWED_PROJECTS": "project two",
+        "ALLOWED_REGIONS": "Beijing",
+        "READ_PREVIOUS_NAME": "yes",
+    }
+
+    message = error_of(wrong | {"HUAWEICLOUD_SDK_SK": "local-secret-key"})
+
+    missing = {"HUAWEICLOUD_SDK_AK", "OUTCOME_BUS"}
+    assert set(variables_in(message)) == {*wrong, *missing, "HUAWEICLOUD_CREDENTIALS_SECRET"}
+    assert not [value for value in (*wrong.values(), "local-secret-key") if value in message]
+
+
+def test_a_key_never_shows_in_an_error() -> None:
+    message = error_of(COMPLETE | {"OUTCOME_BUS": "", "MAX_RECEIVES": "local-secret-key"})
+
+    assert not [value for value in COMPLETE.values() if value in message]
+
+
+# ---- At cold start
+
+
+def run(script: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """A Python process of its own, with this environment and what Lambda tells AWS's SDK."""
+    lambda_sets = {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **lambda_sets, **environment},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_function_does_not_start_without_a_setting_and_names_it() -> None:
+    without_bus = {name: value for name, value in COMPLETE.items() if name != "OUTCOME_BUS"}
+
+    process = run("import function.app", without_bus)
+
+    assert process.returncode != 0
+    assert process.stderr.splitlines()[-1] == "function.settings.SettingsError: OUTCOME_BUS is missing"
+    assert "local-secret-key" not in process.stderr
+
+
+def test_a_region_that_huawei_cloud_does_not_have_is_the_fault_of_the_variable_that_names_it() -> None:
+    script = """
+import os
+
+from function import app, settings
+
+complete = dict(os.environ)
+for variable, value in (("HUAWEICLOUD_REGION", "xx-nowhere-1"), ("ALLOWED_REGIONS", "cn-north-1,xx-nowhere-1")):
+    try:
+        app.Function(settings.load(complete | {variable: value}))
+    except settings.SettingsError as error:
+        print(error)
+app.Function(settings.load(complete | {"HUAWEICLOUD_REGION": "xx-nowhere-1", "VPCEP_ENDPOINT": "http://127.0.0.1:9"}))
+print("an endpoint makes up for an unknown region")
+"""
+
+    process = run(script, COMPLETE | {"POWERTOOLS_LOG_LEVEL": "CRITICAL"})
+
+    assert process.stdout.splitlines() == [
+        "HUAWEICLOUD_REGION names a region that VPCEP is not known in",
+        "ALLOWED_REGIONS names a region that VPCEP is not known in",
+        "an endpoint makes up for an unknown region",
+    ], process.stderr

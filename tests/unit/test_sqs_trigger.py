@@ -1,0 +1,484 @@
+"""The queue's trigger: what of a batch is settled, what goes back, and in what order."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from function import failures
+from function.events import InvalidEvent, Outcome, RenameEvent
+from function.failures import Kind
+from function.rename import Target, Unsettled
+from tests.unit.fakes import (
+    QUEUE_ARN,
+    SERVICE,
+    START,
+    World,
+    cloud_event,
+    rename_data,
+    service_id,
+    sqs_record,
+    throttled,
+    unavailable,
+    wrong_key,
+)
+
+TEN = range(10)
+
+
+@pytest.fixture
+def world(world: World) -> World:
+    world.services.names |= {service_id(number): "billing" for number in range(200)}
+    return world
+
+
+def record_of(
+    number: int, *, name: str = "orders", group: str | None = "its service", **arguments: Any
+) -> dict[str, Any]:
+    """A record that renames the service of this number, in that service's group."""
+    event = cloud_event(id=f"event-{number}", vpc_endpoint_service_id=service_id(number), endpoint_service_name=name)
+    return sqs_record(
+        event,
+        message_id=arguments.pop("message_id", f"message-{number}"),
+        group=service_id(number) if group == "its service" else group,
+        **arguments,
+    )
+
+
+def in_group(*names: str, number: int = 0, **arguments: Any) -> list[dict[str, Any]]:
+    """Records of one service, in order."""
+    records = []
+    for name in names:
+        event = cloud_event(id=name, vpc_endpoint_service_id=service_id(number), endpoint_service_name=name)
+        records.append(sqs_record(event, message_id=name, group=service_id(number), **arguments))
+    return records
+
+
+def renamed(world: World) -> list[str]:
+    """The services that were called for, in order."""
+    return [call.target.vpc_endpoint_service_id for call in world.services.calls_of("rename")]
+
+
+class TestBatch:
+    def test_that_is_settled_names_no_record(self, world: World) -> None:
+        returned = world.sqs(*[record_of(number) for number in TEN])
+
+        assert returned == []
+        assert sorted(renamed(world)) == sorted(service_id(number) for number in TEN)
+        assert len(world.bus.outcomes) == 10
+        assert world.queue.put_offs == []
+
+    def test_of_one_record_is_settled(self, world: World) -> None:
+        assert world.sqs(sqs_record()) == []
+        assert world.services.names[SERVICE] == "orders"
+
+    def test_of_no_record_names_no_record(self, world: World) -> None:
+        assert world.sqs() == []
+
+    @pytest.mark.parametrize(
+        "broken",
+        [
+            "",
+            "not JSON",
+            "[]",
+            "null",
+            "{}",
+            '{"data": {}}',
+            "\ud800",
+            "\x00",
+            '{"a":1,"a":2}',
+            "[" * 100_000,
+            "9" * 9_999,
+        ],
+        ids=lambda text: repr(text[:12]),
+    )
+    def test_with_a_broken_record_renames_the_other_nine(self, world: World, broken: str) -> None:
+        records = [record_of(number) for number in TEN]
+        records[3]["body"] = broken
+
+        returned = world.sqs(*records)
+
+        # then: the broken one is settled too, by a failure
+        assert returned == []
+        assert len(renamed(world)) == 9
+        failed = [outcome.failure for outcome in world.bus.outcomes if outcome.failure]
+        assert [failure.kind for failure in failed] == [Kind.INVALID]
+
+    def test_with_a_broken_record_in_a_group_goes_on_after_it(self, world: World) -> None:
+        records = in_group("one", "two", "three")
+        records[1]["body"] = "not JSON"
+
+        assert world.sqs(*records) == []
+        assert [call.name for call in world.services.calls] == ["one", "three"]
+
+    def test_of_which_nothing_is_settled_names_every_record_and_does_not_raise(self, world: World) -> None:
+        world.services.refuse(unavailable(), times=None)
+
+        returned = world.sqs(*[record_of(number) for number in TEN])
+
+        assert returned == [f"message-{number}" for number in TEN]
+        assert world.bus.outcomes == []
+
+    def test_names_a_record_whose_outcome_was_not_published(self, world: World) -> None:
+        world.bus.refuse()
+
+        assert world.sqs(*in_group("one", "two")) == ["one", "two"]
+
+    def test_names_a_record_that_the_function_fails_on(self, world: World) -> None:
+        world.services.crash(RuntimeError("orders"))
+
+        assert world.sqs(*in_group("one", "two"), record_of(1)) == ["one", "two"]
+
+    def test_names_a_record_that_is_not_as_sqs_makes_them_and_settles_the_rest(self, world: World) -> None:
+        strange = record_of(1)
+        strange["attributes"]["SentTimestamp"] = "yesterday"
+
+        assert world.sqs(record_of(0), strange, record_of(2)) == ["message-1"]
+        assert [type(defect) for defect in world.telemetry.defects] == [ValueError]
+
+    def test_tells_of_each_event_once(self, world: World) -> None:
+        world.services.refuse(unavailable(), times=None)
+
+        world.sqs(record_of(0, receive_count=3), sqs_record("not JSON", message_id="broken", group="g"))
+
+        told = {line.keys["message_id"]: line for line in world.telemetry.lines}
+        assert len(world.telemetry.lines) == len(told) == 2
+        assert isinstance(told["message-0"].event, RenameEvent)
+        assert isinstance(told["message-0"].result, Unsettled)
+        assert isinstance(told["broken"].event, InvalidEvent)
+        assert isinstance(told["broken"].result, Outcome)
+        assert (told["message-0"].trigger, told["message-0"].keys["receive_count"]) == ("sqs", 3)
+
+
+class TestGroups:
+    """Within a message group nothing overtakes."""
+
+    def test_are_worked_through_in_order(self, world: World) -> None:
+        names = ["one", "two", "three", "four", "five"]
+
+        assert world.sqs(*in_group(*names), *[record_of(number) for number in range(1, 6)]) == []
+
+        own = [call.name for call in world.services.calls if call.target.vpc_endpoint_service_id == service_id(0)]
+        assert own == names
+        assert world.services.names[service_id(0)] == "five"
+
+    def test_stop_after_an_unsettled_record(self, world: World) -> None:
+        world.services.refuse(throttled(retry_after=900.0))
+
+        returned = world.sqs(*in_group("one", "two", "three"))
+
+        assert returned == ["one", "two", "three"]
+        assert [call.name for call in world.services.calls] == ["one"]
+
+    def test_keep_what_was_settled_before_the_unsettled_record(self, world: World) -> None:
+        world.services.report("one")
+        world.services.refuse(throttled(retry_after=900.0))
+
+        returned = world.sqs(*in_group("one", "two", "three"))
+
+        assert returned == ["two", "three"]
+        assert world.services.names[service_id(0)] == "one"
+        assert len(world.bus.outcomes) == 1
+
+    def test_do_not_stop_each_other(self, world: World) -> None:
+        world.services.during = _fail_odd
+
+        returned = world.sqs(*in_group("one", "two", number=1), record_of(2), record_of(4))
+
+        assert returned == ["one", "two"]
+        assert len(world.bus.outcomes) == 2
+
+    def test_stop_after_a_final_failure_does_not_happen(self, world: World) -> None:
+        records = in_group("one", "two")
+        world.services.refuse(failures.from_reply("EndPoint.1003", "", status=400))
+
+        assert world.sqs(*records) == []
+        assert [call.name for call in world.services.calls] == ["one", "two"]
+
+    def test_are_formed_by_message_where_the_queue_knows_none(self, world: World) -> None:
+        # given: a standard queue
+        world.services.crash(RuntimeError())
+        records = [record_of(number, group=None) for number in TEN]
+
+        returned = world.sqs(*records)
+
+        assert len(returned) == 1
+        assert len(world.bus.outcomes) == 9
+
+
+class TestSideBySide:
+    def test_two_groups_are_at_work_at_once(self, world: World) -> None:
+        # given: nobody passes before two have come
+        barrier = threading.Barrier(2, timeout=5)
+        world.services.during = lambda _: _wait(barrier)
+
+        assert world.sqs(record_of(0), record_of(1)) == []
+
+        assert not barrier.broken
+        assert len(world.bus.outcomes) == 2
+
+    @pytest.mark.parametrize("limit", [1, 3])
+    def test_no_more_than_the_limit_are_at_work_at_once(self, world: World, limit: int) -> None:
+        at_work = most = 0
+        lock = threading.Lock()
+
+        def during(_: Target) -> None:
+            nonlocal at_work, most
+            with lock:
+                at_work += 1
+                most = max(most, at_work)
+            time.sleep(0.01)
+            with lock:
+                at_work -= 1
+
+        world.services.during = during
+
+        assert world.sqs(*[record_of(number) for number in TEN], parallel=limit) == []
+
+        assert most == limit
+
+    def test_one_group_is_never_at_work_twice(self, world: World) -> None:
+        at_work: set[str] = set()
+        twice: list[str] = []
+
+        def during(target: Target) -> None:
+            service = target.vpc_endpoint_service_id
+            if service in at_work:
+                twice.append(service)
+            at_work.add(service)
+            time.sleep(0.005)
+            at_work.remove(service)
+
+        world.services.during = during
+
+        records = [record for number in range(3) for record in in_group("one", "two", "three", number=number)]
+        for number, record in enumerate(records):
+            record["messageId"] = f"message-{number}"
+        assert world.sqs(*records) == []
+
+        assert twice == []
+        assert len(world.bus.outcomes) == 9
+
+    def test_the_records_that_go_back_are_told_apart_by_their_ids(self, world: World) -> None:
+        world.services.during = _fail_odd
+
+        returned = world.sqs(*[record_of(number) for number in TEN])
+
+        assert returned == [f"message-{number}" for number in TEN if number % 2]
+
+
+def _wait(barrier: threading.Barrier) -> None:
+    barrier.wait()
+
+
+def _fail_odd(target: Target) -> None:
+    if int(target.vpc_endpoint_service_id.rpartition("-")[2]) % 2:
+        raise RuntimeError
+
+
+class TestARefusedKey:
+    def test_stops_the_batch(self, world: World) -> None:
+        world.services.refuse(wrong_key(), times=None)
+
+        returned = world.sqs(*in_group("one", "two"), *[record_of(number) for number in range(1, 9)], parallel=1)
+
+        assert len(returned) == 10
+        assert len(world.services.calls) == 1
+        assert {line.result.failure.code for line in world.telemetry.lines if line.result.failure} == {"APIGW.0301"}
+
+    def test_does_not_hold_up_what_needs_no_key(self, world: World) -> None:
+        world.services.refuse(wrong_key(), times=None)
+
+        returned = world.sqs(record_of(0), sqs_record("not JSON", message_id="broken", group="g"), parallel=1)
+
+        assert returned == ["message-0"]
+        assert len(world.bus.outcomes) == 1
+
+    def test_does_not_hold_up_the_next_batch(self, world: World) -> None:
+        world.services.refuse(wrong_key())
+        world.sqs(record_of(0), parallel=1)
+
+        assert world.sqs(record_of(1), parallel=1) == []
+
+
+class TestLastReceive:
+    def test_gives_up_with_a_failure_and_still_names_the_record(self, world: World) -> None:
+        world.services.refuse(unavailable(), times=None)
+
+        returned = world.sqs(record_of(0, receive_count=5), max_receives=5)
+
+        assert returned == ["message-0"]
+        [outcome] = world.bus.outcomes
+        assert outcome.failure is not None
+        assert (outcome.failure.code, outcome.failure.retryable) == ("EndPoint.0001", True)
+        assert world.telemetry.lines[0].result == outcome
+
+    @pytest.mark.parametrize(("receive_count", "max_receives"), [(4, 5), (1, 2), (50, None)])
+    def test_is_not_taken_for_it_before_time(self, world: World, receive_count: int, max_receives: int | None) -> None:
+        world.services.refuse(unavailable(), times=None)
+
+        returned = world.sqs(record_of(0, receive_count=receive_count), max_receives=max_receives)
+
+        assert returned == ["message-0"]
+        assert world.bus.outcomes == []
+
+    def test_that_succeeds_is_a_success(self, world: World) -> None:
+        assert world.sqs(record_of(0, receive_count=5), max_receives=5) == []
+        assert world.bus.outcomes[0].failure is None
+
+    def test_after_the_last_gives_up_too(self, world: World) -> None:
+        world.services.refuse(unavailable(), times=None)
+
+        assert world.sqs(record_of(0, receive_count=6), max_receives=5) == ["message-0"]
+        assert len(world.bus.outcomes) == 1
+
+    def test_of_a_record_that_another_held_up_gives_up_too(self, world: World) -> None:
+        world.services.refuse(throttled(retry_after=900.0), times=None)
+
+        returned = world.sqs(*in_group("one", "two", receive_count=5), max_receives=5)
+
+        assert returned == ["one", "two"]
+        assert [outcome.cloud_event["data"]["endpoint_service_name"] for outcome in world.bus.outcomes] == [
+            "one",
+            "two",
+        ]
+
+    def test_whose_failure_cannot_be_published_names_the_record(self, world: World) -> None:
+        world.services.refuse(unavailable(), times=None)
+        world.bus.refuse()
+
+        assert world.sqs(record_of(0, receive_count=5), max_receives=5) == ["message-0"]
+        assert isinstance(world.telemetry.lines[0].result, Unsettled)
+
+
+class TestPuttingOff:
+    """What goes back comes again later each time, so that an outage does not use up the receives."""
+
+    @pytest.mark.parametrize(
+        ("receive_count", "seconds"),
+        [(1, 30), (2, 60), (3, 120), (4, 240), (5, 480), (6, 900), (50, 900), (5_000, 900)],
+    )
+    def test_grows_with_the_receives(self, world: World, receive_count: int, seconds: int) -> None:
+        world.services.refuse(unavailable(), times=None)
+
+        world.sqs(record_of(0, receive_count=receive_count))
+
+        assert world.queue.put_offs == [(["handle-of-message-0"], seconds)]
+
+    def test_has_jitter(self, world: World) -> None:
+        world.services.refuse(unavailable(), times=None)
+        world.jitter.share = 0.0
+
+        world.sqs(record_of(0, receive_count=3))
+
+        assert world.queue.put_offs[0][1] < 120
+
+    @pytest.mark.parametrize("receive_count", [1, 6])
+    @pytest.mark.parametrize("share", [0.0, 1.0])
+    def test_respects_a_throttle_window(self, world: World, receive_count: int, share: float) -> None:
+        world.services.refuse(throttled(retry_after=300.0), times=None)
+        world.jitter.share = share
+
+        world.sqs(record_of(0, receive_count=receive_count))
+
+        assert 300 <= world.queue.put_offs[0][1] <= 360
+
+    def test_is_no_longer_than_sqs_allows(self, world: World) -> None:
+        world.services.refuse(throttled(retry_after=10 * 86_400.0), times=None)
+
+        world.sqs(record_of(0))
+
+        assert world.queue.put_offs[0][1] <= 12 * 3_600
+
+    def test_is_the_same_for_a_whole_group(self, world: World) -> None:
+        world.services.refuse(throttled(retry_after=900.0), times=None)
+        records = in_group("one", "two", "three")
+
+        world.sqs(*records)
+
+        [(handles, _)] = world.queue.put_offs
+        assert handles == ["handle-of-one", "handle-of-two", "handle-of-three"]
+
+    def test_is_for_what_goes_back_only(self, world: World) -> None:
+        world.services.during = _fail_odd
+
+        world.sqs(record_of(0), record_of(1), record_of(2))
+
+        assert [handles for handles, _ in world.queue.put_offs] == [["handle-of-message-1"]]
+
+    def test_is_for_nothing_that_is_given_up(self, world: World) -> None:
+        world.services.refuse(unavailable(), times=None)
+
+        world.sqs(record_of(0, receive_count=5), max_receives=5)
+
+        assert {seconds for _, seconds in world.queue.put_offs} <= {0}
+
+
+class TestBinaryMode:
+    def test_takes_the_attributes_from_the_message(self, world: World) -> None:
+        record = sqs_record(
+            rename_data(),
+            attributes={
+                "ce_id": ("String", "event-7"),
+                "ce_source": ("String", "/cmdb/7"),
+                "ce_time": ("String", "2026-11-24T02:10:52Z"),
+                "ce_traceparent": ("String", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+                "ce_team": ("String.custom", "network"),
+                "ce_priority": ("Number", "5"),
+                "unrelated": ("String", "x"),
+            },
+        )
+
+        assert world.sqs(record) == []
+
+        request = world.bus.outcomes[0].cloud_event["data"]["request"]
+        assert request == cloud_event(id="event-7", source="/cmdb/7", time="2026-11-24T02:10:52Z") | {
+            "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "team": "network",
+            "priority": "5",
+        }
+
+    def test_takes_a_number_for_an_id(self, world: World) -> None:
+        world.sqs(sqs_record(rename_data(), attributes={"ce_id": ("Number", "42")}))
+
+        assert world.bus.outcomes[0].cloud_event["data"]["request"]["id"] == "42"
+
+    @pytest.mark.parametrize("data_type", ["Binary", "Binary.custom"])
+    def test_takes_bytes_for_no_identity(self, world: World, data_type: str) -> None:
+        """An attribute in a type that CloudEvents does not use must not be taken for one that is missing."""
+        world.sqs(sqs_record(rename_data(), attributes={"ce_id": (data_type, "ZXZlbnQtNw==")}))
+
+        [outcome] = world.bus.outcomes
+        identity = outcome.cloud_event["data"]["request"]["id"]
+        assert (outcome.failure is None and identity == "event-7") or (
+            outcome.failure is not None
+            and outcome.failure.kind is Kind.INVALID
+            and [violation.path for violation in outcome.failure.violations] == ["/id"]
+        )
+
+    def test_falls_back_on_the_message(self, world: World) -> None:
+        assert world.sqs(sqs_record(rename_data())) == []
+
+        request = world.bus.outcomes[0].cloud_event["data"]["request"]
+        assert (request["id"], request["source"]) == ("message-1", QUEUE_ARN)
+        assert request["time"] == START.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    def test_takes_no_attribute_of_the_message_for_one_of_a_structured_event(self, world: World) -> None:
+        world.sqs(sqs_record(cloud_event(id="inside"), attributes={"ce_id": ("String", "outside")}))
+
+        assert world.bus.outcomes[0].cloud_event["data"]["request"]["id"] == "inside"
+
+    @pytest.mark.parametrize("name", ["ce_", "ce_ID", "ce_id.x", "ce_naïve", "CE_id"])
+    def test_settles_an_event_with_attributes_of_strange_names(self, world: World, name: str) -> None:
+        assert world.sqs(sqs_record(rename_data(), attributes={name: ("String", "x")})) == []
+        assert len(world.bus.outcomes) == 1
+
+
+def test_the_response_is_json(world: World) -> None:
+    world.services.refuse(unavailable(), times=None)
+
+    assert json.loads(json.dumps(world.sqs(record_of(0)))) == ["message-0"]

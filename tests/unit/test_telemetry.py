@@ -1,0 +1,389 @@
+"""What the function tells its operators: one line and one count for each event, and never a secret or a payload.
+
+The function runs in a process of its own, for what counts is what really comes out of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from aws_lambda_powertools import Metrics
+
+from tests.localcloud.huawei import HuaweiCloud
+from tests.unit.fakes import (
+    ENVIRONMENT,
+    PROJECT,
+    REGION,
+    FakeAws,
+    World,
+    cloud_event,
+    http_request,
+    sqs_record,
+)
+
+ROOT = Path(__file__).parents[2]
+AK, SK, TOKEN = "MARKERACCESSKEY", "marker-secret-key", "marker-security-token"
+NAME, PREVIOUS = "marker-new-name", "marker-old-name"
+PAYLOAD, MESSAGE = "marker-payload", "marker-message"
+SECRETS = (AK, SK, TOKEN, NAME, PREVIOUS, PAYLOAD, MESSAGE, "Signature=", ENVIRONMENT["AWS_SECRET_ACCESS_KEY"])
+
+_PROGRAM = """
+import json, logging, sys
+events, seconds, root_at_debug = json.load(sys.stdin)
+if root_at_debug:
+    logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
+from function.app import handler
+from tests.unit.fakes import FakeContext
+for event in events:
+    json.dumps(handler(event, FakeContext(seconds)))
+"""
+
+
+class Run(NamedTuple):
+    events: int
+    stdout: str
+    stderr: str
+
+    @property
+    def documents(self) -> list[dict[str, Any]]:
+        """All that was written to stdout, on however many lines."""
+        decoder, rest, documents = json.JSONDecoder(), self.stdout.strip(), []
+        while rest:
+            document, end = decoder.raw_decode(rest)
+            documents.append(document)
+            rest = rest[end:].lstrip()
+        return documents
+
+    @property
+    def handled(self) -> list[dict[str, Any]]:
+        return [document for document in self.documents if document.get("message") == "rename event handled"]
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        return [document for document in self.documents if "_aws" in document]
+
+    def counts(self) -> Counter[str]:
+        total: Counter[str] = Counter()
+        for document in self.metrics:
+            for metric in document["_aws"]["CloudWatchMetrics"][0]["Metrics"]:
+                values = document[metric["Name"]]
+                total[metric["Name"]] += sum(values) if isinstance(values, list) else values
+        return total
+
+
+@contextmanager
+def started() -> Iterator[HuaweiCloud]:
+    with HuaweiCloud(ak=AK, sk=SK, project_id=PROJECT, region=REGION, security_token=TOKEN) as cloud:
+        for number in range(20):
+            cloud.add_service(f"batch-{number}", name=PREVIOUS)
+        yield cloud
+
+
+@pytest.fixture
+def cloud() -> Iterator[HuaweiCloud]:
+    with started() as cloud:
+        yield cloud
+
+
+def run(
+    cloud: HuaweiCloud,
+    aws: FakeAws,
+    events: list[dict[str, Any]],
+    *,
+    seconds: float = 30.0,
+    root_at_debug: bool = False,
+    **environment: str | None,
+) -> Run:
+    """Have the handler handle the events, one invocation each."""
+    base = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
+    settings: dict[str, str | None] = {
+        **ENVIRONMENT,
+        "HUAWEICLOUD_SDK_AK": AK,
+        "HUAWEICLOUD_SDK_SK": SK,
+        "HUAWEICLOUD_SDK_SECURITY_TOKEN": TOKEN,
+        "VPCEP_ENDPOINT": cloud.url,
+        "AWS_ENDPOINT_URL": aws.url,
+        "RENAME_QUEUE_URL": f"{aws.url}/123456789012/renames.fifo",
+        "MAX_RECEIVES": "5",
+        **environment,
+    }
+    process = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _PROGRAM],
+        input=json.dumps([events, seconds, root_at_debug]),
+        env=base | {name: value for name, value in settings.items() if value is not None},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    count = sum(len(event.get("Records", [event])) for event in events)
+    return Run(count, process.stdout, process.stderr)
+
+
+def request_for(service: str, **data: Any) -> dict[str, Any]:
+    return cloud_event(
+        id=f"of-{service}",
+        time="2020-01-01T00:00:00Z",
+        vpc_endpoint_service_id=service,
+        endpoint_service_name=NAME,
+        **data,
+    ) | {"note": PAYLOAD}
+
+
+def message_for(service: str, receive_count: int = 1, **data: Any) -> dict[str, Any]:
+    event = request_for(service, **data)
+    return {"Records": [sqs_record(event, message_id=service, group=service, receive_count=receive_count)]}
+
+
+def batch(*services: str) -> dict[str, Any]:
+    return {"Records": [message_for(service)["Records"][0] for service in services]}
+
+
+def post(body: Any, **headers: str) -> dict[str, Any]:
+    return http_request(body, headers={"Content-Type": "application/cloudevents+json"} | headers)
+
+
+def every_kind_of_result(cloud: HuaweiCloud, aws: FakeAws) -> list[dict[str, Any]]:
+    """Events that end in every way an event can end in, each failure for a service of its own."""
+    for service in ("fine", "crash", "expected", "http-fine"):
+        cloud.add_service(service, name=PREVIOUS)
+    faults: dict[str, dict[str, Any]] = {
+        "final": {"status": 400, "code": "EndPoint.1003"},
+        "throttled": {"status": 429, "code": "APIGW.0308"},
+        "given-up": {"status": 429, "code": "APIGW.0308"},
+        "http-throttled": {"status": 429, "code": "APIGW.0308"},
+        "html": {"status": 503, "body": f"<html>{MESSAGE}</html>"},
+        "garbage": {"kind": "garbage", "body": f"<html>{MESSAGE}</html>"},
+        "reset": {"kind": "reset"},
+        "truncated": {"kind": "truncate", "body": json.dumps({"endpoint_service_name": MESSAGE})},
+        "redirect": {"status": 302, "headers": {"Location": f"http://127.0.0.1:9/{MESSAGE}"}},
+        "refused": {"status": 401, "code": "APIGW.0301"},
+    }
+    wait = {"headers": {"Retry-After": "900"}}
+    for service, fault in faults.items():
+        cloud.add_service(service, name=PREVIOUS)
+        once = fault.get("kind") or fault["status"] == 302
+        cloud.fail(service_id=service, times=1 if once else None, message=MESSAGE, **(wait | fault))
+    aws.answer("PutEvents", {})  # which nobody expects
+    return [
+        message_for("crash"),
+        message_for("fine"),
+        message_for("missing"),
+        message_for("expected", expected_name="another"),
+        message_for("final"),
+        message_for("throttled"),
+        message_for("given-up", receive_count=5),
+        message_for("html"),
+        message_for("garbage"),
+        message_for("reset"),
+        message_for("truncated"),
+        message_for("redirect"),
+        {"Records": [sqs_record(f"not JSON but {PAYLOAD}", message_id="broken", group="broken")]},
+        post(request_for("http-fine")),
+        post(request_for("http-throttled")),
+        post(request_for("fine"), Prefer="respond-async"),
+        post({"data": {"vpc_endpoint_service_id": PAYLOAD, "endpoint_service_name": f"{NAME}/{PAYLOAD}"}}),
+        batch(*[f"batch-{number}" for number in range(10)]),
+        message_for("refused"),  # from here on nothing is called any more
+        post(request_for("fine")),
+    ]
+
+
+@pytest.fixture(scope="module")
+def plain() -> Iterator[Run]:
+    """Every kind of result, with the settings of a deployed function."""
+    with started() as cloud, FakeAws() as aws:
+        yield run(cloud, aws, every_kind_of_result(cloud, aws))
+
+
+class TestAnyRun:
+    def test_writes_json_a_line_and_nothing_else(self, plain: Run) -> None:
+        assert plain.stderr == ""
+        for line in plain.stdout.splitlines():
+            assert isinstance(json.loads(line), dict)
+
+    def test_tells_of_each_event_once(self, plain: Run) -> None:
+        assert len(plain.handled) == plain.events
+        told = Counter(line["message_id"] for line in plain.handled if line["trigger"] == "sqs")
+        assert set(told.values()) == {1}
+
+    def test_has_one_constant_message_for_it(self, plain: Run) -> None:
+        others = {line["message"] for line in plain.documents if "message" in line} - {"rename event handled"}
+
+        assert others == {"LEDGER_TABLE is not set: duplicates and stale events are not recognised"}
+
+    @pytest.mark.parametrize("secret", SECRETS)
+    def test_tells_no_secret_and_no_payload(self, plain: Run, secret: str) -> None:
+        assert secret not in plain.stdout
+
+    @pytest.mark.parametrize(
+        ("service", "status", "code", "kind", "http_status"),
+        [
+            ("fine", "settled", None, None, None),
+            ("missing", "settled", "EndPoint.2003", "not_found", 400),
+            ("expected", "settled", "Rename.PreconditionFailed", "conflict", None),
+            ("final", "settled", "EndPoint.1003", "invalid", 400),
+            ("throttled", "unsettled", "APIGW.0308", "throttled", 429),
+            ("given-up", "given_up", "APIGW.0308", "throttled", 429),
+            ("html", "unsettled", "Rename.ServiceUnavailable", "unavailable", 503),
+            ("broken", "settled", "Rename.InvalidEvent", "invalid", None),
+            ("crash", "unsettled", "Rename.InternalError", "internal", None),
+            ("refused", "unsettled", "APIGW.0301", "access", 401),
+            ("garbage", "settled", None, None, None),
+            ("reset", "settled", None, None, None),
+            ("truncated", "settled", None, None, None),
+            ("redirect", "settled", None, None, None),
+        ],
+    )
+    def test_tells_how_each_event_ended(
+        self, plain: Run, service: str, status: str, code: str | None, kind: str | None, http_status: int | None
+    ) -> None:
+        [line] = [line for line in plain.handled if line.get("message_id") == service]
+
+        assert (line["status"], line["trigger"]) == (status, "sqs")
+        assert (line.get("error_code"), line.get("error_kind"), line.get("http_status")) == (code, kind, http_status)
+        assert line["receive_count"] == (5 if service == "given-up" else 1)
+        assert line["level"] == ("WARNING" if code else "INFO")
+        if service != "broken":
+            assert (line["correlation_id"], line["event_source"]) == (f"of-{service}", "/cmdb")
+            assert line["vpc_endpoint_service_id"] == service
+        if status != "unsettled":
+            assert line["outcome_id"]
+        if code is not None and not code.startswith("Rename."):
+            assert line["huawei_request_id"]
+
+    def test_tells_an_unexpected_exception_by_its_type_and_place(self, plain: Run) -> None:
+        [line] = [line for line in plain.handled if line.get("message_id") == "crash"]
+
+        assert line["exception_name"] == "KeyError"
+        assert line["exception_place"].startswith("_put:")
+
+    def test_counts_each_event_once(self, plain: Run) -> None:
+        status = Counter(line["status"] for line in plain.handled)
+        failed = len([line for line in plain.handled if line["status"] == "settled" and "error_code" in line])
+
+        assert plain.counts() == {
+            "Renamed": status["settled"] - failed,
+            "RenameFailed": failed,
+            "RenameGivenUp": status["given_up"],
+            "RenameUnsettled": status["unsettled"],
+            "RenameQueued": status["queued"],
+        }
+        assert status["settled"] - failed == 16
+
+    def test_writes_metrics_in_cloudwatchs_embedded_format(self, plain: Run) -> None:
+        assert plain.metrics
+        for document in plain.metrics:
+            assert isinstance(document["_aws"]["Timestamp"], int)
+            [directive] = document["_aws"]["CloudWatchMetrics"]
+            assert directive["Namespace"] == "VpcepRename"
+            assert directive["Dimensions"] == [["service"]]
+            assert document["service"] == "vpcep-rename"
+            for metric in directive["Metrics"]:
+                assert metric["Unit"] == "Count"
+                assert document[metric["Name"]]
+
+
+def test_no_secret_and_no_payload_is_told_however_talkative_the_settings(cloud: HuaweiCloud, aws: FakeAws) -> None:
+    talkative = run(
+        cloud,
+        aws,
+        every_kind_of_result(cloud, aws),
+        root_at_debug=True,
+        POWERTOOLS_LOG_LEVEL="DEBUG",
+        POWERTOOLS_DEV="true",
+        POWERTOOLS_DEBUG="true",
+        POWERTOOLS_LOGGER_LOG_EVENT="true",
+    )
+
+    assert [secret for secret in SECRETS if secret in talkative.stdout + talkative.stderr] == []
+    assert talkative.stdout.count('"rename event handled"') == talkative.events
+
+
+def test_no_secret_of_secrets_manager_is_told_either(cloud: HuaweiCloud, aws: FakeAws) -> None:
+    # given: the key comes from a secret, and the bus refuses everything
+    aws.secret = json.dumps({"ak": AK, "sk": SK, "project_id": PROJECT, "security_token": TOKEN})
+    aws.fail("PutEvents", "AccessDeniedException", times=None)
+
+    result = run(
+        cloud,
+        aws,
+        [message_for("batch-0"), post(request_for("batch-1"))],
+        root_at_debug=True,
+        HUAWEICLOUD_CREDENTIALS_SECRET="huawei",
+        HUAWEICLOUD_SDK_AK=None,
+        HUAWEICLOUD_SDK_SK=None,
+        HUAWEICLOUD_SDK_SECURITY_TOKEN=None,
+        POWERTOOLS_LOG_LEVEL="DEBUG",
+        POWERTOOLS_LOGGER_LOG_EVENT="true",
+    )
+
+    assert [line["error_code"] for line in result.handled] == ["Rename.OutcomeNotPublished"] * 2
+    assert [secret for secret in SECRETS if secret in result.stdout + result.stderr] == []
+
+
+def test_no_message_of_the_sdk_goes_past_the_log(cloud: HuaweiCloud, aws: FakeAws) -> None:
+    """Of its own the SDK logs what it cannot connect to, through a logger without a handler."""
+    result = run(cloud, aws, [message_for("batch-0")], seconds=4.6, VPCEP_ENDPOINT="http://127.0.0.1:9")
+
+    assert result.stderr == ""
+    assert result.handled[0]["error_code"] == "Rename.ConnectionFailed"
+
+
+def test_more_events_than_a_metric_holds_are_all_counted(cloud: HuaweiCloud, aws: FakeAws) -> None:
+    broken = [sqs_record("not JSON", message_id=f"message-{number}", group=None) for number in range(230)]
+
+    result = run(cloud, aws, [{"Records": broken}], MAX_PARALLEL_RENAMES="20")
+
+    assert len(result.handled) == 230
+    assert result.counts() == {"RenameFailed": 230}
+
+
+def test_no_metrics_are_carried_over_into_the_next_invocation(cloud: HuaweiCloud, aws: FakeAws) -> None:
+    result = run(cloud, aws, [message_for("batch-0"), message_for("batch-1")])
+
+    assert [document["Renamed"] for document in result.metrics] == [[1.0], [1.0]]
+
+
+def test_a_namespace_that_is_not_set_keeps_no_event_from_being_settled(cloud: HuaweiCloud, aws: FakeAws) -> None:
+    result = run(cloud, aws, [message_for("batch-0")], POWERTOOLS_METRICS_NAMESPACE=None)
+
+    assert [line["status"] for line in result.handled] == ["settled"]
+
+
+def test_events_are_counted_one_at_a_time(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """Powertools' metrics are not made for several threads."""
+    # given
+    counting, at_once = threading.Lock(), []
+
+    def add_metric(*_: object, **__: object) -> None:
+        at_once.append(not counting.acquire(blocking=False))
+        time.sleep(0.005)
+        if not at_once[-1]:
+            counting.release()
+
+    monkeypatch.setattr(Metrics, "add_metric", add_metric)
+    telemetry = world.real_telemetry()
+    event, outcome = world.event(), world.settle()
+
+    # when
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        for _ in range(16):
+            pool.submit(telemetry.handled, event, outcome, "sqs")
+
+    # then
+    assert at_once == [False] * 16

@@ -1,0 +1,926 @@
+"""The adapter of the official SDK, over real sockets: whatever comes back, the failure says what is known of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests.adapters
+import trustme
+
+from function import failures
+from function.failures import Failure, Kind, RenameFailedError
+from function.rename import Reply, Target
+from function.vpcep import Credentials, UnknownRegionError, Vpcep
+from tests.localcloud.huawei import HuaweiCloud
+from tests.unit.fakes import OTHER_PROJECT, OTHER_SERVICE, PROJECT, REGION, SERVICE, RawServer, receive_request
+
+KEY = Credentials("LOCALACCESSKEY", "local-secret-key", None, PROJECT)
+WRONG_KEY = KEY._replace(secret_key="another-secret-key")
+TARGET = Target(REGION, PROJECT, SERVICE)
+SHORT = 0.3
+LONG = 10.0
+
+pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
+
+
+@pytest.fixture
+def cloud() -> Iterator[HuaweiCloud]:
+    with HuaweiCloud(ak=KEY.access_key, sk=KEY.secret_key, project_id=PROJECT, region=REGION) as cloud:
+        cloud.add_service(SERVICE, name="billing")
+        cloud.add_service(OTHER_SERVICE, name="reports")
+        yield cloud
+
+
+@pytest.fixture
+def vpcep(cloud: HuaweiCloud) -> Vpcep:
+    return adapter(cloud.url)
+
+
+def adapter(
+    url: str | dict[str, str],
+    credentials: Callable[[], Credentials] = lambda: KEY,
+    *,
+    projects: frozenset[str] = frozenset(),
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Vpcep:
+    endpoints = {REGION: url} if isinstance(url, str) else url
+    return Vpcep(
+        credentials,
+        regions=set(endpoints) or {REGION},
+        endpoints=endpoints,
+        allowed_projects=projects,
+        pool_size=10,
+        monotonic=monotonic,
+    )
+
+
+def failed(call: Callable[..., Reply], *arguments: Any) -> Failure:
+    """The failure that a call ends in. Any other exception is what this module must never let through."""
+    with pytest.raises(RenameFailedError) as caught:
+        call(*arguments)
+    return caught.value.failure
+
+
+def rename_failure(vpcep: Vpcep, seconds: float = LONG) -> Failure:
+    return failed(vpcep.rename, TARGET, "orders", seconds)
+
+
+def proves_nothing(call: Callable[[], Reply]) -> Reply | Failure:
+    """What a reply without an error, but without a name too, becomes: either is fine, if it is no success."""
+    try:
+        reply = call()
+    except RenameFailedError as error:
+        failure = error.failure
+    else:
+        assert reply.name is None or "orders" not in reply.name
+        return reply
+    assert failure.in_doubt
+    assert failure.retryable
+    return failure
+
+
+def http_reply(status: str, body: bytes = b"", *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", "X-Request-Id: raw-1", f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode("latin-1") + body
+
+
+def in_parallel(count: int, call: Callable[[int], Any]) -> list[Any]:
+    def outcome(number: int) -> Any:
+        try:
+            return call(number)
+        except RenameFailedError as error:
+            return error.failure
+
+    with ThreadPoolExecutor(max_workers=count) as pool:
+        return list(pool.map(outcome, range(count)))
+
+
+class TestSuccess:
+    @pytest.mark.parametrize("name", ["orders", "A-b_9", ""])
+    def test_of_a_rename_names_the_new_name(self, cloud: HuaweiCloud, vpcep: Vpcep, name: str) -> None:
+        reply = vpcep.rename(TARGET, name, LONG)
+
+        assert cloud.name_of(SERVICE) == name
+        assert reply == Reply(name, 200, cloud.calls[0].request_id)
+
+    def test_of_a_rename_may_name_the_full_name(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+        cloud.reply_form = "full"
+
+        assert vpcep.rename(TARGET, "orders", LONG).name == cloud.full_name_of(SERVICE)
+
+    def test_of_a_read_names_the_full_name(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+        reply = vpcep.read(TARGET, LONG)
+
+        assert reply == Reply(cloud.full_name_of(SERVICE), 200, cloud.calls[0].request_id)
+        assert cloud.name_of(SERVICE) == "billing"
+
+    def test_with_a_security_token(self, cloud: HuaweiCloud) -> None:
+        cloud.set_credentials(KEY.access_key, KEY.secret_key, "token-1")
+
+        adapter(cloud.url, lambda: KEY._replace(security_token="token-1")).rename(TARGET, "orders", LONG)
+
+        assert cloud.name_of(SERVICE) == "orders"
+
+    def test_of_each_thread_is_its_own(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+        # given
+        services = [f"service-{number}" for number in range(40)]
+        for service in services:
+            cloud.add_service(service)
+        cloud.fail(404, "EndPoint.0005", service_id="service-7")
+
+        # when
+        replies = in_parallel(40, lambda n: vpcep.rename(Target(REGION, PROJECT, services[n]), f"name-{n}", LONG))
+
+        # then
+        request_ids = {call.service_id: call.request_id for call in cloud.calls}
+        assert [reply.huawei_request_id for reply in replies] == [request_ids[service] for service in services]
+        assert [n for n, reply in enumerate(replies) if isinstance(reply, Failure)] == [7]
+
+    def test_after_the_server_has_closed_the_kept_connection(self) -> None:
+        # given: a server that promises to keep the connection, and closes it while the function is frozen
+        def serve(connection: socket.socket) -> None:
+            receive_request(connection)
+            connection.sendall(http_reply("200 OK", b'{"endpoint_service_name":"orders"}'))
+
+        with RawServer(serve) as server:
+            vpcep = adapter(server.url)
+            vpcep.rename(TARGET, "orders", LONG)
+            time.sleep(0.05)
+
+            # when
+            reply = vpcep.rename(TARGET, "orders", LONG)
+
+        # then
+        assert reply.name == "orders"
+        assert server.connections == 2
+
+    def test_tells_huawei_cloud_who_calls(self) -> None:
+        received = []
+
+        def serve(connection: socket.socket) -> None:
+            received.append(receive_request(connection))
+            connection.sendall(http_reply("200 OK", b'{"endpoint_service_name":"orders"}'))
+
+        with RawServer(serve) as server:
+            adapter(server.url).rename(TARGET, "orders", LONG)
+
+        assert re.search(rb"^User-Agent: .*\bvpcep-rename\b", received[0], re.MULTILINE)
+
+    def test_needs_no_call_at_construction(self, cloud: HuaweiCloud) -> None:
+        adapter(cloud.url)
+
+        assert cloud.calls == []
+
+
+class TestErrorReplies:
+    @pytest.mark.parametrize("generation", ["old", "new"])
+    @pytest.mark.parametrize(
+        ("code", "status", "kind", "in_doubt"),
+        [
+            ("EndPoint.2003", 400, Kind.NOT_FOUND, False),
+            ("EndPoint.0005", 404, Kind.NOT_FOUND, False),
+            ("EndPoint.0022", 400, Kind.THROTTLED, False),
+            ("EndPoint.3045", 400, Kind.CONFLICT, False),
+            ("EndPoint.0004", 403, Kind.ACCESS, False),
+            ("EndPoint.0001", 500, Kind.UNAVAILABLE, False),
+            ("EndPoint.0013", 504, Kind.UNAVAILABLE, True),
+            ("EndPoint.0011", 504, Kind.INTERNAL, False),
+            ("APIGW.0301", 401, Kind.ACCESS, False),
+            ("APIGW.0308", 429, Kind.THROTTLED, False),
+            ("APIG.0308", 429, Kind.THROTTLED, False),
+            ("APIGW.0201", 502, Kind.UNAVAILABLE, False),
+            ("APIGW.0201", 504, Kind.UNAVAILABLE, True),
+            ("APIGW.0201", 413, Kind.INVALID, False),
+            ("APIGW.0501", 405, Kind.ACCESS, False),
+        ],
+    )
+    def test_keep_code_status_and_request_id(
+        self, cloud: HuaweiCloud, vpcep: Vpcep, code: str, status: int, kind: Kind, in_doubt: bool, generation: Any
+    ) -> None:
+        cloud.error_generation = generation
+        cloud.fail(status, code, message="It is so.")
+
+        failure = rename_failure(vpcep)
+
+        assert (failure.code, failure.http_status, failure.kind, failure.in_doubt) == (code, status, kind, in_doubt)
+        assert failure.huawei_request_id == cloud.calls[0].request_id
+        assert failure.message == "It is so."
+        assert len(cloud.calls) == 1
+
+    def test_of_a_throttled_call_keep_code_request_id_and_window(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+        cloud.throttle(0, seconds=300)
+
+        failure = rename_failure(vpcep)
+
+        assert (failure.code, failure.http_status, failure.kind) == ("APIGW.0308", 429, Kind.THROTTLED)
+        assert failure.huawei_request_id == cloud.calls[0].request_id
+        assert failure.retry_after == 300
+        assert len(cloud.calls) == 1
+
+    @pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("0", 0.0), ("86400", 86400.0)])
+    @pytest.mark.parametrize(("code", "status"), [("APIGW.0308", 429), ("EndPoint.0001", 503)])
+    def test_keep_how_long_to_wait(
+        self, cloud: HuaweiCloud, vpcep: Vpcep, header: str, seconds: float, code: str, status: int
+    ) -> None:
+        cloud.fail(status, code, headers={"Retry-After": header})
+
+        assert rename_failure(vpcep).retry_after == seconds
+
+    @pytest.mark.parametrize(("ahead", "seconds"), [(120, 120), (-3600, 0)])
+    def test_keep_until_when_to_wait(self, cloud: HuaweiCloud, vpcep: Vpcep, ahead: int, seconds: float) -> None:
+        moment = format_datetime(datetime.now(UTC) + timedelta(seconds=ahead), usegmt=True)
+        cloud.fail(429, "APIGW.0308", headers={"Retry-After": moment})
+
+        retry_after = rename_failure(vpcep).retry_after
+
+        assert retry_after == pytest.approx(seconds, abs=10)
+
+    @pytest.mark.parametrize("header", ["", "soon", "-5", "1.5", "Tue, 99 Nov 2026 99:99:99 GMT", "٣", "0x10", "nan"])
+    def test_survive_a_retry_after_that_says_nothing(self, header: str) -> None:
+        def serve(connection: socket.socket) -> None:
+            receive_request(connection)
+            sent = header.encode("utf-8").decode("latin-1")
+            connection.sendall(http_reply("429 Too Many", b'{"error_code":"APIGW.0308"}', f"Retry-After: {sent}"))
+
+        with RawServer(serve) as server:
+            failure = rename_failure(adapter(server.url))
+
+        assert (failure.code, failure.http_status, failure.retry_after) == ("APIGW.0308", 429, None)
+        assert failure.huawei_request_id == "raw-1"
+
+    def test_name_no_time_without_an_end(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+        cloud.fail(429, "APIGW.0308", headers={"Retry-After": "9" * 400})
+
+        retry_after = rename_failure(vpcep).retry_after
+
+        assert retry_after is None or math.isfinite(retry_after)
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"error_code": "EndPoint.2003"},
+            {"error": {"code": "EndPoint.2003"}},
+            {"code": "EndPoint.2003"},
+            {"error_code": "EndPoint.2003", "error_msg": ""},
+            {"error_code": "EndPoint.2003", "error_msg": None},
+            {"error": {"code": "EndPoint.2003", "message": 5}},
+        ],
+    )
+    def test_keep_a_code_without_a_message(self, cloud: HuaweiCloud, vpcep: Vpcep, body: dict[str, Any]) -> None:
+        cloud.fail(400, body=json.dumps(body))
+
+        failure = rename_failure(vpcep)
+
+        assert (failure.code, failure.kind, failure.http_status) == ("EndPoint.2003", Kind.NOT_FOUND, 400)
+        assert failure.huawei_request_id == cloud.calls[0].request_id
+
+    def test_keep_the_request_id_of_the_body_where_no_header_has_one(self) -> None:
+        def serve(connection: socket.socket) -> None:
+            receive_request(connection)
+            body = b'{"error_code":"EndPoint.2003","error_msg":"No.","request_id":"body-1"}'
+            connection.sendall(b"HTTP/1.1 400 Bad\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+        with RawServer(serve) as server:
+            assert rename_failure(adapter(server.url)).huawei_request_id == "body-1"
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"",
+            b"<html><body>503 Service Temporarily Unavailable</body></html>",
+            b"null",
+            b"[]",
+            b"5",
+            b'"text"',
+            b'{"error": null}',
+            b'{"error": []}',
+            b'{"error_code": 5, "error_msg": 6, "request_id": 7}',
+            b'{"error_code": null}',
+            b"{",
+            b"\xff\xfe\x00",
+            b"[" * 200_000,
+            b'{"a":' * 200_000,
+            b"\x00" * 10,
+        ],
+        ids=lambda body: repr(body[:24]),
+    )
+    @pytest.mark.parametrize(
+        ("status", "kind", "in_doubt"),
+        [
+            (400, Kind.INVALID, False),
+            (401, Kind.ACCESS, False),
+            (429, Kind.THROTTLED, False),
+            (502, Kind.UNAVAILABLE, False),
+            (504, Kind.UNAVAILABLE, True),
+        ],
+    )
+    def test_without_a_code_mean_what_their_status_says(
+        self, cloud: HuaweiCloud, vpcep: Vpcep, body: bytes, status: int, kind: Kind, in_doubt: bool
+    ) -> None:
+        cloud.fail(status, body=body, content_type="text/html")
+
+        failure = rename_failure(vpcep)
+
+        assert (failure.kind, failure.in_doubt, failure.http_status) == (kind, in_doubt, status)
+        assert failure.code.startswith("Rename.")
+        assert failure.huawei_request_id == cloud.calls[0].request_id
+
+    @pytest.mark.parametrize("content_type", ["application/xml", "application/bson", "", "text/html; charset=utf-99"])
+    def test_keep_their_code_whatever_their_content_type_says(
+        self, cloud: HuaweiCloud, vpcep: Vpcep, content_type: str
+    ) -> None:
+        cloud.fail(400, body='{"error_code": "EndPoint.2003", "error_msg": "No."}', content_type=content_type)
+
+        assert rename_failure(vpcep).code == "EndPoint.2003"
+
+    def test_of_a_read_are_told_the_same_way(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+        failure = failed(vpcep.read, TARGET._replace(vpc_endpoint_service_id="unknown"), LONG)
+
+        assert (failure.code, failure.http_status) == ("EndPoint.2003", 400)
+        assert failure.huawei_request_id == cloud.calls[0].request_id
+
+    @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
+    @pytest.mark.parametrize(
+        "body", [b"x" * 2 * 1024 * 1024, b'{"error_code":"APIGW.0301"'], ids=["too large", "truncated"]
+    )
+    def test_are_refusals_of_the_key_even_where_their_body_breaks(self, status: str, body: bytes) -> None:
+        # given: a quick second call is what would lock the key
+        def serve(connection: socket.socket) -> None:
+            receive_request(connection)
+            connection.sendall(http_reply(status, body).replace(b"Content-Length: ", b"Content-Length: 1"))
+
+        with RawServer(serve) as server:
+            failure = rename_failure(adapter(server.url))
+
+        assert (failure.kind, failure.quick) == (Kind.ACCESS, False)
+
+
+class TestRepliesThatProveNothing:
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"",
+            b"<html>orders</html>",
+            b"{}",
+            b"[]",
+            b'["endpoint_service_name"]',
+            b"null",
+            b"true",
+            b"5",
+            b'"orders"',
+            b'{"endpoint_service_name": null}',
+            b'{"name": "orders"}',
+            b'{"endpoint_service_name": {"a": 1}}',
+            b'{"endpoint_service_name": [1]}',
+            b'{"endpoint_service_name": "billing"}',
+            b'{"endpoint_service_name": 1e999}',
+            b'{"endpoint_service_name": NaN}',
+            b'{"endpoint_service_name": "orders"',
+            b'{"error_code": "EndPoint.0001", "error_msg": "No."}',
+            b"\xff\xfe\x00",
+            b'{"endpoint_service_name": "\\ud800"}',
+            b"[" * 200_000,
+            b'{"a":' * 200_000,
+            b"\x00",
+        ],
+        ids=lambda body: repr(body[:40]),
+    )
+    def test_of_status_200_are_no_success(self, cloud: HuaweiCloud, vpcep: Vpcep, body: bytes) -> None:
+        cloud.fail(kind="garbage", body=body, times=2)
+        cloud.fail(kind="garbage", body=body, on="read")
+
+        for call in (lambda: vpcep.rename(TARGET, "orders", LONG), lambda: vpcep.read(TARGET, LONG)):
+            result = proves_nothing(call)
+
+            if isinstance(result, Failure):
+                assert result.http_status == 200
+            assert result.huawei_request_id == cloud.calls[-1].request_id
+        assert len(cloud.calls) == 2
+
+    @pytest.mark.parametrize("content_type", ["application/xml", "application/bson", "text/html; charset=utf-99", ""])
+    def test_are_those_of_another_content_type(self, cloud: HuaweiCloud, vpcep: Vpcep, content_type: str) -> None:
+        cloud.fail(kind="garbage", body="<html/>", content_type=content_type)
+
+        proves_nothing(lambda: vpcep.rename(TARGET, "orders", LONG))
+
+    @pytest.mark.parametrize(
+        ("encoding", "body"), [("gzip", b"no gzip"), ("gzip", b"\x1f\x8b\x08"), ("deflate", b"\xff" * 9), ("zz", b"{}")]
+    )
+    def test_are_those_that_cannot_be_unpacked(
+        self, cloud: HuaweiCloud, vpcep: Vpcep, encoding: str, body: bytes
+    ) -> None:
+        cloud.fail(kind="garbage", body=body, headers={"Content-Encoding": encoding})
+
+        proves_nothing(lambda: vpcep.rename(TARGET, "orders", LONG))
+
+    @pytest.mark.parametrize("status", [201, 202, 204, 206, 300, 301, 302, 303, 304, 307, 308])
+    def test_are_those_of_another_status_without_a_body(self, cloud: HuaweiCloud, vpcep: Vpcep, status: int) -> None:
+        cloud.fail(status, body=b"")
+
+        result = proves_nothing(lambda: vpcep.rename(TARGET, "orders", LONG))
+
+        assert (result.http_status if isinstance(result, Failure) else result.status) == status
+        assert result.huawei_request_id == cloud.calls[0].request_id
+
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    def test_are_redirects_which_are_not_followed(self, cloud: HuaweiCloud, vpcep: Vpcep, status: int) -> None:
+        for location in (
+            f"{cloud.url}/v1/{PROJECT}/vpc-endpoint-services/{OTHER_SERVICE}/name",
+            "/elsewhere",
+            "http://[",
+        ):
+            cloud.fail(status, body=b'{"endpoint_service_name": "billing"}', headers={"Location": location})
+
+            proves_nothing(lambda: vpcep.rename(TARGET, "orders", LONG))
+
+        assert len(cloud.calls) == 3
+        assert cloud.name_of(OTHER_SERVICE) == "reports"
+
+    @pytest.mark.parametrize(
+        "head", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x00\xff\r\n\r\n", b"HTTP/1.1 abc OK\r\n\r\n", b"\r\n"]
+    )
+    def test_are_those_that_are_not_http(self, head: bytes) -> None:
+        def serve(connection: socket.socket) -> None:
+            receive_request(connection)
+            connection.sendall(head)
+
+        with RawServer(serve) as server:
+            failure = rename_failure(adapter(server.url))
+
+        assert failure.in_doubt
+        assert failure.retryable
+        assert server.connections == 1
+
+    def test_are_those_with_endless_headers(self) -> None:
+        def serve(connection: socket.socket) -> None:
+            receive_request(connection)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: y\r\n" % n for n in range(1_000)) + b"\r\n{}")
+
+        with RawServer(serve) as server:
+            assert rename_failure(adapter(server.url)).in_doubt
+
+    def test_are_those_of_two_megabytes(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+        cloud.fail(kind="garbage", body=b'{"endpoint_service_name": "orders", "x": "%s"}' % (b"x" * 2 * 1024 * 1024))
+
+        failure = rename_failure(vpcep)
+
+        assert (failure.code, failure.in_doubt, failure.http_status) == ("Rename.UnconfirmedReply", True, 200)
+        assert failure.huawei_request_id == cloud.calls[0].request_id
+
+    def test_are_those_that_never_end(self) -> None:
+        def serve(connection: socket.socket) -> None:
+            receive_request(connection)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            while True:
+                connection.sendall(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+
+        with RawServer(serve) as server:
+            failure = rename_failure(adapter(server.url), 3.0)
+
+        # then: it is not read until time is up
+        assert (failure.code, failure.in_doubt) == ("Rename.UnconfirmedReply", True)
+
+
+class TestNoReply:
+    def test_in_time_leaves_doubt(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+        cloud.fail(kind="hang", applied=True)
+        began = time.monotonic()
+
+        failure = rename_failure(vpcep, SHORT)
+
+        assert (failure.code, failure.in_doubt, failure.retryable) == ("Rename.Timeout", True, True)
+        assert time.monotonic() - began < SHORT + 1
+
+    def test_to_a_read_in_time_is_told_the_same_way(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+        cloud.fail(kind="hang", on="read")
+
+        assert failed(vpcep.read, TARGET, SHORT).code == "Rename.Timeout"
+
+    def test_but_a_reset_leaves_doubt(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+        for applied in (False, True):
+            cloud.fail(kind="reset", applied=applied)
+
+            failure = rename_failure(vpcep)
+
+            assert (failure.code, failure.in_doubt) == ("Rename.ConnectionFailed", True)
+        assert cloud.name_of(SERVICE) == "orders"
+        assert len(cloud.calls) == 2
+
+    def test_but_a_reset_before_the_request_was_read_leaves_doubt(self) -> None:
+        def serve(connection: socket.socket) -> None:
+            connection.recv(1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        with RawServer(serve) as server:
+            failure = rename_failure(adapter(server.url))
+
+        assert (failure.code, failure.in_doubt) == ("Rename.ConnectionFailed", True)
+
+    def test_but_the_end_of_the_connection_leaves_doubt(self) -> None:
+        with RawServer(receive_request) as server:
+            failure = rename_failure(adapter(server.url))
+
+        assert (failure.code, failure.in_doubt) == ("Rename.ConnectionFailed", True)
+
+    def test_but_a_truncated_one_proves_nothing_and_keeps_the_request_id(
+        self, cloud: HuaweiCloud, vpcep: Vpcep
+    ) -> None:
+        cloud.fail(kind="truncate", applied=True)
+
+        result = proves_nothing(lambda: vpcep.rename(TARGET, "orders", LONG))
+
+        assert result.huawei_request_id == cloud.calls[0].request_id
+
+    def test_but_a_chunked_one_that_breaks_off_leaves_doubt(self) -> None:
+        def serve(connection: socket.socket) -> None:
+            receive_request(connection)
+            connection.sendall(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n100\r\n{"endpoint_service_name":')
+
+        with RawServer(serve) as server:
+            failure = rename_failure(adapter(server.url))
+
+        assert failure.in_doubt
+
+    def test_for_lack_of_a_listener_leaves_no_doubt(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+
+        failure = rename_failure(adapter(f"http://127.0.0.1:{port}"))
+
+        assert (failure.code, failure.in_doubt, failure.retryable) == ("Rename.ConnectionFailed", False, True)
+
+    def test_for_lack_of_an_address_leaves_no_doubt(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # given: no resolver is asked, for that may take its time where there is no network
+        def getaddrinfo(*_: Any, **__: Any) -> Any:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+        failure = rename_failure(adapter("https://vpcep.invalid"))
+
+        assert (failure.code, failure.in_doubt, failure.retryable) == ("Rename.ConnectionFailed", False, True)
+
+    def test_for_lack_of_a_connection_in_time_leaves_no_doubt(self) -> None:
+        # given: a listener with a full backlog, which drops what else comes
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+            address = listener.getsockname()
+            waiting = [socket.socket() for _ in range(8)]
+            for one in waiting:
+                one.setblocking(False)
+                one.connect_ex(address)
+
+            failure = rename_failure(adapter(f"http://127.0.0.1:{address[1]}"), SHORT)
+
+            for one in waiting:
+                one.close()
+        assert (failure.code, failure.in_doubt, failure.retryable) == ("Rename.Timeout", False, True)
+
+    def test_over_tls_where_none_is_spoken_leaves_no_doubt(self) -> None:
+        def serve(connection: socket.socket) -> None:
+            connection.recv(1)
+            connection.sendall(http_reply("400 Bad Request"))
+
+        with RawServer(serve) as server:
+            failure = rename_failure(adapter(server.url.replace("http:", "https:")))
+
+        assert (failure.code, failure.in_doubt, failure.retryable) == ("Rename.ConnectionFailed", False, True)
+
+    def test_of_a_server_that_nobody_vouches_for_leaves_no_doubt(self) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+
+        with RawServer(receive_request, context) as server:
+            failure = rename_failure(adapter(server.url))
+
+        assert (failure.code, failure.in_doubt) == ("Rename.ConnectionFailed", False)
+
+    def test_when_tls_breaks_after_the_request_leaves_doubt(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        # given: a trusted server that reads the request, and then sends what is no TLS
+        ca = trustme.CA()
+        ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+        monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(tmp_path / "ca.pem"))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        ca.issue_cert("127.0.0.1").configure_cert(context)
+        requests_read = []
+
+        def serve(connection: socket.socket) -> None:
+            requests_read.append(receive_request(connection))
+            socket.socket(fileno=connection.detach()).sendall(b"HTTP/1.1 200 OK\r\n\r\n" * 20)
+
+        with RawServer(serve, context) as server:
+            failure = rename_failure(adapter(server.url))
+
+        assert requests_read
+        assert failure.in_doubt
+
+
+class TestDeadline:
+    """It holds for the whole call, not for each byte of it."""
+
+    def test_holds_against_a_body_that_drips(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+        cloud.fail(kind="drip", body=b" " * 60, pace=0.05, applied=True)
+        began = time.monotonic()
+
+        failure = rename_failure(vpcep, SHORT)
+
+        assert time.monotonic() - began < SHORT + 1
+        assert (failure.code, failure.in_doubt) == ("Rename.Timeout", True)
+        assert failure.huawei_request_id == cloud.calls[0].request_id
+
+    def test_holds_against_headers_that_drip(self) -> None:
+        def serve(connection: socket.socket) -> None:
+            receive_request(connection)
+            for byte in http_reply("200 OK"):
+                connection.sendall(bytes([byte]))
+                time.sleep(0.05)
+
+        with RawServer(serve) as server:
+            began = time.monotonic()
+
+            failure = rename_failure(adapter(server.url), SHORT)
+
+            assert time.monotonic() - began < SHORT + 1
+        assert (failure.code, failure.in_doubt) == ("Rename.Timeout", True)
+
+    def test_is_not_put_off_by_the_headers_arrival(self) -> None:
+        seconds = 1.0
+
+        def serve(connection: socket.socket) -> None:
+            receive_request(connection)
+            time.sleep(0.9 * seconds)
+            connection.sendall(http_reply("200 OK", b" " * 10)[:-5])
+            connection.recv(1)
+
+        with RawServer(serve) as server:
+            began = time.monotonic()
+
+            failure = rename_failure(adapter(server.url), seconds)
+
+            assert time.monotonic() - began < 1.6 * seconds
+        assert (failure.code, failure.in_doubt) == ("Rename.Timeout", True)
+
+    def test_holds_while_another_call_proves_the_key(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+        # given: the first call of a key hangs, and nobody else may try it
+        cloud.fail(kind="hang")
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            first = pool.submit(rename_failure, vpcep, 4 * SHORT)
+            while not cloud.calls:
+                time.sleep(0.01)
+
+            # when
+            failure = rename_failure(vpcep, SHORT)
+
+            # then: it was never sent
+            assert (failure.code, failure.in_doubt) == ("Rename.Timeout", False)
+            assert first.result().in_doubt
+        assert len(cloud.calls) == 1
+
+
+class TestAKeyThatIsRefused:
+    """Five wrong signatures in a row lock it for five minutes."""
+
+    def test_is_tried_once_by_ten_at_a_time_then_once_a_minute(self, cloud: HuaweiCloud) -> None:
+        now = 1_000.0
+        vpcep = adapter(cloud.url, lambda: WRONG_KEY, monotonic=lambda: now)
+
+        # when
+        results = in_parallel(10, lambda _: vpcep.rename(TARGET, "orders", LONG))
+
+        # then
+        assert [(result.code, result.kind, result.quick) for result in results] == [
+            ("APIGW.0301", Kind.ACCESS, False)
+        ] * 10
+        assert len(cloud.calls) == 1
+
+        # when: not yet a minute later
+        now += 59
+        assert rename_failure(vpcep).code == "APIGW.0301"
+        assert failed(vpcep.read, TARGET, LONG).code == "APIGW.0301"
+        assert len(cloud.calls) == 1
+
+        # when: more than a minute later
+        now += 2
+        in_parallel(10, lambda _: vpcep.rename(TARGET, "orders", LONG))
+        assert len(cloud.calls) == 2
+
+    def test_is_tried_once_whatever_the_project(self, cloud: HuaweiCloud) -> None:
+        # given
+        projects = [f"project-{number}" for number in range(10)]
+        for project in projects:
+            cloud.add_project(project)
+        vpcep = adapter(cloud.url, lambda: WRONG_KEY, projects=frozenset(projects))
+
+        # when
+        in_parallel(10, lambda n: vpcep.rename(Target(REGION, projects[n], SERVICE), "orders", LONG))
+
+        # then
+        assert len(cloud.calls) == 1
+
+    def test_works_again_when_it_was_put_right_on_the_other_side(self, cloud: HuaweiCloud) -> None:
+        now = 1_000.0
+        vpcep = adapter(cloud.url, lambda: WRONG_KEY, monotonic=lambda: now)
+        rename_failure(vpcep)
+        cloud.set_credentials(WRONG_KEY.access_key, WRONG_KEY.secret_key)
+
+        # when
+        now += 61
+
+        # then
+        assert vpcep.rename(TARGET, "orders", LONG).name == "orders"
+        assert vpcep.rename(TARGET, "billing", LONG).name == "billing"
+
+    def test_gives_way_to_a_new_key_at_once(self, cloud: HuaweiCloud) -> None:
+        keys = [WRONG_KEY]
+        vpcep = adapter(cloud.url, lambda: keys[-1])
+        rename_failure(vpcep)
+
+        # when
+        keys.append(KEY)
+
+        # then
+        assert vpcep.rename(TARGET, "orders", LONG).name == "orders"
+
+    def test_after_it_was_good_is_not_tried_again_either(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+        # given: a key that worked, and was taken away
+        vpcep.rename(TARGET, "orders", LONG)
+        cloud.set_credentials(KEY.access_key, "rotated-secret-key")
+
+        # when
+        refusals = [rename_failure(vpcep) for _ in range(5)]
+
+        # then
+        assert {refusal.code for refusal in refusals} == {"APIGW.0301"}
+        assert [call.authenticated for call in cloud.calls] == [True, False]
+
+    @pytest.mark.parametrize(
+        ("code", "status"),
+        [("EndPoint.2003", 400), ("EndPoint.0001", 500), ("APIGW.0308", 429), ("EndPoint.3045", 400)],
+    )
+    def test_is_another_thing_than_a_call_that_fails(
+        self, cloud: HuaweiCloud, vpcep: Vpcep, code: str, status: int
+    ) -> None:
+        cloud.fail(status, code)
+        rename_failure(vpcep)
+
+        assert vpcep.rename(TARGET, "orders", LONG).name == "orders"
+
+    def test_is_another_thing_than_a_lost_connection(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+        cloud.fail(kind="reset")
+        rename_failure(vpcep)
+
+        assert vpcep.rename(TARGET, "orders", LONG).name == "orders"
+
+    @pytest.mark.parametrize(
+        "answer", [{"kind": "slow"}, {"status": 400, "code": "EndPoint.2003"}], ids=["success", "failure"]
+    )
+    def test_or_is_not_known_yet_holds_up_nobody_for_longer_than_one_call(
+        self, cloud: HuaweiCloud, vpcep: Vpcep, answer: dict[str, Any]
+    ) -> None:
+        # given
+        cloud.fail(delay=SHORT, times=None, **answer)
+        began = time.monotonic()
+
+        # when
+        in_parallel(10, lambda _: vpcep.rename(TARGET, "orders", LONG))
+
+        # then: one call alone, then nine side by side
+        assert time.monotonic() - began < 6 * SHORT
+
+
+class TestCredentials:
+    def test_that_change_are_picked_up_by_the_next_call(self, cloud: HuaweiCloud) -> None:
+        keys = [KEY]
+        vpcep = adapter(cloud.url, lambda: keys[-1])
+        vpcep.rename(TARGET, "orders", LONG)
+
+        # when
+        keys.append(KEY._replace(access_key="ROTATED", secret_key="rotated-secret-key"))
+        cloud.set_credentials("ROTATED", "rotated-secret-key")
+
+        # then
+        assert vpcep.rename(TARGET, "billing", LONG).name == "billing"
+        assert all(call.authenticated for call in cloud.calls)
+
+    def test_that_cannot_be_had_say_why(self, cloud: HuaweiCloud) -> None:
+        failure = failures.credentials("The secret is gone.", kind=Kind.ACCESS)
+
+        def credentials() -> Credentials:
+            raise RenameFailedError(failure)
+
+        vpcep = adapter(cloud.url, credentials)
+
+        assert rename_failure(vpcep) == failure
+        assert failed(vpcep.read, TARGET, LONG) == failure
+        assert cloud.calls == []
+
+
+class TestProjectsAndRegions:
+    def test_only_the_keys_own_and_the_listed_projects_are_allowed(self) -> None:
+        vpcep = adapter("http://127.0.0.1:9", projects=frozenset({OTHER_PROJECT}))
+
+        assert vpcep.default_project() == PROJECT
+        assert vpcep.allows_project(PROJECT)
+        assert vpcep.allows_project(OTHER_PROJECT)
+        assert not vpcep.allows_project("somebody-elses")
+
+    def test_each_project_is_called_by_its_own_id(self, cloud: HuaweiCloud) -> None:
+        cloud.add_service("service-2", project_id=OTHER_PROJECT)
+        vpcep = adapter(cloud.url, projects=frozenset({OTHER_PROJECT}))
+
+        vpcep.rename(TARGET, "orders", LONG)
+        vpcep.rename(Target(REGION, OTHER_PROJECT, "service-2"), "reports", LONG)
+
+        assert [call.project_id for call in cloud.calls] == [PROJECT, OTHER_PROJECT]
+        assert (cloud.name_of(SERVICE), cloud.name_of("service-2")) == ("orders", "reports")
+
+    def test_each_region_is_called_at_its_own_endpoint(self, cloud: HuaweiCloud) -> None:
+        with HuaweiCloud(ak=KEY.access_key, sk=KEY.secret_key, project_id=PROJECT, region="eu-west-101") as europe:
+            europe.add_service(SERVICE, name="billing")
+            vpcep = adapter({REGION: cloud.url, "eu-west-101": europe.url})
+
+            vpcep.rename(TARGET._replace(region="eu-west-101"), "orders", LONG)
+
+            assert (europe.name_of(SERVICE), cloud.name_of(SERVICE)) == ("orders", "billing")
+
+    def test_a_region_that_vpcep_is_not_known_in_is_one_clear_error(self) -> None:
+        with pytest.raises(UnknownRegionError, match=r"^xx-nowhere-1$"):
+            Vpcep(lambda: KEY, regions=["xx-nowhere-1"], endpoints={}, allowed_projects=frozenset(), pool_size=1)
+
+    def test_a_region_nobody_knows_is_fine_where_its_endpoint_is_given(self, cloud: HuaweiCloud) -> None:
+        vpcep = adapter({"xx-nowhere-1": cloud.url})
+
+        assert vpcep.rename(TARGET._replace(region="xx-nowhere-1"), "orders", LONG).name == "orders"
+
+
+class TestEnvironment:
+    def test_may_name_other_endpoints_the_sdks_own_way(self, cloud: HuaweiCloud) -> None:
+        """In a process of its own, since the SDK looks at the environment once."""
+        # given: the first of two endpoints is down
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            closed = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        code = f"""
+from function.rename import Target
+from function.vpcep import Credentials, Vpcep
+key = Credentials({KEY.access_key!r}, {KEY.secret_key!r}, None, {PROJECT!r})
+vpcep = Vpcep(lambda: key, regions=[{REGION!r}], endpoints={{}}, allowed_projects=frozenset(), pool_size=1)
+print(vpcep.rename(Target({REGION!r}, {PROJECT!r}, {SERVICE!r}), "orders", {LONG}).name)
+"""
+        own = {"HUAWEICLOUD_SDK_REGION_VPCEP_CN_NORTH_4": f"{closed},{cloud.url}"}
+
+        # when
+        run = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code],
+            env=os.environ | own,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+        # then
+        assert run.stdout == "orders\n", run.stderr
+        assert cloud.name_of(SERVICE) == "orders"
+
+    def test_may_not_put_a_proxy_between(
+        self, cloud: HuaweiCloud, vpcep: Vpcep, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with RawServer(lambda connection: connection.sendall(http_reply("502 Trap"))) as proxy:
+            for variable in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+                monkeypatch.setenv(variable, proxy.url)
+            for variable in ("NO_PROXY", "no_proxy"):
+                monkeypatch.delenv(variable, raising=False)
+
+            reply = vpcep.rename(TARGET, "orders", LONG)
+
+        assert reply.name == "orders"
+        assert proxy.connections == 0
+
+    def test_may_not_put_a_netrc_in_the_place_of_the_signature(
+        self, cloud: HuaweiCloud, vpcep: Vpcep, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        netrc = tmp_path / "netrc"
+        netrc.write_text("machine 127.0.0.1 login somebody password secret\n")
+        netrc.chmod(0o600)
+        monkeypatch.setenv("NETRC", str(netrc))
+
+        vpcep.rename(TARGET, "orders", LONG)
+
+        assert cloud.calls[0].authenticated
