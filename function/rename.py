@@ -418,8 +418,6 @@ def _short_name(service_name: str | None) -> str | None:
     match service_name.split("."):
         case [name]:
             return name
-        case [_, _]:
-            return ""
         case [_, *names, _]:
             return ".".join(names)
         case _:

@@ -271,7 +271,7 @@ class _ErrorReplies(ExceptionHandler):  # type: ignore[misc]
 
 
 def _error_body(content: bytes) -> tuple[str | None, str, str | None]:
-    """Code, message and request id of both generations of error bodies; nothing of anything else."""
+    """Code, message and request id of every generation of error bodies; nothing of anything else."""
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
@@ -285,7 +285,7 @@ def _error_body(content: bytes) -> tuple[str | None, str, str | None]:
         found = (error.get(name) or body.get(name) for name in names)
         return next((value for value in found if isinstance(value, str)), None)
 
-    return text("error_code", "code"), text("error_msg", "message") or "", text("request_id")
+    return text("error_code", "errorCode", "code"), text("error_msg", "errorMsg", "message") or "", text("request_id")
 
 
 def _retry_after(header: str | None) -> float | None:

@@ -169,7 +169,7 @@ def attributes_of(record: SQSRecord) -> Attributes:
     """What a message carries of an event's attributes, and what stands in for the rest."""
     given = {
         name.removeprefix(ATTRIBUTE_PREFIX).lower(): attribute.get("stringValue") or ""
-        for name, attribute in record.message_attributes.items()
+        for name, attribute in (record.get("messageAttributes") or {}).items()
         if name.startswith(ATTRIBUTE_PREFIX)
     }
     sent = datetime.fromtimestamp(int(record.attributes.sent_timestamp) / 1000, UTC)

@@ -232,6 +232,7 @@ def test_what_an_event_asks_for_is_told_from_what_another_asks_for() -> None:
     first = taken(rename_event())
 
     assert first.digest == taken(rename_event(time="2026-11-01T00:00:00Z", team="shop")).digest
+    assert first.digest == taken(rename_event(data=dict(reversed(rename_data().items())))).digest
     assert first.digest != taken(rename_event(data=rename_data(endpoint_service_name="orders2"))).digest
 
 
