@@ -31,7 +31,7 @@ run: environments
 	@.venv/dev/bin/python -m tests.localcloud
 
 test: environments
-	@.venv/dev/bin/python -m pytest
+	@.venv/dev/bin/python -m pytest -n 2 --dist loadgroup
 
 lint: $(DEV) $(SAM)
 	.venv/dev/bin/ruff check

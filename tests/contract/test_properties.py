@@ -513,6 +513,7 @@ def test_a_flipped_bit_never_renames_otherwise_than_the_text_says(event: Event, 
 # ---- Anything
 
 any_text = st.text(st.characters(exclude_categories=()))
+nasty_text = st.one_of(any_text, st.sampled_from(["", "\ud800", "\u0000", "event-1\n", "\U0001f600" * 300]))
 any_json = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), any_text),
     lambda children: st.one_of(
@@ -543,7 +544,10 @@ def test_any_json_gets_an_outcome_that_can_be_delivered(
 
 @SAME_EVERY_TIME
 @given(
-    data_objects, st.dictionaries(st.one_of(any_text, st.sampled_from(KNOWN_ATTRIBUTES)), any_text), any_text, any_text
+    data_objects,
+    st.dictionaries(st.one_of(nasty_text, st.sampled_from(KNOWN_ATTRIBUTES)), nasty_text),
+    nasty_text,
+    nasty_text,
 )
 def test_any_attributes_of_the_transport_get_an_outcome_that_can_be_delivered(
     content: Event, given_attributes: dict[str, str], event_id: str, source: str

@@ -1,11 +1,19 @@
 """The two clouds, started once for all tests that need them."""
 
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.localcloud.stack import Clouds, local_clouds
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One process runs all tests of the two clouds, while others run the rest."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.xdist_group("clouds"))
 
 
 @pytest.fixture(scope="session")
