@@ -135,6 +135,34 @@ class LocalAws:
             resources={resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in resources},
         )
 
+    def kill(self, function: str) -> int:
+        """SIGKILL the processes that run a function, by its name; how many there were. Where there is a /proc.
+
+        They are children of MiniStack, which starts each in a directory named after its function.
+        """
+        killed = 0
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+                command = (process / "cmdline").read_text()
+                if int(parent) == self._process.pid and f"/ministack-lambda-{function}-" in command:
+                    os.kill(int(process.name), signal.SIGKILL)
+                    killed += 1
+        return killed
+
+    def sam_environment(self) -> dict[str, str]:
+        """For a SAM CLI that works on this cloud."""
+        return (
+            sam_environment(self._directory)
+            | ROOT_USER
+            | {
+                "AWS_ENDPOINT_URL": self.endpoint,
+                "AWS_CA_BUNDLE": str(self.ca),
+                "AWS_DEFAULT_REGION": self.region,
+                "SAM_CLI_POLL_DELAY": "0.1",
+            }
+        )
+
     def tail(self, lines: int = 60) -> str:
         """The end of MiniStack's log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
@@ -172,15 +200,8 @@ class LocalAws:
         raise LocalAwsError(f"MiniStack did not come up.\n{self.tail()}")
 
     def _sam(self, *arguments: str) -> None:
-        environment = sam_environment(self._directory) | ROOT_USER
-        environment |= {
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_CA_BUNDLE": str(self.ca),
-            "AWS_DEFAULT_REGION": self.region,
-            "SAM_CLI_POLL_DELAY": "0.1",
-        }
         try:
-            run_sam(*arguments, environment=environment, seconds=DEPLOYMENT_SECONDS)
+            run_sam(*arguments, environment=self.sam_environment(), seconds=DEPLOYMENT_SECONDS)
         except LocalAwsError as error:
             raise LocalAwsError(f"{error}\n{self.tail()}") from None
 

@@ -137,11 +137,16 @@ class Clouds:
                 return found
             self._held += self._tapped(wait=min(int(left) + 1, 5))
 
+    def outcomes_so_far(self) -> list[Event]:
+        """All outcomes from the bus that nobody has taken yet."""
+        while tapped := self._tapped(wait=0):
+            self._held += tapped
+        held, self._held = self._held, []
+        return held
+
     def forget_outcomes(self) -> None:
         """Drop what is on the way from the bus, so that a test sees its own outcomes only."""
-        while self._tapped(wait=0):
-            pass
-        self._held.clear()
+        self.outcomes_so_far()
 
     def function_logs(self, function: str) -> list[str]:
         """All log lines of a function, by its logical id."""
@@ -158,11 +163,85 @@ class Clouds:
     def use_secret(self, account: HuaweiAccount) -> None:
         """From now on the functions use this key: they start anew, for they remember the old one for a while."""
         self.aws.client("secretsmanager").put_secret_value(SecretId=SECRET, SecretString=account.secret())
+        self.start_anew()
+
+    def start_anew(self, *functions: str) -> None:
+        """Let functions, all by default, run in fresh environments from now on. What they are at is cut off."""
         client = self.aws.client("lambda")
-        for function in ("RenameFromQueue", "RenameFromHttp", "SettleDeadLetters"):
+        for function in functions or FUNCTIONS:
             name = self.stack.resources[function]
             memory = client.get_function_configuration(FunctionName=name)["MemorySize"]
             client.update_function_configuration(FunctionName=name, MemorySize=memory)
+
+    @contextmanager
+    def configured(self, function: str, *, timeout: int | None = None, **variables: str) -> Iterator[None]:
+        """For a while a function has another time-out or other variables, and runs in fresh environments."""
+        client, name = self.aws.client("lambda"), self.stack.resources[function]
+        before = client.get_function_configuration(FunctionName=name)
+        environment = before["Environment"]["Variables"]
+
+        def update(seconds: int, variables: Mapping[str, str]) -> None:
+            client.update_function_configuration(
+                FunctionName=name, Timeout=seconds, Environment={"Variables": dict(variables)}
+            )
+
+        update(timeout or before["Timeout"], environment | variables)
+        try:
+            yield
+        finally:
+            update(before["Timeout"], environment)
+
+    @contextmanager
+    def queue_with(self, url: str, **attributes: str) -> Iterator[None]:
+        """For a while a queue has other attributes."""
+        sqs = self.aws.client("sqs")
+        before = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(attributes))["Attributes"]
+        sqs.set_queue_attributes(QueueUrl=url, Attributes=attributes)
+        try:
+            yield
+        finally:
+            sqs.set_queue_attributes(QueueUrl=url, Attributes=before)
+
+    def messages(self, url: str) -> int:
+        """How many a queue holds, in flight or not."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        found = self.aws.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+        return sum(int(found[name]) for name in names)
+
+    def permissions(self, function: str) -> set[tuple[str, str]]:
+        """What the template permits a function's role: the Sid of each statement, and each of its actions."""
+        iam, role = self.aws.client("iam"), self.stack.resources[f"{function}Role"]
+        policy = iam.get_role_policy(RoleName=role, PolicyName=function)["PolicyDocument"]
+        return {(statement["Sid"], action) for statement in policy["Statement"] for action in _actions(statement)}
+
+    @contextmanager
+    def without(self, function: str, *actions: str, sid: str | None = None) -> Iterator[None]:
+        """For a while a function's role lacks actions: in every statement, or in that of the `sid`. It shows at once.
+
+        The secret and the state of the outage breaker are remembered by running environments: see `start_anew`.
+        """
+        iam, role = self.aws.client("iam"), self.stack.resources[f"{function}Role"]
+        before = {
+            name: iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+            for name in iam.list_role_policies(RoleName=role)["PolicyNames"]
+        }
+        for name, policy in before.items():
+            statements = []
+            for statement in policy["Statement"]:
+                lost = actions if sid in (None, statement["Sid"]) else ()
+                left = [action for action in _actions(statement) if action.removesuffix("Batch") not in lost]
+                statements += [statement | {"Action": left}] if left else []
+            document = json.dumps(policy | {"Statement": statements})
+            iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=document)
+        try:
+            yield
+        finally:
+            for name, policy in before.items():
+                iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(policy))
+
+    def kill(self, function: str) -> int:
+        """Kill what runs a function, if anything does, as a host that fails; how many processes there were."""
+        return self.aws.kill(self.stack.resources[function])
 
     def _producer_client(self, service: str) -> Any:
         return self.aws.client(
@@ -174,16 +253,20 @@ class Clouds:
     def _tapped(self, wait: int) -> list[Event]:
         sqs = self.aws.client("sqs")
         received = sqs.receive_message(QueueUrl=self.tap_url, MaxNumberOfMessages=10, WaitTimeSeconds=wait)
+        messages = received.get("Messages", [])
         outcomes = []
-        for message in received.get("Messages", []):
+        for message in messages:
             entry = json.loads(message["Body"])
             assert (entry["source"], entry["detail-type"]) == (OUTCOME_SOURCE, entry["detail"]["type"])
             outcomes.append(entry["detail"])
-            sqs.delete_message(QueueUrl=self.tap_url, ReceiptHandle=message["ReceiptHandle"])
+        if messages:
+            entries = [{"Id": message["MessageId"], "ReceiptHandle": message["ReceiptHandle"]} for message in messages]
+            sqs.delete_message_batch(QueueUrl=self.tap_url, Entries=entries)
         return outcomes
 
 
 SECRET = "huaweicloud"
+FUNCTIONS = ("RenameFromQueue", "RenameFromHttp", "SettleDeadLetters")
 
 
 @contextmanager
@@ -217,6 +300,7 @@ def local_clouds(
                 **(parameters or {}),
             }
         )
+        _allow_batches(aws, stack)
         yield Clouds(aws, stack, account, huawei, _producer(aws, stack), _tap(aws, stack.outputs["OutcomeBusName"]))
 
 
@@ -231,6 +315,30 @@ def rename_event(service_id: str, name: str, **data: str) -> Event:
         "datacontenttype": "application/json",
         "data": {"vpc_endpoint_service_id": service_id, "endpoint_service_name": name, **data},
     }
+
+
+def _allow_batches(aws: LocalAws, stack: Stack) -> None:
+    """Let the functions' roles do with ten messages what they may do with one.
+
+    AWS knows no actions for batches, for those for single messages allow them: MiniStack asks for them.
+    """
+    iam = aws.client("iam")
+    for function in FUNCTIONS:
+        role = stack.resources[f"{function}Role"]
+        policy = iam.get_role_policy(RoleName=role, PolicyName=function)["PolicyDocument"]
+        statements = [
+            statement | {"Action": [f"{action}Batch" for action in _actions(statement)]}
+            for statement in policy["Statement"]
+            if all(action.startswith("sqs:") for action in _actions(statement))
+        ]
+        if statements:
+            document = json.dumps(policy | {"Statement": statements})
+            iam.put_role_policy(RoleName=role, PolicyName="batches", PolicyDocument=document)
+
+
+def _actions(statement: Mapping[str, Any]) -> list[str]:
+    actions = statement["Action"]
+    return [actions] if isinstance(actions, str) else list(actions)
 
 
 def _producer(aws: LocalAws, stack: Stack) -> Credentials:

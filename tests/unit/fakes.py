@@ -6,6 +6,7 @@ changed in one place.
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import ssl
@@ -18,15 +19,26 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+
+import boto3
+import urllib3
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.config import Config
+from botocore.exceptions import ClientError, HTTPClientError
 
 from function import failures
 from function.events import FIRST_ROUND, Attributes, InvalidEvent, Outcome, Parser, RenameEvent, Round
 from function.failures import Failure, RenameFailedError
 from function.rename import Claim, Known, Renamer, Reply, Reused, SecondsLeft, Superseded, Target, Unsettled
 from function.telemetry import Telemetry
+from function.triggers.dead_letters import DeadLetterQueue, DeadLetterTrigger
 from function.triggers.http import HttpTrigger
 from function.triggers.sqs import SqsTrigger
+from tests.faults.dynamodb import Table
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
 
 REGION = "cn-north-4"
 PROJECT = "0123456789abcdef0123456789abcdef"
@@ -168,6 +180,11 @@ class FakeEndpointServices:
     def crash(self, error: Exception, *, on: str = "rename", times: int | None = 1) -> None:
         """Something nobody expected."""
         self._command(on, times, _Answer(crash=error))
+
+    def recover(self) -> None:
+        """From now on do again as asked."""
+        self._next = {"rename": deque(), "read": deque()}
+        self._always.clear()
 
     def lose_credentials(self, failure: Failure) -> None:
         self._no_project = failure
@@ -329,11 +346,19 @@ class FakeLedger:
         return None
 
 
+class Forwarded(NamedTuple):
+    body: str
+    group: str
+    attributes: dict[str, Any]
+    message_id: str
+
+
 class FakeQueue:
-    """The rename queue, as the triggers see it."""
+    """The rename queue or the dead-letter queue, as the triggers see it."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[RenameEvent, str]] = []
+        self.forwarded: list[Forwarded] = []
         self.put_offs: list[tuple[list[str], int]] = []
         self.refuses = False
 
@@ -341,6 +366,12 @@ class FakeQueue:
         if self.refuses:
             return False
         self.sent.append((event, deduplication_id))
+        return True
+
+    def forward(self, body: str, group: str, attributes: Mapping[str, Any], message_id: str) -> bool:
+        if self.refuses:
+            return False
+        self.forwarded.append(Forwarded(body, group, dict(attributes), message_id))
         return True
 
     def put_off(self, receipt_handles: Sequence[str], seconds: int) -> None:
@@ -438,18 +469,37 @@ class World:
         return event
 
     def sqs(
-        self, *records: dict[str, Any], max_receives: int | None = None, parallel: int = 10, seconds: float = 60.0
+        self,
+        *records: dict[str, Any],
+        max_receives: int | None = None,
+        parallel: int = 10,
+        seconds: float = 60.0,
+        with_queue: bool = True,
     ) -> list[str]:
         """Handle a batch; the message ids that go back to the queue."""
         trigger = SqsTrigger(
             self.parser(),
             self.renamer(),
             cast("Telemetry", self.telemetry),
-            self.queue,
+            self.queue if with_queue else None,
             max_receives=max_receives,
             max_parallel_renames=parallel,
             uniform=self.jitter,
         )
+        return self._returned(trigger, records, seconds)
+
+    def dead_letters(
+        self, *records: dict[str, Any], queue: DeadLetterQueue | None = None, seconds: float = 60.0
+    ) -> list[str]:
+        """See off dead letters, to the queue of this world by default; the message ids that stay."""
+        trigger = DeadLetterTrigger(
+            self.parser(), self.renamer(), cast("Telemetry", self.telemetry), queue or self.queue
+        )
+        return self._returned(trigger, records, seconds)
+
+    def _returned(
+        self, trigger: SqsTrigger | DeadLetterTrigger, records: Sequence[dict[str, Any]], seconds: float
+    ) -> list[str]:
         response = trigger.handle({"Records": list(records)}, self.clock.until(seconds))
         assert list(response) == ["batchItemFailures"]
         returned = [failure["itemIdentifier"] for failure in response["batchItemFailures"]]
@@ -734,6 +784,99 @@ class FakeAws:
                 return _AwsAnswer({"Name": parameters["SecretId"], "SecretString": self.secret})
             case _:
                 return _AwsAnswer({"__type": "UnknownOperationException"}, 400)
+
+
+class _DynamoDbFault(NamedTuple):
+    body: dict[str, Any]
+    status: int = 400
+    break_off: HTTPClientError | None = None
+    applied: bool = False
+
+
+class FakeDynamoDb:
+    """A table behind boto3's own client, which writes each request and reads each answer; no byte leaves the process.
+
+    It knows a transaction by its request token, as DynamoDB does: once done, the same request again changes nothing.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        """
+        Args:
+            now: seconds since the epoch, for the time to live.
+        """
+        self.calls: list[AwsCall] = []
+        self.table = Table(lambda expiration: expiration < now())
+        self._faults: deque[_DynamoDbFault] = deque()
+        self._done: set[str] = set()
+        self._lock = threading.Lock()
+
+    def client(self) -> DynamoDBClient:
+        config = Config(retries={"mode": "standard", "total_max_attempts": 2})
+        client = boto3.client("dynamodb", config=config)
+        client.meta.events.register("before-send.dynamodb", self._send)
+        return client
+
+    def item(self, key: str) -> dict[str, Any] | None:
+        return self.table.get({"id": {"S": key}})
+
+    # -- what a test commands, each for the next calls
+
+    def refuse(self, code: str, *, status: int = 400, times: int = 1) -> None:
+        self._faults.extend([_DynamoDbFault({"__type": f"com.amazonaws#{code}", "message": "No."}, status)] * times)
+
+    def cancel(self, *codes: str) -> None:
+        """A transaction is not done for these reasons, one for each of its items."""
+        reasons = [{"Code": code} for code in codes]
+        self._faults.append(_DynamoDbFault(_canceled(reasons)))
+
+    def break_off(self, error: HTTPClientError, *, applied: bool = False, times: int = 1) -> None:
+        """No answer comes; the call has been done, or has not."""
+        self._faults.extend([_DynamoDbFault({}, break_off=error, applied=applied)] * times)
+
+    def recover(self) -> None:
+        self._faults.clear()
+
+    # -- what the client calls
+
+    def _send(self, request: AWSPreparedRequest, **_: Any) -> AWSResponse:
+        operation = request.headers["X-Amz-Target"].decode().partition(".")[2]
+        parameters = json.loads(request.body)
+        with self._lock:
+            self.calls.append(AwsCall(operation, parameters))
+            fault = self._faults.popleft() if self._faults else None
+            if fault and not fault.applied:
+                status, body = fault.status, fault.body
+            else:
+                status, body = self._answer(operation, parameters)
+        if fault and fault.break_off:
+            raise fault.break_off
+        raw = urllib3.HTTPResponse(io.BytesIO(json.dumps(body).encode()), preload_content=False)
+        return AWSResponse(request.url, status, {}, raw)
+
+    def _answer(self, operation: str, parameters: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        try:
+            match operation:
+                case "GetItem":
+                    item = self.table.get(parameters["Key"])
+                    return 200, {"Item": item} if item else {}
+                case "PutItem" | "UpdateItem":
+                    self.table.transact([{operation.removesuffix("Item"): parameters}])
+                case "TransactWriteItems":
+                    token = parameters["ClientRequestToken"]
+                    if token not in self._done:
+                        self.table.transact(parameters["TransactItems"])
+                        self._done.add(token)
+                case _:
+                    return 400, {"__type": "UnknownOperationException"}
+        except ClientError as error:
+            if operation == "TransactWriteItems":
+                return 400, _canceled(cast("dict[str, Any]", error.response)["CancellationReasons"])
+            return 400, {"__type": "ConditionalCheckFailedException", "message": "The conditional request failed"}
+        return 200, {}
+
+
+def _canceled(reasons: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"__type": "TransactionCanceledException", "Message": "No.", "CancellationReasons": reasons}
 
 
 # ---- A server that speaks whatever a test makes it speak

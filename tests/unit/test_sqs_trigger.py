@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from function import failures
 from function.events import InvalidEvent, Outcome, RenameEvent
-from function.failures import Kind
+from function.failures import Failure, Kind
 from function.rename import Target, Unsettled
 from tests.unit.fakes import (
     QUEUE_ARN,
@@ -28,6 +30,7 @@ from tests.unit.fakes import (
 )
 
 TEN = range(10)
+TEMPLATE = (Path(__file__).parents[2] / "template.yml").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -482,3 +485,151 @@ def test_the_response_is_json(world: World) -> None:
     world.services.refuse(unavailable(), times=None)
 
     assert json.loads(json.dumps(world.sqs(record_of(0)))) == ["message-0"]
+
+
+class TestDelay:
+    """How long what goes back is put off."""
+
+    @pytest.mark.parametrize("receive_count", range(1, 13))
+    def test_is_jittered_downwards_only_and_by_a_fifth_at_most(self, world: World, receive_count: int) -> None:
+        longest = min(900, 30 * 2 ** (receive_count - 1))
+
+        delays = [delay_of(world, receive_count, share) for share in (0.0, 0.25, 0.5, 1.0)]
+
+        assert delays == sorted(set(delays))
+        assert (delays[0], delays[-1]) == (longest * 4 // 5, longest)
+
+    @pytest.mark.parametrize(("retry_after", "receive_count"), [(1.0, 1), (20.0, 6), (899.5, 50)])
+    @pytest.mark.parametrize("share", [0.0, 1.0])
+    def test_is_shorter_where_the_other_side_says_so(
+        self, world: World, retry_after: float, receive_count: int, share: float
+    ) -> None:
+        assert retry_after <= delay_of(world, receive_count, share, throttled(retry_after)) <= retry_after * 1.1 + 1
+
+    @pytest.mark.parametrize(("retry_after", "receive_count"), [(31.0, 1), (3_600.0, 1), (3_600.0, 6), (36_000.0, 50)])
+    @pytest.mark.parametrize("share", [0.0, 1.0])
+    def test_is_longer_where_the_other_side_says_so(
+        self, world: World, retry_after: float, receive_count: int, share: float
+    ) -> None:
+        assert retry_after <= delay_of(world, receive_count, share, throttled(retry_after)) <= retry_after * 1.1 + 1
+
+    @pytest.mark.parametrize("retry_after", [12 * 3_600.0, 86_400.0, 9e15])
+    @pytest.mark.parametrize("share", [0.0, 1.0])
+    def test_leaves_room_below_the_twelve_hours_of_sqs(self, world: World, retry_after: float, share: float) -> None:
+        """They count from the receive, which is an invocation ago."""
+        longest_invocation = 900
+
+        assert delay_of(world, 1, share, throttled(retry_after)) <= 12 * 3_600 - longest_invocation
+
+    def test_is_a_whole_number_of_seconds(self, world: World) -> None:
+        delay = delay_of(world, 1, 0.5, throttled(0.3))
+
+        assert (type(delay), delay) == (int, 1)
+
+    def test_of_a_group_is_the_one_of_its_first_record_to_go_back(self, world: World) -> None:
+        # given: the first is settled, the second not, and the rest was received less often or more
+        records = in_group("one", "two", "three", "four")
+        for record, receive_count in zip(records, (7, 2, 1, 9), strict=True):
+            record["attributes"]["ApproximateReceiveCount"] = str(receive_count)
+        world.services.report("one")
+        world.services.refuse(unavailable(), times=None)
+
+        assert world.sqs(*records) == ["two", "three", "four"]
+
+        assert world.queue.put_offs == [(["handle-of-two", "handle-of-three", "handle-of-four"], 60)]
+
+    def test_of_a_group_is_told_at_once_and_of_each_group_by_itself(self, world: World) -> None:
+        world.services.refuse(unavailable(), times=None)
+        groups = [in_group(f"a{number}", f"b{number}", number=number, receive_count=number + 1) for number in range(3)]
+
+        world.sqs(*[record for group in groups for record in group])
+
+        assert sorted(world.queue.put_offs) == [
+            (["handle-of-a0", "handle-of-b0"], 30),
+            (["handle-of-a1", "handle-of-b1"], 60),
+            (["handle-of-a2", "handle-of-b2"], 120),
+        ]
+
+    def test_is_nobody_elses(self, world: World) -> None:
+        world.services.during = _fail_odd
+
+        assert world.sqs(*in_group("one", "two", number=1), *in_group("three", "four", number=2)) == ["one", "two"]
+
+        assert [handles for handles, _ in world.queue.put_offs] == [["handle-of-one", "handle-of-two"]]
+
+    def test_of_records_without_groups_is_each_ones_own(self, world: World) -> None:
+        # given: a standard queue
+        world.services.refuse(unavailable(), times=None)
+
+        world.sqs(*[record_of(number, group=None, receive_count=number + 1) for number in range(3)])
+
+        assert sorted(world.queue.put_offs) == [
+            (["handle-of-message-0"], 30),
+            (["handle-of-message-1"], 60),
+            (["handle-of-message-2"], 120),
+        ]
+
+    @pytest.mark.parametrize(
+        "refused", [unavailable(), throttled(900.0), wrong_key()], ids=lambda failure: failure.kind
+    )
+    def test_after_the_last_receive_is_none(self, world: World, refused: Failure) -> None:
+        """The next one is the one that makes a dead letter of it, and with it its group goes on."""
+        world.services.refuse(refused, times=None)
+        records = in_group("one", "two", receive_count=1)
+        records[0]["attributes"]["ApproximateReceiveCount"] = "5"
+
+        assert world.sqs(*records, max_receives=5) == ["one", "two"]
+
+        assert world.queue.put_offs == [(["handle-of-one", "handle-of-two"], 0)]
+
+    def test_before_the_last_receive_is_not_none(self, world: World) -> None:
+        world.services.refuse(unavailable(), times=None)
+
+        world.sqs(record_of(0, receive_count=4), max_receives=5)
+
+        assert world.queue.put_offs == [(["handle-of-message-0"], 240)]
+
+    def test_of_a_settled_record_is_none(self, world: World) -> None:
+        world.services.refuse(failures.from_reply("EndPoint.2003", "", status=400))
+
+        assert world.sqs(*in_group("one", "two"), sqs_record("not JSON", message_id="broken", group="g")) == []
+
+        assert world.queue.put_offs == []
+
+    def test_of_a_record_whose_outcome_is_not_published_grows_too(self, world: World) -> None:
+        world.bus.refuse()
+
+        assert world.sqs(record_of(0, receive_count=2)) == ["message-0"]
+
+        assert world.queue.put_offs == [(["handle-of-message-0"], 60)]
+
+    def test_is_left_to_the_queue_that_nobody_knows(self, world: World) -> None:
+        world.services.refuse(unavailable(), times=None)
+
+        assert world.sqs(record_of(0), with_queue=False) == ["message-0"]
+
+        assert world.queue.put_offs == []
+
+    @pytest.mark.parametrize("share", [0.0, 1.0])
+    def test_of_all_receives_together_outlasts_an_outage_of_an_hour(self, world: World, share: float) -> None:
+        [max_receives] = re.findall(r"^  MaxReceives:\n(?:    .*\n)*?    Default: ([0-9]+)$", TEMPLATE, re.MULTILINE)
+        last = int(max_receives)
+        world.services.refuse(unavailable(), times=None)
+        world.jitter.share = share
+
+        for receive_count in range(1, last + 1):
+            assert world.sqs(record_of(0, receive_count=receive_count), max_receives=last) == ["message-0"]
+
+        *delays, to_its_rest = [seconds for _, seconds in world.queue.put_offs]
+        assert len(delays) == last - 1
+        assert sum(delays) > 3_600
+        assert to_its_rest == 0
+        assert len(world.bus.outcomes) == 1
+
+
+def delay_of(world: World, receive_count: int, share: float, failure: Failure | None = None) -> int:
+    """Of one record that goes back, where the jitter picks this share of its range."""
+    world.services.refuse(failure or unavailable(), times=None)
+    world.jitter.share = share
+    assert world.sqs(record_of(0, receive_count=receive_count)) == ["message-0"]
+    return world.queue.put_offs[-1][1]
