@@ -60,7 +60,7 @@ class OutageBreaker:
             ),
             on_transition=on_transition,
         )
-        self._guarded: Callable[[Callable[[], Reply]], Reply] = guard(_call)
+        self._guarded: Callable[[Callable[[], Reply]], Reply | RenameFailedError] = guard(_answer)
 
     def default_project(self) -> str:
         return self._services.default_project()
@@ -76,15 +76,19 @@ class OutageBreaker:
 
     def _unless_open(self, call: Callable[[], Reply]) -> Reply:
         try:
-            return self._guarded(call)
+            answer = self._guarded(call)
         except CircuitBreakerOpenError:
             raise RenameFailedError(failures.outage()) from None
+        if isinstance(answer, RenameFailedError):
+            raise answer
+        return answer
 
 
-def _call(call: Callable[[], Reply]) -> Reply:
+def _answer(call: Callable[[], Reply]) -> Reply | RenameFailedError:
+    """A failure of another kind is an answer too: to Powertools, what is raised ends neither a run nor a probe."""
     try:
         return call()
     except RenameFailedError as error:
         if error.failure.kind is Kind.UNAVAILABLE:
             raise _OutageError(error.failure) from error
-        raise
+        return error

@@ -12,7 +12,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
@@ -38,7 +38,11 @@ MAX_PATH: Final = 200
 # Clocks of producers differ; an event from further ahead would shut out every honest rename until its time comes.
 MAX_CLOCK_SKEW: Final = timedelta(minutes=5)
 
+AHEAD_OF_TIME: Final = Violation("/time", "lies more than five minutes in the future")
 FORBIDDEN_PROJECT: Final = Violation("/data/project_id", "is not a project that events may name")
+
+FORBIDDEN_REGION: Final = Violation("/data/region", "is not a region that events may name")
+_MAY_BE_RIGHT_ANOTHER_TIME: Final = frozenset({AHEAD_OF_TIME, FORBIDDEN_PROJECT, FORBIDDEN_REGION})
 
 _OUTCOME_IDS: Final = uuid.UUID("0f7c8a52-3f5e-5a39-9d0d-6e0f6f1a7c11")
 _CONTRACT: Final = Path(__file__).parent / "contract"
@@ -86,7 +90,6 @@ class RenameEvent:
         cloud_event: the whole event in structured mode.
         id, source: identify the event, together.
         time: when the producer decided on the name.
-        arrived: when the transport took it in.
         project_id, region: as the event names them, None for the function's own.
         expected_name: the name the service must bear now, None for any.
         refuse: makes an invalid event of it.
@@ -96,7 +99,6 @@ class RenameEvent:
     id: str
     source: str
     time: datetime
-    arrived: str
     vpc_endpoint_service_id: str
     endpoint_service_name: str
     project_id: str | None
@@ -109,9 +111,18 @@ class RenameEvent:
         """Of what the event asks for. Two events of one identity must agree in it."""
         return _digest(to_ascii(self.cloud_event["data"]))
 
+    def at(self, time: str) -> "RenameEvent":
+        """The same event, of another time."""
+        return replace(self, cloud_event=self.cloud_event | {"time": time}, time=_parse_time(time))
+
     def refused(self, violation: Violation) -> "InvalidEvent":
         """The same event, found invalid by what its schema does not know."""
-        return self.refuse([violation], self.cloud_event)
+        return replace(self.refuse([violation], self.cloud_event), otherwise=self)
+
+    @property
+    def text_digest(self) -> str:
+        """Of all that was delivered, and the time."""
+        return self.refuse.digest(rfc3339(self.time))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,19 +131,21 @@ class InvalidEvent:
 
     Attributes:
         request: the event where it is a JSON object, else the raw text, clipped.
-        text_digest: of the whole text.
-        arrived: when the transport took it in.
+        text_digest: of all that was delivered, and the time.
+        time: by RFC 3339; the event's own where it is right, else when the transport took it in.
         violations: at least one.
         too_large: it was not even parsed.
+        otherwise: the event, where all that is wrong with it may be right another time: the clock, the settings.
     """
 
     request: dict[str, Any] | str
     text_digest: str
     id: str
     source: str
-    arrived: str
+    time: str
     violations: tuple[Violation, ...]
     too_large: bool = False
+    otherwise: RenameEvent | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,15 +264,14 @@ class Parser:
         # CloudEvents' JSON format takes an attribute that is null for one that is left out.
         event = {name: value for name, value in event.items() if value is not None or not _ATTRIBUTE.fullmatch(name)}
         violations = list(self._violations(event))
-        if violations:
+        if not _MAY_BE_RIGHT_ANOTHER_TIME.issuperset(violations):
             return refuse(violations, event)
         data = event["data"]
-        return RenameEvent(
+        rename_event = RenameEvent(
             cloud_event=event,
             id=event["id"],
             source=event["source"],
             time=_parse_time(event["time"]),
-            arrived=attributes.time,
             vpc_endpoint_service_id=data["vpc_endpoint_service_id"],
             endpoint_service_name=data["endpoint_service_name"],
             project_id=data.get("project_id"),
@@ -267,6 +279,7 @@ class Parser:
             expected_name=data.get("expected_name"),
             refuse=refuse,
         )
+        return replace(refuse(violations, event), otherwise=rename_event) if violations else rename_event
 
     def unreadable(self, text: str, attributes: Attributes, message: str) -> InvalidEvent:
         """What a transport could not even make text of."""
@@ -292,7 +305,7 @@ class Parser:
                     if not self._is_allowed_project(data["project_id"]):
                         yield FORBIDDEN_PROJECT
             if "region" in data and "/data/region" not in broken and not self._is_allowed_region(data["region"]):
-                yield Violation("/data/region", "is not a region that events may name")
+                yield FORBIDDEN_REGION
 
     def _time_violations(self, text: str) -> Iterator[Violation]:
         try:
@@ -301,7 +314,7 @@ class Parser:
             yield Violation("/time", "is not a time that exists")
             return
         if time > self._now() + MAX_CLOCK_SKEW:
-            yield Violation("/time", "lies more than five minutes in the future")
+            yield AHEAD_OF_TIME
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,10 +356,6 @@ def renamed(
 
 def rename_failed(event: RenameEvent | InvalidEvent, circumstances: Circumstances, failure: Failure) -> Outcome:
     """The failure, with the error code."""
-    if isinstance(event, RenameEvent) and failure.code == failures.IDENTIFIER_REUSED:
-        identity = _identity(event.source, event.id, event.digest)
-    else:
-        identity = outcome_id(event, circumstances.round)
     data = _data(event, circumstances, failure.huawei_request_id) | {
         "error": {
             "code": failure.code,
@@ -359,6 +368,11 @@ def rename_failed(event: RenameEvent | InvalidEvent, circumstances: Circumstance
     }
     if failure.superseded_by is not None:
         data["superseded_by"] = failure.superseded_by._asdict()
+    if isinstance(event, InvalidEvent) or failure.code == failures.IDENTIFIER_REUSED:
+        # No ledger keeps it: its id is made of what it says, so that two outcomes of one id cannot differ.
+        identity = _identity(event.source, event.id, circumstances.time, to_ascii(data))
+    else:
+        identity = outcome_id(event, circumstances.round)
     return Outcome(_cloud_event(RENAME_FAILED, event, circumstances, data, identity), failure)
 
 
@@ -454,18 +468,24 @@ class _Refusal:
         self, violations: list[Violation], event: dict[str, Any] | None = None, *, too_large: bool = False
     ) -> InvalidEvent:
         attributes = self._attributes
+        time = attributes.time
+        if event is not None and not any(violation.path == "/time" for violation in violations):
+            time = rfc3339(_parse_time(event["time"]))
         if len(violations) > MAX_VIOLATIONS:
             rest = len(violations) - MAX_VIOLATIONS
             violations = [*violations[:MAX_VIOLATIONS], Violation("", f"and {rest} more violations")]
         return InvalidEvent(
             request=self._echo(event),
-            text_digest=_digest(to_ascii([self._text, sorted(attributes.given.items())])),
+            text_digest=self.digest(time),
             id=self._identity("id", event) or attributes.id,
             source=self._identity("source", event) or attributes.source,
-            arrived=attributes.time,
+            time=time,
             violations=tuple(violations),
             too_large=too_large,
         )
+
+    def digest(self, time: str) -> str:
+        return _digest(to_ascii([self._text, sorted(self._attributes.given.items()), time]))
 
     def _identity(self, attribute: str, event: dict[str, Any] | None) -> str | None:
         value = self._attributes.given.get(attribute) if event is None else event.get(attribute)

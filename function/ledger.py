@@ -2,8 +2,8 @@
 
 One table, its key the string ``id``, two kinds of items of this module (the outage breaker keeps a third there):
 
-* ``event#…``, a rename event that has an outcome: the outcome, whether it is ``settled`` or ``given_up``, which round
-  it was, and a digest of what the event asked for.
+* ``event#…``, a rename event that was claimed for or concluded: a digest of what it asked for, and its time; once it
+  has an outcome, that, whether it is ``settled`` or ``given_up``, and which round it was.
 * ``service#…``, an endpoint service: the claim of the invocation that renames it now, and its newest rename.
 
 Which write makes which promise true:
@@ -16,6 +16,9 @@ Which write makes which promise true:
   ``settle`` is refused to whoever lost it.
 * *A duplicate makes no call*: ``claim`` checks the event's item in the same transaction that takes the claim, so that
   no duplicate slips in between.
+* *An identifier means one event*: whatever writes the event's item does so on the condition that its digest, if it has
+  one, is this event's. And one time, that of its first claim: a copy whose sender left the time to the transport is not
+  newer for coming later.
 
 What a crash leaves behind: before ``claim``, nothing. Between ``claim`` and ``settle``, a claim that lapses with the
 invocation's time-out; the event comes again and is renamed again, to the same name. After ``settle``, an outcome that
@@ -50,6 +53,7 @@ RETENTION: Final = timedelta(days=35)
 # was never renamed is forgotten like an event, for its id may be anything that an event names.
 NEWEST_RENAME_RETENTION: Final = timedelta(days=3_650)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_ANSWERS: Final = frozenset({"None", "ConditionalCheckFailed", "TransactionConflict"})
 _SETTLED: Final = "settled"
 _GIVEN_UP: Final = "given_up"
 
@@ -64,12 +68,12 @@ class NoLedger:
     """Remembers nothing: duplicates and stale events are not recognised."""
 
     def claim(self, event: RenameEvent, target: Target, seconds: float) -> Claim:  # noqa: ARG002 - the protocol's
-        return Claim(token="", round=FIRST_ROUND)
+        return Claim("", FIRST_ROUND, event)
 
     def settle(self, event: RenameEvent, target: Target, claim: Claim, outcome: Outcome, *, free: bool) -> None:
         """Forget it at once."""
 
-    def conclude(self, event: RenameEvent, round_: Round, outcome: Outcome) -> None:
+    def conclude(self, event: RenameEvent, round_: Round, outcome: Outcome, *, of_this_time: bool = False) -> None:
         """Forget it at once."""
 
     def release(self, target: Target, claim: Claim) -> None:
@@ -120,12 +124,15 @@ class DynamoDbLedger:
         """
         now, token = self._now(), uuid.uuid4().hex
         time_ = _microseconds(event.time)
-        event_is_open = {
-            "ConditionCheck": {
+        open_for = _is_open_for(event, round_, of_this_time=True)
+        open_for["ExpressionAttributeValues"][":expiration"] = self._expiration()
+        take_identity = {
+            "Update": {
                 "TableName": self._table,
                 "Key": _event_key(event),
+                "UpdateExpression": "SET digest = :digest, #time = :time, expiration = :expiration",
                 "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-                **_is_open_for(round_),
+                **open_for,
             }
         }
         take_service = {
@@ -133,7 +140,7 @@ class DynamoDbLedger:
                 "TableName": self._table,
                 "Key": _service_key(target),
                 "UpdateExpression": "SET #owner = :token, lapses = :lapses"
-                ", expiration = if_not_exists(expiration, :expiration)",
+                ", expiration = if_not_exists(kept_until, :expiration)",
                 "ConditionExpression": "(attribute_not_exists(#owner) OR lapses < :now)"
                 " AND (attribute_not_exists(newest_time) OR newest_time <= :time)",
                 "ExpressionAttributeNames": {"#owner": "owner"},
@@ -147,23 +154,25 @@ class DynamoDbLedger:
                 "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
             }
         }
-        refused = self._write(event_is_open, take_service)
+        refused = self._write(take_identity, take_service)
         if refused is None:
-            return Claim(token, round_)
-        known, service = refused
-        if known is not None:
-            if known["digest"]["S"] != event.digest:
-                return Reused()
-            found = _known(known)
-            if found.next_round is None:
-                return found
-            if found.next_round != round_:
-                return self.claim(event, target, seconds, found.next_round)
+            return Claim(token, round_, event)
+        item, service = refused
+        if item is not None:
+            if item["digest"]["S"] == event.digest and item["time"]["S"] != event.cloud_event["time"]:
+                return self.claim(event.at(item["time"]["S"]), target, seconds, round_)
+            known = _known(event, item)
+            if isinstance(known, Reused) or known.next_round is None:
+                return known
+            if known.next_round != round_:
+                return self.claim(event, target, seconds, known.next_round)
         elif service is not None and "newest_time" in service and int(service["newest_time"]["N"]) > time_:
-            return Superseded(EventName(*json.loads(service["newest_event"]["S"])), round_)
+            return Superseded(EventName(*json.loads(service["newest_event"]["S"])), round_, event)
         raise RenameFailedError(failures.in_progress())
 
-    def settle(self, event: RenameEvent, target: Target, claim: Claim, outcome: Outcome, *, free: bool) -> Known | None:
+    def settle(
+        self, event: RenameEvent, target: Target, claim: Claim, outcome: Outcome, *, free: bool
+    ) -> Known | Reused | None:
         """Remember the outcome, and give the endpoint service free.
 
         Args:
@@ -178,11 +187,12 @@ class DynamoDbLedger:
         values: dict[str, Any] = {":token": {"S": claim.token}}
         change = "REMOVE #owner, lapses" if free else "SET #owner = :token"
         if outcome.failure is None:
-            change += f"{' SET' if free else ','} newest_time = :time, newest_event = :event, expiration = :expiration"
+            change += f"{' SET' if free else ','} newest_time = :time, newest_event = :event"
+            change += ", kept_until = :kept_until, expiration = :kept_until"
             values |= {
                 ":time": _number(_microseconds(event.time)),
                 ":event": {"S": json.dumps(EventName(event.source, event.id))},
-                ":expiration": self._expiration(NEWEST_RENAME_RETENTION),
+                ":kept_until": self._expiration(NEWEST_RENAME_RETENTION),
             }
         free_service = {
             "Update": {
@@ -198,17 +208,24 @@ class DynamoDbLedger:
         if refused is None:
             return None
         if refused[0] is not None:
-            return _known(refused[0])
+            return _known(event, refused[0])
         raise RenameFailedError(failures.claim_lost())
 
-    def conclude(self, event: RenameEvent, round_: Round, outcome: Outcome) -> Known | None:
-        """Remember an outcome that no rename led to: superseded, or given up. Returns and raises as ``settle``."""
-        refused = self._write(self._remember(event, round_, outcome))
+    def conclude(
+        self, event: RenameEvent, round_: Round, outcome: Outcome, *, of_this_time: bool = False
+    ) -> Known | Reused | None:
+        """Remember an outcome that no rename led to: superseded, or given up. Returns and raises as ``settle``.
+
+        Args:
+            of_this_time: the outcome is right for an event of this time only.
+        """
+        refused = self._write(self._remember(event, round_, outcome, of_this_time=of_this_time))
         if refused is None:
             return None
-        if refused[0] is None:
+        item = refused[0]
+        if item is None or ("state" not in item and item["digest"]["S"] == event.digest):
             raise RenameFailedError(failures.in_progress())
-        return _known(refused[0])
+        return _known(event, item)
 
     def release(self, target: Target, claim: Claim) -> None:
         """Give the endpoint service free without an outcome. Where that fails, the claim lapses by itself."""
@@ -222,7 +239,9 @@ class DynamoDbLedger:
                 ExpressionAttributeValues={":token": {"S": claim.token}},
             )
 
-    def _remember(self, event: RenameEvent, round_: Round, outcome: Outcome) -> dict[str, Any]:
+    def _remember(
+        self, event: RenameEvent, round_: Round, outcome: Outcome, *, of_this_time: bool = False
+    ) -> dict[str, Any]:
         given_up = outcome.failure is not None and outcome.failure.retryable
         return {
             "Put": {
@@ -230,13 +249,14 @@ class DynamoDbLedger:
                 "Item": {
                     **_event_key(event),
                     "digest": {"S": event.digest},
+                    "time": {"S": event.cloud_event["time"]},
                     "state": {"S": _GIVEN_UP if given_up else _SETTLED},
                     "round": _number(round_.number),
                     "outcome": {"S": outcome.to_json()},
                     "expiration": self._expiration(),
                 },
                 "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-                **_is_open_for(round_),
+                **_is_open_for(event, round_, of_this_time=of_this_time),
             }
         }
 
@@ -251,6 +271,9 @@ class DynamoDbLedger:
             self._client.transact_write_items(TransactItems=cast("Sequence[TransactWriteItemTypeDef]", items))
         except self._client.exceptions.TransactionCanceledException as error:
             reasons = cast("list[dict[str, Any]]", error.response["CancellationReasons"])
+            refusals = [reason["Code"] for reason in reasons if reason["Code"] not in _ANSWERS]
+            if refusals:
+                raise RenameFailedError(failures.ledger_unavailable(refusals[0])) from error
             return [reason.get("Item") for reason in reasons]
         except ClientError as error:
             raise RenameFailedError(failures.ledger_unavailable(error.response["Error"]["Code"])) from error
@@ -275,18 +298,31 @@ def _service_key(target: Target) -> dict[str, Any]:
     return _key(f"service#{target.region}/{target.project_id}/{target.vpc_endpoint_service_id}")
 
 
-def _is_open_for(round_: Round) -> dict[str, Any]:
-    """The condition that the event awaits the outcome of this round."""
+def _is_open_for(event: RenameEvent, round_: Round, *, of_this_time: bool) -> dict[str, Any]:
+    """The condition that this event, and no other of its identity, awaits the outcome of this round."""
+    names = {"#state": "state"}
+    values = {":digest": {"S": event.digest}}
+    same = "digest = :digest"
+    if of_this_time:
+        same += " AND #time = :time"
+        names["#time"] = "time"
+        values[":time"] = {"S": event.cloud_event["time"]}
     if round_.number == 0:
-        return {"ConditionExpression": "attribute_not_exists(id)"}
+        condition = f"attribute_not_exists(#state) AND (attribute_not_exists(digest) OR ({same}))"
+    else:
+        condition = f"#state = :given_up AND #round = :previous AND {same}"
+        names["#round"] = "round"
+        values |= {":given_up": {"S": _GIVEN_UP}, ":previous": _number(round_.number - 1)}
     return {
-        "ConditionExpression": "#state = :given_up AND #round = :previous",
-        "ExpressionAttributeNames": {"#state": "state", "#round": "round"},
-        "ExpressionAttributeValues": {":given_up": {"S": _GIVEN_UP}, ":previous": _number(round_.number - 1)},
+        "ConditionExpression": condition,
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": values,
     }
 
 
-def _known(item: Item) -> Known:
+def _known(event: RenameEvent, item: Item) -> Known | Reused:
+    if item["digest"]["S"] != event.digest:
+        return Reused()
     outcome = outcome_from_json(item["outcome"]["S"])
     if item["state"]["S"] == _SETTLED:
         return Known(outcome, next_round=None)

@@ -87,10 +87,15 @@ class OutcomeBus(Protocol):
 
 
 class Claim(NamedTuple):
-    """The right to rename one endpoint service, for one event, until it is settled or lapses."""
+    """The right to rename one endpoint service, for one event, until it is settled or lapses.
+
+    Attributes:
+        event: of the time that is remembered for it.
+    """
 
     token: str
     round: Round
+    event: RenameEvent
 
 
 class Known(NamedTuple):
@@ -109,10 +114,11 @@ class Reused(NamedTuple):
 
 
 class Superseded(NamedTuple):
-    """A newer rename of the endpoint service has been carried out."""
+    """A newer rename of the endpoint service has been carried out than the event, of the time remembered for it."""
 
     by: EventName
     round: Round
+    event: RenameEvent
 
 
 class Ledger(Protocol):
@@ -121,10 +127,14 @@ class Ledger(Protocol):
     def claim(self, event: RenameEvent, target: Target, seconds: float) -> Claim | Known | Reused | Superseded:
         """Take the endpoint service, or say why the event must not be carried out."""
 
-    def settle(self, event: RenameEvent, target: Target, claim: Claim, outcome: Outcome, *, free: bool) -> Known | None:
+    def settle(
+        self, event: RenameEvent, target: Target, claim: Claim, outcome: Outcome, *, free: bool
+    ) -> Known | Reused | None:
         """Remember the outcome and give the service free; or tell what is known already, and change nothing."""
 
-    def conclude(self, event: RenameEvent, round_: Round, outcome: Outcome) -> Known | None:
+    def conclude(
+        self, event: RenameEvent, round_: Round, outcome: Outcome, *, of_this_time: bool = False
+    ) -> Known | Reused | None:
         """Remember an outcome that no rename led to; or tell what is known already, and change nothing."""
 
     def release(self, target: Target, claim: Claim) -> None:
@@ -214,29 +224,47 @@ class Renamer:
     def _give_up(self, attempt: "_Attempt", failure: Failure, *, follow: bool) -> Outcome:
         event = attempt.event
         if isinstance(event, InvalidEvent):
-            return self._outcome(attempt, failures.invalid_event(event.violations))
+            return self._refuse(event, attempt)
         with suppress(RenameFailedError):
             attempt.project_id = self._services.default_project()
         return self._conclude(event, attempt, failure, follow=follow)
 
-    def _conclude(self, event: RenameEvent, attempt: "_Attempt", failure: Failure, *, follow: bool = True) -> Outcome:
+    def _conclude(
+        self,
+        event: RenameEvent,
+        attempt: "_Attempt",
+        failure: Failure,
+        *,
+        follow: bool = True,
+        of_this_time: bool = False,
+    ) -> Outcome:
         """Remember a failure that no rename led to. Where the event was given up before, ``follow`` that with it."""
         while True:
             outcome = self._outcome(attempt, failure)
-            known = self._ledger.conclude(event, attempt.round, outcome)
-            if known is None:
-                return outcome
-            if known.next_round is None or not follow:
-                return known.outcome
-            attempt.round = known.next_round
+            match self._ledger.conclude(event, attempt.round, outcome, of_this_time=of_this_time):
+                case None:
+                    return outcome
+                case Reused():
+                    return self._outcome(attempt, failures.identifier_reused())
+                case Known(_, Round() as next_round) if follow:
+                    attempt.round = next_round
+                case Known(known, _):
+                    return known
+
+    def _refuse(self, event: InvalidEvent, attempt: "_Attempt") -> Outcome:
+        failure = failures.invalid_event(event.violations)
+        if event.otherwise is None:
+            return self._outcome(attempt, failure)
+        # What is wrong today may be right tomorrow, and the answer must not change then.
+        attempt.event = event.otherwise
+        return self._conclude(event.otherwise, attempt, failure)
 
     def _decide(self, attempt: "_Attempt") -> Outcome:
         event = attempt.event
         if isinstance(event, InvalidEvent):
-            return self._outcome(attempt, failures.invalid_event(event.violations))
+            return self._refuse(event, attempt)
         if event.project_id is not None and not self._services.allows_project(event.project_id):
-            attempt.event = event.refused(FORBIDDEN_PROJECT)
-            return self._decide(attempt)
+            return self._refuse(event.refused(FORBIDDEN_PROJECT), attempt)
         target = Target(
             event.region or self._region,
             event.project_id or self._services.default_project(),
@@ -245,10 +273,11 @@ class Renamer:
         attempt.project_id = target.project_id
         match self._ledger.claim(event, target, max(0.0, attempt.left()) + CLAIM_SLACK_SECONDS):
             case Claim() as claim:
-                return self._carry_out(event, target, claim, attempt)
-            case Superseded(by, round_):
-                attempt.round = round_
-                return self._conclude(event, attempt, failures.superseded(by))
+                attempt.event = claim.event
+                return self._carry_out(claim.event, target, claim, attempt)
+            case Superseded(by, round_, event):
+                attempt.event, attempt.round = event, round_
+                return self._conclude(event, attempt, failures.superseded(by), of_this_time=True)
             case Known(outcome, _):
                 return outcome
             case Reused():
@@ -258,18 +287,21 @@ class Renamer:
         try:
             result = self._result(event, target, attempt)
         except RenameFailedError:
-            if not attempt.in_doubt:
+            if attempt.doubt is None:
                 self._ledger.release(target, claim)
             raise
         while True:
             attempt.round = claim.round
             outcome = self._outcome(attempt, result)
-            known = self._ledger.settle(event, target, claim, outcome, free=not attempt.in_doubt)
-            if known is None:
-                return outcome
-            if known.next_round is None:
-                return known.outcome
-            claim = claim._replace(round=known.next_round)  # somebody gave the event up meanwhile
+            match self._ledger.settle(event, target, claim, outcome, free=attempt.doubt is None):
+                case None:
+                    return outcome
+                case Reused():
+                    return self._outcome(attempt, failures.identifier_reused())
+                case Known(_, Round() as next_round):  # somebody gave the event up meanwhile
+                    claim = claim._replace(round=next_round)
+                case Known(known, None):
+                    return known
 
     def _result(self, event: RenameEvent, target: Target, attempt: "_Attempt") -> "_Renamed | Failure":
         """What became of the rename, for good. Raises RenameFailedError where it may yet become something else."""
@@ -285,9 +317,18 @@ class Renamer:
                 return failures.precondition_failed()
             reply = self._persist(attempt, lambda: self._rename(target, event.endpoint_service_name, attempt))
         except RenameFailedError as error:
-            if error.failure.retryable:
+            failure = error.failure
+            if failure.retryable:
                 raise
-            return error.failure
+            if attempt.doubt is not None and failure.kind is not Kind.NOT_FOUND:
+                # A call before this one may yet take effect. Only an invocation after this claim can tell.
+                raise RenameFailedError(attempt.doubt) from None
+            if failure.state_conflict:
+                # It may be the answer to a rename that an invocation before this one carried out and never told of.
+                found = self._persist(attempt, lambda: self._read(target, attempt))
+                if _short_name(found.name) == event.endpoint_service_name:
+                    return _Renamed(event, found, previous)
+            return failure
         return _Renamed(event, reply, previous)
 
     def _persist(self, attempt: "_Attempt", call: Callable[[], Reply]) -> Reply:
@@ -322,10 +363,9 @@ class Renamer:
             failure = error.failure
             attempt.attempts += failure.called
         if failure.in_doubt:
-            in_doubt_before, attempt.in_doubt = attempt.in_doubt, True
+            attempt.doubt = failure
             found = self._look(target, attempt, failure)
             if _short_name(found.name) == name:
-                attempt.in_doubt = in_doubt_before
                 return found
         raise RenameFailedError(failure)
 
@@ -349,15 +389,17 @@ class Renamer:
     def _outcome(self, attempt: "_Attempt", result: "_Renamed | Failure") -> Outcome:
         event = attempt.event
         # An outcome that no ledger keeps must read the same when the event comes again.
-        unkept = isinstance(event, InvalidEvent) or (
-            isinstance(result, Failure) and result.code == failures.IDENTIFIER_REUSED
-        )
+        kept_time = None
+        if isinstance(event, InvalidEvent):
+            kept_time = event.time
+        elif isinstance(result, Failure) and result.code == failures.IDENTIFIER_REUSED:
+            kept_time = rfc3339(event.time)
         circumstances = Circumstances(
             trigger=attempt.trigger,
             region=self._region,
-            project_id=attempt.project_id,
-            attempts=attempt.attempts,
-            time=event.arrived if unkept else rfc3339(self._now()),
+            project_id=attempt.project_id if kept_time is None else None,
+            attempts=attempt.attempts if kept_time is None else 0,
+            time=kept_time or rfc3339(self._now()),
             round=attempt.round,
         )
         if isinstance(result, Failure):
@@ -384,7 +426,8 @@ class _Attempt:
     """One event on its way through one invocation.
 
     Attributes:
-        in_doubt: a call was sent whose effect nobody has seen; it may yet take effect.
+        doubt: of a call that may yet take effect. A read that shows the new name does not end it, for the service may
+            have borne that name before.
     """
 
     event: RenameEvent | InvalidEvent
@@ -393,7 +436,7 @@ class _Attempt:
     attempts: int = 0
     project_id: str | None = None
     round: Round = FIRST_ROUND
-    in_doubt: bool = False
+    doubt: Failure | None = None
 
 
 def _seconds_for_call(left: SecondsLeft, share: float = 1.0) -> float:

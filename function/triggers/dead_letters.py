@@ -5,6 +5,8 @@ each gets its outcome, once more where it had one, and moves on unchanged to the
 brought again.
 """
 
+import base64
+import json
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
@@ -15,7 +17,7 @@ from function.rename import Renamer, SecondsLeft
 from function.telemetry import Telemetry
 from function.triggers.sqs import ATTRIBUTE_PREFIX, TRIGGER, attributes_of
 
-DATA_TYPES: Final = {"stringValue": "StringValue", "binaryValue": "BinaryValue", "dataType": "DataType"}
+MAX_ATTRIBUTES: Final = 10  # of a message, by SQS
 
 
 class DeadLetterQueue(Protocol):
@@ -35,8 +37,15 @@ class DeadLetterTrigger:
 
     def handle(self, event: dict[str, Any], left: SecondsLeft) -> dict[str, Any]:
         """Returns a partial batch response that names every record without an outcome or a place to rest."""
-        stay = [record.message_id for record in SQSEvent(event).records if not self._see_off(record, left)]
+        stay = [record.message_id for record in SQSEvent(event).records if not self._is_seen_off(record, left)]
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in stay]}
+
+    def _is_seen_off(self, record: SQSRecord, left: SecondsLeft) -> bool:
+        try:
+            return self._see_off(record, left)
+        except Exception as error:  # noqa: BLE001 - the record stays, and the others go
+            self._telemetry.unexpected(error)
+            return False
 
     def _see_off(self, record: SQSRecord, left: SecondsLeft) -> bool:
         event = self._parser.parse(record.body, attributes_of(record))
@@ -52,14 +61,21 @@ class DeadLetterTrigger:
 
 def _attributes(record: SQSRecord, outcome: Outcome) -> dict[str, Any]:
     """The message's attributes, and the event's identity where they lack it: what moves gets a new id and time."""
+    own = {name: _as_sent(attribute) for name, attribute in (record.get("messageAttributes") or {}).items()}
     request = outcome.cloud_event["data"]["request"]
+    if not isinstance(request, dict) or json.loads(record.body) == request:
+        return own
     identity = {
         f"{ATTRIBUTE_PREFIX}{name}": {"StringValue": str(request[name]), "DataType": "String"}
         for name in ("id", "source", "time")
-        if isinstance(request, dict) and request.get(name)
+        if request.get(name)
     }
-    own = {
-        name: {DATA_TYPES[key]: value for key, value in attribute.items() if key in DATA_TYPES and value is not None}
-        for name, attribute in (record.get("messageAttributes") or {}).items()
-    }
-    return identity | own
+    wanted = identity | {name: value for name, value in own.items() if name.startswith(ATTRIBUTE_PREFIX)}
+    return dict(list((wanted | own).items())[:MAX_ATTRIBUTES])
+
+
+def _as_sent(attribute: Mapping[str, Any]) -> dict[str, Any]:
+    """As ``SendMessage`` takes it; Lambda delivers bytes in base64."""
+    if attribute["dataType"].startswith("Binary"):
+        return {"BinaryValue": base64.b64decode(attribute["binaryValue"]), "DataType": attribute["dataType"]}
+    return {"StringValue": attribute["stringValue"], "DataType": attribute["dataType"]}

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
-from function.events import Attributes, Parser, RenameEvent, rfc3339
+from function.events import Attributes, Outcome, Parser, RenameEvent, rfc3339
 from function.failures import Failure, Kind
 from function.rename import Renamer, SecondsLeft, Unsettled
 from function.telemetry import Telemetry
@@ -81,14 +81,16 @@ class SqsTrigger:
         obstacle = batch.obstacle(record) if isinstance(event, RenameEvent) else None
         result = obstacle or self._renamer.settle(event, left, TRIGGER)
         receive_count = int(record.attributes.approximate_receive_count)
-        unsettled = isinstance(result, Unsettled)
         if isinstance(result, Unsettled):
+            unsettled = result
             last = self._max_receives is not None and receive_count >= self._max_receives
-            batch.stop(record, result, last=last)
             if last:
-                result = self._renamer.give_up(event, result, left, TRIGGER)
+                result = self._renamer.give_up(event, unsettled, left, TRIGGER)
+            batch.refuse(unsettled.failure)
+            if not _is_settled(result):
+                batch.stop(record, unsettled.failure, last=last)
         self._telemetry.handled(event, result, TRIGGER, message_id=record.message_id, receive_count=receive_count)
-        if unsettled:
+        if not _is_settled(result):
             raise _NotSettledError
 
     def _put_off(self, returned: dict[str, list["_Returned"]]) -> None:
@@ -145,19 +147,25 @@ class _Batch(BatchProcessor):
     def _process_group(self, records: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
         return [self._process_record(record) for record in records]
 
-    def stop(self, record: SQSRecord, unsettled: Unsettled, *, last: bool) -> None:
-        """No later record of the group may overtake; and what refused one key refuses every event."""
+    def stop(self, record: SQSRecord, failure: Failure, *, last: bool) -> None:
+        """The record goes back, and no later one of its group may overtake it."""
         receive_count = int(record.attributes.approximate_receive_count)
-        returned = _Returned(record.receipt_handle, receive_count, unsettled.failure, last)
-        self.returned[_group(record)].append(returned)
-        unsettled = Unsettled(unsettled.failure)
-        self._stopped_groups[_group(record)] = unsettled
-        if unsettled.failure.kind is Kind.ACCESS:
-            self._refused = unsettled
+        self.returned[_group(record)].append(_Returned(record.receipt_handle, receive_count, failure, last))
+        self._stopped_groups[_group(record)] = Unsettled(failure)
+
+    def refuse(self, failure: Failure) -> None:
+        """What refused one event its key would refuse every other."""
+        if failure.kind is Kind.ACCESS:
+            self._refused = Unsettled(failure)
 
     def obstacle(self, record: SQSRecord) -> Unsettled | None:
         """Why the record must go back untouched, None where it need not."""
         return self._refused or self._stopped_groups.get(_group(record))
+
+
+def _is_settled(result: Outcome | Unsettled) -> bool:
+    """Whether the event's final outcome is on the bus; one that was given up has another one before it."""
+    return isinstance(result, Outcome) and (result.failure is None or not result.failure.retryable)
 
 
 def _group(record: SQSRecord) -> str:

@@ -309,7 +309,7 @@ class FakeLedger:
                 return self.at_claim.popleft()
             if target in self.held:
                 raise RenameFailedError(failures.in_progress())
-            self.held[target] = Claim(f"of {event.id}", FIRST_ROUND)
+            self.held[target] = Claim(f"of {event.id}", FIRST_ROUND, event)
             self._journal.append("claimed")
             return self.held[target]
 
@@ -321,7 +321,9 @@ class FakeLedger:
                 del self.held[target]
             return known
 
-    def conclude(self, event: RenameEvent, round_: Round, outcome: Outcome) -> Known | None:
+    def conclude(
+        self, event: RenameEvent, round_: Round, outcome: Outcome, *, of_this_time: bool = False
+    ) -> Known | None:
         with self._lock:
             self._go("conclude")
             return self._remember(outcome)

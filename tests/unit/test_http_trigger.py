@@ -103,7 +103,7 @@ class TestStatus:
         assert settled_as(reply, world)["data"]["error"]["code"] == "Rename.PreconditionFailed"
 
     def test_409_for_a_superseded_event(self, world: World) -> None:
-        world.ledger.at_claim.append(Superseded(EventName("/cmdb", "newer"), Round()))
+        world.ledger.at_claim.append(Superseded(EventName("/cmdb", "newer"), Round(), world.event()))
 
         reply = world.http(structured())
 

@@ -1,0 +1,495 @@
+"""The outage breaker: when it opens, what it then keeps from Huawei Cloud, and when it lets go again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from types import SimpleNamespace
+
+import pytest
+from aws_lambda_powertools.utilities.circuit_breaker import CircuitTransition
+from botocore.exceptions import ReadTimeoutError
+
+from function import failures
+from function.breaker import FAILURE_THRESHOLD, NAME, RECOVERY_SECONDS, STATE_CACHE_SECONDS, OutageBreaker
+from function.failures import Failure, Kind, RenameFailedError
+from function.rename import Reply, Target
+from tests.unit.fakes import (
+    OTHER_PROJECT,
+    PROJECT,
+    REGION,
+    SERVICE,
+    FakeDynamoDb,
+    World,
+    not_found,
+    refusal,
+    throttled,
+    unavailable,
+    wrong_key,
+)
+
+TABLE = "ledger"
+TARGET = Target(REGION, PROJECT, SERVICE)
+SECONDS = 5.0
+
+POWERTOOLS = "aws_lambda_powertools.utilities.circuit_breaker"
+UNAVAILABLE = [
+    unavailable(),
+    refusal("APIGW.0601", 500),
+    refusal("EndPoint.0013", 504),
+    failures.timeout(in_doubt=True),
+    failures.timeout(),
+    failures.connection_failed(),
+]
+OTHERS = [
+    throttled(retry_after=60.0),
+    wrong_key(),
+    refusal("EndPoint.0002", 400),
+    not_found(),
+    refusal("EndPoint.3045", 400),
+    refusal("EndPoint.0011", 500),
+]
+
+
+def _code(failure: Failure) -> str:
+    return f"{failure.kind}-{failure.code}"
+
+
+@pytest.fixture(autouse=True)
+def _powertools(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """What Powertools reads the time by, and what it counts by: a process counts on through all its tests."""
+    clock = SimpleNamespace(datetime=SimpleNamespace(now=world.clock.now))
+    for module in ("base", "persistence.base", "persistence.dynamodb"):
+        monkeypatch.setattr(f"{POWERTOOLS}.{module}.dt", clock)
+    for counter in ("_LOCAL_FAILURES", "_LOCAL_SUCCESSES", "_LAST_OBSERVED_STATE"):
+        monkeypatch.setattr(f"{POWERTOOLS}.base.{counter}", {})
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))
+
+
+@pytest.fixture
+def dynamodb(world: World) -> FakeDynamoDb:
+    return FakeDynamoDb(lambda: world.clock.now().timestamp())
+
+
+@pytest.fixture
+def turns() -> list[CircuitTransition]:
+    return []
+
+
+@pytest.fixture
+def breaker(world: World, dynamodb: FakeDynamoDb, turns: list[CircuitTransition]) -> OutageBreaker:
+    return OutageBreaker(world.services, dynamodb.client(), TABLE, turns.append)
+
+
+def rename(breaker: OutageBreaker, target: Target = TARGET) -> Reply:
+    return breaker.rename(target, "orders", SECONDS)
+
+
+def failed(call: Callable[[], Reply]) -> Failure:
+    with pytest.raises(RenameFailedError) as caught:
+        call()
+    return caught.value.failure
+
+
+def fail(breaker: OutageBreaker, world: World, failure: Failure, times: int = 1) -> None:
+    """So many calls that are answered with the failure."""
+    for _ in range(times):
+        world.services.refuse(failure)
+        assert failed(lambda: rename(breaker)) == failure
+
+
+def open_(breaker: OutageBreaker, world: World) -> None:
+    fail(breaker, world, unavailable(), FAILURE_THRESHOLD)
+
+
+def states(turns: list[CircuitTransition]) -> list[str]:
+    return [turn.to_state.value for turn in turns]
+
+
+def is_open(breaker: OutageBreaker, world: World) -> bool:
+    """Whether the next call is kept from Huawei Cloud."""
+    before = len(world.services.calls)
+    with suppress(RenameFailedError):
+        rename(breaker)
+    return len(world.services.calls) == before
+
+
+class TestClosed:
+    def test_passes_calls_and_replies_on(self, breaker: OutageBreaker, world: World) -> None:
+        reply = breaker.rename(TARGET, "orders", 3.5)
+        read = breaker.read(TARGET, 2.5)
+
+        assert (reply.name, reply.status) == ("orders", 200)
+        assert "orders" in (read.name or "")
+        assert world.services.calls == [("rename", TARGET, "orders", 3.5), ("read", TARGET, None, 2.5)]
+
+    @pytest.mark.parametrize("failure", UNAVAILABLE + OTHERS, ids=_code)
+    @pytest.mark.parametrize("operation", ["rename", "read"])
+    def test_passes_failures_on_as_they_are(
+        self, breaker: OutageBreaker, world: World, failure: Failure, operation: str
+    ) -> None:
+        world.services.refuse(failure, on=operation)
+        call = rename if operation == "rename" else lambda breaker: breaker.read(TARGET, SECONDS)
+
+        assert failed(lambda: call(breaker)) is failure
+
+    def test_passes_on_what_nobody_expected(self, breaker: OutageBreaker, world: World) -> None:
+        world.services.crash(RuntimeError("a defect"), times=FAILURE_THRESHOLD)
+
+        for _ in range(FAILURE_THRESHOLD):
+            with pytest.raises(RuntimeError, match="a defect"):
+                rename(breaker)
+
+        assert not is_open(breaker, world)
+
+    def test_writes_nothing_and_reads_its_state_once_in_a_while(
+        self, breaker: OutageBreaker, world: World, dynamodb: FakeDynamoDb
+    ) -> None:
+        for seconds in (0, 1, STATE_CACHE_SECONDS - 2):
+            world.clock.sleep(seconds)
+            rename(breaker)
+
+        assert [(call.operation, call.parameters["Key"]) for call in dynamodb.calls] == [
+            ("GetItem", {"id": {"S": NAME}})
+        ]
+
+        world.clock.sleep(STATE_CACHE_SECONDS)
+        rename(breaker)
+        assert [call.operation for call in dynamodb.calls] == ["GetItem", "GetItem"]
+
+    def test_tells_of_no_turn(self, breaker: OutageBreaker, world: World, turns: list[CircuitTransition]) -> None:
+        rename(breaker)
+        fail(breaker, world, unavailable(), FAILURE_THRESHOLD - 1)
+
+        assert turns == []
+
+
+class TestOpening:
+    @pytest.mark.parametrize("failure", UNAVAILABLE, ids=_code)
+    def test_takes_a_run_of_unavailable_answers(
+        self, breaker: OutageBreaker, world: World, turns: list[CircuitTransition], failure: Failure
+    ) -> None:
+        fail(breaker, world, failure, FAILURE_THRESHOLD)
+
+        assert is_open(breaker, world)
+        assert states(turns) == ["OPEN"]
+
+    def test_takes_no_shorter_run(self, breaker: OutageBreaker, world: World) -> None:
+        fail(breaker, world, unavailable(), FAILURE_THRESHOLD - 1)
+
+        assert not is_open(breaker, world)
+
+    @pytest.mark.parametrize("failure", OTHERS, ids=_code)
+    def test_takes_no_other_answers(self, breaker: OutageBreaker, world: World, failure: Failure) -> None:
+        fail(breaker, world, failure, 3 * FAILURE_THRESHOLD)
+
+        assert not is_open(breaker, world)
+
+    @pytest.mark.parametrize("operation", ["rename", "read"])
+    def test_takes_a_run_without_a_success_in_between(
+        self, breaker: OutageBreaker, world: World, operation: str
+    ) -> None:
+        for _ in range(3):
+            fail(breaker, world, unavailable(), FAILURE_THRESHOLD - 1)
+            if operation == "rename":
+                rename(breaker)
+            else:
+                breaker.read(TARGET, SECONDS)
+
+        assert not is_open(breaker, world)
+
+    @pytest.mark.parametrize("failure", OTHERS, ids=_code)
+    def test_takes_a_run_without_any_other_answer_in_between(
+        self, breaker: OutageBreaker, world: World, failure: Failure
+    ) -> None:
+        """Who says that a service does not exist, or that a key is wrong, is there."""
+        for _ in range(3):
+            fail(breaker, world, unavailable(), FAILURE_THRESHOLD - 1)
+            fail(breaker, world, failure)
+
+        assert not is_open(breaker, world)
+
+    def test_counts_renames_and_reads_alike(self, breaker: OutageBreaker, world: World) -> None:
+        for number in range(FAILURE_THRESHOLD):
+            operation = ("rename", "read")[number % 2]
+            world.services.refuse(unavailable(), on=operation)
+            failed(lambda: rename(breaker) if number % 2 == 0 else breaker.read(TARGET, SECONDS))  # noqa: B023 - at once
+
+        assert is_open(breaker, world)
+
+    def test_counts_what_fails_at_once(
+        self, breaker: OutageBreaker, world: World, turns: list[CircuitTransition]
+    ) -> None:
+        # given: as many groups at work as an invocation has
+        world.services.refuse(unavailable(), times=None)
+
+        with ThreadPoolExecutor(FAILURE_THRESHOLD) as pool:
+            answers = list(pool.map(lambda _: failed(lambda: rename(breaker)), range(FAILURE_THRESHOLD)))
+
+        assert {answer.code for answer in answers} == {"EndPoint.0001"}
+        assert is_open(breaker, world)
+        assert states(turns) == ["OPEN"]
+
+    def test_is_of_all_services(self, breaker: OutageBreaker, world: World) -> None:
+        open_(breaker, world)
+
+        failure = failed(lambda: rename(breaker, TARGET._replace(vpc_endpoint_service_id="another")))
+
+        assert failure.code == "Rename.Outage"
+
+
+class TestOpen:
+    @pytest.mark.parametrize("operation", ["rename", "read"])
+    def test_refuses_without_a_call(self, breaker: OutageBreaker, world: World, operation: str) -> None:
+        open_(breaker, world)
+        calls = len(world.services.calls)
+
+        failure = failed(lambda: rename(breaker) if operation == "rename" else breaker.read(TARGET, SECONDS))
+
+        assert (failure.code, failure.kind, failure.retryable) == ("Rename.Outage", Kind.UNAVAILABLE, True)
+        assert (failure.called, failure.quick, failure.in_doubt) == (False, False, False)
+        assert len(world.services.calls) == calls
+
+    def test_refuses_until_its_time_is_over(
+        self, breaker: OutageBreaker, world: World, turns: list[CircuitTransition]
+    ) -> None:
+        open_(breaker, world)
+        world.clock.sleep(RECOVERY_SECONDS - 1)
+
+        assert is_open(breaker, world)
+        assert states(turns) == ["OPEN"]
+
+    def test_leaves_the_question_of_projects_alone(self, breaker: OutageBreaker, world: World) -> None:
+        open_(breaker, world)
+
+        assert breaker.default_project() == PROJECT
+        assert breaker.allows_project(PROJECT)
+        assert not breaker.allows_project(OTHER_PROJECT)
+
+    def test_is_not_brought_about_by_the_question_of_projects(self, breaker: OutageBreaker, world: World) -> None:
+        world.services.lose_credentials(failures.credentials("none", kind=Kind.UNAVAILABLE))
+        for _ in range(FAILURE_THRESHOLD):
+            for call in (breaker.default_project, lambda: breaker.allows_project(PROJECT)):
+                with pytest.raises(RenameFailedError, match="CredentialsUnavailable"):
+                    call()
+
+        assert not is_open(breaker, world)
+
+    def test_leaves_an_event_to_the_queue(self, breaker: OutageBreaker, world: World) -> None:
+        open_(breaker, world)
+        world.services = breaker  # type: ignore[assignment]
+
+        result = world.settle()
+
+        assert result.failure is not None
+        assert (result.failure.code, result.attempts) == ("Rename.Outage", 0)
+        assert world.bus.outcomes == []
+        assert world.clock.sleeps == []
+        # then: the service is not held up for whoever comes next
+        assert world.ledger.held == {}
+
+
+class TestRecovery:
+    def test_probes_with_one_call_and_closes_on_success(
+        self, breaker: OutageBreaker, world: World, turns: list[CircuitTransition]
+    ) -> None:
+        open_(breaker, world)
+        world.clock.sleep(RECOVERY_SECONDS)
+
+        assert rename(breaker).name == "orders"
+
+        assert states(turns) == ["OPEN", "HALF_OPEN", "CLOSED"]
+        assert [turn.circuit_name for turn in turns] == [NAME] * 3
+        assert not is_open(breaker, world)
+
+    def test_lets_a_read_probe_too(self, breaker: OutageBreaker, world: World, turns: list[CircuitTransition]) -> None:
+        open_(breaker, world)
+        world.clock.sleep(RECOVERY_SECONDS)
+
+        breaker.read(TARGET, SECONDS)
+
+        assert states(turns)[-1] == "CLOSED"
+
+    def test_opens_again_on_an_unavailable_answer(
+        self, breaker: OutageBreaker, world: World, turns: list[CircuitTransition]
+    ) -> None:
+        open_(breaker, world)
+        world.clock.sleep(RECOVERY_SECONDS)
+
+        fail(breaker, world, unavailable())
+
+        # then: one was enough, and its time starts anew
+        assert states(turns) == ["OPEN", "HALF_OPEN", "OPEN"]
+        world.clock.sleep(RECOVERY_SECONDS - 1)
+        assert is_open(breaker, world)
+        world.clock.sleep(1)
+        assert not is_open(breaker, world)
+        assert states(turns)[-1] == "CLOSED"
+
+    @pytest.mark.parametrize("failure", OTHERS, ids=_code)
+    def test_closes_on_any_other_answer(
+        self, breaker: OutageBreaker, world: World, turns: list[CircuitTransition], failure: Failure
+    ) -> None:
+        """Huawei Cloud is there again. The next invocation, in threads of its own, must not wait for a lease to end."""
+        open_(breaker, world)
+        world.clock.sleep(RECOVERY_SECONDS)
+
+        fail(breaker, world, failure)
+
+        with ThreadPoolExecutor(1) as next_invocation:
+            assert not next_invocation.submit(is_open, breaker, world).result()
+        assert states(turns)[-1] == "CLOSED"
+
+    def test_needs_a_whole_run_to_open_again(self, breaker: OutageBreaker, world: World) -> None:
+        open_(breaker, world)
+        world.clock.sleep(RECOVERY_SECONDS)
+        rename(breaker)
+
+        fail(breaker, world, unavailable(), FAILURE_THRESHOLD - 1)
+
+        assert not is_open(breaker, world)
+
+    def test_is_probed_by_one_at_a_time(self, breaker: OutageBreaker, world: World) -> None:
+        open_(breaker, world)
+        world.clock.sleep(RECOVERY_SECONDS)
+        meanwhile: list[bool] = []
+
+        def during(_: Target) -> None:
+            world.services.during = lambda _: None
+            with ThreadPoolExecutor(1) as other:
+                meanwhile.append(other.submit(is_open, breaker, world).result())
+
+        world.services.during = during
+        rename(breaker)
+
+        assert meanwhile == [True]
+        assert not is_open(breaker, world)
+
+    def test_is_probed_by_another_where_the_first_died(
+        self, breaker: OutageBreaker, world: World, dynamodb: FakeDynamoDb
+    ) -> None:
+        open_(breaker, world)
+        world.clock.sleep(RECOVERY_SECONDS)
+        world.services.crash(SystemExit())  # type: ignore[arg-type]
+        with ThreadPoolExecutor(1) as died, pytest.raises(SystemExit):
+            died.submit(rename, breaker).result()
+
+        survivor = OutageBreaker(world.services, dynamodb.client(), TABLE, lambda _: None)
+
+        assert is_open(survivor, world)
+        world.clock.sleep(RECOVERY_SECONDS)
+        assert not is_open(survivor, world)
+
+
+class TestSharedState:
+    """Two environments of the function, one table."""
+
+    @pytest.fixture
+    def other(self, world: World, dynamodb: FakeDynamoDb) -> OutageBreaker:
+        return OutageBreaker(world.services, dynamodb.client(), TABLE, lambda _: None)
+
+    def test_opens_the_other_one(self, breaker: OutageBreaker, other: OutageBreaker, world: World) -> None:
+        open_(breaker, world)
+
+        assert is_open(other, world)
+
+    def test_opens_the_other_one_as_soon_as_it_looks_again(
+        self, breaker: OutageBreaker, other: OutageBreaker, world: World
+    ) -> None:
+        rename(other)
+        open_(breaker, world)
+        assert not is_open(other, world)
+
+        world.clock.sleep(STATE_CACHE_SECONDS)
+
+        assert is_open(other, world)
+
+    def test_lets_one_of_them_probe(self, breaker: OutageBreaker, other: OutageBreaker, world: World) -> None:
+        open_(breaker, world)
+        world.clock.sleep(RECOVERY_SECONDS)
+        meanwhile: list[bool] = []
+
+        def during(_: Target) -> None:
+            world.services.during = lambda _: None
+            with ThreadPoolExecutor(1) as environment:
+                meanwhile.append(environment.submit(is_open, other, world).result())
+
+        world.services.during = during
+        rename(breaker)
+
+        assert meanwhile == [True]
+
+    def test_closes_the_other_one(self, breaker: OutageBreaker, other: OutageBreaker, world: World) -> None:
+        open_(breaker, world)
+        assert is_open(other, world)
+        world.clock.sleep(RECOVERY_SECONDS)
+        rename(breaker)
+
+        world.clock.sleep(STATE_CACHE_SECONDS)
+
+        assert not is_open(other, world)
+
+    def test_is_one_item_that_does_not_stay_for_ever(
+        self, breaker: OutageBreaker, world: World, dynamodb: FakeDynamoDb
+    ) -> None:
+        open_(breaker, world)
+
+        item = dynamodb.item(NAME)
+
+        assert item is not None
+        assert item["state"] == {"S": "OPEN"}
+        assert int(item["expiration"]["N"]) > world.clock.now().timestamp() + RECOVERY_SECONDS
+        assert {call.parameters["TableName"] for call in dynamodb.calls} == {TABLE}
+
+
+class TestTurns:
+    def test_are_told_once_each(self, breaker: OutageBreaker, world: World, turns: list[CircuitTransition]) -> None:
+        open_(breaker, world)
+        for _ in range(2 * FAILURE_THRESHOLD):
+            assert is_open(breaker, world)
+        world.clock.sleep(RECOVERY_SECONDS)
+        for _ in range(3):
+            assert not is_open(breaker, world)
+
+        assert states(turns) == ["OPEN", "HALF_OPEN", "CLOSED"]
+
+    def test_that_cannot_be_told_keep_nobody_from_calling(self, world: World, dynamodb: FakeDynamoDb) -> None:
+        def deaf(_: CircuitTransition) -> None:
+            raise RuntimeError("a defect")
+
+        breaker = OutageBreaker(world.services, dynamodb.client(), TABLE, deaf)
+        open_(breaker, world)
+        world.clock.sleep(RECOVERY_SECONDS)
+
+        assert rename(breaker).name == "orders"
+
+
+class TestAnUnreadableTable:
+    @pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceNotFoundException", "ThrottlingException"])
+    def test_lets_calls_go_on(self, breaker: OutageBreaker, world: World, dynamodb: FakeDynamoDb, code: str) -> None:
+        dynamodb.refuse(code, times=100)
+
+        assert rename(breaker).name == "orders"
+        fail(breaker, world, not_found())
+
+    def test_that_does_not_answer_lets_calls_go_on(
+        self, breaker: OutageBreaker, world: World, dynamodb: FakeDynamoDb
+    ) -> None:
+        dynamodb.break_off(ReadTimeoutError(endpoint_url="https://dynamodb"), times=100)
+
+        assert rename(breaker).name == "orders"
+
+    def test_lets_failures_pass_as_they_are(self, breaker: OutageBreaker, world: World, dynamodb: FakeDynamoDb) -> None:
+        """That it should have opened and cannot write it down is nobody's answer."""
+        dynamodb.refuse("AccessDeniedException", times=100)
+
+        fail(breaker, world, unavailable(), 2 * FAILURE_THRESHOLD)
+
+    def test_that_can_be_read_again_is(self, breaker: OutageBreaker, world: World, dynamodb: FakeDynamoDb) -> None:
+        dynamodb.refuse("AccessDeniedException")
+        rename(breaker)
+
+        open_(breaker, world)
+
+        assert is_open(breaker, world)
