@@ -50,7 +50,7 @@ deploy: build
 
 # Bring dead letters back to the rename queue, of a deployed stack.
 redrive: $(SAM)
-	sam remote invoke SettleDeadLetters --stack-name $(or $(STACK),vpcep-rename) --event '{"redrive": true}'
+	.venv/sam/bin/sam remote invoke SettleDeadLetters --stack-name $(or $(STACK),vpcep-rename) --event '{"redrive": true}'
 
 clean:
 	rm -rf .venv .build .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -243,20 +243,24 @@ class DynamoDbLedger:
         self, event: RenameEvent, round_: Round, outcome: Outcome, *, of_this_time: bool = False
     ) -> dict[str, Any]:
         given_up = outcome.failure is not None and outcome.failure.retryable
+        open_for = _is_open_for(event, round_, of_this_time=of_this_time)
         return {
-            "Put": {
+            "Update": {
                 "TableName": self._table,
-                "Item": {
-                    **_event_key(event),
-                    "digest": {"S": event.digest},
-                    "time": {"S": event.cloud_event["time"]},
-                    "state": {"S": _GIVEN_UP if given_up else _SETTLED},
-                    "round": _number(round_.number),
-                    "outcome": {"S": outcome.to_json()},
-                    "expiration": self._expiration(),
+                "Key": _event_key(event),
+                "UpdateExpression": "SET digest = :digest, #time = if_not_exists(#time, :time), #state = :state"
+                ", #round = :round, outcome = :outcome, expiration = :expiration",
+                "ConditionExpression": open_for["ConditionExpression"],
+                "ExpressionAttributeNames": {"#state": "state", "#round": "round", "#time": "time"},
+                "ExpressionAttributeValues": open_for["ExpressionAttributeValues"]
+                | {
+                    ":time": {"S": event.cloud_event["time"]},
+                    ":state": {"S": _GIVEN_UP if given_up else _SETTLED},
+                    ":round": _number(round_.number),
+                    ":outcome": {"S": outcome.to_json()},
+                    ":expiration": self._expiration(),
                 },
                 "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-                **_is_open_for(event, round_, of_this_time=of_this_time),
             }
         }
 

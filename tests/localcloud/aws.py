@@ -148,6 +148,8 @@ class LocalAws:
                 if int(parent) == self._process.pid and f"/ministack-lambda-{function}-" in command:
                     os.kill(int(process.name), signal.SIGKILL)
                     killed += 1
+                    while (process / "cmdline").read_text():
+                        time.sleep(0.005)
         return killed
 
     def sam_environment(self) -> dict[str, str]:

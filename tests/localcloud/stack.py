@@ -225,15 +225,18 @@ class Clouds:
             name: iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
             for name in iam.list_role_policies(RoleName=role)["PolicyNames"]
         }
-        for name, policy in before.items():
-            statements = []
-            for statement in policy["Statement"]:
-                lost = actions if sid in (None, statement["Sid"]) else ()
-                left = [action for action in _actions(statement) if action.removesuffix("Batch") not in lost]
-                statements += [statement | {"Action": left}] if left else []
-            document = json.dumps(policy | {"Statement": statements})
-            iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=document)
         try:
+            for name, policy in before.items():
+                statements = []
+                for statement in policy["Statement"]:
+                    lost = actions if sid in (None, statement["Sid"]) else ()
+                    left = [action for action in _actions(statement) if action.removesuffix("Batch") not in lost]
+                    statements += [statement | {"Action": left}] if left else []
+                if statements:
+                    document = json.dumps(policy | {"Statement": statements})
+                    iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=document)
+                else:
+                    iam.delete_role_policy(RoleName=role, PolicyName=name)
             yield
         finally:
             for name, policy in before.items():

@@ -35,6 +35,7 @@ from tests.unit.fakes import (
     rename_data,
     service_id,
     sqs_record,
+    throttled,
     unavailable,
 )
 
@@ -276,7 +277,7 @@ class TestRefusals:
 
         assert world.dead_letters(dead(world, sqs_record())) == ["message-1"]
 
-        assert (world.bus.outcomes, world.queue.forwarded) == ([], [])
+        assert (world.bus.outcomes, world.queue.forwarded, world.telemetry.defects) == ([], [], [])
         assert isinstance(world.telemetry.lines[0].result, Unsettled)
         # then: it comes again and rests
         assert world.dead_letters(dead(world, sqs_record())) == []
@@ -330,6 +331,7 @@ class TestRefusals:
 
         assert world.dead_letters(*records) == ["two"]
 
+        assert [type(defect) for defect in world.telemetry.defects] == [ValueError]
         assert [moved.message_id for moved in world.queue.forwarded] == ["one", "three"]
 
 
@@ -482,11 +484,26 @@ class TestIdentity:
         assert last.failure is not None
         assert last.failure.code == "Rename.Superseded"
 
+    def test_does_not_become_newer_where_nobody_came_to_report(self, world: World) -> None:
+        # given: an event that was tried and then abandoned, and one for the same service that was renamed in between
+        record = sqs_record(rename_data(endpoint_service_name="older"))
+        world.services.refuse(throttled(retry_after=900.0))
+        assert world.sqs(record) == ["message-1"]
+        world.clock.seconds += 60
+        newer = sqs_record(rename_data(endpoint_service_name="newer"), message_id="message-2")
+        newer["attributes"]["SentTimestamp"] = _timestamp(world.clock.now())
+        assert world.sqs(newer) == []
+
+        moved = seen_off(world, dead(world, record))
+        world.sqs(redriven(world, moved))
+
+        assert world.services.names[SERVICE] == "newer"
+
 
 # ---- By the real queue
 
 
-CONFIG = Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1})
+CONFIG = Config(connect_timeout=10, read_timeout=10, retries={"total_max_attempts": 1})
 BYTES = b"\x00\xff binary \x80"
 ENCODED = base64.b64encode(BYTES).decode()
 

@@ -455,6 +455,18 @@ class TestTime:
 
         assert ledger.conclude(copy, FIRST_ROUND, failure_of(copy, unavailable())) is None
 
+    def test_of_the_first_claim_stays_the_events_whoever_gives_it_up(
+        self, ledger: DynamoDbLedger, world: World, first: RenameEvent, copy: RenameEvent
+    ) -> None:
+        # given: the first copy was claimed for and no more, the later one given up without a claim
+        ledger.release(TARGET, claimed(ledger, first))
+        settle(ledger, world.event(id="event-2", time=at(START)))
+        ledger.conclude(copy, FIRST_ROUND, failure_of(copy, unavailable()))
+
+        by, round_ = superseded(ledger, copy)
+
+        assert (by, round_.number) == (EventName("/cmdb", "event-2"), 1)
+
 
 class TestBothInTheWay:
     def test_a_duplicate_on_a_held_service_gets_its_outcome(self, ledger: DynamoDbLedger, world: World) -> None:
@@ -1036,6 +1048,20 @@ class TestItems:
         assert len(_put(dynamodb)) == 3
         assert expirations == {timedelta(days=35)} == {RETENTION}
 
+    @pytest.mark.parametrize("given_up", [False, True])
+    def test_of_events_that_are_claimed_for_are_kept_from_then_on(
+        self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World, given_up: bool
+    ) -> None:
+        ledger.release(TARGET, claimed(ledger, world.event()))
+        if given_up:
+            give_up(ledger, world.event())
+        world.clock.sleep(86_400)
+        claimed(ledger, world.event())
+
+        [item] = [item for key, item in _items(dynamodb).items() if key.startswith("event#")]
+
+        assert _expiration(item) == RETENTION + timedelta(days=1)
+
     def test_of_services_that_were_renamed_outlast_every_event(
         self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World
     ) -> None:
@@ -1147,10 +1173,17 @@ class TestItems:
         assert item["newest_time"] == {"N": str(microseconds)}
 
 
+def _items(dynamodb: FakeDynamoDb) -> dict[str, dict[str, Any]]:
+    """All that was ever written to and is still there."""
+    keys = {
+        key for call in dynamodb.calls for key in re.findall(r'"id": {"S": "([^"]+)"}', json.dumps(call.parameters))
+    }
+    return {key: item for key in keys if (item := dynamodb.item(key))}
+
+
 def _put(dynamodb: FakeDynamoDb) -> list[dict[str, Any]]:
-    """The items of events, in order."""
-    actions = [action for call in dynamodb.calls for action in call.parameters.get("TransactItems", [])]
-    return [action["Put"]["Item"] for action in actions if "Put" in action]
+    """The items of events that have an outcome."""
+    return [item for key, item in _items(dynamodb).items() if key.startswith("event#") and "outcome" in item]
 
 
 def _expiration(item: dict[str, Any]) -> timedelta:
@@ -1228,6 +1261,7 @@ class TestRequests:
             "kept_until",
             "newest_time",
             "newest_event",
+            "outcome",
         }
 
     def test_declare_no_name_and_no_value_in_vain(self, requests: list[dict[str, Any]]) -> None:
@@ -1289,6 +1323,15 @@ class TestReusedIdentity:
         world.clock.sleep(A_MINUTE + 1)
         assert claimed(ledger, first, OTHER_TARGET).round == FIRST_ROUND
         assert not held(ledger, world.event(id="event-2"))
+
+    def test_found_in_a_round_after_the_first(
+        self, ledger: DynamoDbLedger, world: World, first: RenameEvent, other: RenameEvent
+    ) -> None:
+        round_ = Round(1, give_up(ledger, first).id)
+
+        assert ledger.claim(other, TARGET, A_MINUTE, round_) == Reused()
+        assert ledger.conclude(other, round_, failure_of(other, not_found(), round_)) == Reused()
+        assert claimed(ledger, first, OTHER_TARGET).round == round_
 
     def test_found_when_it_is_given_up(self, world: World, first: RenameEvent, other: RenameEvent) -> None:
         world.settle(first)

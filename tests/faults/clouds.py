@@ -1,0 +1,444 @@
+"""Huawei Cloud and AWS in memory, as far as the function touches them, with their faults.
+
+Bounds, as reality has them:
+
+* A rename takes effect at most ``LATEST_EFFECT_SECONDS`` after the time-out of the invocation that called it: Lambda
+  has ended that invocation, its connections are gone, and a gateway passes a request on at once or not at all. Against
+  a rename that could happen minutes later no claim helps, only a fencing token, which VPCEP does not know.
+* An error reply other than 504 is the end of its rename: it has taken effect before, or never does.
+* What Huawei Cloud refuses for good it refuses each time: a name, an endpoint service that does not exist. Only a
+  conflict with the service's state (``EndPoint.3045``) comes and goes.
+* A read shows what has taken effect.
+* Queues are FIFO, lose nothing, and show a message again when its visibility time-out is over, never while the
+  invocation that has it may still live: AWS refuses a time-out below the function's. By the redrive policy a message
+  keeps its id and gets a new timestamp; by a redrive it gets both anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Final, cast
+
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+from function import failures
+from function.events import Outcome, RenameEvent, to_json
+from function.failures import Kind, RenameFailedError
+from function.rename import Reply, SecondsLeft, Target
+from tests.faults.dynamodb import Table, conflict
+from tests.faults.promises import Event, Promises, Rename, Service
+from tests.faults.world import Invocation, World
+
+LATEST_EFFECT_SECONDS: Final = 3.0
+PROJECT: Final = "0123456789abcdef0123456789abcdef"
+REGION: Final = "cn-north-4"
+VISIBILITY_SECONDS: Final = 360.0
+DEDUPLICATION_SECONDS: Final = 300.0
+MAX_BATCH: Final = 10
+REFUSED_NAME: Final = "refused"
+TROUBLES: Final = (
+    "garbled",
+    "silent",
+    "broken",
+    "gateway_timeout",
+    "unreachable",
+    "error",
+    "throttled",
+    "state",
+    "left_alone",
+)
+IN_DOUBT: Final = ("silent", "broken", "gateway_timeout")
+MAYBE_DONE: Final = ("silent", "broken", "error")
+ERRORS: Final = {
+    "gateway_timeout": (None, 504),
+    "error": (None, 500),
+    "state": ("EndPoint.3045", 400),
+    "refusing": ("APIGW.0301", 401),
+    "refused": ("EndPoint.0002", 400),
+    "unknown": ("EndPoint.2003", 404),
+}
+
+
+class RefusedError(Exception):
+    """What a call of the bus or of SQS ends with that fails."""
+
+
+# ---- Huawei Cloud
+
+
+class Huawei:
+    """The endpoint services.
+
+    How a call is taken is drawn by the weights of the weather: ``fine``; ``garbled``, done but without a proof;
+    ``silent``, ``broken`` and ``gateway_timeout``, in doubt; ``unreachable``; ``error``, a 500 that may come after the
+    effect; ``throttled``, some with a window; ``state``, a conflict with the service's state; ``left_alone``, not even
+    called, for the outage breaker is open.
+    """
+
+    def __init__(self, world: World, promises: Promises) -> None:
+        self._world = world
+        self._promises = promises
+
+    def default_project(self) -> str:
+        if self._world.chance(self._world.weather.keyless):
+            self._world.note("there is no key for Huawei Cloud")
+            raise RenameFailedError(failures.credentials("", kind=Kind.UNAVAILABLE))
+        return PROJECT
+
+    def allows_project(self, project_id: str) -> bool:
+        return project_id == self.default_project()
+
+    def rename(self, target: Target, name: str, seconds: float) -> Reply:
+        world, invocation = self._world, running(self._world)
+        event = cast("RenameEvent", invocation.event)
+        service = self._promises.service(target.vpc_endpoint_service_id)
+        taken = self._drawn(service, name)
+        rename = self._promises.rename_is_called(service, event.cloud_event, invocation)
+        world.note("rename of %s to %r: %s", service.id, name, taken)
+        can_happen = service.exists and name != REFUSED_NAME
+        late = can_happen and taken in IN_DOUBT and world.chance(0.5)
+        happens = can_happen and (taken in ("fine", "garbled") or (taken in MAYBE_DONE and world.chance(0.5)))
+        pending = False
+
+        def lands_late() -> None:
+            nonlocal pending
+            pending = True
+            latest = invocation.deadline + LATEST_EFFECT_SECONDS
+            soon = min(latest, world.now + world.random.expovariate(0.2))
+            world.at(soon if world.chance(0.5) else world.random.uniform(world.now, latest), lambda: self._land(rename))
+
+        there = min(world.latency(), seconds / 2)
+        try:
+            invocation.pause(there, sent=lands_late if late or happens else None)
+            if late:
+                lands_late()
+            elif happens:
+                self._land(rename)
+            self._wait_for_answer(taken, seconds - there)
+        finally:
+            if not pending and rename in service.in_flight:
+                service.in_flight.remove(rename)
+        return self._answer(taken, name, service)
+
+    def read(self, target: Target, seconds: float) -> Reply:
+        world, invocation = self._world, running(self._world)
+        event = cast("RenameEvent", invocation.event)
+        service = self._promises.service(target.vpc_endpoint_service_id)
+        taken = self._drawn(service, "")
+        self._promises.is_called(service, event.cloud_event)
+        there = min(world.latency(), seconds / 2)
+        invocation.pause(there)
+        name = service.name
+        self._wait_for_answer(taken, seconds - there)
+        world.note("read of %s: %s", service.id, repr(name) if taken == "fine" else taken)
+        return self._answer("fine" if taken == "state" else taken, name, service)
+
+    def _wait_for_answer(self, taken: str, seconds: float) -> None:
+        running(self._world).pause(seconds if taken == "silent" else min(self._world.latency(), seconds))
+
+    def _land(self, rename: Rename) -> None:
+        self._promises.rename_takes_effect(rename)
+        rename.service.in_flight.remove(rename)
+
+    def _drawn(self, service: Service, name: str) -> str:
+        weather, now = self._world.weather, self._world.now
+        if now < weather.refuses_until:
+            return "refusing"
+        if now < weather.outage_until:
+            return "unreachable"
+        taken = str(self._world.random.choices(*weather.huawei)[0])
+        if taken == "left_alone":
+            raise RenameFailedError(failures.outage())
+        if taken in ("fine", "garbled", "state") and (not service.exists or name == REFUSED_NAME):
+            return "refused" if service.exists else "unknown"
+        return taken
+
+    def _answer(self, taken: str, name: str, service: Service) -> Reply:
+        match taken:
+            case "fine":
+                long = f"{REGION}.{name}.{service.id}" if name else f"{REGION}.{service.id}"
+                return Reply(long if self._world.chance(0.5) else name, 200, "request")
+            case "garbled":
+                return Reply(None, 200, None)
+            case "silent":
+                failure = failures.timeout(in_doubt=True)
+            case "broken" | "unreachable":
+                failure = failures.connection_failed(in_doubt=taken == "broken")
+            case "throttled":
+                window = self._world.random.choice(("", ", limit_time:1 minute", ", limit_time:1 hour"))
+                failure = failures.from_reply("APIGW.0308", f"The throttling threshold was reached{window}", status=429)
+            case _:
+                code, status = ERRORS[taken]
+                failure = failures.from_reply(code, "", status=status)
+        raise RenameFailedError(failure)
+
+
+# ---- AWS
+
+
+class Bus:
+    """The outcome bus."""
+
+    def __init__(self, world: World, promises: Promises) -> None:
+        self._world = world
+        self._promises = promises
+
+    def publish(self, outcome: Outcome, left: SecondsLeft) -> None:
+        cloud_event = outcome.cloud_event
+        running(self._world).call(
+            "the bus",
+            lambda: self._promises.published(cloud_event),
+            self._world.weather.bus,
+            lambda: RenameFailedError(failures.not_published("InternalException")),
+        )
+
+
+class LedgerClient:
+    """boto3's client of DynamoDB."""
+
+    exceptions = SimpleNamespace(TransactionCanceledException=type(conflict(1, 0)))
+
+    def __init__(self, world: World, table: Table) -> None:
+        self._world = world
+        self._table = table
+
+    def transact_write_items(self, *, TransactItems: Sequence[dict[str, Any]]) -> None:  # noqa: N803 - boto3's names
+        items = list(TransactItems)
+
+        def effect() -> None:
+            if self._world.chance(self._world.weather.conflict):
+                raise conflict(len(items), self._world.random.randrange(len(items)))
+            self._table.transact(items)
+
+        self._call("transact_write_items", effect)
+
+    def update_item(self, **request: Any) -> None:
+        self._call("update_item", lambda: self._table.update(request))
+
+    def get_item(self, **request: Any) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+
+        def effect() -> None:
+            if item := self._table.get(request["Key"]):
+                found["Item"] = item
+
+        self._call("get_item", effect)
+        return found
+
+    def _call(self, operation: str, effect: Callable[[], None]) -> None:
+        def refusal() -> Exception:
+            if self._world.chance(0.5):
+                return ReadTimeoutError(endpoint_url="https://dynamodb")
+            return ClientError({"Error": {"Code": "InternalServerError", "Message": "Internal error"}}, operation)
+
+        running(self._world).call(f"ledger, {operation}", effect, self._world.weather.ledger, refusal)
+
+
+@dataclass(eq=False)
+class Message:
+    """A message in a queue.
+
+    Attributes:
+        attributes: as Lambda delivers them.
+        stamped: hears of a new timestamp.
+        came_from: the queue that the redrive policy took it from.
+    """
+
+    id: str
+    body: str
+    attributes: Mapping[str, Mapping[str, str]]
+    group: str
+    sent: float
+    event: Event
+    stamped: Callable[[float], object] | None = None
+    receives: int = 0
+    visible_at: float = 0.0
+    came_from: str | None = None
+
+
+class Queue:
+    """A FIFO queue, and the pollers that serve it to the function."""
+
+    def __init__(
+        self,
+        world: World,
+        arn: str,
+        *,
+        pollers: int = 0,
+        max_receives: int | None = None,
+        dead_letters: Queue | None = None,
+    ) -> None:
+        self.arn = arn
+        self.messages: list[Message] = []
+        self._world = world
+        self._max_receives = max_receives
+        self._dead_letters = dead_letters
+        self._idle = pollers
+        self._ids = 0
+        self._deduplication: dict[str, float] = {}
+
+    def serve(self, invoke: Callable[[list[Message], Callable[[set[str]], None]], None]) -> None:
+        """
+        Args:
+            invoke: starts an invocation with messages, and tells which of them it is done with.
+        """
+        self._invoke = invoke
+
+    def new_id(self) -> str:
+        self._ids += 1
+        return f"{self.arn.rpartition(':')[2]}-{self._ids}"
+
+    def add(self, message: Message) -> None:
+        """A message comes in."""
+        self.messages.append(message)
+        self._world.after(0, self.poll)
+
+    def is_duplicate(self, deduplication_id: str) -> bool:
+        """Whether SQS accepts it, and keeps it to itself."""
+        now = self._world.now
+        if self._deduplication.get(deduplication_id, 0.0) + DEDUPLICATION_SECONDS > now:
+            return True
+        self._deduplication[deduplication_id] = now
+        return False
+
+    def put_off(self, receipt_handles: Sequence[str], seconds: int) -> None:
+        """``ChangeMessageVisibility``."""
+
+        def effect() -> None:
+            for message in self.messages:
+                if _receipt_handle(message) in receipt_handles and message.visible_at > self._world.now:
+                    self._show_at(message, self._world.now + seconds)
+                    self._world.note("%s is put off for %s s", message.event.label, seconds)
+
+        with suppress(RefusedError):
+            running(self._world).call("put off", effect, self._world.weather.queue, RefusedError)
+
+    def poll(self) -> None:
+        while self._idle and (messages := self._receive()):
+            self._idle -= 1
+            self._invoke(messages, lambda done, messages=messages: self._finish(messages, done))  # type: ignore[misc]
+
+    def _show_at(self, message: Message, time: float) -> None:
+        message.visible_at = time
+        self._world.at(time, self.poll)
+
+    def _receive(self) -> list[Message]:
+        """Nothing of a group while a message of it is in flight."""
+        now, size = self._world.now, self._world.random.randint(1, MAX_BATCH)
+        invisible = {message.group for message in self.messages if message.visible_at > now}
+        batch: list[Message] = []
+        for message in list(self.messages):
+            if message.group in invisible or len(batch) == size:
+                continue
+            if self._dead_letters and self._max_receives and message.receives >= self._max_receives:
+                self._world.note("%s has used up its receives", message.event.label)
+                self.messages.remove(message)
+                message.sent, message.came_from, message.receives, message.visible_at = now, self.arn, 0, 0.0
+                if message.stamped:
+                    message.stamped(now)
+                self._dead_letters.add(message)
+                continue
+            batch.append(message)
+        for message in batch:
+            message.receives += 1
+            self._show_at(message, now + VISIBILITY_SECONDS)
+        return batch
+
+    def _finish(self, messages: list[Message], done: set[str]) -> None:
+        self._idle += 1
+        if done and self._world.chance(self._world.weather.unheard):
+            self._world.note("the messages are not deleted")
+        else:
+            for message in messages:
+                if message.id in done and message in self.messages:
+                    self.messages.remove(message)
+        self._world.after(0, self.poll)
+
+
+def sqs_record(message: Message, arn: str) -> dict[str, Any]:
+    """As Lambda delivers it."""
+    attributes = {
+        "ApproximateReceiveCount": str(message.receives),
+        "SentTimestamp": str(int(message.sent * 1000)),
+        "MessageGroupId": message.group,
+    }
+    if message.came_from:
+        attributes["DeadLetterQueueSourceArn"] = message.came_from
+    return {
+        "messageId": message.id,
+        "receiptHandle": _receipt_handle(message),
+        "body": message.body,
+        "attributes": attributes,
+        "messageAttributes": message.attributes,
+        "eventSource": "aws:sqs",
+        "eventSourceARN": arn,
+        "awsRegion": "eu-west-1",
+    }
+
+
+class HandOver:
+    """The rename queue, as the HTTP trigger sees it."""
+
+    def __init__(self, world: World, promises: Promises, queue: Queue) -> None:
+        self._world = world
+        self._promises = promises
+        self._queue = queue
+
+    def send(self, event: RenameEvent, deduplication_id: str) -> bool:
+        known = self._promises.find(event.cloud_event)
+        body, group = to_json(event.cloud_event), event.vpc_endpoint_service_id
+
+        def effect() -> None:
+            if not self._queue.is_duplicate(deduplication_id):
+                self._queue.add(Message(self._queue.new_id(), body, {}, group, self._world.now, known))
+                known.queued = True
+                self._world.note("%s is handed over to the queue", known.label)
+
+        try:
+            running(self._world).call("hand over", effect, self._world.weather.queue, RefusedError)
+        except RefusedError:
+            # It may be in the queue for all that, and then lives on beside its request.
+            known.lives += 1
+            return False
+        return True
+
+
+class Rest:
+    """The dead-letter queue, as the dead letter trigger sees it."""
+
+    def __init__(self, world: World, from_: Queue, queue: Queue) -> None:
+        self._world = world
+        self._from = from_
+        self._queue = queue
+
+    def forward(self, body: str, group: str, attributes: Mapping[str, Any], message_id: str) -> bool:
+        event = next(message.event for message in self._from.messages if message.id == message_id)
+        as_delivered = {
+            name: {"stringValue": attribute["StringValue"], "dataType": attribute["DataType"]}
+            for name, attribute in attributes.items()
+        }
+
+        def effect() -> None:
+            if not self._queue.is_duplicate(message_id):
+                self._queue.add(Message(self._queue.new_id(), body, as_delivered, group, self._world.now, event))
+                event.rests += 1
+                event.has_rested = True
+
+        try:
+            running(self._world).call("forward", effect, self._world.weather.queue, RefusedError)
+        except RefusedError:
+            return False
+        return True
+
+
+def _receipt_handle(message: Message) -> str:
+    return f"{message.id}/{message.receives}"
+
+
+def running(world: World) -> Invocation:
+    if world.invocation is None:
+        raise AssertionError
+    return world.invocation

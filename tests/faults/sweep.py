@@ -1,0 +1,75 @@
+"""Many runs, on all processors. A run depends on its seed alone, so it does not matter which of them has it."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+from collections.abc import Iterable
+from multiprocessing.pool import Pool
+from typing import Final, NamedTuple
+
+from tests.faults.broken import VARIANTS
+from tests.faults.simulation import Result, run
+from tests.faults.world import BrokenPromise
+
+CHUNK: Final = 20
+
+
+class Sweep(NamedTuple):
+    """What came of many runs.
+
+    Attributes:
+        broken: by seed, in order.
+    """
+
+    events: int
+    steps: int
+    broken: list[tuple[int, BrokenPromise]]
+
+
+def sweep(first: int, seeds: int) -> Sweep:
+    """Run ``seeds`` seeds from ``first`` on."""
+    with _processes() as pool:
+        return _total(pool.imap(_run, range(first, first + seeds), CHUNK))
+
+
+def catch_variants(most_seeds: int) -> dict[str, tuple[int, BrokenPromise] | None]:
+    """For each broken variant the first seed that catches it, and how; None where none does."""
+    with _processes() as pool:
+        return dict(pool.imap_unordered(_caught, ((name, most_seeds) for name in VARIANTS)))
+
+
+def _processes() -> Pool:
+    # Spawned, not forked: the processes share nothing with whoever asks, threads least of all.
+    return multiprocessing.get_context("spawn").Pool(os.cpu_count(), _tune)
+
+
+def _tune() -> None:
+    """Collecting garbage would take a tenth of the time."""
+    gc.freeze()
+    gc.set_threshold(100_000)
+
+
+def _run(seed: int) -> Result:
+    try:
+        return run(seed)
+    except Exception as error:
+        error.add_note(f"in the run of seed {seed}")
+        raise
+
+
+def _caught(task: tuple[str, int]) -> tuple[str, tuple[int, BrokenPromise] | None]:
+    name, most_seeds = task
+    results = (run(seed, VARIANTS[name].build) for seed in range(most_seeds))
+    return name, next(((result.seed, result.broken) for result in results if result.broken), None)
+
+
+def _total(results: Iterable[Result]) -> Sweep:
+    events, steps, broken = 0, 0, []
+    for result in results:
+        events += result.events
+        steps += result.steps
+        if result.broken:
+            broken.append((result.seed, result.broken))
+    return Sweep(events, steps, broken)

@@ -1,0 +1,318 @@
+"""The ledger's writes on the deployed table and on the table in memory: whatever is asked, both answer the same.
+
+What the simulator finds about the ledger is worth as much as its table in memory is like DynamoDB.
+"""
+
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from random import Random
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from botocore.exceptions import ClientError
+
+from function import failures
+from function.events import (
+    FIRST_ROUND,
+    Attributes,
+    Circumstances,
+    Outcome,
+    Parser,
+    RenameEvent,
+    Round,
+    rename_failed,
+    renamed,
+    rfc3339,
+    to_json,
+)
+from function.failures import EventName, Failure, RenameFailedError
+from function.ledger import DynamoDbLedger, LedgerSchemaError
+from function.rename import Claim, Known, Reused, Superseded, Target
+from tests.faults.dynamodb import Table, TransactionCanceledError
+from tests.localcloud.stack import Clouds, rename_event
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+OPERATIONS = 300
+EVENTS = 30
+SERVICES = 4
+TIMES = 7
+CLAIM_SECONDS = 60.0
+
+
+class InMemory:
+    """boto3's client, as far as the ledger calls it."""
+
+    exceptions = SimpleNamespace(TransactionCanceledException=TransactionCanceledError)
+
+    def __init__(self) -> None:
+        self.table = Table(lambda _: False)
+
+    def transact_write_items(self, *, TransactItems: Sequence[Mapping[str, Any]]) -> None:  # noqa: N803 - boto3's names
+        self.table.transact([dict(item) for item in TransactItems])
+
+    def update_item(self, **request: Any) -> None:
+        self.table.update(request)
+
+    def get_item(self, **request: Any) -> dict[str, Any]:
+        item = self.table.get(request["Key"])
+        return {"Item": item} if item else {}
+
+
+@dataclass
+class Clock:
+    """The same for both, and never far from the machine's: what has expired by that one is removed from a table."""
+
+    seconds: float
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@dataclass(frozen=True)
+class Held:
+    """A claim that was given, as either ledger knows it."""
+
+    event: RenameEvent
+    target: Target
+    deployed: Claim
+    in_memory: Claim
+
+
+class Both:
+    """The ledger twice: each operation is done on both, and must end the same."""
+
+    def __init__(self, clouds: Clouds, seed: int) -> None:
+        self.random = Random(seed)
+        self.client: DynamoDBClient = clouds.aws.client("dynamodb")
+        self.table = clouds.stack.outputs["LedgerTableName"]
+        self.memory = InMemory()
+        self.clock = Clock(time.time())
+        self.deployed = DynamoDbLedger(self.client, self.table, now=self.clock)
+        self.in_memory = DynamoDbLedger(cast("DynamoDBClient", self.memory), self.table, now=self.clock)
+        self.held: list[Held] = []
+        self.rounds: dict[str, list[Round]] = defaultdict(list)
+        self.answers: list[str] = []
+        self._run = uuid.uuid4().hex
+        self._start = datetime.fromtimestamp(self.clock.seconds, UTC) - timedelta(hours=1)
+
+    def event(self) -> tuple[RenameEvent, Target]:
+        """One of a few, and now and then another of its name, or the same at another time."""
+        number = self.random.randrange(EVENTS)
+        as_ever = self.random.random() < 0.9
+        service = number % SERVICES if as_ever else self.random.randrange(SERVICES)
+        target = Target("cn-north-4", "project", f"{self._run}-{service}")
+        sent = rename_event(target.vpc_endpoint_service_id, "orders" if as_ever else "billing")
+        as_ever = self.random.random() < 0.9
+        moment = self._start + timedelta(microseconds=number % TIMES if as_ever else self.random.randrange(TIMES))
+        sent |= {"id": f"event-{number}", "source": f"/{self._run}", "time": moment.isoformat()}
+        event = _PARSER.parse(to_json(sent), _NO_ATTRIBUTES)
+        assert isinstance(event, RenameEvent), event
+        return event, target
+
+    def claim(self) -> None:
+        event, target = self.event()
+        if self.held and self.random.random() < 0.3:
+            held = self.random.choice(self.held)
+            event, target = held.event, held.target
+        deployed, in_memory = self._do(event, lambda ledger, _: ledger.claim(event, target, CLAIM_SECONDS))
+        if isinstance(deployed, Claim) and isinstance(in_memory, Claim):
+            self.held.append(Held(deployed.event, target, deployed, in_memory))
+
+    def settle(self) -> None:
+        if not self.held:
+            return
+        held, free = self.random.choice(self.held), self.random.random() < 0.7
+        outcome = self._outcome(held.event, held.deployed.round)
+        self._do(
+            held.event,
+            lambda ledger, which: ledger.settle(held.event, held.target, getattr(held, which), outcome, free=free),
+        )
+
+    def conclude(self) -> None:
+        event, _ = self.event()
+        round_ = self.random.choice([FIRST_ROUND, *self.rounds[event.id]])
+        outcome, of_this_time = self._outcome(event, round_), self.random.random() < 0.5
+        self._do(event, lambda ledger, _: ledger.conclude(event, round_, outcome, of_this_time=of_this_time))
+
+    def release(self) -> None:
+        if not self.held:
+            return
+        held = self.random.choice(self.held)
+        self._do(held.event, lambda ledger, which: ledger.release(held.target, getattr(held, which)))
+
+    def wait(self) -> None:
+        self.clock.seconds += self.random.choice([0.001, 1, CLAIM_SECONDS / 2, CLAIM_SECONDS, CLAIM_SECONDS + 0.5])
+
+    def forget(self) -> None:
+        """Whoever held the oldest claims has died."""
+        del self.held[:2]
+
+    def _do(self, event: RenameEvent, operation: Callable[[DynamoDbLedger, str], Any]) -> tuple[Any, Any]:
+        deployed = _answer(lambda: operation(self.deployed, "deployed"))
+        in_memory = _answer(lambda: operation(self.in_memory, "in_memory"))
+        assert _comparable(deployed) == _comparable(in_memory), f"operation {len(self.answers)}"
+        self.answers.append(_kind(deployed))
+        if isinstance(deployed, Known) and deployed.next_round:
+            self.rounds[event.id].append(deployed.next_round)
+        return deployed, in_memory
+
+    def _outcome(self, event: RenameEvent, round_: Round) -> Outcome:
+        circumstances = Circumstances("sqs", "cn-north-4", "project", 1, rfc3339(self._start), round_)
+        match self.random.choice(["renamed", "settled", "given up"]):
+            case "renamed":
+                return renamed(
+                    event, circumstances, service_name="orders", previous_service_name=None, huawei_request_id=None
+                )
+            case "settled":
+                return rename_failed(event, circumstances, failures.precondition_failed())
+            case _:
+                return rename_failed(event, circumstances, failures.abandoned())
+
+    def items(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Every item that was written, as it is on either side; a claim's token is its own on each."""
+        keys = list(self.memory.table._items)
+        pairs = []
+        for key in keys:
+            deployed = self.client.get_item(TableName=self.table, Key={"id": {"S": key}}, ConsistentRead=True)
+            in_memory = self.memory.table.get({"id": {"S": key}})
+            assert in_memory is not None
+            pairs.append((_plain(deployed["Item"]), _plain(in_memory)))
+        return pairs
+
+
+_NO_ATTRIBUTES = Attributes(id="none", source="/none", time="none", given={})
+_PARSER = Parser(
+    name_max_length=16,
+    is_allowed_project=lambda _: True,
+    is_allowed_region=lambda _: True,
+    now=lambda: datetime.now(UTC),
+)
+
+
+def _answer(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except RenameFailedError as error:
+        return error.failure
+
+
+def _comparable(answer: Any) -> Any:
+    return answer._replace(token="") if isinstance(answer, Claim) else answer
+
+
+def _kind(answer: Claim | Known | Reused | Superseded | Failure | None) -> str:
+    match answer:
+        case Known(_, None):
+            return "settled"
+        case Known():
+            return "given up"
+        case Failure(code=code):
+            return code
+        case None:
+            return "done"
+        case _:
+            return type(answer).__name__
+
+
+def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
+    def value(name: str, attribute: Mapping[str, str]) -> object:
+        if name == "owner":
+            return "somebody"
+        ((kind, text),) = attribute.items()
+        return Decimal(text) if kind == "N" else text
+
+    return {name: value(name, attribute) for name, attribute in item.items()}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_any_operations_end_the_same_on_the_deployed_table_and_in_memory(clouds: Clouds, seed: int) -> None:
+    both = Both(clouds, seed)
+    operations = [both.claim, both.settle, both.conclude, both.release, both.wait, both.forget]
+
+    for operation in both.random.choices(operations, weights=[10, 6, 2, 2, 3, 1], k=OPERATIONS):
+        operation()
+
+    items = both.items()
+    assert [deployed for deployed, _ in items] == [in_memory for _, in_memory in items]
+    # then: there was nothing that was not asked
+    assert set(both.answers) == {
+        "done",
+        "settled",
+        "given up",
+        "Claim",
+        "Reused",
+        "Superseded",
+        "Rename.InProgress",
+        "Rename.ClaimLost",
+    }
+
+
+def test_of_a_superseded_event_the_newer_one_is_named(clouds: Clouds) -> None:
+    both = Both(clouds, seed=3)
+    event, target = both.event()
+    sent = event.cloud_event | {"id": "older", "time": (event.time - timedelta(microseconds=1)).isoformat()}
+    older = _PARSER.parse(to_json(sent), _NO_ATTRIBUTES)
+    assert isinstance(older, RenameEvent)
+
+    for ledger in (both.deployed, both.in_memory):
+        claim = ledger.claim(event, target, CLAIM_SECONDS)
+        assert isinstance(claim, Claim)
+        circumstances = Circumstances("sqs", "cn-north-4", "project", 1, rfc3339(event.time))
+        outcome = renamed(
+            event, circumstances, service_name="orders", previous_service_name=None, huawei_request_id=None
+        )
+        assert ledger.settle(event, target, claim, outcome, free=True) is None
+
+        answer = ledger.claim(older, target, CLAIM_SECONDS)
+
+        assert answer == Superseded(EventName(event.source, event.id), FIRST_ROUND, older)
+
+
+class TestTable:
+    def test_of_the_stack_is_right(self, clouds: Clouds) -> None:
+        DynamoDbLedger(clouds.aws.client("dynamodb"), clouds.stack.outputs["LedgerTableName"]).check()
+
+    def test_that_is_missing_is_found_out(self, clouds: Clouds) -> None:
+        with pytest.raises(LedgerSchemaError, match="ResourceNotFoundException"):
+            DynamoDbLedger(clouds.aws.client("dynamodb"), "missing").check()
+
+    @pytest.mark.parametrize(
+        "keys",
+        [
+            [("another", "S", "HASH")],
+            [("id", "N", "HASH")],
+            [("id", "S", "HASH"), ("sort", "S", "RANGE")],
+        ],
+        ids=["another name", "a number", "a sort key"],
+    )
+    def test_with_another_key_is_found_out(self, clouds: Clouds, keys: list[tuple[str, str, str]]) -> None:
+        client = clouds.aws.client("dynamodb")
+        name = f"table-{uuid.uuid4()}"
+        client.create_table(
+            TableName=name,
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": key, "AttributeType": kind} for key, kind, _ in keys],
+            KeySchema=[{"AttributeName": key, "KeyType": role} for key, _, role in keys],
+        )
+        try:
+            with pytest.raises(LedgerSchemaError, match="ValidationException"):
+                DynamoDbLedger(client, name).check()
+        finally:
+            client.delete_table(TableName=name)
+
+    def test_would_refuse_a_reserved_word(self, clouds: Clouds) -> None:
+        """So that every expression above, which it took, has none."""
+        with pytest.raises(ClientError, match="reserved keyword"):
+            clouds.aws.client("dynamodb").update_item(
+                TableName=clouds.stack.outputs["LedgerTableName"],
+                Key={"id": {"S": "none"}},
+                UpdateExpression="REMOVE owner",
+            )
