@@ -39,19 +39,18 @@ class Variant(NamedTuple):
 # ---- The ledger
 
 
-def _ledger(edit: Callable[[str, dict[str, Any], bool], object]) -> Build:
+def _ledger(edit: Callable[[dict[str, Any], bool], object]) -> Build:
     """
     Args:
-        edit: changes one action of a transaction: its kind, the action, and whether the transaction claims a service.
+        edit: changes one action of a transaction; hears whether the transaction claims a service.
     """
 
     class Edited(DynamoDbLedger):
         def _write(self, *actions: Action) -> Any:
-            is_claim = not any("Put" in action for action in actions)
             copies = [{kind: dict(request) for kind, request in action.items()} for action in actions]
-            for copy in copies:
-                ((kind, request),) = copy.items()
-                edit(kind, request, is_claim)
+            is_claim = not any(_remembers(request) for copy in copies for request in copy.values())
+            for request in (request for copy in copies for request in copy.values()):
+                edit(request, is_claim)
             return super()._write(*copies)
 
     return Build(ledger=Edited)
@@ -60,20 +59,24 @@ def _ledger(edit: Callable[[str, dict[str, Any], bool], object]) -> Build:
 def _replaced(expression: str, text: str, by: str) -> Build:
     """An expression says something else than it should."""
 
-    def edit(_: str, request: dict[str, Any], is_claim: bool) -> None:
+    def edit(request: dict[str, Any], is_claim: bool) -> None:
         request[expression] = request.get(expression, "attribute_exists(id)").replace(text, by)
 
     return _ledger(edit)
 
 
-def _without_event_check(_: str, request: dict[str, Any], is_claim: bool) -> None:
+def _remembers(request: Mapping[str, Any]) -> bool:
+    return ":outcome" in request.get("ExpressionAttributeValues", {})
+
+
+def _without_event_check(request: dict[str, Any], is_claim: bool) -> None:
     if is_claim and request["Key"]["id"]["S"].startswith("event#"):
         request["ConditionExpression"] = "attribute_exists(id) OR attribute_not_exists(id)"
 
 
-def _remembering_elsewhere(kind: str, request: dict[str, Any], is_claim: bool) -> None:
-    if kind == "Put":
-        request["Item"] = request["Item"] | {"id": {"S": "elsewhere"}}
+def _remembering_elsewhere(request: dict[str, Any], is_claim: bool) -> None:
+    if _remembers(request):
+        request["Key"] = {"id": {"S": "elsewhere"}}
         request["ConditionExpression"] = "attribute_exists(id) OR attribute_not_exists(id)"
 
 
