@@ -75,6 +75,7 @@ class OutageBreaker:
         return self._unless_open(lambda: self._services.read(target, seconds))
 
     def _unless_open(self, call: Callable[[], Reply]) -> Reply:
+        self._services.default_project()  # a key that cannot be read is no outage of Huawei Cloud
         try:
             answer = self._guarded(call)
         except CircuitBreakerOpenError:

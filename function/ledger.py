@@ -29,6 +29,7 @@ Powertools' idempotency keeps its record by itself, so the record and the claim 
 
 import hashlib
 import json
+import random
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -53,7 +54,12 @@ RETENTION: Final = timedelta(days=35)
 # was never renamed is forgotten like an event, for its id may be anything that an event names.
 NEWEST_RENAME_RETENTION: Final = timedelta(days=3_650)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_ANSWERS: Final = frozenset({"None", "ConditionalCheckFailed", "TransactionConflict"})
+# Of a transaction that meets another one, which botocore does not repeat.
+MAX_ATTEMPTS: Final = 4
+BACKOFF_BASE_SECONDS: Final = 0.02
+_BUSY: Final = "TransactionConflict"
+_REFUSED: Final = "ConditionalCheckFailed"
+_ANSWERS: Final = frozenset({"None", _REFUSED, _BUSY})
 _SETTLED: Final = "settled"
 _GIVEN_UP: Final = "given_up"
 
@@ -83,7 +89,14 @@ class NoLedger:
 class DynamoDbLedger:
     """The ledger in a DynamoDB table."""
 
-    def __init__(self, client: "DynamoDBClient", table: str, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        client: "DynamoDBClient",
+        table: str,
+        *,
+        now: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         """
         Args:
             table: name or ARN.
@@ -92,6 +105,7 @@ class DynamoDbLedger:
         self._client = client
         self._table = table
         self._now = now
+        self._sleep = sleep
 
     def check(self) -> None:
         """See that the table is as this module needs it. One that cannot be reached now is not found fault with.
@@ -265,12 +279,27 @@ class DynamoDbLedger:
         }
 
     def _write(self, *items: Mapping[str, Any]) -> list[Item | None] | None:
-        """All of the items, or none. botocore gives each request a token, so that it may ask twice.
+        """All of the items, or none, whatever other transactions are at them now.
 
         Returns:
-            None when they are written, else for each item what stands in its way; None where nothing does, or where
-            another transaction is at it.
+            None when they are written, else for each item what stands in its way; None where nothing does.
+
+        Raises:
+            RenameFailedError: the ledger cannot be reached, or is busy.
         """
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            reasons = self._transact(items)
+            if reasons is None:
+                return None
+            codes = {reason["Code"] for reason in reasons}
+            if _BUSY not in codes or _REFUSED in codes:
+                return [reason.get("Item") for reason in reasons]
+            if attempt < MAX_ATTEMPTS:
+                self._sleep(random.uniform(0, BACKOFF_BASE_SECONDS * 2**attempt))  # noqa: S311 - jitter, no secret
+        raise RenameFailedError(failures.ledger_unavailable(_BUSY))
+
+    def _transact(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
+        """Why nothing was written, for each item; None when all are. Its token lets botocore ask twice."""
         try:
             self._client.transact_write_items(TransactItems=cast("Sequence[TransactWriteItemTypeDef]", items))
         except self._client.exceptions.TransactionCanceledException as error:
@@ -278,7 +307,7 @@ class DynamoDbLedger:
             refusals = [reason["Code"] for reason in reasons if reason["Code"] not in _ANSWERS]
             if refusals:
                 raise RenameFailedError(failures.ledger_unavailable(refusals[0])) from error
-            return [reason.get("Item") for reason in reasons]
+            return reasons
         except ClientError as error:
             raise RenameFailedError(failures.ledger_unavailable(error.response["Error"]["Code"])) from error
         except BotoCoreError as error:

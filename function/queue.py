@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -11,6 +11,9 @@ from function.events import RenameEvent, to_json
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
+
+# A short poll may find nothing in a queue that holds something.
+MOVE_WAIT_SECONDS: Final = 1
 
 
 class FifoQueue:
@@ -59,6 +62,7 @@ class FifoQueue:
                 .receive_message(
                     QueueUrl=self._url,
                     MaxNumberOfMessages=10,
+                    WaitTimeSeconds=MOVE_WAIT_SECONDS,
                     MessageAttributeNames=["All"],
                     MessageSystemAttributeNames=["MessageGroupId"],
                 )

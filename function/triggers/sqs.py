@@ -103,11 +103,14 @@ class SqsTrigger:
     def _delay(self, first: "_Returned") -> int:
         if first.last:
             return 0  # its next receive is the one that moves it to the dead-letter queue
-        if first.failure.retry_after is not None:
-            delay = first.failure.retry_after * self._uniform(1.0, 1.1)
-        else:
-            delay = FIRST_DELAY_SECONDS * 2 ** min(first.receive_count - 1, 10)
-            delay = min(LONGEST_DELAY_SECONDS, delay) * self._uniform(0.8, 1.0)
+        delay: float = FIRST_DELAY_SECONDS * 2 ** min(first.receive_count - 1, 10)
+        delay = min(LONGEST_DELAY_SECONDS, delay) * self._uniform(0.8, 1.0)
+        named = first.failure.retry_after
+        if named is not None:
+            # Who is throttled knows when it ends. Who is unavailable does not: a short answer, received a dozen times,
+            # would use up the receives within an outage.
+            least = delay if first.failure.kind is Kind.UNAVAILABLE else FIRST_DELAY_SECONDS
+            delay = max(least, named * self._uniform(1.0, 1.1))
         return min(LONGEST_VISIBILITY_SECONDS, math.ceil(delay))
 
 

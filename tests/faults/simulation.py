@@ -148,8 +148,13 @@ class _Simulation:
         def now() -> datetime:
             return datetime.fromtimestamp(clock(), UTC)
 
+        def wait(_: float) -> None:
+            """Not by the ledger's own dice, for a run depends on its seed alone."""
+            running(world).pause(world.random.uniform(0, 0.1))
+
         table = Table(lambda expired: expired < world.now and world.chance(0.5))
-        ledger: Any = build.ledger(cast("Any", LedgerClient(world, table)), "ledger", now=clock)
+        client = cast("Any", LedgerClient(world, table))
+        ledger: Any = build.ledger(client, "ledger", now=clock, sleep=wait)
         if world.tracing:
             ledger = _Traced(ledger, world)
         huawei = Huawei(world, self.promises)

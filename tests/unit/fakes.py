@@ -186,7 +186,7 @@ class FakeEndpointServices:
         self._next = {"rename": deque(), "read": deque()}
         self._always.clear()
 
-    def lose_credentials(self, failure: Failure) -> None:
+    def lose_credentials(self, failure: Failure | None) -> None:
         self._no_project = failure
 
     # -- what a test looks at

@@ -267,13 +267,13 @@ class TestOpen:
         assert breaker.allows_project(PROJECT)
         assert not breaker.allows_project(OTHER_PROJECT)
 
-    def test_is_not_brought_about_by_the_question_of_projects(self, breaker: OutageBreaker, world: World) -> None:
+    def test_is_not_brought_about_by_a_key_that_cannot_be_read(self, breaker: OutageBreaker, world: World) -> None:
         world.services.lose_credentials(failures.credentials("none", kind=Kind.UNAVAILABLE))
         for _ in range(FAILURE_THRESHOLD):
-            for call in (breaker.default_project, lambda: breaker.allows_project(PROJECT)):
-                with pytest.raises(RenameFailedError, match="CredentialsUnavailable"):
-                    call()
+            for call in (breaker.default_project, lambda: breaker.allows_project(PROJECT), lambda: rename(breaker)):
+                assert failed(call).code == "Rename.CredentialsUnavailable"
 
+        world.services.lose_credentials(None)
         assert not is_open(breaker, world)
 
     def test_leaves_an_event_to_the_queue(self, breaker: OutageBreaker, world: World) -> None:

@@ -22,7 +22,14 @@ from botocore.exceptions import (
 from function import failures
 from function.events import FIRST_ROUND, Circumstances, Outcome, RenameEvent, Round, rename_failed, renamed, rfc3339
 from function.failures import EventName, Failure, Kind, RenameFailedError
-from function.ledger import NEWEST_RENAME_RETENTION, RETENTION, DynamoDbLedger, LedgerSchemaError, NoLedger
+from function.ledger import (
+    MAX_ATTEMPTS,
+    NEWEST_RENAME_RETENTION,
+    RETENTION,
+    DynamoDbLedger,
+    LedgerSchemaError,
+    NoLedger,
+)
 from function.rename import Claim, Known, Reused, Superseded, Target, Unsettled
 from tests.unit.fakes import (
     OTHER_SERVICE,
@@ -63,7 +70,8 @@ def ledger(world: World, dynamodb: FakeDynamoDb) -> DynamoDbLedger:
 
 
 def ledger_of(world: World, dynamodb: FakeDynamoDb, table: str = TABLE) -> DynamoDbLedger:
-    return DynamoDbLedger(dynamodb.client(), table, now=lambda: world.clock.now().timestamp())
+    clock = world.clock
+    return DynamoDbLedger(dynamodb.client(), table, now=lambda: clock.now().timestamp(), sleep=clock.sleep)
 
 
 def claimed(
@@ -866,45 +874,69 @@ def _defect(*_: Any, **__: Any) -> None:
     raise RuntimeError("a defect")
 
 
+CONFLICTS = pytest.mark.parametrize(
+    "codes",
+    [("TransactionConflict", "None"), ("None", "TransactionConflict"), ("TransactionConflict", "TransactionConflict")],
+)
+
+
 class TestConflict:
-    """Another transaction is at one of the items right now: no item tells what stands in the way."""
+    """Another transaction is at one of the items right now, which tells nothing yet of what stands in the way."""
 
-    @pytest.mark.parametrize("codes", [("TransactionConflict", "None"), ("None", "TransactionConflict")])
-    def test_makes_a_claim_wait(
-        self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World, codes: tuple[str, str]
-    ) -> None:
-        dynamodb.cancel(*codes)
-
-        failure = refused(lambda: ledger.claim(world.event(), TARGET, A_MINUTE))
-
-        assert (failure.kind, failure.retryable) == (Kind.UNAVAILABLE, True)
-        assert claimed(ledger, world.event())
-
-    @pytest.mark.parametrize("codes", [("TransactionConflict", "None"), ("None", "TransactionConflict")])
-    def test_leaves_the_event_unsettled(
+    @CONFLICTS
+    def test_is_waited_for(
         self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World, codes: tuple[str, str]
     ) -> None:
         event = world.event()
+        for _ in range(MAX_ATTEMPTS - 1):
+            dynamodb.cancel(*codes)
         claim = claimed(ledger, event)
+
         dynamodb.cancel(*codes)
-
-        failure = refused(lambda: ledger.settle(event, TARGET, claim, success_of(event), free=True))
-
-        assert (failure.kind, failure.retryable) == (Kind.UNAVAILABLE, True)
-        # then: the claim is as good as before
         assert ledger.settle(event, TARGET, claim, success_of(event), free=True) is None
 
-    def test_leaves_the_event_without_a_conclusion(
+        assert len(dynamodb.calls) == MAX_ATTEMPTS + 2
+        assert len(world.clock.sleeps) == MAX_ATTEMPTS
+
+    def test_that_passes_shows_what_stands_in_the_way(
         self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World
     ) -> None:
         event = world.event()
-        outcome = failure_of(event, unavailable())
-        dynamodb.cancel("TransactionConflict")
+        outcome = settle(ledger, event)
+        dynamodb.cancel("TransactionConflict", "None")
 
-        failure = refused(lambda: ledger.conclude(event, FIRST_ROUND, outcome))
+        assert ledger.claim(event, TARGET, A_MINUTE) == Known(outcome, None)
 
-        assert (failure.kind, failure.retryable) == (Kind.UNAVAILABLE, True)
-        assert ledger.conclude(event, FIRST_ROUND, outcome) is None
+    def test_beside_a_refusal_is_not_waited_for(
+        self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World
+    ) -> None:
+        event = world.event()
+        claim = claimed(ledger, event)
+        dynamodb.calls.clear()
+        dynamodb.cancel("TransactionConflict", "ConditionalCheckFailed")
+
+        assert refused(lambda: ledger.settle(event, TARGET, claim, success_of(event), free=True)).code == (
+            "Rename.ClaimLost"
+        )
+        assert len(dynamodb.calls) == 1
+
+    @WRITES
+    def test_that_lasts_leaves_all_as_it_is(
+        self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World, write: str
+    ) -> None:
+        call = _writes(ledger, world)[write]
+        for _ in range(MAX_ATTEMPTS):
+            dynamodb.cancel("TransactionConflict", *(["None"] if write != "conclude" else []))
+
+        failure = refused(call)
+
+        assert (failure.code, failure.kind, failure.retryable) == (
+            "Rename.LedgerUnavailable",
+            Kind.UNAVAILABLE,
+            True,
+        )
+        answer = call()
+        assert isinstance(answer, Claim) if write == "claim" else answer is None
 
 
 class TestSecondAttempt:

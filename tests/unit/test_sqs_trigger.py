@@ -21,6 +21,7 @@ from tests.unit.fakes import (
     START,
     World,
     cloud_event,
+    refusal,
     rename_data,
     service_id,
     sqs_record,
@@ -499,12 +500,29 @@ class TestDelay:
         assert delays == sorted(set(delays))
         assert (delays[0], delays[-1]) == (longest * 4 // 5, longest)
 
-    @pytest.mark.parametrize(("retry_after", "receive_count"), [(1.0, 1), (20.0, 6), (899.5, 50)])
+    @pytest.mark.parametrize(("retry_after", "receive_count"), [(30.0, 1), (60.0, 6), (899.5, 50)])
     @pytest.mark.parametrize("share", [0.0, 1.0])
-    def test_is_shorter_where_the_other_side_says_so(
+    def test_is_shorter_where_a_throttle_says_so(
         self, world: World, retry_after: float, receive_count: int, share: float
     ) -> None:
         assert retry_after <= delay_of(world, receive_count, share, throttled(retry_after)) <= retry_after * 1.1 + 1
+
+    @pytest.mark.parametrize("retry_after", [0.0, 1.0, 29.0])
+    def test_is_never_shorter_than_the_first(self, world: World, retry_after: float) -> None:
+        assert delay_of(world, 50, 0.0, throttled(retry_after)) == 30
+
+    @pytest.mark.parametrize("receive_count", range(1, 13))
+    @pytest.mark.parametrize("share", [0.0, 1.0])
+    def test_is_no_shorter_for_what_an_outage_promises(self, world: World, receive_count: int, share: float) -> None:
+        hasty = refusal("EndPoint.0001", 503, retry_after=1.0)
+
+        assert delay_of(world, receive_count, share, hasty) == delay_of(world, receive_count, share, unavailable())
+
+    @pytest.mark.parametrize("share", [0.0, 1.0])
+    def test_is_longer_where_an_outage_says_so(self, world: World, share: float) -> None:
+        patient = refusal("EndPoint.0001", 503, retry_after=3_600.0)
+
+        assert 3_600 <= delay_of(world, 1, share, patient) <= 3_961
 
     @pytest.mark.parametrize(("retry_after", "receive_count"), [(31.0, 1), (3_600.0, 1), (3_600.0, 6), (36_000.0, 50)])
     @pytest.mark.parametrize("share", [0.0, 1.0])
@@ -522,9 +540,9 @@ class TestDelay:
         assert delay_of(world, 1, share, throttled(retry_after)) <= 12 * 3_600 - longest_invocation
 
     def test_is_a_whole_number_of_seconds(self, world: World) -> None:
-        delay = delay_of(world, 1, 0.5, throttled(0.3))
+        delay = delay_of(world, 1, 0.5, throttled(30.3))
 
-        assert (type(delay), delay) == (int, 1)
+        assert (type(delay), delay) == (int, 32)
 
     def test_of_a_group_is_the_one_of_its_first_record_to_go_back(self, world: World) -> None:
         # given: the first is settled, the second not, and the rest was received less often or more

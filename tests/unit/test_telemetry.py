@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from aws_lambda_powertools import Metrics
+from aws_lambda_powertools.utilities.circuit_breaker import CircuitState, CircuitTransition
 
 from tests.localcloud.huawei import HuaweiCloud
 from tests.unit.fakes import (
@@ -363,6 +364,27 @@ def test_a_namespace_that_is_not_set_keeps_no_event_from_being_settled(cloud: Hu
     result = run(cloud, aws, [message_for("batch-0")], POWERTOOLS_METRICS_NAMESPACE=None)
 
     assert [line["status"] for line in result.handled] == ["settled"]
+
+
+@pytest.mark.parametrize(("state", "is_open"), [("OPEN", 1), ("HALF_OPEN", 0), ("CLOSED", 0)])
+def test_tells_and_counts_how_the_breaker_turned(
+    state: str,
+    is_open: int,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    world: World,
+) -> None:
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "vpcep-rename")
+    telemetry = world.real_telemetry()
+
+    telemetry.breaker_turned(CircuitTransition("breaker", CircuitState.CLOSED, CircuitState(state), 0))
+    telemetry.flush()
+
+    [record] = caplog.records
+    assert (record.getMessage(), vars(record)["state"], record.levelname) == ("outage breaker turned", state, "WARNING")
+    metric = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert metric["OutageBreakerOpen"] == [is_open]
 
 
 def test_events_are_counted_one_at_a_time(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
