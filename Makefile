@@ -77,11 +77,18 @@ $(MINISTACK): tests/localcloud/requirements-ministack.txt
 
 DEPENDENCIES := .build/$(or $(PACKAGE_PLATFORM),native)-$(PACKAGE_PYTHON)
 
+# What no import of the function leads to. The SDK uses bson of all PyMongo, and PyYAML for a file of a few lines, for
+# which the one without its C library will do.
+POWERTOOLS := aws_lambda_powertools
+UNUSED := pymongo gridfs dns _yaml yaml/_yaml*.so jsonschema/benchmarks charset_normalizer/cli \
+	$(POWERTOOLS)/event_handler/openapi/swagger_ui $(addprefix $(POWERTOOLS)/utilities/,auth_alpha batch data_masking \
+	feature_flags idempotency kafka parameters parser streaming validation)
+
 $(DEPENDENCIES)/.complete: requirements.txt Makefile | $(SAM)
 	@rm -rf $(@D)
 	@.venv/sam/bin/python $(PIP_INSTALL) -r requirements.txt --target $(@D) $(if $(PACKAGE_PLATFORM),\
 		--python-version $(PACKAGE_PYTHON) --implementation cp --platform $(PACKAGE_PLATFORM) --platform manylinux2014_x86_64)
-	@rm -rf $(@D)/bin $(@D)/*.dist-info $(@D)/*/tests
+	@cd $(@D) && rm -rf bin *.dist-info */tests $(UNUSED)
 	@find $(@D) -name '*.[ch]' -delete
 	@$(call precompile,$(@D),$(@D))
 	@touch $@

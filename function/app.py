@@ -6,14 +6,23 @@ from datetime import UTC, datetime
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-import boto3
-from botocore.config import Config
-
 from function import settings as environment
+from function.aws import (
+    CONNECT_SECONDS,
+    MAX_ATTEMPTS,
+    MAX_CONNECTIONS,
+    READ_SECONDS,
+    Aws,
+    DynamoDbClient,
+    EventBridgeClient,
+    Key,
+    SecretsManagerClient,
+)
 from function.breaker import OutageBreaker
 from function.bus import EventBridge
+from function.credentials import SecretCredentials
 from function.events import Parser
-from function.ledger import DynamoDbLedger, LedgerSchemaError, NoLedger
+from function.ledger import BREAKER_ITEM, DynamoDbLedger, LedgerSchemaError, NoLedger
 from function.queue import FifoQueue
 from function.rename import EndpointServices, Ledger, Renamer, SecondsLeft
 from function.settings import Settings, SettingsError
@@ -22,6 +31,7 @@ from function.vpcep import Credentials, UnknownRegionError, Vpcep
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
+    from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_sqs import SQSClient
 
     from function.triggers.dead_letters import DeadLetterTrigger
@@ -30,10 +40,13 @@ if TYPE_CHECKING:
 
 # What an invocation keeps of its time to publish the outcomes and to report.
 REPORT_MARGIN_SECONDS: Final = 4.0
-# An AWS service that does not answer soon is asked again by the queue, not by waiting.
-AWS_CONFIG: Final = Config(
-    connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2}, max_pool_connections=50
-)
+# As function.aws waits and repeats.
+BOTO3_CONFIG: Final[dict[str, Any]] = {
+    "connect_timeout": CONNECT_SECONDS,
+    "read_timeout": READ_SECONDS,
+    "retries": {"mode": "standard", "total_max_attempts": MAX_ATTEMPTS},
+    "max_pool_connections": MAX_CONNECTIONS,
+}
 
 
 class UnknownTriggerError(ValueError):
@@ -47,14 +60,21 @@ class Function:
         self._settings = settings
         self._telemetry = Telemetry(settings.metrics_namespace)
         regions = settings.allowed_regions | {settings.huaweicloud_region}
-        services: EndpointServices = _services(settings, regions)
+        aws = _aws(settings)
+        services: EndpointServices = _services(settings, regions, aws)
         ledger: Ledger = NoLedger()
-        self._check: Callable[[], None] = _nothing
-        if settings.ledger_table:
-            client = boto3.client("dynamodb", config=AWS_CONFIG)
-            ledger = dynamodb = DynamoDbLedger(client, settings.ledger_table)
-            services = OutageBreaker(services, client, settings.ledger_table, self._telemetry.breaker_turned)
-            self._check = dynamodb.check
+        self._look: Callable[[], None] = _nothing
+        if table := settings.ledger_table:
+            ledger = dynamodb = DynamoDbLedger(DynamoDbClient(aws), table)
+            services = breaker = OutageBreaker(
+                services,
+                dynamodb.outage_is_recorded,
+                _dynamodb_client,
+                table=table,
+                item=BREAKER_ITEM,
+                on_transition=self._telemetry.breaker_turned,
+            )
+            self._look = breaker.look
         else:
             self._telemetry.said_once("LEDGER_TABLE is not set: duplicates and stale events are not recognised")
         self._parser = Parser(
@@ -66,7 +86,7 @@ class Function:
         self._renamer = Renamer(
             services,
             ledger,
-            EventBridge(boto3.client("events", config=AWS_CONFIG), settings.outcome_bus),
+            EventBridge(EventBridgeClient(aws), settings.outcome_bus),
             region=settings.huaweicloud_region,
             read_previous_name=settings.read_previous_name,
         )
@@ -90,13 +110,13 @@ class Function:
         raise UnknownTriggerError(message)
 
     def _see_to_the_ledger(self) -> None:
-        """Once; nothing talks to a network at import."""
+        """Before the first event is parsed; nothing talks to a network at import."""
         try:
-            self._check()
+            self._look()
         except LedgerSchemaError as error:
             message = f"LEDGER_TABLE is malformed: no table whose key is the string id ({error})"
             raise SettingsError(message) from None
-        self._check = _nothing
+        self._look = _nothing
 
     def _redrive(self, left: SecondsLeft) -> dict[str, Any]:
         """Bring dead letters again. For an operator's hand; what has been settled meanwhile makes no call."""
@@ -140,9 +160,22 @@ class Function:
         return FifoQueue(_sqs_client, url) if url else None
 
 
+# boto3 costs as much as half a cold start: what most invocations do without is called through it, and nothing else.
+
+
 @cache
 def _sqs_client() -> "SQSClient":
-    return boto3.client("sqs", config=AWS_CONFIG)
+    import boto3  # noqa: PLC0415
+    from botocore.config import Config  # noqa: PLC0415
+
+    return boto3.client("sqs", config=Config(**BOTO3_CONFIG))
+
+
+def _dynamodb_client() -> "DynamoDBClient":
+    import boto3  # noqa: PLC0415
+    from botocore.config import Config  # noqa: PLC0415
+
+    return boto3.client("dynamodb", config=Config(**BOTO3_CONFIG))
 
 
 def _is_of_sqs(record: object) -> bool:
@@ -150,14 +183,21 @@ def _is_of_sqs(record: object) -> bool:
 
 
 def _nothing() -> None:
-    """There is nothing to check, or it has been checked."""
+    """There is no ledger to look at, or it has been looked at."""
 
 
-def _services(settings: Settings, regions: frozenset[str]) -> Vpcep:
+def _aws(settings: Settings) -> Aws:
+    key = None
+    if settings.aws_access_key_id and settings.aws_secret_access_key:
+        key = Key(settings.aws_access_key_id, settings.aws_secret_access_key, settings.aws_session_token)
+    return Aws(region=settings.aws_region, endpoints=settings.aws_endpoints, key=key, ca_bundle=settings.aws_ca_bundle)
+
+
+def _services(settings: Settings, regions: frozenset[str], aws: Aws) -> Vpcep:
     own = settings.huaweicloud_region
     try:
         return Vpcep(
-            _credentials(settings),
+            _credentials(settings, aws),
             regions=regions,
             endpoints={own: settings.vpcep_endpoint} if settings.vpcep_endpoint else {},
             allowed_projects=settings.allowed_projects,
@@ -169,13 +209,10 @@ def _services(settings: Settings, regions: frozenset[str]) -> Vpcep:
         raise SettingsError(message) from None
 
 
-def _credentials(settings: Settings) -> Callable[[], Credentials]:
+def _credentials(settings: Settings, aws: Aws) -> Callable[[], Credentials]:
     if settings.credentials_secret:
-        from function.credentials import SecretCredentials  # noqa: PLC0415 - costs a cold start without a secret nothing
-
-        return SecretCredentials(
-            settings.credentials_secret, default_project=settings.project_id, boto_config=AWS_CONFIG
-        )
+        client = SecretsManagerClient(aws)
+        return SecretCredentials(client, settings.credentials_secret, default_project=settings.project_id)
     key = Credentials(
         settings.access_key or "", settings.secret_key or "", settings.security_token, settings.project_id or ""
     )

@@ -2,7 +2,7 @@
 
 import random
 import time
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -11,17 +11,20 @@ from function.events import OUTCOME_SOURCE, Outcome
 from function.failures import RenameFailedError
 from function.rename import SecondsLeft
 
-if TYPE_CHECKING:
-    from mypy_boto3_events import EventBridgeClient
-
 MAX_ATTEMPTS: Final = 4
 BACKOFF_BASE_SECONDS: Final = 0.1
+
+
+class EventBridgeClient(Protocol):
+    """As boto3's."""
+
+    def put_events(self, **request: Any) -> dict[str, Any]: ...
 
 
 class EventBridge:
     """The outcome bus."""
 
-    def __init__(self, client: "EventBridgeClient", bus: str) -> None:
+    def __init__(self, client: EventBridgeClient, bus: str) -> None:
         """
         Args:
             bus: name or ARN.
@@ -64,4 +67,5 @@ class EventBridge:
             return error.response["Error"]["Code"]
         except BotoCoreError as error:
             return type(error).__name__
-        return reply["Entries"][0].get("ErrorCode")
+        refusal: str | None = reply["Entries"][0].get("ErrorCode")
+        return refusal

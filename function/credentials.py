@@ -1,14 +1,12 @@
 """Where the key for Huawei Cloud comes from: Secrets Manager, remembered for minutes, so that it can be rotated."""
 
+import json
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final, Protocol
 
-from aws_lambda_powertools.utilities.parameters import SecretsProvider
-from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError, TransformParameterError
-from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from function import failures
 from function.failures import Kind, RenameFailedError
@@ -29,15 +27,21 @@ _SOMEBODY_MUST_ACT: Final = frozenset(
 )
 
 
+class SecretsManagerClient(Protocol):
+    """As boto3's."""
+
+    def get_secret_value(self, **request: Any) -> dict[str, Any]: ...
+
+
 class SecretCredentials:
     """The key in a Secrets Manager secret ``{"ak", "sk", "project_id"}``, and ``"security_token"`` where it has one."""
 
     def __init__(
         self,
+        client: SecretsManagerClient,
         secret: str,
         *,
         default_project: str | None,
-        boto_config: Config,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """
@@ -45,9 +49,9 @@ class SecretCredentials:
             secret: name or ARN.
             default_project: where the secret names none.
         """
+        self._client = client
         self._secret = secret
         self._default_project = default_project
-        self._provider = SecretsProvider(boto_config=boto_config)
         self._lock = threading.Lock()
         self._monotonic = monotonic
         self._ask_again_at = 0.0
@@ -64,12 +68,10 @@ class SecretCredentials:
             if self._last is not None and self._monotonic() < self._ask_again_at:
                 return self._last
             try:
-                self._last = self._read(self._provider.get(self._secret, max_age=MAX_AGE_SECONDS, transform="json"))
-            except TransformParameterError:
-                raise RenameFailedError(_malformed()) from None
-            except GetParameterError as error:
-                cause = error.__context__
-                code = cause.response["Error"]["Code"] if isinstance(cause, ClientError) else type(cause).__name__
+                self._last = self._read(self._client.get_secret_value(SecretId=self._secret))
+                self._ask_again_at = self._monotonic() + MAX_AGE_SECONDS
+            except (ClientError, BotoCoreError) as error:
+                code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
                 kind = Kind.ACCESS if code in _SOMEBODY_MUST_ACT else Kind.UNAVAILABLE
                 if self._last is None or kind is Kind.ACCESS:
                     message = f"The secret with the key for Huawei Cloud cannot be read: {code}."
@@ -77,7 +79,11 @@ class SecretCredentials:
                 self._ask_again_at = self._monotonic() + PAUSE_SECONDS
             return self._last
 
-    def _read(self, secret: object) -> Credentials:
+    def _read(self, answer: dict[str, Any]) -> Credentials:
+        try:
+            secret = json.loads(answer.get("SecretString") or "")
+        except ValueError:
+            raise RenameFailedError(_malformed()) from None
         if not isinstance(secret, dict):
             raise RenameFailedError(_malformed())
         fields = {"project_id": self._default_project, "security_token": ""} | secret

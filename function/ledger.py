@@ -8,8 +8,8 @@ One table, its key the string ``id``, two kinds of items of this module (the out
 
 Which write makes which promise true:
 
-* *One outcome an event*: ``settle`` and ``give_up`` put the event's item on the condition that it is not there, or that
-  it is the given-up round that this round follows. Whoever comes second gets the first one's outcome to repeat.
+* *One outcome an event*: ``settle`` and ``conclude`` write the event's item on the condition that it has no outcome, or
+  that of the given-up round that this round follows. Whoever comes second gets the first one's outcome to repeat.
 * *No stale rename*: ``claim`` succeeds on the condition that the service's newest rename is not newer than the event;
   ``settle`` moves the newest rename on in the transaction that also settles the event.
 * *One rename in flight a service*: ``claim`` succeeds on the condition that nobody holds the claim, or that it lapsed;
@@ -35,7 +35,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -43,10 +43,6 @@ from function import failures
 from function.events import FIRST_ROUND, Outcome, RenameEvent, Round, outcome_from_json
 from function.failures import EventName, RenameFailedError
 from function.rename import Claim, Known, Reused, Superseded, Target
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
 # Queue and dead-letter queue keep a message for up to 14 days each, and a redrive starts the first one anew.
 RETENTION: Final = timedelta(days=35)
@@ -60,10 +56,21 @@ BACKOFF_BASE_SECONDS: Final = 0.02
 _BUSY: Final = "TransactionConflict"
 _REFUSED: Final = "ConditionalCheckFailed"
 _ANSWERS: Final = frozenset({"None", _REFUSED, _BUSY})
+BREAKER_ITEM: Final = "breaker#vpcep"
 _SETTLED: Final = "settled"
 _GIVEN_UP: Final = "given_up"
 
 Item = Mapping[str, Any]
+
+
+class DynamoDbClient(Protocol):
+    """As boto3's."""
+
+    def get_item(self, **request: Any) -> dict[str, Any]: ...
+
+    def update_item(self, **request: Any) -> dict[str, Any]: ...
+
+    def transact_write_items(self, **request: Any) -> dict[str, Any]: ...
 
 
 class LedgerSchemaError(ValueError):
@@ -91,7 +98,7 @@ class DynamoDbLedger:
 
     def __init__(
         self,
-        client: "DynamoDBClient",
+        client: DynamoDbClient,
         table: str,
         *,
         now: Callable[[], float] = time.time,
@@ -107,20 +114,30 @@ class DynamoDbLedger:
         self._now = now
         self._sleep = sleep
 
-    def check(self) -> None:
-        """See that the table is as this module needs it. One that cannot be reached now is not found fault with.
+    def outage_is_recorded(self) -> bool:
+        """Whether the outage breaker keeps a state here that is not closed. False where that cannot be read now.
+
+        The first request to the table, so that one which is not as this module needs it is found before any call.
 
         Raises:
             LedgerSchemaError: it will never work.
         """
         try:
-            self._client.get_item(TableName=self._table, Key=_key("check"), ProjectionExpression="id")
+            answer = self._client.get_item(
+                TableName=self._table,
+                Key=_key(BREAKER_ITEM),
+                ProjectionExpression="#state",
+                ExpressionAttributeNames={"#state": "state"},
+            )
         except ClientError as error:
             code = error.response["Error"]["Code"]
             if code in ("ResourceNotFoundException", "ValidationException"):
                 raise LedgerSchemaError(code) from None
+            return False
         except BotoCoreError:
-            pass
+            return False
+        state: dict[str, str] = answer.get("Item", {}).get("state", {})
+        return state.get("S", "CLOSED") != "CLOSED"
 
     def claim(
         self, event: RenameEvent, target: Target, seconds: float, round_: Round = FIRST_ROUND
@@ -299,17 +316,18 @@ class DynamoDbLedger:
         raise RenameFailedError(failures.ledger_unavailable(_BUSY))
 
     def _transact(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
-        """Why nothing was written, for each item; None when all are. Its token lets botocore ask twice."""
+        """Why nothing was written, for each item; None when all are. The token lets a client ask twice."""
         try:
-            self._client.transact_write_items(TransactItems=cast("Sequence[TransactWriteItemTypeDef]", items))
-        except self._client.exceptions.TransactionCanceledException as error:
+            self._client.transact_write_items(TransactItems=items, ClientRequestToken=str(uuid.uuid4()))
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code != "TransactionCanceledException":
+                raise RenameFailedError(failures.ledger_unavailable(code)) from error
             reasons = cast("list[dict[str, Any]]", error.response["CancellationReasons"])
             refusals = [reason["Code"] for reason in reasons if reason["Code"] not in _ANSWERS]
             if refusals:
                 raise RenameFailedError(failures.ledger_unavailable(refusals[0])) from error
             return reasons
-        except ClientError as error:
-            raise RenameFailedError(failures.ledger_unavailable(error.response["Error"]["Code"])) from error
         except BotoCoreError as error:
             raise RenameFailedError(failures.ledger_unavailable(type(error).__name__)) from error
         return None

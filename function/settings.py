@@ -13,6 +13,12 @@ _URL = re.compile(r"https?://\S+")
 _URLS = re.compile(rf"({_URL.pattern})(,{_URL.pattern})*")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _NAME_LENGTH_LIMIT = 255
+_AWS_ENDPOINTS = {
+    "": "AWS_ENDPOINT_URL",
+    "dynamodb": "AWS_ENDPOINT_URL_DYNAMODB",
+    "events": "AWS_ENDPOINT_URL_EVENTBRIDGE",
+    "secretsmanager": "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+}
 
 
 class SettingsError(ValueError):
@@ -39,6 +45,10 @@ class Settings:
         max_parallel_renames: renames in flight at once in one invocation.
         read_previous_name: read the service before each rename.
         metrics_namespace: of CloudWatch.
+        aws_region: where the function runs.
+        aws_endpoints: by the first part of a service's host name; ``""`` for those that have none of their own.
+        aws_access_key_id, aws_secret_access_key, aws_session_token: the function's own; None leaves it to botocore.
+        aws_ca_bundle: path, None for what certifi trusts.
     """
 
     huaweicloud_region: str
@@ -59,6 +69,12 @@ class Settings:
     max_parallel_renames: int
     read_previous_name: bool
     metrics_namespace: str
+    aws_region: str
+    aws_endpoints: Mapping[str, str]
+    aws_access_key_id: str | None
+    aws_secret_access_key: str | None
+    aws_session_token: str | None
+    aws_ca_bundle: str | None
 
 
 def load(environment: Mapping[str, str]) -> Settings:
@@ -91,6 +107,14 @@ def load(environment: Mapping[str, str]) -> Settings:
         max_parallel_renames=read.number("MAX_PARALLEL_RENAMES", at_most=100) or 10,
         read_previous_name=read.flag("READ_PREVIOUS_NAME"),
         metrics_namespace=read.text("POWERTOOLS_METRICS_NAMESPACE") or "VpcepRename",
+        aws_region=read.text("AWS_REGION") or read.text("AWS_DEFAULT_REGION") or read.missing("AWS_REGION"),
+        aws_endpoints={
+            host: url for host, variable in _AWS_ENDPOINTS.items() if (url := read.matching(variable, _URL))
+        },
+        aws_access_key_id=read.text("AWS_ACCESS_KEY_ID"),
+        aws_secret_access_key=read.text("AWS_SECRET_ACCESS_KEY"),
+        aws_session_token=read.text("AWS_SESSION_TOKEN"),
+        aws_ca_bundle=read.text("AWS_CA_BUNDLE"),
     )
     if not secret:
         for variable in ("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_PROJECT_ID"):

@@ -10,12 +10,10 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSEvent, SQSRecord
-
 from function.events import Outcome, Parser
 from function.rename import Renamer, SecondsLeft
 from function.telemetry import Telemetry
-from function.triggers.sqs import ATTRIBUTE_PREFIX, TRIGGER, attributes_of
+from function.triggers.sqs import ATTRIBUTE_PREFIX, TRIGGER, Record
 
 MAX_ATTRIBUTES: Final = 10  # of a message, by SQS
 
@@ -37,31 +35,32 @@ class DeadLetterTrigger:
 
     def handle(self, event: dict[str, Any], left: SecondsLeft) -> dict[str, Any]:
         """Returns a partial batch response that names every record without an outcome or a place to rest."""
-        stay = [record.message_id for record in SQSEvent(event).records if not self._is_seen_off(record, left)]
+        records = map(Record, event["Records"])
+        stay = [record.message_id for record in records if not self._is_seen_off(record, left)]
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in stay]}
 
-    def _is_seen_off(self, record: SQSRecord, left: SecondsLeft) -> bool:
+    def _is_seen_off(self, record: Record, left: SecondsLeft) -> bool:
         try:
             return self._see_off(record, left)
         except Exception as error:  # noqa: BLE001 - the record stays, and the others go
             self._telemetry.unexpected(error)
             return False
 
-    def _see_off(self, record: SQSRecord, left: SecondsLeft) -> bool:
-        event = self._parser.parse(record.body, attributes_of(record))
+    def _see_off(self, record: Record, left: SecondsLeft) -> bool:
+        event = self._parser.parse(record.body, record.attributes)
         result = self._renamer.see_off(event, left, TRIGGER)
         self._telemetry.handled(event, result, TRIGGER, message_id=record.message_id, dead_letter=True)
         return isinstance(result, Outcome) and self._queue.forward(
             record.body,
-            record.attributes.message_group_id or record.message_id,
+            record.group,
             _attributes(record, result),
             record.message_id,
         )
 
 
-def _attributes(record: SQSRecord, outcome: Outcome) -> dict[str, Any]:
+def _attributes(record: Record, outcome: Outcome) -> dict[str, Any]:
     """The message's attributes, and the event's identity where they lack it: what moves gets a new id and time."""
-    own = {name: _as_sent(attribute) for name, attribute in (record.get("messageAttributes") or {}).items()}
+    own = {name: _as_sent(attribute) for name, attribute in record.message_attributes.items()}
     request = outcome.cloud_event["data"]["request"]
     if not isinstance(request, dict) or json.loads(record.body) == request:
         return own

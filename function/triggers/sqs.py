@@ -8,13 +8,10 @@ use up its receives.
 import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, Protocol
-
-from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType
-from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from function.events import Attributes, Outcome, Parser, RenameEvent, rfc3339
 from function.failures import Failure, Kind
@@ -33,6 +30,50 @@ class RenameQueue(Protocol):
     """The queue that the records came from."""
 
     def put_off(self, receipt_handles: Sequence[str], seconds: int) -> None: ...
+
+
+class Record:
+    """A message of an SQS event. Read where it is needed: one that is not as SQS makes them spoils no other."""
+
+    def __init__(self, message: Mapping[str, Any]) -> None:
+        self._message = message
+        self._system: Mapping[str, str] = message["attributes"]
+        self.message_id: str = message["messageId"]
+        self.group = self._system.get("MessageGroupId") or self.message_id  # in a standard queue each is by itself
+
+    @property
+    def body(self) -> str:
+        return str(self._message["body"])
+
+    @property
+    def receipt_handle(self) -> str:
+        return str(self._message["receiptHandle"])
+
+    @property
+    def receive_count(self) -> int:
+        """From 1."""
+        return int(self._system["ApproximateReceiveCount"])
+
+    @property
+    def message_attributes(self) -> Mapping[str, Mapping[str, Any]]:
+        """As Lambda delivers them."""
+        return self._message.get("messageAttributes") or {}
+
+    @property
+    def attributes(self) -> Attributes:
+        """What it carries of an event's attributes, and what stands in for the rest."""
+        given = {
+            name.removeprefix(ATTRIBUTE_PREFIX).lower(): attribute.get("stringValue") or ""
+            for name, attribute in self.message_attributes.items()
+            if name.startswith(ATTRIBUTE_PREFIX)
+        }
+        return Attributes(
+            id=self.message_id,
+            # A dead letter's event came to the queue that it was moved from.
+            source=self._system.get("DeadLetterQueueSourceArn") or self._message["eventSourceARN"],
+            time=rfc3339(datetime.fromtimestamp(int(self._system["SentTimestamp"]) / 1000, UTC)),
+            given=given,
+        )
 
 
 class SqsTrigger:
@@ -65,33 +106,48 @@ class SqsTrigger:
 
     def handle(self, event: dict[str, Any], left: SecondsLeft) -> dict[str, Any]:
         """Returns a partial batch response that names every record that is not settled."""
-        batch = _Batch(self._max_parallel_renames)
-        with batch(records=event["Records"], handler=lambda record: self._settle(record, batch, left)):
-            batch.process()
-        for _, error, _ in batch.exceptions:
-            if not isinstance(error, _NotSettledError):
-                self._telemetry.unexpected(error)
-        self._put_off(batch.returned)
-        return dict(batch.response())
+        batch = _Batch()
+        groups: dict[str, list[Record]] = defaultdict(list)
+        for record in map(Record, event["Records"]):
+            groups[record.group].append(record)
 
-    def _settle(self, record: SQSRecord, batch: "_Batch", left: SecondsLeft) -> None:
-        """Raises _NotSettledError where the record must go back to the queue."""
-        event = self._parser.parse(record.body, attributes_of(record))
+        def settle_in_order(records: list[Record]) -> list[str]:
+            return [record.message_id for record in records if not self._is_settled(record, batch, left)]
+
+        workers = min(len(groups), self._max_parallel_renames)
+        if workers <= 1:
+            unsettled = [settle_in_order(records) for records in groups.values()]
+        else:
+            with ThreadPoolExecutor(workers) as pool:
+                unsettled = list(pool.map(settle_in_order, groups.values()))
+        self._put_off(batch.returned)
+        return {"batchItemFailures": [{"itemIdentifier": id_} for ids in unsettled for id_ in ids]}
+
+    def _is_settled(self, record: Record, batch: "_Batch", left: SecondsLeft) -> bool:
+        """Whether the record is done with; else it must go back to the queue."""
+        try:
+            return self._settle(record, batch, left)
+        except Exception as error:  # noqa: BLE001 - this record goes back, and the others go on
+            self._telemetry.unexpected(error)
+            return False
+
+    def _settle(self, record: Record, batch: "_Batch", left: SecondsLeft) -> bool:
+        event = self._parser.parse(record.body, record.attributes)
         # An invalid event touches no endpoint service, so nothing can stand in its way.
         obstacle = batch.obstacle(record) if isinstance(event, RenameEvent) else None
         result = obstacle or self._renamer.settle(event, left, TRIGGER)
-        receive_count = int(record.attributes.approximate_receive_count)
         if isinstance(result, Unsettled):
             unsettled = result
-            last = self._max_receives is not None and receive_count >= self._max_receives
+            last = self._max_receives is not None and record.receive_count >= self._max_receives
             if last:
                 result = self._renamer.give_up(event, unsettled, left, TRIGGER)
             batch.refuse(unsettled.failure)
-            if not _is_settled(result):
+            if not _has_final_outcome(result):
                 batch.stop(record, unsettled.failure, last=last)
-        self._telemetry.handled(event, result, TRIGGER, message_id=record.message_id, receive_count=receive_count)
-        if not _is_settled(result):
-            raise _NotSettledError
+        self._telemetry.handled(
+            event, result, TRIGGER, message_id=record.message_id, receive_count=record.receive_count
+        )
+        return _has_final_outcome(result)
 
     def _put_off(self, returned: dict[str, list["_Returned"]]) -> None:
         if self._queue is None:
@@ -123,71 +179,29 @@ class _Returned(NamedTuple):
     last: bool
 
 
-class _NotSettledError(Exception):
-    """Tells the batch to report the record, so that it stays in the queue or moves to the dead-letter queue."""
+class _Batch:
+    """What one event's fate means for the others of its batch."""
 
-
-class _Batch(BatchProcessor):
-    """Powertools' batch, with message groups side by side and each group in order."""
-
-    def __init__(self, max_parallel_groups: int) -> None:
-        super().__init__(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
-        self._max_parallel_groups = max_parallel_groups
+    def __init__(self) -> None:
         self._stopped_groups: dict[str, Unsettled] = {}
         self._refused: Unsettled | None = None
         self.returned: dict[str, list[_Returned]] = defaultdict(list)
 
-    def process(self) -> list[tuple[Any, ...]]:
-        groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for record in self.records:
-            groups[_group(SQSRecord(record))].append(record)
-        workers = min(len(groups), self._max_parallel_groups)
-        if workers <= 1:
-            return [result for records in groups.values() for result in self._process_group(records)]
-        with ThreadPoolExecutor(workers) as pool:
-            return [result for results in pool.map(self._process_group, groups.values()) for result in results]
-
-    def _process_group(self, records: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
-        return [self._process_record(record) for record in records]
-
-    def stop(self, record: SQSRecord, failure: Failure, *, last: bool) -> None:
+    def stop(self, record: Record, failure: Failure, *, last: bool) -> None:
         """The record goes back, and no later one of its group may overtake it."""
-        receive_count = int(record.attributes.approximate_receive_count)
-        self.returned[_group(record)].append(_Returned(record.receipt_handle, receive_count, failure, last))
-        self._stopped_groups[_group(record)] = Unsettled(failure)
+        self.returned[record.group].append(_Returned(record.receipt_handle, record.receive_count, failure, last))
+        self._stopped_groups[record.group] = Unsettled(failure)
 
     def refuse(self, failure: Failure) -> None:
         """What refused one event its key would refuse every other."""
         if failure.kind is Kind.ACCESS:
             self._refused = Unsettled(failure)
 
-    def obstacle(self, record: SQSRecord) -> Unsettled | None:
+    def obstacle(self, record: Record) -> Unsettled | None:
         """Why the record must go back untouched, None where it need not."""
-        return self._refused or self._stopped_groups.get(_group(record))
+        return self._refused or self._stopped_groups.get(record.group)
 
 
-def _is_settled(result: Outcome | Unsettled) -> bool:
-    """Whether the event's final outcome is on the bus; one that was given up has another one before it."""
+def _has_final_outcome(result: Outcome | Unsettled) -> bool:
+    """On the bus; an event that was given up has an outcome there before its final one."""
     return isinstance(result, Outcome) and (result.failure is None or not result.failure.retryable)
-
-
-def _group(record: SQSRecord) -> str:
-    """A standard queue has no groups: there each record is one by itself."""
-    return record.attributes.message_group_id or record.message_id
-
-
-def attributes_of(record: SQSRecord) -> Attributes:
-    """What a message carries of an event's attributes, and what stands in for the rest."""
-    given = {
-        name.removeprefix(ATTRIBUTE_PREFIX).lower(): attribute.get("stringValue") or ""
-        for name, attribute in (record.get("messageAttributes") or {}).items()
-        if name.startswith(ATTRIBUTE_PREFIX)
-    }
-    sent = datetime.fromtimestamp(int(record.attributes.sent_timestamp) / 1000, UTC)
-    return Attributes(
-        id=record.message_id,
-        # A dead letter's event came to the queue that it was moved from.
-        source=record.attributes.dead_letter_queue_source_arn or record.event_source_arn,
-        time=rfc3339(sent),
-        given=given,
-    )

@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, Final, cast
 
 from botocore.exceptions import ClientError, ReadTimeoutError
@@ -199,13 +198,16 @@ class Bus:
 class LedgerClient:
     """boto3's client of DynamoDB."""
 
-    exceptions = SimpleNamespace(TransactionCanceledException=type(conflict(1, 0)))
-
     def __init__(self, world: World, table: Table) -> None:
         self._world = world
         self._table = table
 
-    def transact_write_items(self, *, TransactItems: Sequence[dict[str, Any]]) -> None:  # noqa: N803 - boto3's names
+    def transact_write_items(
+        self,
+        *,
+        TransactItems: Sequence[dict[str, Any]],  # noqa: N803 - boto3's names
+        ClientRequestToken: str,  # noqa: N803
+    ) -> None:
         items = list(TransactItems)
 
         def effect() -> None:

@@ -6,18 +6,18 @@ What the simulator finds about the ledger is worth as much as its table in memor
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from random import Random
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from botocore.exceptions import ClientError
 
 from function import failures
+from function.aws import Aws, DynamoDbClient, Key
 from function.events import (
     FIRST_ROUND,
     Attributes,
@@ -34,7 +34,8 @@ from function.events import (
 from function.failures import EventName, Failure, RenameFailedError
 from function.ledger import DynamoDbLedger, LedgerSchemaError
 from function.rename import Claim, Known, Reused, Superseded, Target
-from tests.faults.dynamodb import Table, TransactionCanceledError
+from tests.faults.dynamodb import Table
+from tests.localcloud.aws import ROOT_USER
 from tests.localcloud.stack import Clouds, rename_event
 
 if TYPE_CHECKING:
@@ -50,13 +51,11 @@ CLAIM_SECONDS = 60.0
 class InMemory:
     """boto3's client, as far as the ledger calls it."""
 
-    exceptions = SimpleNamespace(TransactionCanceledException=TransactionCanceledError)
-
     def __init__(self) -> None:
         self.table = Table(lambda _: False)
 
-    def transact_write_items(self, *, TransactItems: Sequence[Mapping[str, Any]]) -> None:  # noqa: N803 - boto3's names
-        self.table.transact([dict(item) for item in TransactItems])
+    def transact_write_items(self, **request: Any) -> None:
+        self.table.transact([dict(item) for item in request["TransactItems"]])
 
     def update_item(self, **request: Any) -> None:
         self.table.update(request)
@@ -86,6 +85,13 @@ class Held:
     in_memory: Claim
 
 
+def own_client(clouds: Clouds) -> DynamoDbClient:
+    """The function's."""
+    aws = clouds.aws
+    key = Key(ROOT_USER["AWS_ACCESS_KEY_ID"], ROOT_USER["AWS_SECRET_ACCESS_KEY"], None)
+    return DynamoDbClient(Aws(region=aws.region, endpoints={"": aws.endpoint}, key=key, ca_bundle=str(aws.ca)))
+
+
 class Both:
     """The ledger twice: each operation is done on both, and must end the same."""
 
@@ -95,8 +101,8 @@ class Both:
         self.table = clouds.stack.outputs["LedgerTableName"]
         self.memory = InMemory()
         self.clock = Clock(time.time())
-        self.deployed = DynamoDbLedger(self.client, self.table, now=self.clock)
-        self.in_memory = DynamoDbLedger(cast("DynamoDBClient", self.memory), self.table, now=self.clock)
+        self.deployed = DynamoDbLedger(own_client(clouds), self.table, now=self.clock)
+        self.in_memory = DynamoDbLedger(cast("DynamoDbClient", self.memory), self.table, now=self.clock)
         self.held: list[Held] = []
         self.rounds: dict[str, list[Round]] = defaultdict(list)
         self.answers: list[str] = []
@@ -278,11 +284,11 @@ def test_of_a_superseded_event_the_newer_one_is_named(clouds: Clouds) -> None:
 
 class TestTable:
     def test_of_the_stack_is_right(self, clouds: Clouds) -> None:
-        DynamoDbLedger(clouds.aws.client("dynamodb"), clouds.stack.outputs["LedgerTableName"]).check()
+        DynamoDbLedger(own_client(clouds), clouds.stack.outputs["LedgerTableName"]).outage_is_recorded()
 
     def test_that_is_missing_is_found_out(self, clouds: Clouds) -> None:
         with pytest.raises(LedgerSchemaError, match="ResourceNotFoundException"):
-            DynamoDbLedger(clouds.aws.client("dynamodb"), "missing").check()
+            DynamoDbLedger(own_client(clouds), "missing").outage_is_recorded()
 
     @pytest.mark.parametrize(
         "keys",
@@ -304,7 +310,7 @@ class TestTable:
         )
         try:
             with pytest.raises(LedgerSchemaError, match="ValidationException"):
-                DynamoDbLedger(client, name).check()
+                DynamoDbLedger(own_client(clouds), name).outage_is_recorded()
         finally:
             client.delete_table(TableName=name)
 

@@ -93,14 +93,7 @@ class LambdaRuntime:
         return self._log.read_text(errors="replace")
 
     def _whole_environment(self) -> dict[str, str]:
-        runtime = self._directory / "runtime"
-        runtime.mkdir()
-        for package in _RUNTIME_PACKAGES:
-            spec = find_spec(package)
-            if spec and spec.origin:
-                origin = Path(spec.origin)
-                origin = origin.parent if origin.name == "__init__.py" else origin
-                (runtime / origin.name).symlink_to(origin)
+        runtime = runtime_packages(self._directory)
         return {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(runtime),
@@ -110,6 +103,19 @@ class LambdaRuntime:
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "512",
             **self._environment,
         }
+
+
+def runtime_packages(directory: Path) -> Path:
+    """A directory in this one that holds what Lambda's runtime has beside the function."""
+    runtime = directory / "runtime"
+    runtime.mkdir()
+    for package in _RUNTIME_PACKAGES:
+        spec = find_spec(package)
+        if spec and spec.origin:
+            origin = Path(spec.origin)
+            origin = origin.parent if origin.name == "__init__.py" else origin
+            (runtime / origin.name).symlink_to(origin)
+    return runtime
 
 
 def _free_address() -> str:

@@ -17,17 +17,22 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 import boto3
+import botocore.session
 import urllib3
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
+from botocore.model import ServiceModel
+from botocore.validate import ParamValidator
 
 from function import failures
+from function.aws import Aws, DynamoDbClient, Key
 from function.events import FIRST_ROUND, Attributes, InvalidEvent, Outcome, Parser, RenameEvent, Round
 from function.failures import Failure, RenameFailedError
 from function.rename import Claim, Known, Renamer, Reply, Reused, SecondsLeft, Superseded, Target, Unsettled
@@ -796,9 +801,10 @@ class _DynamoDbFault(NamedTuple):
 
 
 class FakeDynamoDb:
-    """A table behind boto3's own client, which writes each request and reads each answer; no byte leaves the process.
+    """A table behind the function's own client or boto3's; no byte leaves the process.
 
-    It knows a transaction by its request token, as DynamoDB does: once done, the same request again changes nothing.
+    It takes no request that boto3 would not send, and knows a transaction by its request token, as DynamoDB does: once
+    done, the same request again changes nothing.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -812,7 +818,13 @@ class FakeDynamoDb:
         self._done: set[str] = set()
         self._lock = threading.Lock()
 
-    def client(self) -> DynamoDBClient:
+    def client(self, sleep: Callable[[float], None] = lambda seconds: None) -> DynamoDbClient:
+        """The function's own."""
+        aws = Aws(region="eu-west-1", endpoints={}, key=Key("local", "local", None), sleep=sleep)
+        aws._http = cast("Any", SimpleNamespace(send=self._send))
+        return DynamoDbClient(aws)
+
+    def boto3_client(self) -> DynamoDBClient:
         config = Config(retries={"mode": "standard", "total_max_attempts": 2})
         client = boto3.client("dynamodb", config=config)
         client.meta.events.register("before-send.dynamodb", self._send)
@@ -841,8 +853,12 @@ class FakeDynamoDb:
     # -- what the client calls
 
     def _send(self, request: AWSPreparedRequest, **_: Any) -> AWSResponse:
-        operation = request.headers["X-Amz-Target"].decode().partition(".")[2]
+        target = request.headers["X-Amz-Target"]
+        operation = (target.decode() if isinstance(target, bytes) else target).partition(".")[2]
         parameters = json.loads(request.body)
+        model = _dynamodb_model().operation_model(operation)
+        report = ParamValidator().validate(parameters, model.input_shape)
+        assert not report.has_errors(), report.generate_report()
         with self._lock:
             self.calls.append(AwsCall(operation, parameters))
             fault = self._faults.popleft() if self._faults else None
@@ -875,6 +891,11 @@ class FakeDynamoDb:
                 return 400, _canceled(cast("dict[str, Any]", error.response)["CancellationReasons"])
             return 400, {"__type": "ConditionalCheckFailedException", "message": "The conditional request failed"}
         return 200, {}
+
+
+@cache
+def _dynamodb_model() -> ServiceModel:
+    return botocore.session.get_session().get_service_model("dynamodb")
 
 
 def _canceled(reasons: list[dict[str, Any]]) -> dict[str, Any]:

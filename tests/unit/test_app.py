@@ -51,7 +51,8 @@ def handler_with(
         monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
         # The SQS client outlives a function, which a process has one of.
         app._sqs_client.cache_clear()
-        function = app.Function(settings.load(ENVIRONMENT | {"VPCEP_ENDPOINT": cloud.url} | environment))
+        local = {"VPCEP_ENDPOINT": cloud.url, "AWS_ENDPOINT_URL": aws.url}
+        function = app.Function(settings.load(ENVIRONMENT | local | environment))
         monkeypatch.setattr(app, "_function", function)
         handler: Handler = app.handler
         return handler

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta, tzinfo
-from typing import Self
+from functools import cache
+from typing import Any
 
 import boto3
 import pytest
-from aws_lambda_powertools.utilities.parameters import base
 from botocore.config import Config
 
 from function.credentials import MAX_AGE_SECONDS, SecretCredentials
@@ -23,42 +22,30 @@ ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:huawei-AbCdEf"
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
-    """What Powertools' cache and the pauses go by."""
-    clock = FakeClock()
-
-    class Datetime(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> Self:
-            return super().now(tz) + timedelta(seconds=clock.seconds)
-
-    monkeypatch.setattr(base, "datetime", Datetime)
-    return clock
-
-
-@pytest.fixture(scope="module")
-def session() -> boto3.session.Session:
-    """Reading botocore's models is most of what a client costs."""
-    return boto3.session.Session()
-
-
-@pytest.fixture(autouse=True)
-def _one_session(session: boto3.session.Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boto3.session, "Session", lambda: session)
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
-def credentials(aws: FakeAws, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> SecretCredentials:
-    return from_secret(aws, clock, monkeypatch)
+def credentials(aws: FakeAws, clock: FakeClock) -> SecretCredentials:
+    return from_secret(aws, clock)
 
 
-def from_secret(
-    aws: FakeAws, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, default_project: str | None = None
-) -> SecretCredentials:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
+def from_secret(aws: FakeAws, clock: FakeClock, default_project: str | None = None) -> SecretCredentials:
     aws.secret = json.dumps(SECRET)
+    return SecretCredentials(client_of(aws), ARN, default_project=default_project, monotonic=clock.monotonic)
+
+
+def client_of(aws: FakeAws) -> Any:
+    """boto3's, and none of its second attempts."""
     config = Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1})
-    return SecretCredentials(ARN, default_project=default_project, boto_config=config, monotonic=clock.monotonic)
+    return _session().client("secretsmanager", endpoint_url=aws.url, config=config)
+
+
+@cache
+def _session() -> boto3.session.Session:
+    """Reading botocore's models is most of what a client costs."""
+    return boto3.session.Session()
 
 
 def reads(aws: FakeAws) -> int:
@@ -86,9 +73,9 @@ class TestASecret:
 
     @pytest.mark.parametrize("secret", [{"ak": "AK1", "sk": "SK1"}, SECRET | {"project_id": OTHER_PROJECT}])
     def test_may_leave_the_project_to_the_settings(
-        self, aws: FakeAws, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, secret: dict[str, str]
+        self, aws: FakeAws, clock: FakeClock, secret: dict[str, str]
     ) -> None:
-        credentials = from_secret(aws, clock, monkeypatch, default_project=PROJECT)
+        credentials = from_secret(aws, clock, default_project=PROJECT)
         aws.secret = json.dumps(secret)
 
         assert credentials().project_id == secret.get("project_id", PROJECT)

@@ -729,7 +729,7 @@ def handler_with(app: ModuleType, aws: FakeAws, monkeypatch: pytest.MonkeyPatch)
     def start(**environment: str) -> Handler:
         monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
         app._sqs_client.cache_clear()
-        function = app.Function(settings.load(ENVIRONMENT | environment))
+        function = app.Function(settings.load(ENVIRONMENT | {"AWS_ENDPOINT_URL": aws.url} | environment))
         monkeypatch.setattr(app, "_function", function)
         handler: Handler = app.handler
         return handler

@@ -20,7 +20,7 @@ FUNCTION: Final = Path(function.__file__).parent
 CLOUD_CLIENTS: Final = ("boto3", "botocore", "mypy_boto3_*", "huaweicloudsdk*")
 CORE: Final = ("events", "failures", "rename")
 TRIGGERS: Final = ("triggers.*",)
-ADAPTERS: Final = ("breaker", "bus", "credentials", "ledger", "queue", "vpcep")
+ADAPTERS: Final = ("aws", "breaker", "bus", "credentials", "ledger", "queue", "vpcep")
 WIRING: Final = "app"
 # Where the key comes from, and what a key is.
 ALLOWED_BETWEEN_ADAPTERS: Final = {("credentials", "vpcep")}

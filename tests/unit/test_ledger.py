@@ -23,6 +23,7 @@ from function import failures
 from function.events import FIRST_ROUND, Circumstances, Outcome, RenameEvent, Round, rename_failed, renamed, rfc3339
 from function.failures import EventName, Failure, Kind, RenameFailedError
 from function.ledger import (
+    BREAKER_ITEM,
     MAX_ATTEMPTS,
     NEWEST_RENAME_RETENTION,
     RETENTION,
@@ -51,12 +52,6 @@ SERVICE_KEY = f"service#{REGION}/{PROJECT}/{SERVICE}"
 A_MINUTE = 60.0
 SECOND_ROUND = Round(1, "the outcome before")
 URL = "https://dynamodb.eu-west-1.amazonaws.com"
-
-
-@pytest.fixture(autouse=True)
-def _nobody_sleeps(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
-    """What botocore sleeps by between two attempts."""
-    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=world.clock.sleep))
 
 
 @pytest.fixture
@@ -1006,9 +1001,9 @@ class TestSecondAttempt:
         assert len(set(tokens)) == len(tokens) == 2
 
 
-class TestCheck:
-    def test_of_the_right_table_passes(self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb) -> None:
-        ledger.check()
+class TestOutageIsRecorded:
+    def test_not_in_a_new_table(self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb) -> None:
+        assert ledger.outage_is_recorded() is False
 
         [call] = dynamodb.calls
         assert (call.operation, call.parameters["TableName"], list(call.parameters["Key"])) == (
@@ -1018,14 +1013,14 @@ class TestCheck:
         )
 
     @pytest.mark.parametrize("code", ["ResourceNotFoundException", "ValidationException"])
-    def test_of_a_table_that_will_never_do_is_one_clear_error(
+    def test_in_a_table_that_will_never_do_is_one_clear_error(
         self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, code: str
     ) -> None:
         """No table, or one with another key."""
         dynamodb.refuse(code)
 
         with pytest.raises(LedgerSchemaError) as caught:
-            ledger.check()
+            ledger.outage_is_recorded()
 
         assert str(caught.value) == code
 
@@ -1038,27 +1033,36 @@ class TestCheck:
             ("InternalServerError", 500),
         ],
     )
-    def test_of_a_table_that_refuses_now_finds_no_fault(
+    def test_not_where_the_table_refuses_now(
         self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, code: str, status: int
     ) -> None:
         dynamodb.refuse(code, status=status, times=2)
 
-        ledger.check()
+        assert ledger.outage_is_recorded() is False
 
         assert dynamodb.calls
 
     @BREAKS
-    def test_of_a_table_that_does_not_answer_finds_no_fault(
+    def test_not_where_the_table_does_not_answer(
         self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, error: HTTPClientError
     ) -> None:
         dynamodb.break_off(error, times=2)
 
-        ledger.check()
+        assert ledger.outage_is_recorded() is False
 
         assert len(dynamodb.calls) == 2
 
+    @pytest.mark.parametrize(("state", "recorded"), [("OPEN", True), ("HALF_OPEN", True), ("CLOSED", False)])
+    def test_while_the_breaker_is_not_closed(
+        self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, state: str, recorded: bool
+    ) -> None:
+        item = {"id": {"S": BREAKER_ITEM}, "state": {"S": state}}
+        dynamodb.boto3_client().put_item(TableName=TABLE, Item=item)
+
+        assert ledger.outage_is_recorded() is recorded
+
     def test_writes_nothing(self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb) -> None:
-        ledger.check()
+        assert ledger.outage_is_recorded() is False
 
         assert {call.operation for call in dynamodb.calls} == {"GetItem"}
 
@@ -1230,7 +1234,7 @@ def _expiration(item: dict[str, Any]) -> timedelta:
 @pytest.fixture
 def requests(ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World) -> list[dict[str, Any]]:
     """Every kind of request that the ledger makes, taken apart into single actions."""
-    ledger.check()
+    ledger.outage_is_recorded()
     event, other, third = world.event(), world.event(id="event-2"), world.event(id="event-3")
     settle(ledger, event)
     ledger.claim(event, TARGET, A_MINUTE)
@@ -1266,7 +1270,7 @@ class TestRequests:
     @pytest.mark.parametrize("table", ["ledger", "arn:aws:dynamodb:eu-west-1:123456789012:table/ledger"])
     def test_name_the_table_of_the_settings(self, world: World, dynamodb: FakeDynamoDb, table: str) -> None:
         ledger = ledger_of(world, dynamodb, table)
-        ledger.check()
+        ledger.outage_is_recorded()
         ledger.release(TARGET, claimed(ledger, world.event()))
         settle(ledger, world.event())
 

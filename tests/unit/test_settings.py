@@ -22,11 +22,13 @@ COMPLETE: Final = {
     "HUAWEICLOUD_SDK_SK": "local-secret-key",
     "HUAWEICLOUD_SDK_PROJECT_ID": PROJECT,
     "OUTCOME_BUS": "rename-outcomes",
+    "AWS_REGION": "eu-west-1",
 }
 WITH_SECRET: Final = {
     "HUAWEICLOUD_REGION": "cn-north-4",
     "HUAWEICLOUD_CREDENTIALS_SECRET": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:huawei-AbCdEf",
     "OUTCOME_BUS": "rename-outcomes",
+    "AWS_REGION": "eu-west-1",
 }
 SDK_OVERRIDE: Final = "HUAWEICLOUD_SDK_REGION_VPCEP_CN_NORTH_4"
 
@@ -65,6 +67,12 @@ def test_what_is_not_set_has_its_default() -> None:
         max_parallel_renames=10,
         read_previous_name=False,
         metrics_namespace="VpcepRename",
+        aws_region="eu-west-1",
+        aws_endpoints={},
+        aws_access_key_id=None,
+        aws_secret_access_key=None,
+        aws_session_token=None,
+        aws_ca_bundle=None,
     )
 
 
@@ -88,6 +96,15 @@ def test_what_is_set_is_taken() -> None:
             "MAX_PARALLEL_RENAMES": "1",
             "READ_PREVIOUS_NAME": "true",
             "POWERTOOLS_METRICS_NAMESPACE": "Shop/Renames",
+            "AWS_REGION": "eu-west-1",
+            "AWS_ENDPOINT_URL": "https://127.0.0.1:4566",
+            "AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:8000",
+            "AWS_ENDPOINT_URL_EVENTBRIDGE": "http://127.0.0.1:8001",
+            "AWS_ENDPOINT_URL_SECRETS_MANAGER": "http://127.0.0.1:8002",
+            "AWS_ACCESS_KEY_ID": "ASIA1",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_SESSION_TOKEN": "session",
+            "AWS_CA_BUNDLE": "/opt/ca.pem",
         }
     )
 
@@ -110,7 +127,22 @@ def test_what_is_set_is_taken() -> None:
         max_parallel_renames=1,
         read_previous_name=True,
         metrics_namespace="Shop/Renames",
+        aws_region="eu-west-1",
+        aws_endpoints={
+            "": "https://127.0.0.1:4566",
+            "dynamodb": "http://127.0.0.1:8000",
+            "events": "http://127.0.0.1:8001",
+            "secretsmanager": "http://127.0.0.1:8002",
+        },
+        aws_access_key_id="ASIA1",
+        aws_secret_access_key="secret",
+        aws_session_token="session",
+        aws_ca_bundle="/opt/ca.pem",
     )
+
+
+def test_the_region_of_the_function_may_be_the_default_one() -> None:
+    assert load(COMPLETE | {"AWS_REGION": "", "AWS_DEFAULT_REGION": "eu-west-2"}).aws_region == "eu-west-2"
 
 
 OPTIONAL: Final = (
@@ -317,7 +349,7 @@ def test_everything_that_is_wrong_is_named_in_one_error_that_gives_no_value_away
 
     message = error_of(wrong | {"HUAWEICLOUD_SDK_SK": "local-secret-key"})
 
-    missing = {"HUAWEICLOUD_SDK_AK", "OUTCOME_BUS"}
+    missing = {"HUAWEICLOUD_SDK_AK", "OUTCOME_BUS", "AWS_REGION"}
     assert set(variables_in(message)) == {*wrong, *missing, "HUAWEICLOUD_CREDENTIALS_SECRET"}
     assert not [value for value in (*wrong.values(), "local-secret-key") if value in message]
 

@@ -1,0 +1,357 @@
+"""The clients of the function's own: on the wire they are boto3's, and they bear what boto3's bear."""
+
+from __future__ import annotations
+
+import io
+import json
+import ssl
+from collections.abc import Callable, Mapping
+from functools import cache
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
+
+import boto3
+import pytest
+import trustme
+import urllib3
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionClosedError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+    SSLError,
+)
+
+from function.aws import MAX_ATTEMPTS, Aws, DynamoDbClient, EventBridgeClient, Key, SecretsManagerClient
+from tests.unit.fakes import FakeAws, FakeClock, RawServer, receive_request
+
+REGION = "eu-west-1"
+KEY = Key("AKIALOCAL", "local-secret", None)
+CLIENTS = {"dynamodb": DynamoDbClient, "events": EventBridgeClient, "secretsmanager": SecretsManagerClient}
+ID = {"id": {"S": "名前"}}
+UPDATE = {
+    "TableName": "ledger",
+    "Key": ID,
+    "UpdateExpression": "SET #owner = :owner",
+    "ExpressionAttributeNames": {"#owner": "owner"},
+    "ExpressionAttributeValues": {":owner": {"N": "1.5"}},
+}
+REQUESTS: dict[tuple[str, str], dict[str, Any]] = {
+    ("dynamodb", "get_item"): {"TableName": "ledger", "Key": ID},
+    ("dynamodb", "update_item"): UPDATE,
+    ("dynamodb", "transact_write_items"): {"TransactItems": [{"Update": UPDATE}], "ClientRequestToken": "token"},
+    ("events", "put_events"): {"Entries": [{"EventBusName": "bus", "Source": "s", "DetailType": "t", "Detail": "{}"}]},
+    ("secretsmanager", "get_secret_value"): {"SecretId": "huawei"},
+}
+EACH = pytest.mark.parametrize(("service", "operation"), REQUESTS)
+
+
+class Answer(NamedTuple):
+    """What a service sends back."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = {}
+
+
+class Wire:
+    """Takes the requests of a client, and answers them all alike; no byte leaves the process."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.requests: list[AWSPreparedRequest] = []
+        self._answer = answer
+
+    def __call__(self, request: AWSPreparedRequest, **_: Any) -> AWSResponse:
+        self.requests.append(request)
+        raw = urllib3.HTTPResponse(io.BytesIO(self._answer.body), preload_content=False)
+        headers = {name.title(): value for name, value in self._answer.headers.items()}
+        return AWSResponse(request.url, self._answer.status, headers, raw)
+
+
+OK = Answer(200, b"{}")
+
+
+@cache
+def session() -> boto3.session.Session:
+    return boto3.session.Session("AKIALOCAL", "local-secret")
+
+
+def boto3_call(service: str, operation: str, wire: Wire, region: str = REGION) -> dict[str, Any]:
+    config = Config(retries={"mode": "standard", "total_max_attempts": 1}, ignore_configured_endpoint_urls=True)
+    client = session().client(service, region_name=region, config=config)
+    client.meta.events.register(f"before-send.{service}", wire)
+    answer: dict[str, Any] = getattr(client, operation)(**REQUESTS[service, operation])
+    return answer
+
+
+def own_call(service: str, operation: str, wire: Wire, region: str = REGION, key: Key | None = KEY) -> dict[str, Any]:
+    aws = Aws(region=region, endpoints={}, key=key, sleep=lambda seconds: None)
+    aws._http = cast("Any", SimpleNamespace(send=wire))
+    answer: dict[str, Any] = getattr(CLIENTS[service](aws), operation)(**REQUESTS[service, operation])
+    return answer
+
+
+class TestRequests:
+    @EACH
+    @pytest.mark.parametrize("region", [REGION, "us-east-1", "us-gov-west-1", "cn-north-1", "ap-southeast-3"])
+    def test_are_boto3s(self, service: str, operation: str, region: str) -> None:
+        theirs, ours = Wire(OK), Wire(OK)
+        boto3_call(service, operation, theirs, region)
+        own_call(service, operation, ours, region)
+
+        [their], [our] = theirs.requests, ours.requests
+        assert (our.method, our.url) == (their.method, their.url)
+        assert json.loads(our.body) == json.loads(their.body)
+        for header in ("X-Amz-Target", "Content-Type"):
+            assert text(our.headers[header]) == text(their.headers[header])
+        assert scope(our) == scope(their)
+
+    @EACH
+    def test_are_signed_by_the_key(self, service: str, operation: str) -> None:
+        wire = Wire(OK)
+        own_call(service, operation, wire, key=Key("ASIA1", "secret", "session"))
+
+        [request] = wire.requests
+        assert scope(request)[0] == "ASIA1"
+        assert text(request.headers["X-Amz-Security-Token"]) == "session"
+
+    def test_are_signed_by_the_key_that_botocore_finds_where_none_is_given(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAFOUND")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "found-secret")
+        wire = Wire(OK)
+        own_call("events", "put_events", wire, key=None)
+
+        assert scope(wire.requests[0])[0] == "AKIAFOUND"
+
+    def test_go_to_the_endpoints_of_the_settings(self) -> None:
+        wire = Wire(OK)
+        aws = Aws(region=REGION, endpoints={"": "http://all.example/", "events": "http://events.example"}, key=KEY)
+        aws._http = cast("Any", SimpleNamespace(send=wire))
+
+        EventBridgeClient(aws).put_events(Entries=[])
+        DynamoDbClient(aws).get_item(TableName="ledger", Key=ID)
+
+        assert [request.url for request in wire.requests] == ["http://events.example/", "http://all.example/"]
+
+
+def text(header: str | bytes) -> str:
+    return header.decode() if isinstance(header, bytes) else header
+
+
+def scope(request: AWSPreparedRequest) -> list[str]:
+    """Access key, region and service that a request is signed for; not the day."""
+    credential = text(request.headers["Authorization"]).partition("Credential=")[2].partition(",")[0]
+    key, _, region, service, _ = credential.split("/")
+    return [key, region, service]
+
+
+CANCELLED = json.dumps(
+    {
+        "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+        "Message": "Transaction cancelled",
+        "CancellationReasons": [{"Code": "None"}, {"Code": "ConditionalCheckFailed", "Item": {"id": {"S": "1"}}}],
+    }
+).encode()
+ANSWERS = {
+    "success": Answer(200, b'{"Item": {"id": {"S": "1"}}}'),
+    "nothing": Answer(200, b"{}"),
+    "cancelled": Answer(400, CANCELLED),
+    "full type": Answer(400, b'{"__type": "com.amazon.coral.validate#ValidationException", "message": "No."}'),
+    "short type": Answer(400, b'{"__type": "AccessDeniedException", "Message": "No."}'),
+    "type with a link": Answer(400, b'{"__type": "ResourceNotFoundException:http://x", "message": "No."}'),
+    "no type": Answer(500, b'{"message": "No."}', {"x-amzn-requestid": "request-1"}),
+}
+
+
+class TestAnswers:
+    @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+    def test_are_boto3s(self, answer: Answer) -> None:
+        theirs, ours = (outcome_of(call, answer) for call in (boto3_call, own_call))
+
+        assert ours == theirs
+
+    @pytest.mark.parametrize("body", [b"", b"<html>Service Unavailable</html>", b"[]", b"{"])
+    def test_that_come_from_somebody_else_are_told_by_their_status(self, body: bytes) -> None:
+        with pytest.raises(ClientError) as caught:
+            own_call("dynamodb", "get_item", Wire(Answer(503, body)))
+
+        assert caught.value.response["Error"]["Code"] == "503"
+
+    @pytest.mark.parametrize("body", [b"<html>", b"[]", b'"text"', b"{", b"\xff"])
+    def test_that_prove_nothing_are_no_success(self, body: bytes) -> None:
+        with pytest.raises(ResponseStreamingError):
+            own_call("dynamodb", "update_item", Wire(Answer(200, body)))
+
+    def test_of_nothing_at_all_are_boto3s_too(self) -> None:
+        """Its own parser takes an empty body for an empty object."""
+        for call in (boto3_call, own_call):
+            found = call("dynamodb", "update_item", Wire(Answer(200, b"")))
+            found.pop("ResponseMetadata", None)
+            assert found == {}
+
+
+def outcome_of(call: Callable[[str, str, Wire], dict[str, Any]], answer: Answer) -> dict[str, Any]:
+    """What a client's caller gets to see of an answer."""
+    service, operation = ("dynamodb", "transact_write_items") if b"Cancel" in answer.body else ("dynamodb", "get_item")
+    try:
+        found = call(service, operation, Wire(answer))
+    except ClientError as error:
+        response = cast("dict[str, Any]", error.response)
+        return {
+            "code": response["Error"]["Code"],
+            "message": response["Error"]["Message"],
+            "status": response["ResponseMetadata"]["HTTPStatusCode"],
+            "request": response["ResponseMetadata"].get("RequestId", ""),
+            "reasons": response.get("CancellationReasons"),
+        }
+    found.pop("ResponseMetadata", None)
+    return found
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def own(clock: FakeClock) -> Callable[..., DynamoDbClient]:
+    """A client that talks to this URL."""
+
+    def client(url: str, **arguments: Any) -> DynamoDbClient:
+        return DynamoDbClient(Aws(region=REGION, endpoints={"": url}, key=KEY, sleep=clock.sleep, **arguments))
+
+    return client
+
+
+def get(client: DynamoDbClient) -> dict[str, Any]:
+    return client.get_item(TableName="ledger", Key=ID)
+
+
+class TestSecondAttempt:
+    @pytest.mark.parametrize(
+        ("code", "status"),
+        [("InternalServerError", 500), ("ServiceUnavailable", 503), ("ThrottlingException", 400)],
+    )
+    def test_comes_a_while_after_what_may_pass(
+        self, aws: FakeAws, own: Callable[..., DynamoDbClient], clock: FakeClock, code: str, status: int
+    ) -> None:
+        aws.answer("GetItem", {"Item": ID}, times=None)
+        aws.fail("GetItem", code, status=status)
+
+        assert get(own(aws.url)) == {"Item": ID}
+
+        assert len(aws.calls) == MAX_ATTEMPTS
+        assert len(clock.sleeps) == 1
+        assert 0 <= clock.sleeps[0] <= 1
+
+    def test_comes_at_once_after_a_connection_that_closed(
+        self, aws: FakeAws, own: Callable[..., DynamoDbClient], clock: FakeClock
+    ) -> None:
+        aws.answer("GetItem", {"Item": ID}, times=None)
+        aws.hang_up("GetItem")
+
+        assert get(own(aws.url)) == {"Item": ID}
+
+        assert clock.sleeps == [0.0]
+
+    @pytest.mark.parametrize(
+        "code", ["ValidationException", "AccessDeniedException", "ConditionalCheckFailedException"]
+    )
+    def test_does_not_come_after_what_will_not_pass(
+        self, aws: FakeAws, own: Callable[..., DynamoDbClient], code: str
+    ) -> None:
+        aws.fail("GetItem", code, times=None)
+
+        with pytest.raises(ClientError, match=code):
+            get(own(aws.url))
+
+        assert len(aws.calls) == 1
+
+    def test_is_the_last(self, aws: FakeAws, own: Callable[..., DynamoDbClient]) -> None:
+        aws.fail("GetItem", "InternalServerError", status=500, times=None)
+
+        with pytest.raises(ClientError, match="InternalServerError"):
+            get(own(aws.url))
+
+        assert len(aws.calls) == MAX_ATTEMPTS
+
+
+class TestConnection:
+    def test_is_kept_for_the_next_request(self, own: Callable[..., DynamoDbClient]) -> None:
+        def serve(connection: Any) -> None:
+            while receive_request(connection):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+        with RawServer(serve) as server:
+            client = own(server.url)
+            for _ in range(3):
+                get(client)
+
+            assert server.connections == 1
+
+    def test_that_went_stale_costs_a_quick_retry(self, own: Callable[..., DynamoDbClient], clock: FakeClock) -> None:
+        """As after a freeze of the environment: the other side has forgotten the connection."""
+        frozen = iter([True, False])
+
+        def serve(connection: Any) -> None:
+            receive_request(connection)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            receive_request(connection)
+            if not next(frozen):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+        with RawServer(serve) as server:
+            client = own(server.url)
+            get(client)
+
+            assert get(client) == {}
+
+        assert server.connections == 2
+        assert clock.sleeps == [0.0]
+
+    def test_that_brings_no_answer_ends_in_time(
+        self, own: Callable[..., DynamoDbClient], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("function.aws.READ_SECONDS", 0.1)
+
+        with RawServer(lambda connection: receive_request(connection) and connection.recv(1)) as server:
+            with pytest.raises(ReadTimeoutError):
+                get(own(server.url))
+
+            assert server.connections == MAX_ATTEMPTS
+
+    def test_that_breaks_off_is_an_error_of_botocore(self, own: Callable[..., DynamoDbClient]) -> None:
+        def serve(connection: Any) -> None:
+            receive_request(connection)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{")
+
+        with RawServer(serve) as server, pytest.raises(BotoCoreError):
+            get(own(server.url))
+
+    def test_that_cannot_be_made_is_an_error_of_botocore(self, own: Callable[..., DynamoDbClient]) -> None:
+        with RawServer(lambda connection: None) as server:
+            url = server.url
+
+        with pytest.raises((EndpointConnectionError, ConnectionClosedError)):
+            get(own(url))
+
+    def test_is_made_to_none_but_a_trusted_server(self, own: Callable[..., DynamoDbClient], tmp_path: Any) -> None:
+        authority = trustme.CA()
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(tls)
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+
+        def serve(connection: Any) -> None:
+            receive_request(connection)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+        with RawServer(serve, tls) as server:
+            with pytest.raises(SSLError):
+                get(own(server.url))
+            assert get(own(server.url, ca_bundle=str(tmp_path / "ca.pem"))) == {}
