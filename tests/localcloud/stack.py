@@ -79,6 +79,12 @@ class Clouds:
         assert self.local_huawei, "the function is deployed against the real Huawei Cloud"
         return self.local_huawei
 
+    @property
+    def rename_api_url(self) -> str:
+        """Where to post. On AWS the host names the API; MiniStack, which has no names for its hosts, wants a path."""
+        host, path = self.stack.outputs["RenameApiUrl"].removeprefix("https://").split("/", 1)
+        return f"{self.aws.endpoint}/_aws/execute-api/{host.split('.')[0]}/{path}"
+
     def send_rename_event(
         self,
         event: Event | str,
@@ -105,9 +111,7 @@ class Clouds:
         self, event: Event | str, headers: Mapping[str, str] | None = None, *, signed: bool = True
     ) -> Reply:
         """Post an event to the HTTP API as a producer does, with a SigV4 signature unless told otherwise."""
-        # On AWS the host names the API; MiniStack, which has no names for its hosts, takes it from the path.
-        host, path = self.stack.outputs["RenameApiUrl"].removeprefix("https://").split("/", 1)
-        url = f"{self.aws.endpoint}/_aws/execute-api/{host.split('.')[0]}/{path}"
+        url = self.rename_api_url
         given = {"content-type": "application/cloudevents+json"} | {k.lower(): v for k, v in (headers or {}).items()}
         request = AWSRequest("POST", url, headers=given, data=_body(event).encode())
         if signed:
@@ -304,7 +308,8 @@ def local_clouds(
             }
         )
         _allow_batches(aws, stack)
-        yield Clouds(aws, stack, account, huawei, _producer(aws, stack), _tap(aws, stack.outputs["OutcomeBusName"]))
+        tap_url = tap(aws, stack.outputs["OutcomeBusName"], "tap", {"source": [OUTCOME_SOURCE]})
+        yield Clouds(aws, stack, account, huawei, _producer(aws, stack), tap_url)
 
 
 def rename_event(service_id: str, name: str, **data: str) -> Event:
@@ -367,16 +372,16 @@ def _producer(aws: LocalAws, stack: Stack) -> Credentials:
     return Credentials(key["AccessKeyId"], key["SecretAccessKey"])
 
 
-def _tap(aws: LocalAws, bus: str) -> str:
-    """A queue that gets every outcome; its URL."""
+def tap(aws: LocalAws, bus: str, name: str, pattern: Mapping[str, Any]) -> str:
+    """A queue that gets from the bus what matches the pattern, by a rule of its own; its URL."""
     sqs, events = aws.client("sqs"), aws.client("events")
-    url = str(sqs.create_queue(QueueName="tap", Attributes={"VisibilityTimeout": "600"})["QueueUrl"])
+    url = str(sqs.create_queue(QueueName=name, Attributes={"VisibilityTimeout": "600"})["QueueUrl"])
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     allow = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage"}
     policy = {"Version": "2012-10-17", "Statement": [allow | {"Resource": arn}]}
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
-    events.put_rule(Name="tap", EventBusName=bus, EventPattern=json.dumps({"source": [OUTCOME_SOURCE]}))
-    events.put_targets(Rule="tap", EventBusName=bus, Targets=[{"Id": "tap", "Arn": arn}])
+    events.put_rule(Name=name, EventBusName=bus, EventPattern=json.dumps(pattern))
+    events.put_targets(Rule=name, EventBusName=bus, Targets=[{"Id": name, "Arn": arn}])
     return url
 
 

@@ -1,0 +1,381 @@
+"""openapi.yaml and asyncapi.yaml against the schemas, the code, the template and the samples."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+from referencing import Registry
+from referencing.jsonschema import DRAFT202012
+from schemathesis.specs.openapi.definitions import OPENAPI_30_VALIDATOR, OPENAPI_31_VALIDATOR
+
+from function import events
+from function.failures import Kind
+from function.triggers import http, sqs
+from tests.contract.test_contract import CONTRACT, INVALID, NO_JSON, OUTCOMES, SCHEMAS, VALID, VALID_DATA, sample
+from tests.unit.fakes import (
+    HttpReply,
+    World,
+    cloud_event,
+    http_request,
+    not_found,
+    refusal,
+    unavailable,
+    wrong_key,
+)
+
+ROOT: Final = CONTRACT.parents[1]
+# Relative references of the documents are resolved against it.
+BASE: Final = "https://contract.invalid/"
+
+Reply = tuple[int, str]
+
+
+def load(name: str) -> dict[str, Any]:
+    text = (CONTRACT / name).read_text(encoding="utf-8")
+    content: dict[str, Any] = yaml.safe_load(text) if name.endswith(".yaml") else json.loads(text)
+    return content
+
+
+OPENAPI: Final = load("openapi.yaml")
+ASYNCAPI: Final = load("asyncapi.yaml")
+DOCUMENTS: Final = {"openapi.yaml": OPENAPI, "asyncapi.yaml": ASYNCAPI}
+OPERATION: Final = OPENAPI["paths"][http.PATH]["post"]
+RESPONSES: Final = {int(status): response for status, response in OPERATION["responses"].items()}
+MESSAGES: Final = ASYNCAPI["components"]["messages"]
+REGISTRY: Final[Registry[Any]] = Registry().with_resources(
+    (f"{BASE}{path.name}", DRAFT202012.create_resource(load(path.name))) for path in CONTRACT.iterdir()
+)
+
+
+def validator(document: str, schema: dict[str, Any]) -> Draft202012Validator:
+    """For a schema that stands in the document."""
+    # A reference within the document is one within it from anywhere.
+    located = json.loads(re.sub(r'("\$ref": ")', rf"\1{BASE}", re.sub('"#/', f'"{document}#/', json.dumps(schema))))
+    return Draft202012Validator(located, registry=REGISTRY)
+
+
+def references(content: object) -> Iterator[str]:
+    if isinstance(content, dict):
+        for name, value in content.items():
+            if name == "$ref":
+                yield value
+            yield from references(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from references(value)
+
+
+def schemas(content: object) -> Iterator[dict[str, Any]]:
+    """Those of a document, without those within them."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            if name == "schema":
+                yield value
+            elif name == "schemas":
+                yield from value.values()
+            else:
+                yield from schemas(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from schemas(value)
+
+
+# ---- Both documents
+
+
+def test_there_is_no_document_that_these_tests_do_not_know() -> None:
+    assert {path.name for path in CONTRACT.iterdir()} == {*DOCUMENTS, *SCHEMAS}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_reference_leads_somewhere(name: str) -> None:
+    resolver = REGISTRY.resolver(BASE + name)
+
+    assert all(resolver.lookup(reference).contents for reference in references(DOCUMENTS[name]))
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_document_points_at_every_schema(name: str) -> None:
+    assert {reference.partition("#")[0] for reference in references(DOCUMENTS[name])} - {""} == set(SCHEMAS)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_no_document_tells_the_shape_of_an_event_again(name: str) -> None:
+    """It holds no name of a field of `data`."""
+    fields = {*load("rename-event.schema.json")["$defs"]["data"]["properties"], "attempts", "huawei_request_id"}
+
+    assert not [field for field in fields if field in json.dumps(DOCUMENTS[name]["components"])]
+
+
+# ---- OpenAPI: the document itself
+
+
+def test_the_document_is_valid_by_the_version_that_api_gateway_takes() -> None:
+    assert OPENAPI["openapi"].startswith("3.0.")
+    assert [error.message for error in OPENAPI_30_VALIDATOR.iter_errors(OPENAPI)] == []
+
+
+def test_the_document_is_valid_by_the_version_whose_schemas_are_json_schema() -> None:
+    assert [error.message for error in OPENAPI_31_VALIDATOR.iter_errors(OPENAPI | {"openapi": "3.1.0"})] == []
+    for schema in schemas(OPENAPI):
+        Draft202012Validator.check_schema(schema)
+    # Of 3.0 alone, and no error in 3.1.
+    assert "nullable" not in json.dumps(OPENAPI)
+
+
+def test_references_to_other_files_stand_only_where_the_template_replaces_them() -> None:
+    replaced = OPENAPI["components"]["schemas"]
+    elsewhere = OPENAPI | {"components": OPENAPI["components"] | {"schemas": {}}}
+
+    assert {reference.partition("#")[0] for reference in references(replaced)} == set(SCHEMAS)
+    assert set(references(elsewhere)) == {f"#/components/schemas/{name}" for name in replaced}
+
+
+class TemplateLoader(yaml.SafeLoader):
+    """Reads CloudFormation's short forms as what they stand before."""
+
+
+TemplateLoader.add_multi_constructor("!", lambda loader, _, node: getattr(node, "value", None))
+
+
+def resource(name: str) -> dict[str, Any]:
+    template = yaml.load((ROOT / "template.yml").read_text(encoding="utf-8"), TemplateLoader)  # noqa: S506 - a SafeLoader
+    properties: dict[str, Any] = template["Resources"][name]["Properties"]
+    return properties
+
+
+def test_the_document_is_the_definition_of_the_api() -> None:
+    body = resource("RenameApi")["DefinitionBody"]
+
+    assert body["Fn::Transform"]["Name"] == "AWS::Include"
+    assert ROOT / body["Fn::Transform"]["Parameters"]["Location"] == CONTRACT / "openapi.yaml"
+    assert body["definitions"] == {name: {"type": "object"} for name in OPENAPI["components"]["schemas"]}
+    assert body.keys() == {"Fn::Transform", "definitions"}
+
+
+def test_the_api_lets_invalid_events_through_to_the_function() -> None:
+    assert "request-validator" not in json.dumps(OPENAPI)
+    assert OPERATION["x-amazon-apigateway-integration"]["type"] == "aws_proxy"
+
+
+def test_the_api_asks_for_a_signature() -> None:
+    [(name, scopes)] = OPERATION["security"][0].items()
+
+    assert (len(OPERATION["security"]), scopes) == (1, [])
+    assert OPENAPI["components"]["securitySchemes"][name]["x-amazon-apigateway-authtype"] == "awsSigv4"
+
+
+# ---- OpenAPI: requests
+
+
+def request_validator(media_type: str) -> Draft202012Validator:
+    return validator("openapi.yaml", OPERATION["requestBody"]["content"][media_type]["schema"])
+
+
+def test_requests_are_of_the_types_that_the_function_takes() -> None:
+    assert OPERATION["requestBody"]["content"].keys() == {http.STRUCTURED, http.BINARY}
+
+
+def test_headers_are_those_that_the_function_reads() -> None:
+    names = {parameter["name"] for parameter in OPERATION["parameters"]}
+
+    assert {name for name in names if not name.startswith(http.ATTRIBUTE_PREFIX)} == {"Prefer", "Idempotency-Key"}
+    assert {name.removeprefix(http.ATTRIBUTE_PREFIX) for name in names} >= {"id", "source", "time"}
+
+
+@pytest.mark.parametrize("name", VALID)
+@pytest.mark.parametrize("media_type", [http.STRUCTURED, http.BINARY])
+def test_a_sample_is_a_documented_request(name: str, media_type: str) -> None:
+    request_validator(media_type).validate(json.loads(sample(name)))
+
+
+@pytest.mark.parametrize("name", VALID_DATA)
+def test_a_sample_of_data_alone_is_a_documented_request_in_binary_mode(name: str) -> None:
+    assert request_validator(http.BINARY).is_valid(json.loads(sample(name)))
+    assert not request_validator(http.STRUCTURED).is_valid(json.loads(sample(name)))
+
+
+@pytest.mark.parametrize("name", sorted(INVALID.keys() - {"invalid-duplicate-key.json"}))
+@pytest.mark.parametrize("media_type", [http.STRUCTURED, http.BINARY])
+def test_an_invalid_sample_is_no_documented_request(name: str, media_type: str) -> None:
+    assert not request_validator(media_type).is_valid(json.loads(sample(name)))
+
+
+# ---- OpenAPI: replies
+
+
+def structured(event: dict[str, Any] | str | None = None, **headers: str) -> dict[str, Any]:
+    body = cloud_event() if event is None else event
+    return http_request(body, headers={"Content-Type": http.STRUCTURED} | headers)
+
+
+def refused(world: World, failure: Any, *, with_queue: bool = True) -> HttpReply:
+    world.services.refuse(failure, times=None)
+    return world.http(structured(), with_queue=with_queue)
+
+
+def unpublished(world: World) -> HttpReply:
+    world.bus.refuse()
+    return world.http(structured("{}"))
+
+
+REPLIES: Final[dict[str, Callable[[World], HttpReply]]] = {
+    "renamed": lambda world: world.http(structured()),
+    "queued": lambda world: refused(world, unavailable()),
+    "queued as asked": lambda world: world.http(structured(Prefer="respond-async")),
+    "invalid": lambda world: world.http(structured("{}")),
+    "access": lambda world: refused(world, wrong_key()),
+    "not found": lambda world: refused(world, not_found()),
+    "conflict": lambda world: refused(world, refusal("EndPoint.3045", 400)),
+    "precondition": lambda world: world.http(structured(cloud_event(expected_name="reports"))),
+    "too large": lambda world: world.http(structured(json.dumps(cloud_event() | {"text": "x" * 300_000}))),
+    "another type": lambda world: world.http(http_request("{}", headers={"Content-Type": "text/plain"})),
+    "defect": lambda world: refused(world, refusal("EndPoint.0011", 400)),
+    "no queue": lambda world: refused(world, unavailable(), with_queue=False),
+    "no bus": unpublished,
+}
+# What API Gateway answers by itself: https://docs.aws.amazon.com/apigateway/latest/developerguide/supported-gateway-response-types.html
+OF_API_GATEWAY: Final[set[Reply]] = {(status, http.BINARY) for status in (403, 413, 429, 500, 502, 504)}
+
+
+def undocumented(reply: HttpReply) -> list[str]:
+    """How the reply breaks the document."""
+    response = RESPONSES.get(reply.status)
+    if response is None:
+        return [f"status {reply.status}"]
+    content_type = reply.headers["content-type"]
+    if content_type not in response["content"]:
+        return [f"content type {content_type}"]
+    content = validator("openapi.yaml", response["content"][content_type]["schema"])
+    found = [error.message for error in content.iter_errors(reply.body)]
+    documented = {name.lower(): header for name, header in response.get("headers", {}).items()}
+    found += [f"header {name}" for name in reply.headers.keys() - documented.keys() - {"content-type"}]
+    for name, header in documented.items():
+        if header.get("required") and name not in reply.headers:
+            found.append(f"no header {name}")
+        elif name in reply.headers and header["schema"]["type"] == "integer":
+            found += [e.message for e in validator("", header["schema"]).iter_errors(int(reply.headers[name]))]
+    return found
+
+
+@pytest.mark.parametrize("name", REPLIES)
+def test_a_reply_of_the_function_is_documented(name: str) -> None:
+    assert undocumented(REPLIES[name](World())) == []
+
+
+def test_no_reply_is_documented_that_nobody_gives() -> None:
+    documented = {(status, content_type) for status, reply in RESPONSES.items() for content_type in reply["content"]}
+    replies = [reply(World()) for reply in REPLIES.values()]
+
+    assert documented == {(reply.status, reply.headers["content-type"]) for reply in replies} | OF_API_GATEWAY
+
+
+def test_every_kind_of_failure_has_a_documented_status() -> None:
+    assert http._STATUS_OF.keys() == set(Kind)
+    assert set(http._STATUS_OF.values()) <= RESPONSES.keys()
+
+
+def test_the_readme_tells_the_documented_statuses() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ((?:[2-5][0-9]{2}(?:, )?)+) \|", readme, re.MULTILINE)
+
+    assert sorted(int(status) for row in rows for status in row.split(", ")) == sorted(RESPONSES)
+
+
+@pytest.mark.parametrize(
+    ("reply", "found"),
+    [
+        (HttpReply(418, {"content-type": http.STRUCTURED}, {}), "status 418"),
+        (HttpReply(200, {"content-type": "text/plain"}, {}), "content type text/plain"),
+        (HttpReply(200, {"content-type": http.STRUCTURED}, {}), "'id' is a required property"),
+        (HttpReply(200, {"content-type": http.STRUCTURED}, json.loads(sample(OUTCOMES[1]))), "is not one of"),
+        (HttpReply(404, {"content-type": http.STRUCTURED}, json.loads(sample(OUTCOMES[0]))), "is not one of"),
+        (HttpReply(202, {"content-type": http.BINARY}, {"id": "1", "source": "/", "status": "done"}), "'done'"),
+        (HttpReply(503, {"content-type": http.STRUCTURED}, {}), "no header retry-after"),
+        (HttpReply(503, {"content-type": http.STRUCTURED, "retry-after": "0"}, {}), "0 is less than"),
+        (HttpReply(202, {"content-type": http.BINARY, "location": "/"}, {}), "header location"),
+    ],
+)
+def test_a_reply_that_is_not_documented_would_be_found(reply: HttpReply, found: str) -> None:
+    assert any(found in message for message in undocumented(reply))
+
+
+# ---- AsyncAPI
+
+
+def payload_validator(message: str) -> Draft202012Validator:
+    payload = MESSAGES[message]["payload"]
+    assert payload["schemaFormat"] == "application/schema+json;version=draft-2020-12"
+    return validator("asyncapi.yaml", payload["schema"])
+
+
+def test_the_queue_goes_in_and_the_bus_goes_out() -> None:
+    assert ASYNCAPI["asyncapi"] == "3.0.0"
+    directions = {o["channel"]["$ref"]: o["action"] for o in ASYNCAPI["operations"].values()}
+
+    assert directions == {"#/channels/renameQueue": "receive", "#/channels/outcomeBus": "send"}
+
+
+def test_an_operation_has_every_message_of_its_channel() -> None:
+    for operation in ASYNCAPI["operations"].values():
+        channel = operation["channel"]["$ref"]
+        messages = ASYNCAPI["channels"][channel.rpartition("/")[2]]["messages"]
+
+        assert [message["$ref"] for message in operation["messages"]] == [f"{channel}/messages/{m}" for m in messages]
+
+
+def test_the_channels_are_what_the_template_makes() -> None:
+    channels, queue = ASYNCAPI["channels"], resource("RenameQueue")
+    documented = channels["renameQueue"]["bindings"]["sqs"]["queue"]
+
+    assert [channel["address"] for channel in channels.values()] == [None, None]
+    assert documented == {
+        "name": "RenameQueue",
+        "fifoQueue": queue["FifoQueue"],
+        "deduplicationScope": queue["DeduplicationScope"],
+        "fifoThroughputLimit": queue["FifoThroughputLimit"],
+    }
+
+
+def test_messages_bear_the_types_of_their_events() -> None:
+    assert {key: message["name"] for key, message in MESSAGES.items()} == {
+        "renameEvent": events.RENAME_REQUESTED,
+        "renameEventData": events.RENAME_REQUESTED,
+        "renamed": events.RENAMED,
+        "renameFailed": events.RENAME_FAILED,
+    }
+
+
+def test_attributes_of_a_message_are_those_that_the_function_reads() -> None:
+    names = MESSAGES["renameEventData"]["headers"]["properties"]
+
+    assert set(names) == {f"{sqs.ATTRIBUTE_PREFIX}{attribute}" for attribute in ("id", "source", "time")}
+
+
+@pytest.mark.parametrize("message", ["renamed", "renameFailed"])
+def test_an_outcome_is_an_entry_of_the_bus_by_its_type(message: str) -> None:
+    entry = MESSAGES[message]["x-eventbridge"]
+
+    assert entry == {"source": events.OUTCOME_SOURCE, "detail-type": MESSAGES[message]["name"]}
+
+
+@pytest.mark.parametrize(
+    ("message", "samples"),
+    [
+        ("renameEvent", VALID),
+        ("renameEventData", VALID_DATA),
+        ("renamed", ("outcome-renamed.json",)),
+        ("renameFailed", ("outcome-failed.json",)),
+    ],
+)
+def test_a_message_takes_its_samples_and_no_other(message: str, samples: tuple[str, ...]) -> None:
+    all_of_json = {*VALID, *VALID_DATA, *OUTCOMES, *INVALID} - {*NO_JSON, "invalid-duplicate-key.json"}
+    payload = payload_validator(message)
+
+    assert {name for name in all_of_json if payload.is_valid(json.loads(sample(name)))} == set(samples)

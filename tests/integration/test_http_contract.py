@@ -1,0 +1,249 @@
+"""The deployed HTTP API against openapi.yaml: defined by it, and held to it by schemathesis."""
+
+import json
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+import yaml
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from requests.auth import AuthBase
+from schemathesis import Case, GenerationMode, Response
+from schemathesis.checks import (
+    content_type_conformance,
+    not_a_server_error,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+import function
+from tests.integration.test_deployed_stack import a_service, outcome_of
+from tests.localcloud.stack import Clouds, rename_event
+
+OPENAPI = Path(function.__file__).parent / "contract" / "openapi.yaml"
+DOCUMENT: dict[str, Any] = yaml.safe_load(OPENAPI.read_text(encoding="utf-8"))
+STRUCTURED = "application/cloudevents+json"
+BINARY = "application/json"
+DOCUMENTED = [
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+# The API takes twenty requests a second.
+SECONDS_A_REQUEST = 0.055
+
+# By 3.1 the schemas are JSON Schema 2020-12, which they are; API Gateway does not take that version.
+SCHEMA = schemathesis.openapi.from_dict(DOCUMENT | {"openapi": "3.1.0"})
+SCHEMA.location = OPENAPI.as_uri()
+OPERATION = SCHEMA["/rename-events"]["POST"]
+
+
+class Signed(AuthBase):
+    """As the producer."""
+
+    def __init__(self, clouds: Clouds) -> None:
+        self._clouds = clouds
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        signed = AWSRequest(request.method, request.url, headers={}, data=request.body)
+        SigV4Auth(self._clouds.producer, "execute-api", self._clouds.aws.region).add_auth(signed)
+        request.headers.update(signed.headers.items())
+        return request
+
+
+def call(clouds: Clouds, case: Case[Any], *, headers: dict[str, str] | None = None, signed: bool = True) -> Response:
+    base_url = clouds.rename_api_url.removesuffix("/rename-events")
+    auth = Signed(clouds) if signed else None
+    return case.call(base_url=base_url, headers=headers, auth=auth, verify=str(clouds.aws.ca))
+
+
+class TestGenerated:
+    """Requests that schemathesis makes of the document: right ones, and such that break it."""
+
+    @pytest.mark.parametrize(
+        ("mode", "answers"), [(GenerationMode.POSITIVE, {200, 400, 404}), (GenerationMode.NEGATIVE, {400})]
+    )
+    def test_get_documented_replies(self, clouds: Clouds, mode: GenerationMode, answers: set[int]) -> None:
+        services = [a_service(clouds), str(uuid.UUID(int=0))]
+        seen = set()
+
+        @settings(
+            max_examples=60,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=OPERATION.as_strategy(generation_mode=mode), number=st.sampled_from([0, 1, None]))
+        def run(case: Case[Any], number: int | None) -> None:
+            if mode is GenerationMode.POSITIVE and number is not None:
+                mend(case.body, services[number])
+            started = time.monotonic()
+            response = call(clouds, case)
+            seen.add(response.status_code)
+            case.validate_response(response, checks=[not_a_server_error, *DOCUMENTED])
+            time.sleep(max(0, started + SECONDS_A_REQUEST - time.monotonic()))
+
+        run()
+
+        assert seen >= answers
+
+
+def mend(body: Any, service_id: str) -> None:
+    """Make right what no schema tells: the clock, the settings and the service."""
+    data = body.get("data", body)
+    data["vpc_endpoint_service_id"] = service_id
+    for setting in ("project_id", "region", "expected_name"):
+        data.pop(setting, None)
+    if data is not body:
+        body["time"] = rename_event(service_id, "")["time"]
+
+
+class TestProvoked:
+    """Replies that no generated request gets."""
+
+    @pytest.mark.parametrize("media_type", [STRUCTURED, BINARY])
+    def test_200(self, clouds: Clouds, media_type: str) -> None:
+        event = rename_event(a_service(clouds), "orders")
+        case = a_case(event if media_type == STRUCTURED else event["data"], media_type)
+
+        assert documented(case, call(clouds, case)) == (200, STRUCTURED)
+
+    def test_202(self, clouds: Clouds) -> None:
+        event = rename_event(a_service(clouds), "orders")
+        case = a_case(event, headers={"Prefer": "respond-async"})
+
+        response = call(clouds, case)
+
+        assert documented(case, response) == (202, BINARY)
+        assert response.headers["preference-applied"] == ["respond-async"]
+        assert outcome_of(clouds, event)["type"] == "vpcep.endpoint_service.renamed.v1"
+
+    def test_403_of_the_api(self, clouds: Clouds) -> None:
+        case = a_case(rename_event(a_service(clouds), "orders"))
+
+        assert documented(case, call(clouds, case, signed=False)) == (403, BINARY)
+
+    def test_413(self, clouds: Clouds) -> None:
+        case = a_case(rename_event(a_service(clouds), "orders") | {"text": "x" * 300_000})
+
+        assert documented(case, call(clouds, case)) == (413, STRUCTURED)
+
+    def test_415(self, clouds: Clouds) -> None:
+        case = a_case(rename_event(a_service(clouds), "orders"))
+
+        response = call(clouds, case, headers={"content-type": "text/plain"})
+
+        assert documented(case, response) == (415, "application/problem+json")
+
+    def test_429(self, clouds: Clouds) -> None:
+        case = a_case(rename_event(a_service(clouds), "orders"))
+
+        with throttled(clouds):
+            assert documented(case, call(clouds, case)) == (429, BINARY)
+        assert clouds.huawei.calls == []
+
+    def test_503(self, clouds: Clouds) -> None:
+        # An invalid event is not handed over.
+        case = a_case(rename_event("..", "orders"))
+
+        with clouds.without("RenameFromHttp", "events:PutEvents"):
+            assert documented(case, call(clouds, case)) == (503, "application/problem+json")
+
+
+def a_case(event: dict[str, Any], media_type: str = STRUCTURED, headers: Mapping[str, str] | None = None) -> Case[Any]:
+    return OPERATION.Case(body=event, media_type=media_type, headers=dict(headers or {}))
+
+
+def documented(case: Case[Any], response: Response) -> tuple[int, str]:
+    """The reply's status and content type, once it has been found in the document."""
+    case.validate_response(response, checks=DOCUMENTED)
+    return response.status_code, response.headers["content-type"][0]
+
+
+@contextmanager
+def throttled(clouds: Clouds) -> Iterator[None]:
+    """For a while the API takes nothing."""
+    apis, api_id = clouds.aws.client("apigateway"), clouds.stack.resources["RenameApi"]
+    [settings] = apis.get_stage(restApiId=api_id, stageName="v1")["methodSettings"].values()
+
+    def limit(rate: float, burst: int) -> None:
+        patch = {"rateLimit": rate, "burstLimit": burst}
+        operations = [
+            {"op": "replace", "path": f"/*/*/throttling/{name}", "value": str(value)} for name, value in patch.items()
+        ]
+        apis.update_stage(restApiId=api_id, stageName="v1", patchOperations=operations)
+
+    limit(0, 0)
+    try:
+        yield
+    finally:
+        limit(settings["throttlingRateLimit"], settings["throttlingBurstLimit"])
+
+
+class TestDefinition:
+    """What API Gateway imports."""
+
+    @pytest.fixture
+    def imported(self, clouds: Clouds) -> dict[str, Any]:
+        client = clouds.aws.client("cloudformation")
+        template = client.get_template(StackName=clouds.stack.name, TemplateStage="Processed")["TemplateBody"]
+        content = json.loads(template) if isinstance(template, str) else template
+        return dict(content["Resources"]["RenameApi"]["Properties"]["Body"])
+
+    def test_is_the_document_but_for_the_schemas(self, imported: dict[str, Any]) -> None:
+        for body in (imported, document := json.loads(json.dumps(DOCUMENT))):
+            del body["components"]["schemas"]
+        assert imported == document
+
+    def test_has_no_schema_that_api_gateway_does_not_take(self, imported: dict[str, Any]) -> None:
+        schemas = imported["components"]["schemas"]
+
+        assert set(schemas) == set(DOCUMENT["components"]["schemas"])
+        assert all(schema == {"type": "object"} for schema in schemas.values())
+        assert all(name.isalnum() for name in schemas)
+        assert imported["openapi"].startswith("3.0.")
+
+    def test_has_no_reference_out_of_it(self, imported: dict[str, Any]) -> None:
+        assert {ref for ref in references(imported) if not ref.startswith("#/components/schemas/")} == set()
+
+    def test_asks_for_a_signature_and_takes_the_function(self, clouds: Clouds) -> None:
+        apis, api_id = clouds.aws.client("apigateway"), clouds.stack.resources["RenameApi"]
+        resources = apis.get_resources(restApiId=api_id, embed=["methods"])["items"]
+        [(path, method)] = [(r["path"], m) for r in resources for m in r.get("resourceMethods", {}).values()]
+
+        assert (path, method["httpMethod"], method["authorizationType"]) == ("/rename-events", "POST", "AWS_IAM")
+        integration = method["methodIntegration"]
+        assert (integration["type"], "credentials" in integration) == ("AWS_PROXY", False)
+        assert clouds.stack.resources["RenameFromHttp"] in integration["uri"]
+
+    def test_keeps_the_stage(self, clouds: Clouds) -> None:
+        apis, api_id = clouds.aws.client("apigateway"), clouds.stack.resources["RenameApi"]
+        [stage] = apis.get_stages(restApiId=api_id)["item"]
+
+        assert (stage["stageName"], stage["tracingEnabled"]) == ("v1", True)
+        settings = stage["methodSettings"]["*/*"]
+        assert (settings["throttlingRateLimit"], settings["throttlingBurstLimit"]) == (20, 40)
+
+
+def references(content: object) -> Iterator[str]:
+    if isinstance(content, dict):
+        for name, value in content.items():
+            if name == "$ref":
+                yield value
+            yield from references(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from references(value)
