@@ -24,7 +24,7 @@ PIP_INSTALL := -m pip install -qq --no-compile --no-input --no-deps --only-binar
 
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: run test lint build deploy clean lock environments redrive \
+.PHONY: run test lint build deploy bench clean lock environments redrive \
 	build-RenameFromQueue build-RenameFromHttp build-SettleDeadLetters
 
 run: environments
@@ -52,6 +52,11 @@ deploy: build
 redrive: $(SAM)
 	.venv/sam/bin/sam remote invoke SettleDeadLetters --stack-name $(or $(STACK),vpcep-rename) --event '{"redrive": true}'
 
+# Against a peer and a floor, all in the same run; minutes. RUNS=3 shows figures without keeping them.
+bench: environments .venv/bench/.installed
+	@.venv/dev/bin/python -m tests.bench $(RUNS)
+	@.venv/bench/bin/python -m tests.bench.plots
+
 clean:
 	rm -rf .venv .build .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find function tests -name __pycache__ -prune -exec rm -rf {} +
@@ -65,6 +70,7 @@ environments:
 $(DEV): tests/requirements.txt
 $(SAM): tests/localcloud/requirements-sam.txt
 $(MINISTACK): tests/localcloud/requirements-ministack.txt
+.venv/bench/.installed: tests/bench/requirements.txt
 .venv/%/.installed:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later with venv is needed: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@echo "Setting up .venv/$* with $$($(PYTHON) --version) …"
@@ -114,6 +120,7 @@ lock: .venv/uv/bin/uv
 	$(LOCK) pyproject.toml --group dev -c requirements.txt -o tests/requirements.txt
 	$(LOCK) --group sam -o tests/localcloud/requirements-sam.txt
 	$(LOCK) --group ministack -o tests/localcloud/requirements-ministack.txt
+	$(LOCK) --group bench -o tests/bench/requirements.txt
 
 .venv/uv/bin/uv:
 	@$(PYTHON) -m venv .venv/uv

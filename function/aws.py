@@ -1,4 +1,4 @@
-"""Talks to AWS: signs and sends the few requests that every event needs, with botocore's own parts.
+"""Talks to AWS: signs and sends the few requests that every event needs.
 
 A client of boto3 reads the models of its service, its endpoints and its documentation first, which is a quarter of a
 cold start. The clients here have those methods of boto3's that the function calls, with the same arguments, answers and
@@ -6,24 +6,36 @@ exceptions, so that either fits. What the function needs less often it calls by 
 """
 
 import json
-import random
-import socket
 import time
 from collections.abc import Callable, Mapping
+from random import SystemRandom
 from typing import Any, Final, NamedTuple
 
+import urllib3
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.exceptions import ClientError, ConnectionClosedError, HTTPClientError, ResponseStreamingError
-from botocore.exceptions import ConnectionError as NoConnectionError
-from botocore.httpsession import URLLib3Session
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionClosedError,
+    EndpointConnectionError,
+    HTTPClientError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+    SSLError,
+)
 from botocore.utils import get_environ_proxies
+from urllib3.util import Timeout
+
+from function.tls import trust
 
 CONNECT_SECONDS: Final = 1.0
 READ_SECONDS: Final = 2.0
 MAX_CONNECTIONS: Final = 50
 # What does not answer soon is asked again by the queue, not by waiting.
 MAX_ATTEMPTS: Final = 2
+# The kernel's, since those of the process would repeat themselves in all that come from one snapshot.
+_UNIFORM: Final = SystemRandom().uniform
 _OK: Final = 200
 _SERVER_ERROR: Final = 500
 _THROTTLED: Final = frozenset(
@@ -78,28 +90,20 @@ class Aws:
         self._key = key
         self._credentials: Any = None
         self._sleep = sleep
-        settings: dict[str, Any] = {
-            "verify": ca_bundle or True,
-            "proxies": get_environ_proxies(self._endpoint("dynamodb")),
-            "timeout": (CONNECT_SECONDS, READ_SECONDS),
-            "max_pool_connections": MAX_CONNECTIONS,
-            # Else a body would wait for the acknowledgement of its headers.
-            "socket_options": [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-        }
-        self._http = URLLib3Session(**settings)
+        self._http = _pool(get_environ_proxies(self._endpoint("dynamodb")), ca_bundle)
 
     def call(self, service: _Service, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """One request, and once more where that may help.
 
         Raises:
             ClientError: the service's refusal.
-            HTTPClientError, botocore's ConnectionError: no answer.
+            BotoCoreError: no answer.
         """
         attempt = 1
         while True:
             try:
                 return self._send(service, operation, request)
-            except (HTTPClientError, NoConnectionError) as error:
+            except BotoCoreError as error:
                 if attempt == MAX_ATTEMPTS:
                     raise
                 # A connection that was kept alive while the environment was frozen costs one quick retry.
@@ -109,13 +113,14 @@ class Aws:
                 if attempt == MAX_ATTEMPTS or (status < _SERVER_ERROR and code not in _THROTTLED):
                     raise
                 wait = 1.0
-            self._sleep(random.uniform(0, wait))  # noqa: S311 - jitter, no secret
+            self._sleep(_UNIFORM(0, wait))
             attempt += 1
 
     def _send(self, service: _Service, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        url = f"{self._endpoint(service.host)}/"
         signed = AWSRequest(
             "POST",
-            f"{self._endpoint(service.host)}/",
+            url,
             headers={
                 "Content-Type": f"application/x-amz-json-{service.json_version}",
                 "X-Amz-Target": f"{service.target}.{operation}",
@@ -123,16 +128,21 @@ class Aws:
             data=json.dumps(request, separators=(",", ":")).encode(),
         )
         SigV4Auth(self._now_valid_key(), service.host, self._region).add_auth(signed)
-        response = self._http.send(signed.prepare())
         try:
-            answer = json.loads(response.content or b"{}")
-        except ValueError as error:
-            answer = error
-        if response.status_code == _OK and isinstance(answer, dict):
-            return answer
-        if response.status_code == _OK:
+            response = self._http.request(
+                "POST", url, body=signed.data, headers=dict(signed.headers.items()), redirect=False
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise _lost(error, url) from error
+        try:
+            answer = json.loads(response.data or b"{}")
+        except ValueError:
+            answer = None
+        if response.status != _OK:
+            raise _refusal(operation, response.status, response.headers, answer if isinstance(answer, dict) else {})
+        if not isinstance(answer, dict):
             raise ResponseStreamingError(error="the answer is not a JSON object")
-        raise _refusal(operation, response.status_code, response.headers, answer if isinstance(answer, dict) else {})
+        return answer
 
     def _endpoint(self, host: str) -> str:
         suffix = "amazonaws.com.cn" if self._region.startswith("cn-") else "amazonaws.com"
@@ -148,6 +158,32 @@ class Aws:
 
             self._credentials = get_session().get_credentials()
         return self._credentials.get_frozen_credentials()
+
+
+def _pool(proxies: Mapping[str, str], ca_bundle: str | None) -> urllib3.PoolManager:
+    settings: dict[str, Any] = {
+        "ssl_context": trust(ca_bundle),
+        "timeout": Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+        "maxsize": MAX_CONNECTIONS,
+        "retries": False,
+    }
+    proxy = proxies.get("https")
+    return urllib3.ProxyManager(proxy, **settings) if proxy else urllib3.PoolManager(**settings)
+
+
+def _lost(error: urllib3.exceptions.HTTPError, url: str) -> BotoCoreError:
+    """botocore's exception for what kept an answer from coming."""
+    match error:
+        case urllib3.exceptions.SSLError():
+            return SSLError(endpoint_url=url, error=error)
+        case urllib3.exceptions.NewConnectionError() | urllib3.exceptions.ConnectTimeoutError():
+            return EndpointConnectionError(endpoint_url=url, error=error)
+        case urllib3.exceptions.ReadTimeoutError():
+            return ReadTimeoutError(endpoint_url=url, error=error)
+        case urllib3.exceptions.ProtocolError():
+            return ConnectionClosedError(endpoint_url=url, error=error)
+        case _:
+            return HTTPClientError(error=error)
 
 
 def _refusal(operation: str, status: int, headers: Mapping[str, str], answer: dict[str, Any]) -> ClientError:

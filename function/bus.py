@@ -1,7 +1,7 @@
 """Talks to EventBridge: puts outcomes on the outcome bus."""
 
-import random
 import time
+from random import SystemRandom
 from typing import Any, Final, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -13,6 +13,7 @@ from function.rename import SecondsLeft
 
 MAX_ATTEMPTS: Final = 4
 BACKOFF_BASE_SECONDS: Final = 0.1
+_UNIFORM: Final = SystemRandom().uniform
 
 
 class EventBridgeClient(Protocol):
@@ -42,7 +43,7 @@ class EventBridge:
         """
         refusal = self._put(outcome)
         for attempt in range(1, MAX_ATTEMPTS):
-            wait = random.uniform(0, BACKOFF_BASE_SECONDS * 2**attempt)  # noqa: S311 - jitter, no secret
+            wait = _UNIFORM(0, BACKOFF_BASE_SECONDS * 2**attempt)
             if refusal is None or left() < wait:
                 break
             time.sleep(wait)

@@ -29,12 +29,12 @@ Powertools' idempotency keeps its record by itself, so the record and the claim 
 
 import hashlib
 import json
-import random
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from random import SystemRandom
 from typing import Any, Final, Protocol, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -53,6 +53,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # Of a transaction that meets another one, which botocore does not repeat.
 MAX_ATTEMPTS: Final = 4
 BACKOFF_BASE_SECONDS: Final = 0.02
+_UNIFORM: Final = SystemRandom().uniform
 _BUSY: Final = "TransactionConflict"
 _REFUSED: Final = "ConditionalCheckFailed"
 _ANSWERS: Final = frozenset({"None", _REFUSED, _BUSY})
@@ -312,7 +313,7 @@ class DynamoDbLedger:
             if _BUSY not in codes or _REFUSED in codes:
                 return [reason.get("Item") for reason in reasons]
             if attempt < MAX_ATTEMPTS:
-                self._sleep(random.uniform(0, BACKOFF_BASE_SECONDS * 2**attempt))  # noqa: S311 - jitter, no secret
+                self._sleep(_UNIFORM(0, BACKOFF_BASE_SECONDS * 2**attempt))
         raise RenameFailedError(failures.ledger_unavailable(_BUSY))
 
     def _transact(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:

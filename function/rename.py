@@ -9,12 +9,12 @@ Promises that the order of steps makes true:
 * A success is told only on proof: a reply that names the new name, or a read that shows it.
 """
 
-import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from random import SystemRandom
 from typing import Final, NamedTuple, Protocol
 
 from function import failures
@@ -43,6 +43,7 @@ MIN_CALL_SECONDS: Final = 0.5
 MAX_SERVICE_NAME: Final = 512
 # A claim must outlive its invocation: what the trigger keeps for its report, and clocks that differ.
 CLAIM_SLACK_SECONDS: Final = 10.0
+_UNIFORM: Final = SystemRandom().uniform
 
 SecondsLeft = Callable[[], float]
 """How many seconds remain before the trigger must report."""
@@ -169,7 +170,7 @@ class Renamer:
         read_previous_name: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], None] = time.sleep,
-        uniform: Callable[[float, float], float] = random.uniform,
+        uniform: Callable[[float, float], float] = _UNIFORM,
     ) -> None:
         """
         Args:

@@ -39,6 +39,7 @@ from urllib3.util import Retry
 from function import failures
 from function.failures import Failure, Kind, RenameFailedError
 from function.rename import Reply, Target
+from function.tls import trust
 
 CONNECT_SECONDS: Final = 3.0
 MAX_REPLY_BYTES: Final = 1024 * 1024
@@ -361,8 +362,12 @@ class _Adapter(HTTPAdapter):
         super().__init__(pool_connections=1, pool_maxsize=pool_size, max_retries=never)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
+        super().init_poolmanager(*args, **kwargs, ssl_context=trust())
         self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+
+    def cert_verify(self, conn: Any, *args: Any, **kwargs: Any) -> None:
+        super().cert_verify(conn, *args, **kwargs)  # type: ignore[no-untyped-call]
+        conn.ca_certs = None  # the context has them, and each new connection would read them again
 
     def send(self, *args: Any, **kwargs: Any) -> requests.Response:
         if _call.status is not None:

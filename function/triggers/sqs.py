@@ -6,11 +6,11 @@ use up its receives.
 """
 
 import math
-import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from random import SystemRandom
 from typing import Any, Final, NamedTuple, Protocol
 
 from function.events import Attributes, Outcome, Parser, RenameEvent, rfc3339
@@ -24,6 +24,7 @@ FIRST_DELAY_SECONDS: Final = 30
 LONGEST_DELAY_SECONDS: Final = 900
 # SQS keeps a message invisible for twelve hours from its receive at the most.
 LONGEST_VISIBILITY_SECONDS: Final = 12 * 3_600 - 900
+_UNIFORM: Final = SystemRandom().uniform
 
 
 class RenameQueue(Protocol):
@@ -88,7 +89,7 @@ class SqsTrigger:
         *,
         max_receives: int | None,
         max_parallel_renames: int,
-        uniform: Callable[[float, float], float] = random.uniform,
+        uniform: Callable[[float, float], float] = _UNIFORM,
     ) -> None:
         """
         Args:

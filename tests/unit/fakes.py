@@ -821,7 +821,7 @@ class FakeDynamoDb:
     def client(self, sleep: Callable[[float], None] = lambda seconds: None) -> DynamoDbClient:
         """The function's own."""
         aws = Aws(region="eu-west-1", endpoints={}, key=Key("local", "local", None), sleep=sleep)
-        aws._http = cast("Any", SimpleNamespace(send=self._send))
+        aws._http = cast("Any", SimpleNamespace(request=self._request))
         return DynamoDbClient(aws)
 
     def boto3_client(self) -> DynamoDBClient:
@@ -852,24 +852,30 @@ class FakeDynamoDb:
 
     # -- what the client calls
 
+    def _request(self, _: str, __: str, *, body: bytes, headers: Mapping[str, str], **___: Any) -> Any:
+        """urllib3's."""
+        status, answer = self._carry_out(headers["X-Amz-Target"], body)
+        return SimpleNamespace(status=status, data=json.dumps(answer).encode(), headers={})
+
     def _send(self, request: AWSPreparedRequest, **_: Any) -> AWSResponse:
-        target = request.headers["X-Amz-Target"]
-        operation = (target.decode() if isinstance(target, bytes) else target).partition(".")[2]
-        parameters = json.loads(request.body)
+        """botocore's."""
+        status, answer = self._carry_out(request.headers["X-Amz-Target"].decode(), request.body)
+        raw = urllib3.HTTPResponse(io.BytesIO(json.dumps(answer).encode()), preload_content=False)
+        return AWSResponse(request.url, status, {}, raw)
+
+    def _carry_out(self, target: str, body: bytes) -> tuple[int, dict[str, Any]]:
+        operation = target.partition(".")[2]
+        parameters = json.loads(body)
         model = _dynamodb_model().operation_model(operation)
         report = ParamValidator().validate(parameters, model.input_shape)
         assert not report.has_errors(), report.generate_report()
         with self._lock:
             self.calls.append(AwsCall(operation, parameters))
             fault = self._faults.popleft() if self._faults else None
-            if fault and not fault.applied:
-                status, body = fault.status, fault.body
-            else:
-                status, body = self._answer(operation, parameters)
+            answer = (fault.status, fault.body) if fault and not fault.applied else self._answer(operation, parameters)
         if fault and fault.break_off:
             raise fault.break_off
-        raw = urllib3.HTTPResponse(io.BytesIO(json.dumps(body).encode()), preload_content=False)
-        return AWSResponse(request.url, status, {}, raw)
+        return answer
 
     def _answer(self, operation: str, parameters: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         try:

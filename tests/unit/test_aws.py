@@ -58,15 +58,30 @@ class Answer(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
+class Request(NamedTuple):
+    """What a client sends."""
+
+    method: str
+    url: str
+    body: bytes
+    headers: Mapping[str, str | bytes]
+
+
 class Wire:
     """Takes the requests of a client, and answers them all alike; no byte leaves the process."""
 
     def __init__(self, answer: Answer) -> None:
-        self.requests: list[AWSPreparedRequest] = []
+        self.requests: list[Request] = []
         self._answer = answer
 
+    def request(self, method: str, url: str, *, body: bytes, headers: Mapping[str, str], **_: Any) -> Any:
+        """urllib3's."""
+        self.requests.append(Request(method, url, body, headers))
+        return SimpleNamespace(status=self._answer.status, data=self._answer.body, headers=self._answer.headers)
+
     def __call__(self, request: AWSPreparedRequest, **_: Any) -> AWSResponse:
-        self.requests.append(request)
+        """botocore's."""
+        self.requests.append(Request(request.method, request.url, request.body, request.headers))
         raw = urllib3.HTTPResponse(io.BytesIO(self._answer.body), preload_content=False)
         headers = {name.title(): value for name, value in self._answer.headers.items()}
         return AWSResponse(request.url, self._answer.status, headers, raw)
@@ -90,7 +105,7 @@ def boto3_call(service: str, operation: str, wire: Wire, region: str = REGION) -
 
 def own_call(service: str, operation: str, wire: Wire, region: str = REGION, key: Key | None = KEY) -> dict[str, Any]:
     aws = Aws(region=region, endpoints={}, key=key, sleep=lambda seconds: None)
-    aws._http = cast("Any", SimpleNamespace(send=wire))
+    aws._http = cast("Any", wire)
     answer: dict[str, Any] = getattr(CLIENTS[service](aws), operation)(**REQUESTS[service, operation])
     return answer
 
@@ -132,7 +147,7 @@ class TestRequests:
     def test_go_to_the_endpoints_of_the_settings(self) -> None:
         wire = Wire(OK)
         aws = Aws(region=REGION, endpoints={"": "http://all.example/", "events": "http://events.example"}, key=KEY)
-        aws._http = cast("Any", SimpleNamespace(send=wire))
+        aws._http = cast("Any", wire)
 
         EventBridgeClient(aws).put_events(Entries=[])
         DynamoDbClient(aws).get_item(TableName="ledger", Key=ID)
@@ -144,7 +159,7 @@ def text(header: str | bytes) -> str:
     return header.decode() if isinstance(header, bytes) else header
 
 
-def scope(request: AWSPreparedRequest) -> list[str]:
+def scope(request: Request) -> list[str]:
     """Access key, region and service that a request is signed for; not the day."""
     credential = text(request.headers["Authorization"]).partition("Credential=")[2].partition(",")[0]
     key, _, region, service, _ = credential.split("/")
@@ -355,3 +370,40 @@ class TestConnection:
             with pytest.raises(SSLError):
                 get(own(server.url))
             assert get(own(server.url, ca_bundle=str(tmp_path / "ca.pem"))) == {}
+
+    def test_reads_the_trusted_certificates_once_for_all(
+        self, own: Callable[..., DynamoDbClient], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        authority = trustme.CA()
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(tls)
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+
+        def serve(connection: Any) -> None:
+            receive_request(connection)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
+
+        with RawServer(serve, tls) as server:
+            client = own(server.url, ca_bundle=str(tmp_path / "ca.pem"))
+            readings: list[int] = []
+            monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *_, **__: readings.append(1))
+            for _ in range(2):
+                get(client)
+
+        assert (server.connections, readings) == (2, [])
+
+    def test_goes_through_the_proxy_of_the_environment(
+        self, own: Callable[..., DynamoDbClient], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked = []
+
+        def serve(connection: Any) -> None:
+            asked.append(receive_request(connection).split(b"\r\n")[0])
+            connection.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+
+        with RawServer(serve) as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+            with pytest.raises(BotoCoreError):
+                get(own("https://dynamodb.example"))
+
+        assert set(asked) == {b"CONNECT dynamodb.example:443 HTTP/1.1"}

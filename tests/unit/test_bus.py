@@ -193,7 +193,7 @@ class TestTime:
     def test_that_is_short_bounds_the_attempts(
         self, aws: FakeAws, bus: EventBridge, outcome: Outcome, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("function.bus.random", SimpleNamespace(uniform=lambda _, high: high))
+        monkeypatch.setattr("function.bus._UNIFORM", lambda _, high: high)
         aws.refuse_entry("ThrottlingException", times=None)
 
         refused(bus, outcome, clock, seconds=BACKOFF_BASE_SECONDS * 2 + 0.01)

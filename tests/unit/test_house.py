@@ -211,6 +211,33 @@ def test_the_settings_take_the_environment_as_they_are_given_it() -> None:
     assert HOUSE.known_to("settings") == set()
 
 
+# ---- Chance
+
+
+def _dice_of_the_process(house: House) -> list[str]:
+    """The rooms that import from ``random`` what is seeded once a process; all that come from one snapshot share it."""
+    return [
+        room
+        for room, tree in house.trees.items()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Import) and any(alias.name == "random" for alias in node.names))
+        or (
+            isinstance(node, ast.ImportFrom)
+            and node.module == "random"
+            and any(alias.name != "SystemRandom" for alias in node.names)
+        )
+    ]
+
+
+def test_chance_is_the_kernels() -> None:
+    assert _dice_of_the_process(HOUSE) == []
+
+
+@pytest.mark.parametrize("source", ["import random", "from random import uniform", "from random import Random as R"])
+def test_other_dice_would_be_found(tmp_path: Path, source: str) -> None:
+    assert _dice_of_the_process(_house(tmp_path, {"bus": f"{source}\nfrom random import SystemRandom"})) == ["bus"]
+
+
 # ---- Input checks
 
 

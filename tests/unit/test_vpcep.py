@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests.adapters
 import trustme
 
 from function import failures
 from function.failures import Failure, Kind, RenameFailedError
 from function.rename import Reply, Target
+from function.tls import trust
 from function.vpcep import Credentials, UnknownRegionError, Vpcep
 from tests.localcloud.huawei import HuaweiCloud
 from tests.unit.fakes import OTHER_PROJECT, OTHER_SERVICE, PROJECT, REGION, SERVICE, RawServer, receive_request
@@ -616,7 +616,7 @@ class TestNoReply:
         # given: a trusted server that reads the request, and then sends what is no TLS
         ca = trustme.CA()
         ca.cert_pem.write_to_path(tmp_path / "ca.pem")
-        monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(tmp_path / "ca.pem"))
+        monkeypatch.setattr("function.vpcep.trust", lambda: trust(str(tmp_path / "ca.pem")))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         ca.issue_cert("127.0.0.1").configure_cert(context)
         requests_read = []
@@ -630,6 +630,30 @@ class TestNoReply:
 
         assert requests_read
         assert failure.in_doubt
+
+    def test_reads_the_trusted_certificates_once_for_all_connections(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        ca = trustme.CA()
+        ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+        monkeypatch.setattr("function.vpcep.trust", lambda: trust(str(tmp_path / "ca.pem")))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        ca.issue_cert("127.0.0.1").configure_cert(context)
+        body = b'{"endpoint_service_name": "orders"}'
+
+        def serve(connection: socket.socket) -> None:
+            receive_request(connection)
+            connection.sendall(http_reply("200 OK", body, "Connection: close"))
+
+        trust(str(tmp_path / "ca.pem"))
+        readings = []
+        monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *_, **__: readings.append(1))
+        with RawServer(serve, context) as server:
+            vpcep = adapter(server.url)
+            for _ in range(2):
+                vpcep.rename(TARGET, "orders", LONG)
+
+        assert (server.connections, readings) == (2, [])
 
 
 class TestDeadline:
@@ -878,6 +902,7 @@ class TestEnvironment:
             closed = f"http://127.0.0.1:{listener.getsockname()[1]}"
         code = f"""
 from function.rename import Target
+from function.tls import trust
 from function.vpcep import Credentials, Vpcep
 key = Credentials({KEY.access_key!r}, {KEY.secret_key!r}, None, {PROJECT!r})
 vpcep = Vpcep(lambda: key, regions=[{REGION!r}], endpoints={{}}, allowed_projects=frozenset(), pool_size=1)

@@ -1,0 +1,81 @@
+"""`make bench`: measures the function against the peer and the floor, all in the same run, and prints a table.
+
+With 15 runs or more the results are kept in results.json, from which the plots are drawn; fewer are only shown.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import sys
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tests.bench import measurements
+from tests.bench.packages import Package, compile_runtime, floor, ours, peer
+from tests.bench.report import table
+from tests.bench.world import world
+
+RESULTS = Path(__file__).with_name("results.json")
+RUNS = 15
+PACKAGES = (
+    *("aws-lambda-powertools", "huaweicloudsdkcore", "huaweicloudsdkvpcep", "jsonschema"),
+    *("awslambdaric", "boto3", "botocore"),
+)
+
+
+def main(runs: int) -> None:
+    began = time.monotonic()
+
+    def progress(line: str) -> None:
+        print(f"[{time.monotonic() - began:6.1f} s] {line}", file=sys.stderr, flush=True)
+
+    progress("Building the packages …")
+    compile_runtime()
+    measured, other, least = ours(), peer(), floor()
+    load_before = os.getloadavg()[0]
+    results: dict[str, Any] = {
+        "taken": datetime.now(UTC).date().isoformat(),
+        "runs": runs,
+        "machine": _machine(),
+        "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
+        "packages": {package.name: _described(package) for package in (measured, other, least)},
+    }
+    with world() as clouds:
+        pair = (measured, other)
+        results |= measurements.cold_starts(clouds, (*pair, least), runs, progress)
+        results |= measurements.batches(clouds, pair, runs, progress)
+        results |= measurements.cpu_per_record(clouds, pair, runs, progress)
+        results |= measurements.backlogs(clouds, pair, runs, progress)
+    results["machine"]["load_average"] = [round(load, 1) for load in (load_before, os.getloadavg()[0])]
+    if runs >= RUNS:
+        RESULTS.write_text(to_json(results))
+    print(table(results))
+
+
+def to_json(results: dict[str, Any]) -> str:
+    """With a line for each list of samples."""
+    return re.sub(r"\[[^\[\]{}]*\]", lambda samples: " ".join(samples[0].split()), json.dumps(results, indent=1)) + "\n"
+
+
+def _described(package: Package) -> dict[str, Any]:
+    return {"zipped_bytes": package.zipped_bytes(), "bytecode": package.holds_bytecode()}
+
+
+def _machine() -> dict[str, Any]:
+    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return {
+        "processor": models[0].partition(":")[2].strip() if models else platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "system": f"{platform.system()} {platform.release()}",
+    }
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else RUNS)
