@@ -195,9 +195,11 @@ def _aws(settings: Settings) -> Aws:
 
 def _services(settings: Settings, regions: frozenset[str], aws: Aws) -> Vpcep:
     own = settings.huaweicloud_region
+    credentials, forget = _credentials(settings, aws)
     try:
         return Vpcep(
-            _credentials(settings, aws),
+            credentials,
+            forget=forget,
             regions=regions,
             endpoints={own: settings.vpcep_endpoint} if settings.vpcep_endpoint else {},
             allowed_projects=settings.allowed_projects,
@@ -209,14 +211,16 @@ def _services(settings: Settings, regions: frozenset[str], aws: Aws) -> Vpcep:
         raise SettingsError(message) from None
 
 
-def _credentials(settings: Settings, aws: Aws) -> Callable[[], Credentials]:
+def _credentials(settings: Settings, aws: Aws) -> tuple[Callable[[], Credentials], Callable[[Credentials], None]]:
+    """Where the key comes from, and who hears that it was refused."""
     if settings.credentials_secret:
         client = SecretsManagerClient(aws)
-        return SecretCredentials(client, settings.credentials_secret, default_project=settings.project_id)
+        secret = SecretCredentials(client, settings.credentials_secret, default_project=settings.project_id)
+        return secret, secret.forget
     key = Credentials(
         settings.access_key or "", settings.secret_key or "", settings.security_token, settings.project_id or ""
     )
-    return lambda: key
+    return (lambda: key), (lambda _: None)
 
 
 _function = Function(environment.load(os.environ))

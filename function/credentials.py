@@ -79,6 +79,12 @@ class SecretCredentials:
                 self._ask_again_at = self._monotonic() + PAUSE_SECONDS
             return self._last
 
+    def forget(self, key: Credentials) -> None:
+        """Look at the secret anew for the next call, if this key is still the last: it may have been rotated."""
+        with self._lock:
+            if key == self._last:
+                self._ask_again_at = 0.0
+
     def _read(self, answer: dict[str, Any]) -> Credentials:
         try:
             secret = json.loads(answer.get("SecretString") or "")

@@ -96,6 +96,7 @@ class Vpcep:
         self,
         credentials: Callable[[], Credentials],
         *,
+        forget: Callable[[Credentials], None] = lambda _: None,
         regions: Iterable[str],
         endpoints: dict[str, str],
         allowed_projects: frozenset[str],
@@ -105,6 +106,7 @@ class Vpcep:
         """
         Args:
             credentials: cheap to call; raises RenameFailedError.
+            forget: hears of a key that was refused, so that ``credentials`` looks whether there is another.
             regions: all that events may name.
             endpoints: by region, where another endpoint than the region's own is to be used.
             allowed_projects: what events may name beside the key's own project.
@@ -116,6 +118,7 @@ class Vpcep:
         self._regions = {name: _region(name, endpoints) for name in regions}
         self._allowed_projects = allowed_projects
         self._credentials = credentials
+        self._forget = forget
         self._pool_size = pool_size
         self._monotonic = monotonic
         self._clients: dict[tuple[str, str], _Client] = {}
@@ -138,8 +141,8 @@ class Vpcep:
             vpc_endpoint_service_id=target.vpc_endpoint_service_id,
             body=UpdateEndpointServiceNameRequestBody(endpoint_service_name=name),
         )
-        return self._client(target).call(
-            lambda client: client.update_endpoint_service_name(request).endpoint_service_name, seconds
+        return self._call(
+            target, lambda client: client.update_endpoint_service_name(request).endpoint_service_name, seconds
         )
 
     def read(self, target: Target, seconds: float) -> Reply:
@@ -149,10 +152,27 @@ class Vpcep:
             RenameFailedError: whatever the SDK raised.
         """
         request = ListServiceDetailsRequest(vpc_endpoint_service_id=target.vpc_endpoint_service_id)
-        return self._client(target).call(lambda client: client.list_service_details(request).service_name, seconds)
+        return self._call(target, lambda client: client.list_service_details(request).service_name, seconds)
 
-    def _client(self, target: Target) -> "_Client":
+    def _call(self, target: Target, operation: Callable[[Any], object], seconds: float) -> Reply:
         credentials = self._credentials()
+        try:
+            return self._client(target, credentials).call(operation, seconds)
+        except RenameFailedError as error:
+            failure = error.failure
+            if failure.kind is Kind.ACCESS and failure.called:
+                self._forget(credentials)
+            if failure.kind is Kind.ACCESS and self._has_other_than(credentials):
+                raise RenameFailedError(replace(failure, quick=True)) from error
+            raise
+
+    def _has_other_than(self, credentials: Credentials) -> bool:
+        try:
+            return self._credentials() != credentials
+        except RenameFailedError:
+            return False
+
+    def _client(self, target: Target, credentials: Credentials) -> "_Client":
         with self._lock:
             if self._key is None or self._key.credentials != credentials:
                 self._key = _Key(credentials, self._monotonic)

@@ -25,6 +25,7 @@ from tests.unit.fakes import (
     HttpReply,
     cloud_event,
     http_request,
+    service_id,
     sqs_record,
 )
 
@@ -184,6 +185,28 @@ class TestWiring:
 
         assert response == {"batchItemFailures": []}
         assert cloud.name_of(SERVICE) == "orders"
+
+    def test_a_rotated_key_costs_no_event_and_no_deployment(
+        self, handler_with: Callable[..., Handler], aws: FakeAws, cloud: HuaweiCloud
+    ) -> None:
+        """Ten services at once, of which one learns that the key is no longer good."""
+        services = [service_id(number) for number in range(10)]
+        for service in services:
+            cloud.add_service(service)
+        records = [
+            sqs_record(event_now(vpc_endpoint_service_id=service) | {"id": service}, message_id=service, group=service)
+            for service in services
+        ]
+        cloud.set_credentials("NEW", "new-secret")
+        handler = handler_with(HUAWEICLOUD_CREDENTIALS_SECRET="huawei")
+        old = json.dumps({"ak": "OLD", "sk": "old-secret", "project_id": PROJECT})
+        aws.answer("GetSecretValue", {"SecretString": old})
+        aws.secret = json.dumps({"ak": "NEW", "sk": "new-secret", "project_id": PROJECT})
+
+        assert handler(sqs_event(*records), FakeContext()) == {"batchItemFailures": []}
+
+        assert [call.authenticated for call in cloud.calls] == [False] + [True] * 10
+        assert len(aws.calls_of("GetSecretValue")) == 2
 
     def test_reads_the_previous_name_where_the_settings_say_so(
         self, handler_with: Callable[..., Handler], aws: FakeAws, cloud: HuaweiCloud

@@ -163,6 +163,40 @@ class TestMemory:
         assert refused(credentials).kind is Kind.ACCESS
 
 
+class TestForget:
+    def test_has_the_secret_read_again(self, aws: FakeAws, credentials: SecretCredentials) -> None:
+        refused_key = credentials()
+        aws.secret = json.dumps(ROTATED)
+
+        credentials.forget(refused_key)
+
+        assert [credentials().access_key for _ in range(3)] == ["AK2"] * 3
+        assert reads(aws) == 2
+
+    def test_of_a_key_that_has_been_replaced_already_does_nothing(
+        self, aws: FakeAws, credentials: SecretCredentials
+    ) -> None:
+        refused_key = credentials()
+        aws.secret = json.dumps(ROTATED)
+        credentials.forget(refused_key)
+        credentials()
+
+        credentials.forget(refused_key)
+
+        assert credentials().access_key == "AK2"
+        assert reads(aws) == 2
+
+    def test_keeps_the_last_key_while_secrets_manager_is_down(
+        self, aws: FakeAws, credentials: SecretCredentials
+    ) -> None:
+        key = credentials()
+        aws.fail("GetSecretValue", "InternalServiceError", status=500, times=None)
+
+        credentials.forget(key)
+
+        assert credentials() == key
+
+
 class TestNoSecret:
     @pytest.mark.parametrize(
         "code",

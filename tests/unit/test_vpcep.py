@@ -56,12 +56,14 @@ def adapter(
     url: str | dict[str, str],
     credentials: Callable[[], Credentials] = lambda: KEY,
     *,
+    forget: Callable[[Credentials], None] = lambda key: None,
     projects: frozenset[str] = frozenset(),
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Vpcep:
     endpoints = {REGION: url} if isinstance(url, str) else url
     return Vpcep(
         credentials,
+        forget=forget,
         regions=set(endpoints) or {REGION},
         endpoints=endpoints,
         allowed_projects=projects,
@@ -842,6 +844,46 @@ class TestCredentials:
         # then
         assert vpcep.rename(TARGET, "billing", LONG).name == "billing"
         assert all(call.authenticated for call in cloud.calls)
+
+    def test_that_were_refused_are_asked_for_again(self, cloud: HuaweiCloud) -> None:
+        keys, forgotten = [WRONG_KEY], []
+
+        def forget(key: Credentials) -> None:
+            forgotten.append(key)
+            keys.append(KEY)
+
+        vpcep = adapter(cloud.url, lambda: keys[-1], forget=forget)
+
+        failure = rename_failure(vpcep)
+
+        # then: another try at once is worth it
+        assert (failure.kind, failure.quick, forgotten) == (Kind.ACCESS, True, [WRONG_KEY])
+        assert vpcep.rename(TARGET, "orders", LONG).name == "orders"
+
+    def test_that_are_refused_and_stay_are_not_tried_at_once(self, cloud: HuaweiCloud) -> None:
+        forgotten: list[Credentials] = []
+        vpcep = adapter(cloud.url, lambda: WRONG_KEY, forget=forgotten.append)
+
+        failures_ = [rename_failure(vpcep) for _ in range(3)]
+
+        assert [failure.quick for failure in failures_] == [False] * 3
+        # then: only a call that was made asks for another key
+        assert forgotten == [WRONG_KEY]
+        assert len(cloud.calls) == 1
+
+    def test_that_cannot_be_had_after_a_refusal_leave_the_refusal(self, cloud: HuaweiCloud) -> None:
+        keys = [WRONG_KEY]
+
+        def credentials() -> Credentials:
+            if not keys:
+                raise RenameFailedError(failures.credentials("none", kind=Kind.UNAVAILABLE))
+            return keys[-1]
+
+        vpcep = adapter(cloud.url, credentials, forget=keys.remove)
+
+        failure = rename_failure(vpcep)
+
+        assert (failure.code, failure.quick) == ("APIGW.0301", False)
 
     def test_that_cannot_be_had_say_why(self, cloud: HuaweiCloud) -> None:
         failure = failures.credentials("The secret is gone.", kind=Kind.ACCESS)
