@@ -31,7 +31,7 @@ run: environments
 	@.venv/dev/bin/python -m tests.localcloud
 
 test: environments
-	@.venv/dev/bin/python -m pytest -n 2 --dist loadgroup
+	@.venv/dev/bin/python -m pytest -n 2
 
 lint: $(DEV) $(SAM)
 	.venv/dev/bin/ruff check

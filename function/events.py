@@ -119,11 +119,6 @@ class RenameEvent:
         """The same event, found invalid by what its schema does not know."""
         return replace(self.refuse([violation], self.cloud_event), otherwise=self)
 
-    @property
-    def text_digest(self) -> str:
-        """Of all that was delivered, and the time."""
-        return self.refuse.digest(rfc3339(self.time))
-
 
 @dataclass(frozen=True, slots=True)
 class InvalidEvent:
@@ -131,7 +126,6 @@ class InvalidEvent:
 
     Attributes:
         request: the event where it is a JSON object, else the raw text, clipped.
-        text_digest: of all that was delivered, and the time.
         time: by RFC 3339; the event's own where it is right, else when the transport took it in.
         violations: at least one.
         too_large: it was not even parsed.
@@ -139,7 +133,6 @@ class InvalidEvent:
     """
 
     request: dict[str, Any] | str
-    text_digest: str
     id: str
     source: str
     time: str
@@ -369,7 +362,8 @@ def rename_failed(event: RenameEvent | InvalidEvent, circumstances: Circumstance
     if failure.superseded_by is not None:
         data["superseded_by"] = failure.superseded_by._asdict()
     if isinstance(event, InvalidEvent) or failure.code == failures.IDENTIFIER_REUSED:
-        # No ledger keeps it: its id is made of what it says, so that two outcomes of one id cannot differ.
+        # No ledger keeps it: its id is made of what it says, so that two outcomes of one id cannot differ, and a mended
+        # event, sent again under its old id, gets another one.
         identity = _identity(event.source, event.id, circumstances.time, to_ascii(data))
     else:
         identity = outcome_id(event, circumstances.round)
@@ -427,14 +421,8 @@ def _cloud_event(
     return cloud_event | {"data": data}
 
 
-def outcome_id(event: RenameEvent | InvalidEvent, round_: Round = FIRST_ROUND) -> str:
-    """The same event gets the same id each time, and each round after a redrive one of its own.
-
-    An invalid event's id takes its text in: a producer that mends an event and sends it again under its old id would
-    otherwise get two outcomes of one id that contradict each other.
-    """
-    if isinstance(event, InvalidEvent):
-        return _identity(event.source, event.id, event.text_digest)
+def outcome_id(event: RenameEvent, round_: Round = FIRST_ROUND) -> str:
+    """The same event gets the same id each time, and each round after a redrive one of its own."""
     return _identity(event.source, event.id, *([round_.number] if round_.number else []))
 
 
@@ -476,16 +464,12 @@ class _Refusal:
             violations = [*violations[:MAX_VIOLATIONS], Violation("", f"and {rest} more violations")]
         return InvalidEvent(
             request=self._echo(event),
-            text_digest=self.digest(time),
             id=self._identity("id", event) or attributes.id,
             source=self._identity("source", event) or attributes.source,
             time=time,
             violations=tuple(violations),
             too_large=too_large,
         )
-
-    def digest(self, time: str) -> str:
-        return _digest(to_ascii([self._text, sorted(self._attributes.given.items()), time]))
 
     def _identity(self, attribute: str, event: dict[str, Any] | None) -> str | None:
         value = self._attributes.given.get(attribute) if event is None else event.get(attribute)

@@ -16,9 +16,6 @@ PARTS: Final = 4
 LEAST_EVENTS: Final = 100_000
 MOST_SEEDS_TO_CATCH: Final = 400
 
-# One process: the runs take both processors as it is, and the broken variants are caught once for all tests.
-pytestmark = pytest.mark.xdist_group("simulation")
-
 Catches = dict[str, tuple[int, BrokenPromise] | None]
 
 

@@ -1,19 +1,12 @@
-"""The two clouds, started once for all tests that need them."""
+"""The two clouds, started once in each process for all tests that need them."""
 
 from collections.abc import Generator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.integration.observer import in_a_hurry
 from tests.localcloud.stack import Clouds, local_clouds
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One process runs all tests of the two clouds, while others run the rest."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.xdist_group("clouds"))
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +21,19 @@ def clouds(running_clouds: Clouds) -> Clouds:
     running_clouds.huawei.reset()
     running_clouds.forget_outcomes()
     return running_clouds
+
+
+@pytest.fixture(scope="module")
+def hasty_clouds(running_clouds: Clouds) -> Iterator[Clouds]:
+    """Both clouds, in a hurry."""
+    with in_a_hurry(running_clouds):
+        yield running_clouds
+
+
+@pytest.fixture
+def hasty(hasty_clouds: Clouds, clouds: Clouds) -> Clouds:
+    """The same, with no failure commanded, an empty journal and no outcome on its way."""
+    return clouds
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -1,0 +1,251 @@
+"""Each permission of each role is needed: taken away, something named breaks. What breaks nothing has no place there.
+
+A function is asked directly here, as its trigger would: so it answers at once, by the credentials of its own role.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+
+from function.breaker import RECOVERY_SECONDS
+from function.ledger import BREAKER_ITEM
+from tests.integration.lambda_events import sqs_event
+from tests.integration.observer import DEAD_LETTERS, HTTP, QUEUE, THROTTLED, dead_letter_queue, rename_queue, until
+from tests.integration.test_deployed_stack import a_service
+from tests.localcloud.stack import FUNCTIONS, Clouds, Event, rename_event
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a permission is needed for.
+
+    Attributes:
+        ask: has the function do what needs it, and tells what came of it.
+        without, with_it: what it tells.
+        outage: so many seconds ago another environment found Huawei Cloud unavailable.
+        anew: running environments remember what they have read by the permission, or, each time, that there was nothing
+            to read. Those that were in an outage remember it too, so whoever needs new ones comes next.
+    """
+
+    ask: Callable[[Clouds], str]
+    without: str
+    with_it: str
+    outage: int | None = None
+    anew: Literal["never", "once", "each time"] = "never"
+
+
+# ---- What each function is asked, and what comes of it
+
+
+def rename_from_queue(clouds: Clouds) -> str:
+    event = rename_event(a_service(clouds), "orders")
+    if not clouds.invoke(QUEUE, sqs_event(json.dumps(event)))["batchItemFailures"]:
+        return "settled"
+    called = "called" if clouds.huawei.calls else "not called"
+    return f"stays in the queue, {called}: {logged(clouds, QUEUE, event)}"
+
+
+def rename_by_http(clouds: Clouds) -> str:
+    reply = clouds.post_rename_event(rename_event(a_service(clouds), "orders"))
+    return f"{reply.status}, {'called' if clouds.huawei.calls else 'not called'}"
+
+
+def rename_by_http_what_cannot_be_settled_now(clouds: Clouds) -> str:
+    clouds.huawei.fail(**THROTTLED)
+    return rename_by_http(clouds)
+
+
+def put_off(clouds: Clouds) -> str:
+    """A message that was received for one second, beside another one that the function never sees."""
+    sqs, url = clouds.aws.client("sqs"), rename_queue(clouds)
+    event, other = (rename_event(a_service(clouds), "orders") for _ in range(2))
+    clouds.huawei.fail(**THROTTLED)
+    clouds.send_rename_events([event, other])
+
+    def received() -> dict[str, str]:
+        messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=1).get("Messages", [])
+        return {message["Body"]: message["ReceiptHandle"] for message in messages}
+
+    batch = sqs_event(json.dumps(event))
+    batch["Records"][0]["receiptHandle"] = received()[json.dumps(event)]
+    assert clouds.invoke(QUEUE, batch)["batchItemFailures"]
+    again = until(received, "the other one to come again")
+    sqs.purge_queue(QueueUrl=url)
+    assert json.dumps(other) in again
+    return "comes again at once" if json.dumps(event) in again else "is put off"
+
+
+def see_off(clouds: Clouds) -> str:
+    event = rename_event(a_service(clouds), "orders")
+    stays = clouds.invoke(DEAD_LETTERS, sqs_event(json.dumps(event)))["batchItemFailures"]
+    outcomes = [outcome["data"]["error"]["code"] for outcome in clouds.outcomes_so_far()]
+    return f"{'stays' if stays else 'rests'}, with {outcomes}, {clouds.messages(dead_letter_queue(clouds))} at rest"
+
+
+def see_off_of_which_project(clouds: Clouds) -> str:
+    event = rename_event(a_service(clouds), "orders")
+    clouds.invoke(DEAD_LETTERS, sqs_event(json.dumps(event)))
+    [outcome] = clouds.outcomes_so_far()
+    return str(outcome["data"]["project_id"] == clouds.account.project_id)
+
+
+def redrive(clouds: Clouds) -> str:
+    event = rename_event(a_service(clouds), "orders")
+    clouds.aws.client("sqs").send_message(
+        QueueUrl=dead_letter_queue(clouds),
+        MessageBody=json.dumps(event),
+        MessageGroupId=event["data"]["vpc_endpoint_service_id"],
+        MessageDeduplicationId=event["id"],
+    )
+    answer = clouds.invoke(DEAD_LETTERS, {"redrive": True})
+    told = str(answer.get("moved", "refused" if "AccessDenied" in answer.get("errorMessage", "") else answer))
+    return f"{told}, {clouds.messages(dead_letter_queue(clouds))} at rest"
+
+
+def logged(clouds: Clouds, function: str, event: Event) -> str:
+    """The code of the failure that a function logged of an event."""
+    [line] = [json.loads(line) for line in clouds.function_logs(function) if event["id"] in line]
+    return str(line["error_code"])
+
+
+@contextmanager
+def outage(clouds: Clouds, since: int) -> Iterator[None]:
+    """Another environment found Huawei Cloud unavailable, so many seconds ago."""
+    dynamodb, table = clouds.aws.client("dynamodb"), clouds.stack.outputs["LedgerTableName"]
+    opened_at = {"N": str(int(time.time()) - since)}
+    item = {"id": {"S": BREAKER_ITEM}, "state": {"S": "OPEN"}, "failure_count": {"N": "10"}, "opened_at": opened_at}
+    dynamodb.put_item(TableName=table, Item=item)
+    try:
+        yield
+    finally:
+        dynamodb.delete_item(TableName=table, Key={"id": item["id"]})
+
+
+# ---- What each permission is needed for
+
+NEEDS = {
+    (QUEUE, "TakeRenameEvents", "sqs:ChangeMessageVisibility"): Need(put_off, "comes again at once", "is put off"),
+    (QUEUE, "PublishOutcomes", "events:PutEvents"): Need(
+        rename_from_queue, "stays in the queue, called: Rename.OutcomeNotPublished", "settled"
+    ),
+    (QUEUE, "KeepLedger", "dynamodb:UpdateItem"): Need(
+        rename_from_queue, "stays in the queue, not called: Rename.LedgerUnavailable", "settled"
+    ),
+    # The outage breaker cannot let anyone try whether the outage is over: each call fails, for a reason nobody expects.
+    (QUEUE, "KeepLedger", "dynamodb:PutItem"): Need(
+        rename_from_queue,
+        "stays in the queue, not called: Rename.InternalError",
+        "settled",
+        outage=RECOVERY_SECONDS,
+        anew="once",
+    ),
+    # It does not know of the outage.
+    (QUEUE, "KeepLedger", "dynamodb:GetItem"): Need(
+        rename_from_queue, "settled", "stays in the queue, not called: Rename.Outage", outage=0, anew="each time"
+    ),
+    (QUEUE, "ReadCredentials", "secretsmanager:GetSecretValue"): Need(
+        rename_from_queue,
+        "stays in the queue, not called: Rename.CredentialsUnavailable",
+        "settled",
+        anew="once",
+    ),
+    # Where the queue takes an event over the answer is 202.
+    (HTTP, "HandOverToQueue", "sqs:SendMessage"): Need(
+        rename_by_http_what_cannot_be_settled_now, "503, called", "202, called"
+    ),
+    (HTTP, "PublishOutcomes", "events:PutEvents"): Need(rename_by_http, "202, called", "200, called"),
+    (HTTP, "KeepLedger", "dynamodb:UpdateItem"): Need(rename_by_http, "202, not called", "200, called"),
+    (HTTP, "KeepLedger", "dynamodb:PutItem"): Need(
+        rename_by_http, "202, not called", "200, called", outage=RECOVERY_SECONDS, anew="once"
+    ),
+    (HTTP, "KeepLedger", "dynamodb:GetItem"): Need(
+        rename_by_http, "200, called", "202, not called", outage=0, anew="each time"
+    ),
+    (HTTP, "ReadCredentials", "secretsmanager:GetSecretValue"): Need(
+        rename_by_http, "403, not called", "200, called", anew="once"
+    ),
+    (DEAD_LETTERS, "LayThemToRest", "sqs:SendMessage"): Need(
+        see_off, "stays, with ['Rename.Abandoned'], 0 at rest", "rests, with ['Rename.Abandoned'], 1 at rest"
+    ),
+    (DEAD_LETTERS, "LayThemToRest", "sqs:ReceiveMessage"): Need(redrive, "refused, 1 at rest", "1, 0 at rest"),
+    (DEAD_LETTERS, "LayThemToRest", "sqs:DeleteMessage"): Need(redrive, "refused, 1 at rest", "1, 0 at rest"),
+    (DEAD_LETTERS, "BringThemBack", "sqs:SendMessage"): Need(redrive, "0, 1 at rest", "1, 0 at rest"),
+    (DEAD_LETTERS, "PublishOutcomes", "events:PutEvents"): Need(
+        see_off, "stays, with [], 0 at rest", "rests, with ['Rename.Abandoned'], 1 at rest"
+    ),
+    (DEAD_LETTERS, "KeepLedger", "dynamodb:UpdateItem"): Need(
+        see_off, "stays, with [], 0 at rest", "rests, with ['Rename.Abandoned'], 1 at rest"
+    ),
+    # The outcome would not name the project.
+    (DEAD_LETTERS, "ReadCredentials", "secretsmanager:GetSecretValue"): Need(
+        see_off_of_which_project, "False", "True", anew="once"
+    ),
+}
+
+POLLING = "Lambda polls the queue by the function's role; MiniStack polls it without asking anybody"
+TRACING = "Lambda sends the traces by the function's role; MiniStack sends none"
+LOGGING = "Lambda writes the logs by the function's role; MiniStack writes them without asking anybody"
+FOR_THE_PLATFORM = {
+    ("TakeRenameEvents", "sqs:ReceiveMessage"): POLLING,
+    ("TakeRenameEvents", "sqs:DeleteMessage"): POLLING,
+    ("TakeRenameEvents", "sqs:GetQueueAttributes"): POLLING,
+    ("TakeDeadLetters", "sqs:ReceiveMessage"): POLLING,
+    ("TakeDeadLetters", "sqs:DeleteMessage"): POLLING,
+    ("TakeDeadLetters", "sqs:GetQueueAttributes"): POLLING,
+    ("Trace", "xray:PutTraceSegments"): TRACING,
+    ("Trace", "xray:PutTelemetryRecords"): TRACING,
+    ("WriteLogs", "logs:CreateLogStream"): LOGGING,
+    ("WriteLogs", "logs:PutLogEvents"): LOGGING,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nobody_polls(running_clouds: Clouds) -> Iterator[None]:
+    """Messages stay in the rename queue, so that nothing is done but what a test asks for."""
+    client, name = running_clouds.aws.client("lambda"), running_clouds.stack.resources[QUEUE]
+    [mapping] = client.list_event_source_mappings(FunctionName=name)["EventSourceMappings"]
+    client.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+    yield
+    client.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
+
+
+@pytest.fixture
+def at_rest(clouds: Clouds) -> Iterator[Clouds]:
+    """Both clouds; what a function could not do leaves nothing behind."""
+    yield clouds
+    for queue in (rename_queue, dead_letter_queue):
+        clouds.aws.client("sqs").purge_queue(QueueUrl=queue(clouds))
+
+
+@pytest.mark.parametrize(("function", "sid", "action"), NEEDS)
+def test_what_breaks_without_it(function: str, sid: str, action: str, at_rest: Clouds) -> None:
+    need = NEEDS[function, sid, action]
+    if need.anew != "never":
+        at_rest.start_anew(function)
+
+    with nullcontext() if need.outage is None else outage(at_rest, need.outage):
+        with at_rest.without(function, action, sid=sid):
+            assert need.ask(at_rest) == need.without
+
+        at_rest.huawei.reset()
+        at_rest.forget_outcomes()
+        at_rest.aws.client("sqs").purge_queue(QueueUrl=dead_letter_queue(at_rest))
+        if need.anew == "each time":
+            at_rest.start_anew(function)
+        assert need.ask(at_rest) == need.with_it
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_every_permission_is_accounted_for(function: str, running_clouds: Clouds) -> None:
+    needed = {(sid, action) for of, sid, action in NEEDS if of == function}
+    assert running_clouds.permissions(function) - FOR_THE_PLATFORM.keys() == needed
+
+
+def test_the_platform_has_what_it_needs_and_no_more(running_clouds: Clouds) -> None:
+    granted = {permission for function in FUNCTIONS for permission in running_clouds.permissions(function)}
+    assert FOR_THE_PLATFORM.keys() <= granted
