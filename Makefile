@@ -24,7 +24,7 @@ PIP_INSTALL := -m pip install -qq --no-compile --no-input --no-deps --only-binar
 
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: run test lint build deploy bench clean lock environments redrive \
+.PHONY: run test lint build deploy bench fuzz clean lock environments redrive \
 	build-RenameFromQueue build-RenameFromHttp build-SettleDeadLetters
 
 run: environments
@@ -51,6 +51,10 @@ deploy: build
 # Bring dead letters back to the rename queue, of a deployed stack.
 redrive: $(SAM)
 	.venv/sam/bin/sam remote invoke SettleDeadLetters --stack-name $(or $(STACK),vpcep-rename) --event '{"redrive": true}'
+
+# Raw Lambda events of both triggers, minutes of them; nothing but documented answers.
+fuzz: $(DEV)
+	@.venv/dev/bin/python -m tests.fuzz --inputs $(or $(INPUTS),200000)
 
 # Against a peer and a floor, all in the same run; minutes. RUNS=3 shows figures without keeping them.
 bench: environments .venv/bench/.installed

@@ -407,6 +407,9 @@ class FakeTelemetry:
     def unexpected(self, error: BaseException | None) -> None:
         self.defects.append(error)
 
+    def flush(self) -> None:
+        """There is nothing to write."""
+
 
 # ---- Everything together
 

@@ -1,0 +1,325 @@
+"""What is thrown at the handler, and what it may answer.
+
+An input is a raw Lambda event of either trigger, around a body that is anything from a valid rename event to noise, in
+a world where Huawei Cloud, the ledger or the bus may fail. An answer is right when the contract's documents know it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import string
+import threading
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, Final, cast
+from unittest.mock import patch
+
+import pytest
+import yaml
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
+
+import function
+from function.failures import Failure, Kind
+from function.ledger import DynamoDbLedger
+from function.triggers.dead_letters import DeadLetterTrigger
+from function.triggers.http import HttpTrigger
+from function.triggers.sqs import SqsTrigger
+from tests.faults.dynamodb import Table
+from tests.unit.fakes import (
+    ENVIRONMENT,
+    SERVICE,
+    FakeContext,
+    World,
+    cloud_event,
+    http_request,
+    not_found,
+    refusal,
+    sqs_record,
+    throttled,
+    unavailable,
+    wrong_key,
+)
+
+CONTRACT: Final = Path(function.__file__).parent / "contract"
+MAX_RECEIVES: Final = 3
+
+# ---- Bodies
+
+noise = st.text(st.characters(exclude_categories=()), max_size=60)
+scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), noise)
+values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(noise, inner, max_size=4))
+names = st.text(string.ascii_letters + string.digits + "_-.", max_size=20)
+data = st.fixed_dictionaries(
+    {
+        "vpc_endpoint_service_id": st.one_of(st.just(SERVICE), names, values),
+        "endpoint_service_name": st.one_of(st.just("orders"), names, values),
+    },
+    optional={"expected_name": names | values, "project_id": names | values, "region": names | values, "x": values},
+)
+times = st.one_of(st.just("2026-11-24T02:59:00Z"), st.datetimes().map(lambda time: f"{time.isoformat()}Z"), noise)
+events = st.builds(
+    lambda event, changes: {name: value for name, value in (event | changes).items() if value is not ...},
+    st.builds(lambda id_, content: cloud_event(id=id_) | {"data": content}, names, data | values),
+    st.dictionaries(
+        st.sampled_from(["specversion", "id", "source", "type", "time", "data", "datacontenttype", "traceparent", "x"]),
+        st.one_of(values, times, st.just(...)),
+        max_size=3,
+    ),
+)
+
+
+def _text(content: object) -> str:
+    return json.dumps(content, ensure_ascii=False)
+
+
+@st.composite
+def _mangled(draw: st.DrawFn) -> str:
+    """A text with some of it lost, doubled or replaced."""
+    text = draw(events.map(_text))
+    begin = draw(st.integers(0, len(text)))
+    end = draw(st.integers(begin, len(text)))
+    return text[:begin] + draw(noise | st.just(text[begin:end] * 2) | st.just("")) + text[end:]
+
+
+bodies = st.one_of(
+    st.builds(_text, events),
+    st.builds(_text, events),
+    st.builds(_text, data),
+    st.builds(_text, values),
+    _mangled(),
+    noise,
+    st.integers(1, 40_000).map(lambda depth: "[" * depth),
+    st.integers(250_000, 270_000).map(lambda size: _text(cloud_event() | {"x": "x" * size})),
+)
+
+# ---- Raw Lambda events
+
+attributes = st.dictionaries(
+    st.sampled_from(["ce_id", "ce_source", "ce_time", "ce_type", "CE_ID", "ce_", "other"]) | noise,
+    st.one_of(
+        st.tuples(st.sampled_from(["String", "Number", "String.x"]), noise),
+        st.tuples(
+            st.sampled_from(["Binary", "Binary.png"]), st.binary().map(lambda raw: base64.b64encode(raw).decode())
+        ),
+    ),
+    max_size=4,
+)
+headers = st.dictionaries(
+    st.sampled_from(["Content-Type", "content-type", "ce-id", "CE-Time", "ce-source", "Prefer", "Idempotency-Key"])
+    | names,
+    st.one_of(
+        st.sampled_from(["application/json", "application/cloudevents+json; charset=utf-8", "text/plain"]),
+        st.sampled_from(["respond-async", "wait=5, respond-async;x"]),
+        noise,
+        st.lists(noise, min_size=1, max_size=3),
+    ),
+    max_size=5,
+)
+
+
+@st.composite
+def sqs_events(draw: st.DrawFn) -> dict[str, Any]:
+    records = [
+        sqs_record(
+            draw(bodies),
+            message_id=f"message-{number}",
+            group=draw(st.sampled_from([None, "a", "b"])),
+            receive_count=draw(st.integers(1, MAX_RECEIVES + 1)),
+            attributes=draw(attributes),
+        )
+        for number in range(draw(st.integers(0, 4)))
+    ]
+    for record in records:
+        if draw(st.integers(0, 19)) == 0:  # not as SQS makes them
+            part = draw(st.sampled_from([record, record["attributes"]]))
+            part[draw(st.sampled_from(sorted(set(part) - {"messageId", "attributes", "eventSource"})))] = draw(noise)
+    return {"Records": records}
+
+
+@st.composite
+def http_events(draw: st.DrawFn) -> dict[str, Any]:
+    body = draw(bodies | st.none())
+    in_base64 = draw(st.booleans())
+    if in_base64 and body is not None and draw(st.booleans()):
+        body = base64.b64encode(body.encode("utf-8", "surrogatepass")).decode()
+    request = http_request(
+        body,
+        headers=draw(headers | st.none()),
+        method=draw(st.sampled_from(["POST", "POST", "POST", "GET"])),
+        path=draw(st.sampled_from(["/rename-events", "/rename-events", "/other"])),
+        base64=in_base64,
+    )
+    request["requestContext"]["requestTimeEpoch"] = draw(st.integers(0, 4_000_000_000_000))
+    return request
+
+
+strangers = st.one_of(
+    values, st.dictionaries(st.sampled_from(["Records", "httpMethod", "requestContext", "redrive"]), values)
+)
+
+# ---- The world around it
+
+ANSWERS: Final[tuple[Failure | None, ...]] = (None, None, unavailable(), throttled(60.0), wrong_key(), not_found())
+weather = st.fixed_dictionaries(
+    {
+        "huawei": st.sampled_from([*ANSWERS, refusal("EndPoint.3045", 400), refusal("EndPoint.0011", 500)]),
+        "bus": st.sampled_from([False, False, False, True]),
+        "queue": st.booleans(),
+    }
+)
+
+
+class _Ledger(DynamoDbLedger):
+    """The real one, on a table in memory."""
+
+    def __init__(self, world: World) -> None:
+        client = SimpleNamespace(transact_write_items=self._transact_in_memory, update_item=self._update_in_memory)
+        super().__init__(
+            cast("Any", client), "ledger", now=lambda: world.clock.now().timestamp(), sleep=world.clock.sleep
+        )
+        self._items = Table(lambda expired: False)
+        self._lock = threading.Lock()
+
+    def _transact_in_memory(self, **request: Any) -> None:
+        with self._lock:
+            self._items.transact(request["TransactItems"])
+
+    def _update_in_memory(self, **request: Any) -> None:
+        with self._lock:
+            self._items.update(request)
+
+
+def _world(conditions: dict[str, Any]) -> World:
+    world = World()
+    world.ledger = cast("Any", _Ledger(world))
+    if conditions["huawei"]:
+        world.services.refuse(conditions["huawei"], times=None)
+    if conditions["bus"]:
+        world.bus.refuse()
+    return world
+
+
+@cache
+def app() -> ModuleType:
+    """The module of the handler, which wires itself by the environment when it is imported first."""
+    with patch.dict(os.environ, ENVIRONMENT):
+        return import_module("function.app")
+
+
+def handle(event: Any, conditions: dict[str, Any], *, dead_letters: bool = False) -> tuple[Any, World]:
+    """What the handler answers; it may raise nothing but UnknownTriggerError."""
+    world = _world(conditions)
+    queue = world.queue if conditions["queue"] else None
+    parser, renamer, telemetry = world.parser(), world.renamer(), cast("Any", world.telemetry)
+    wired = app().Function.__new__(app().Function)
+    trigger = SqsTrigger(
+        parser, renamer, telemetry, queue, max_receives=MAX_RECEIVES, max_parallel_renames=4, uniform=world.jitter
+    )
+    vars(wired).update(
+        _telemetry=telemetry,
+        _look=lambda: None,
+        _settings=None,
+        _sqs=DeadLetterTrigger(parser, renamer, telemetry, world.queue) if dead_letters else trigger,
+        _http=HttpTrigger(parser, renamer, telemetry, queue),
+    )
+    return wired.handle(event, cast("Any", FakeContext(60.0))), world
+
+
+# ---- What is right
+
+
+@cache
+def document() -> Any:
+    """The OpenAPI document."""
+    return yaml.safe_load((CONTRACT / "openapi.yaml").read_text(encoding="utf-8"))
+
+
+@cache
+def validator(schema: str) -> Draft202012Validator:
+    """Of a schema of the document's components."""
+    files = {path.name: Resource.from_contents(json.loads(path.read_text())) for path in CONTRACT.glob("*.json")}
+    whole = Resource.from_contents({"$schema": Draft202012Validator.META_SCHEMA["$id"]} | document())
+    registry = Registry().with_resources([*files.items(), ("openapi.yaml", whole)])
+    return Draft202012Validator({"$ref": f"openapi.yaml#/components/schemas/{schema}"}, registry=registry)
+
+
+def check_http(answer: Any) -> None:
+    """A proxy response with a status, a content type and a body that the document knows together."""
+    status = str(int(answer["statusCode"]))
+    media_type = answer["multiValueHeaders"]["Content-Type"][0]
+    if status in ("404", "405") and media_type == "application/json":
+        return  # the API itself refuses other paths and methods
+    replies = document()["paths"]["/rename-events"]["post"]["responses"]
+    schema = replies[status]["content"][media_type]["schema"]["$ref"].rpartition("/")[2]
+    validator(schema).validate(json.loads(answer["body"]))
+
+
+def check_batch(answer: Any, event: Any, world: World) -> None:
+    """A partial batch response that names messages of the batch, each once; no defect of the function."""
+    named = [failure["itemIdentifier"] for failure in answer.pop("batchItemFailures")]
+    came = [record["messageId"] for record in event["Records"]]
+    assert answer == {}
+    assert len(set(named)) == len(named)
+    assert set(named) <= set(came)
+    if not any(map(_is_strange, event["Records"])):
+        assert world.telemetry.defects == []
+
+
+def _is_strange(record: dict[str, Any]) -> bool:
+    whole = sqs_record(message_id=record["messageId"])
+    system = record["attributes"]
+    return not (
+        system["SentTimestamp"].isdigit()
+        and system["ApproximateReceiveCount"].isdigit()
+        and isinstance(record["messageAttributes"], dict)
+        and whole.keys() == record.keys()
+    )
+
+
+def check_outcomes(world: World) -> None:
+    """Whatever is on the bus keeps the contract, and one id has one content."""
+    by_id: dict[str, Any] = {}
+    for outcome in world.bus.outcomes:
+        assert outcome.failure is None or outcome.failure.kind in Kind
+        for schema in ("Renamed",) if outcome.failure is None else ("RenameFailed",):
+            validator(schema).validate(outcome.cloud_event)
+        assert by_id.setdefault(outcome.id, outcome.cloud_event) == outcome.cloud_event
+
+
+def fuzz_sqs(event: Any, conditions: dict[str, Any]) -> None:
+    answer, world = handle(event, conditions)
+    check_batch(answer, event, world)
+    check_outcomes(world)
+
+
+def fuzz_dead_letters(event: Any, conditions: dict[str, Any]) -> None:
+    answer, world = handle(event, conditions, dead_letters=True)
+    check_batch(answer, event, world)
+    check_outcomes(world)
+
+
+def fuzz_http(event: Any, conditions: dict[str, Any]) -> None:
+    answer, world = handle(event, conditions)
+    check_http(answer)
+    check_outcomes(world)
+
+
+def fuzz_stranger(event: Any, conditions: dict[str, Any]) -> None:
+    if isinstance(event, dict) and (event.get("redrive") is True or event.get("Records") == []):
+        return
+    with pytest.raises(app().UnknownTriggerError):
+        handle(event, conditions)
+
+
+TARGETS: Final = {
+    "sqs": (sqs_events(), fuzz_sqs),
+    "http": (http_events(), fuzz_http),
+    "dead letters": (sqs_events(), fuzz_dead_letters),
+    "strangers": (strangers, fuzz_stranger),
+}
