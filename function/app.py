@@ -61,7 +61,7 @@ class Function:
         self._telemetry = Telemetry(settings.metrics_namespace)
         regions = settings.allowed_regions | {settings.huaweicloud_region}
         aws = _aws(settings)
-        services: EndpointServices = _services(settings, regions, aws)
+        services: EndpointServices = _services(settings, regions, aws, self._telemetry)
         ledger: Ledger = NoLedger()
         self._look: Callable[[], None] = _nothing
         if table := settings.ledger_table:
@@ -193,7 +193,7 @@ def _aws(settings: Settings) -> Aws:
     return Aws(region=settings.aws_region, endpoints=settings.aws_endpoints, key=key, ca_bundle=settings.aws_ca_bundle)
 
 
-def _services(settings: Settings, regions: frozenset[str], aws: Aws) -> Vpcep:
+def _services(settings: Settings, regions: frozenset[str], aws: Aws, telemetry: Telemetry) -> Vpcep:
     own = settings.huaweicloud_region
     credentials, forget = _credentials(settings, aws)
     try:
@@ -204,6 +204,7 @@ def _services(settings: Settings, regions: frozenset[str], aws: Aws) -> Vpcep:
             endpoints={own: settings.vpcep_endpoint} if settings.vpcep_endpoint else {},
             allowed_projects=settings.allowed_projects,
             pool_size=settings.max_parallel_renames,
+            on_call=telemetry.called,
         )
     except UnknownRegionError as error:
         variable = "HUAWEICLOUD_REGION" if str(error) == own else "ALLOWED_REGIONS"

@@ -148,10 +148,12 @@ class Outcome:
     Attributes:
         cloud_event: in structured mode, the EventBridge entry's ``Detail``.
         failure: None for a success.
+        remembered: it had been decided before, and comes from the ledger.
     """
 
     cloud_event: dict[str, Any]
     failure: Failure | None
+    remembered: bool = field(default=False, compare=False)
 
     @property
     def id(self) -> str:
@@ -170,12 +172,12 @@ class Outcome:
 
 
 def outcome_from_json(text: str) -> Outcome:
-    """An outcome as ``to_json`` made it."""
+    """An outcome as ``to_json`` made it, and the ledger remembered it."""
     cloud_event = json.loads(text)
     data = cloud_event["data"]
     error = data.get("error")
     if error is None:
-        return Outcome(cloud_event, failure=None)
+        return Outcome(cloud_event, failure=None, remembered=True)
     violations = tuple(Violation(**violation) for violation in error["violations"])
     failure = Failure(
         code=error["code"],
@@ -186,7 +188,7 @@ def outcome_from_json(text: str) -> Outcome:
         huawei_request_id=data["huawei_request_id"],
         violations=violations,
     )
-    return Outcome(cloud_event, failure)
+    return Outcome(cloud_event, failure, remembered=True)
 
 
 def rfc3339(time: datetime) -> str:

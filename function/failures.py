@@ -14,6 +14,8 @@ MESSAGE_MAX_LENGTH = 1_000
 CODE_MAX_LENGTH = 128
 NO_TIME_LEFT = "Rename.NoTimeLeft"
 IDENTIFIER_REUSED = "Rename.IdentifierReused"
+SUPERSEDED = "Rename.Superseded"
+OTHER_CODE = "Other"
 
 
 class Kind(StrEnum):
@@ -159,6 +161,16 @@ _CODE_WHERE_HUAWEI_GIVES_NONE = {
     Kind.UNAVAILABLE: "Rename.ServiceUnavailable",
 }
 
+# What the function says of its own.
+_OWN_CODES = {
+    *_CODE_WHERE_HUAWEI_GIVES_NONE.values(),
+    *(NO_TIME_LEFT, IDENTIFIER_REUSED, SUPERSEDED),
+    *("Rename.InvalidEvent", "Rename.PreconditionFailed", "Rename.UnconfirmedReply", "Rename.InternalError"),
+    *("Rename.Timeout", "Rename.ConnectionFailed", "Rename.Outage", "Rename.InProgress", "Rename.ClaimLost"),
+    *("Rename.LedgerUnavailable", "Rename.CredentialsUnavailable", "Rename.OutcomeNotPublished"),
+    *("Rename.Abandoned", "Rename.RespondAsync"),
+}
+
 _GATEWAY_CODE = re.compile(r"apigw?\.([0-9]{4})", re.IGNORECASE)
 _THROTTLE_WINDOW = re.compile(r"\btime:\s*([0-9]{1,6})\s*(second|minute|hour|day)", re.IGNORECASE)
 _SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
@@ -171,6 +183,16 @@ def _meaning(code: str | None, status: int) -> _Meaning:
         if known:
             return known
     return _STATUSES.get(status) or (_UNAVAILABLE if status >= 500 else _FINAL)  # noqa: PLR2004 - HTTP's own classes
+
+
+def bounded(code: str) -> str:
+    """The code in one spelling where it is in a table here, else ``Other``: a reply may hold any, and a metric has one
+    time series for each."""
+    if gateway := _GATEWAY_CODE.fullmatch(code):
+        return code.upper() if gateway[1] in _GATEWAY_CODES else OTHER_CODE
+    if code.lower() in _VPCEP_CODES:
+        return f"EndPoint{code[-5:]}"
+    return code if code in _OWN_CODES else OTHER_CODE
 
 
 def from_reply(
@@ -249,7 +271,7 @@ def precondition_failed() -> Failure:
 
 def superseded(by: EventName) -> Failure:
     message = f"A newer rename of this endpoint service has been carried out: event {by.id} of {by.source}."
-    return Failure("Rename.Superseded", message, Kind.CONFLICT, retryable=False, superseded_by=by)
+    return Failure(SUPERSEDED, message, Kind.CONFLICT, retryable=False, superseded_by=by)
 
 
 def identifier_reused() -> Failure:

@@ -1,4 +1,4 @@
-"""One log line and the metrics of each event. Apart from the triggers, because both tell the same of an event.
+"""One log line and the metrics of each event. Apart from the triggers, because all tell the same of an event.
 
 No payload, no key, no signature: a line holds what is listed here. Exceptions are told by their type and place alone,
 since their texts repeat what they choked on.
@@ -7,13 +7,14 @@ since their texts repeat what they choked on.
 import logging
 import threading
 import traceback
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from function.events import InvalidEvent, Outcome, RenameEvent
-from function.failures import Failure
+from function.failures import SUPERSEDED, Failure, bounded
 from function.rename import Unsettled
 
 if TYPE_CHECKING:
@@ -21,13 +22,7 @@ if TYPE_CHECKING:
 
 EVENT_HANDLED: Final = "rename event handled"
 MAX_LOGGED_ID: Final = 256
-_METRICS: Final = {
-    ("settled", True): "Renamed",
-    ("settled", False): "RenameFailed",
-    ("given_up", False): "RenameGivenUp",
-    ("unsettled", False): "RenameUnsettled",
-    ("queued", False): "RenameQueued",
-}
+_SETTLED: Final = ("Renamed", "RenameSuperseded", "RenameFailed")
 # At their debug level these write whole requests, signatures included, into the log; the SDK's own logger has no
 # handler, so that its errors would go to stderr past every format.
 _TALKATIVE: Final = ("botocore", "boto3", "urllib3", "HuaweiCloud-SDK-VpcepClient", "aws_lambda_powertools.utilities")
@@ -42,7 +37,10 @@ class Telemetry:
             namespace: of the metrics.
         """
         self._logger = Logger()
-        self._metrics = Metrics(namespace=namespace)
+        self._namespace = namespace
+        # By the kind and the code of a failure; None for what has none.
+        self._metrics: dict[tuple[str, str] | None, EphemeralMetrics] = {}
+        # Groups of a batch run side by side, and Powertools' metrics are not made for several threads.
         self._counting = threading.Lock()
         for name in _TALKATIVE:
             quiet = logging.getLogger(name)
@@ -84,6 +82,7 @@ class Telemetry:
                 line["traceparent"] = event.cloud_event["traceparent"]
         if isinstance(result, Outcome):
             line["outcome_id"] = result.id
+            line["remembered"] = result.remembered
             line["outcome_type"] = result.type
             line["huawei_request_id"] = result.cloud_event["data"]["huawei_request_id"]
         if failure:
@@ -92,19 +91,22 @@ class Telemetry:
             line |= _of_exception(result.cause)
         log = self._logger.warning if failure and not queued else self._logger.info
         log(EVENT_HANDLED, extra=line)
-        with self._counting:
-            self._metrics.add_metric(_METRICS[status, failure is None], MetricUnit.Count, 1)
+        self._count_result(event, result, **keys)
+
+    def called(self, seconds: float) -> None:
+        """A call to Huawei Cloud has ended, in whatever way."""
+        self._count("VpcepLatency", seconds * 1_000, MetricUnit.Milliseconds)
 
     def breaker_turned(self, transition: "CircuitTransition") -> None:
         """The outage breaker opened, probes or closed."""
         is_open = transition.to_state.value == "OPEN"
         self._logger.warning("outage breaker turned", extra={"state": transition.to_state.value})
-        with self._counting:
-            self._metrics.add_metric("OutageBreakerOpen", MetricUnit.Count, int(is_open))
+        self._count("OutageBreakerOpen", int(is_open))
 
-    def unexpected(self, error: BaseException | None) -> None:
+    def unexpected(self, error: BaseException | None, **keys: Any) -> None:
         """A defect that kept an event from being handled at all; its record goes back to the queue."""
-        self._logger.error("rename event not handled", extra=_of_exception(error) if error else {})
+        self._logger.error("rename event not handled", extra=keys | (_of_exception(error) if error else {}))
+        self._count("RenameNotHandled")
 
     def said_once(self, message: str) -> None:
         """A warning about the set-up, at cold start."""
@@ -112,8 +114,65 @@ class Telemetry:
 
     def flush(self) -> None:
         """Write the metrics of one invocation."""
-        if self._metrics.provider.metric_set:
-            self._metrics.flush_metrics()
+        for metrics in self._metrics.values():
+            if metrics.metric_set:
+                metrics.flush_metrics()
+        self._metrics.clear()
+
+    def _count_result(
+        self,
+        event: RenameEvent | InvalidEvent,
+        result: Outcome | Unsettled,
+        *,
+        receive_count: int = 1,
+        dead_letter: bool = False,
+        **_: Any,
+    ) -> None:
+        """Each event under one name, however often it comes; and how old it was when it was settled."""
+        remembered = isinstance(result, Outcome) and result.remembered
+        if remembered and dead_letter:
+            return  # it was counted when its outcome was decided
+        if remembered and receive_count == 1:
+            self._count("RenameDuplicate")
+            return
+        if remembered:
+            self._count("RenamePublishedLate")
+        name = _result_metric(result)
+        self._count(name, failure=result.failure)
+        if name in _SETTLED and isinstance(event, RenameEvent):
+            self._count("EventAge", (datetime.now(UTC) - event.time).total_seconds(), MetricUnit.Seconds)
+
+    def _count(
+        self, name: str, value: float = 1, unit: MetricUnit = MetricUnit.Count, failure: Failure | None = None
+    ) -> None:
+        key = (failure.kind.value, bounded(failure.code)) if failure else None
+        with self._counting:
+            if key not in self._metrics:
+                self._metrics[key] = self._of(key)
+            self._metrics[key].add_metric(name, unit, value)
+
+    def _of(self, key: tuple[str, str] | None) -> EphemeralMetrics:
+        """Counts as a whole and, for a failure, also by kind and by code."""
+        metrics = EphemeralMetrics(namespace=self._namespace, service=self._logger.service)
+        if key is not None:
+            kind, code = key
+            metrics.add_dimensions(service=self._logger.service, kind=kind)
+            metrics.add_dimensions(service=self._logger.service, code=code)
+        return metrics
+
+
+def _result_metric(result: Outcome | Unsettled) -> str:
+    match result:
+        case Unsettled():
+            return "RenameDeferred"
+        case Outcome(failure=None):
+            return "Renamed"
+        case Outcome(failure=Failure(code=code)) if code == SUPERSEDED:
+            return "RenameSuperseded"
+        case Outcome(failure=Failure(retryable=True)):
+            return "RenameGivenUp"
+        case _:
+            return "RenameFailed"
 
 
 def _of_failure(failure: Failure) -> dict[str, Any]:

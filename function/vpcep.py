@@ -101,6 +101,7 @@ class Vpcep:
         endpoints: dict[str, str],
         allowed_projects: frozenset[str],
         pool_size: int,
+        on_call: Callable[[float], None] = lambda _: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """
@@ -111,6 +112,7 @@ class Vpcep:
             endpoints: by region, where another endpoint than the region's own is to be used.
             allowed_projects: what events may name beside the key's own project.
             pool_size: connections kept alive.
+            on_call: hears how many seconds each call took, whatever came of it.
 
         Raises:
             UnknownRegionError: the SDK knows no endpoint there.
@@ -120,6 +122,7 @@ class Vpcep:
         self._credentials = credentials
         self._forget = forget
         self._pool_size = pool_size
+        self._on_call = on_call
         self._monotonic = monotonic
         self._clients: dict[tuple[str, str], _Client] = {}
         self._key: _Key | None = None
@@ -180,7 +183,8 @@ class Vpcep:
             client = self._clients.get((target.region, target.project_id))
             if client is None:
                 own = credentials._replace(project_id=target.project_id)
-                client = _Client(_build(own, self._regions[target.region], self._pool_size), self._key)
+                sdk = _build(own, self._regions[target.region], self._pool_size)
+                client = _Client(sdk, self._key, self._on_call)
                 self._clients[target.region, target.project_id] = client
             return client
 
@@ -224,9 +228,10 @@ class _Key:
 class _Client:
     """The SDK's client for one region and project."""
 
-    def __init__(self, client: VpcepClient, key: _Key) -> None:
+    def __init__(self, client: VpcepClient, key: _Key, on_call: Callable[[float], None]) -> None:
         self._client = client
         self._key = key
+        self._on_call = on_call
 
     def call(self, operation: Callable[[Any], object], seconds: float) -> Reply:
         if self._key.is_accepted:
@@ -243,6 +248,7 @@ class _Client:
 
     def _call(self, operation: Callable[[Any], object], seconds: float) -> Reply:
         self._key.raise_refusal(by=self)
+        began = time.monotonic()
         _call.begin(seconds)
         try:
             name = operation(self._client)
@@ -253,6 +259,8 @@ class _Client:
             elif failure.http_status is not None:
                 self._key.accept()
             raise RenameFailedError(failure) from error
+        finally:
+            self._on_call(time.monotonic() - began)
         self._key.accept()
         return Reply(name if isinstance(name, str) else None, _call.status, _call.huawei_request_id)
 

@@ -43,7 +43,7 @@ class DeadLetterTrigger:
         try:
             return self._see_off(record, left)
         except Exception as error:  # noqa: BLE001 - the record stays, and the others go
-            self._telemetry.unexpected(error)
+            self._telemetry.unexpected(error, message_id=record.message_id)
             return False
 
     def _see_off(self, record: Record, left: SecondsLeft) -> bool:

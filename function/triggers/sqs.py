@@ -129,7 +129,7 @@ class SqsTrigger:
         try:
             return self._settle(record, batch, left)
         except Exception as error:  # noqa: BLE001 - this record goes back, and the others go on
-            self._telemetry.unexpected(error)
+            self._telemetry.unexpected(error, message_id=record.message_id)
             return False
 
     def _settle(self, record: Record, batch: "_Batch", left: SecondsLeft) -> bool:

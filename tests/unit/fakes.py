@@ -404,7 +404,7 @@ class FakeTelemetry:
     ) -> None:
         self.lines.append(Handled(event, result, trigger, keys))
 
-    def unexpected(self, error: BaseException | None) -> None:
+    def unexpected(self, error: BaseException | None, **keys: Any) -> None:
         self.defects.append(error)
 
     def flush(self) -> None:

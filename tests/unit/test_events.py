@@ -1032,7 +1032,9 @@ def test_a_success_is_read_back_as_it_was_written() -> None:
         event, circumstances(), service_name="orders", previous_service_name="", huawei_request_id="c6c9d52b"
     )
 
-    assert outcome_from_json(outcome.to_json()) == outcome
+    again = outcome_from_json(outcome.to_json())
+    assert again == outcome
+    assert (outcome.remembered, again.remembered) == (False, True)
 
 
 @pytest.mark.parametrize(
@@ -1050,6 +1052,7 @@ def test_a_failure_is_read_back_as_it_was_written(failure: Failure) -> None:
     again = outcome_from_json(outcome.to_json())
 
     assert again.cloud_event == outcome.cloud_event
+    assert (outcome.remembered, again.remembered) == (False, True)
     assert again.failure is not None
     told = ("code", "message", "kind", "retryable", "http_status", "huawei_request_id", "violations")
     assert [getattr(again.failure, name) for name in told] == [getattr(failure, name) for name in told]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -189,6 +191,29 @@ class TestCodes:
         assert failure.code
         assert not (failure.quick and not failure.retryable), "a quick second attempt of what cannot succeed"
         assert not (failure.quick and failure.kind is Kind.ACCESS), "five wrong signatures lock the key"
+
+
+class TestBoundedCodes:
+    """What may become a dimension of a metric."""
+
+    # 0201 is in no table, for its status tells what it means.
+    @pytest.mark.parametrize(("code", "status"), [row[:2] for row in ROWS if not row[0].endswith(".0201")])
+    @pytest.mark.parametrize("spelling", [str, str.lower, str.upper, str.swapcase])
+    def test_of_the_tables_have_one_spelling(self, code: str, status: int, spelling: Callable[[str], str]) -> None:
+        assert failures.bounded(failures.from_reply(spelling(code), "", status=status).code) == code
+
+    def test_of_the_function_stay(self) -> None:
+        source = Path(failures.__file__).read_text(encoding="utf-8")
+        own = set(re.findall(r'"(Rename\.\w+)"', source))
+
+        assert len(own) > 20
+        assert {failures.bounded(code) for code in own} == own
+
+    @pytest.mark.parametrize(
+        "code", ["EndPoint.9999", "APIGW.9999", "Rename.Anything", "", "x" * 128, "EndPoint.2003x"]
+    )
+    def test_that_nobody_knows_are_one(self, code: str) -> None:
+        assert failures.bounded(code) == "Other"
 
 
 class TestMessages:

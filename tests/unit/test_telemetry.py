@@ -15,13 +15,18 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from aws_lambda_powertools import Metrics
+from aws_lambda_powertools.metrics import EphemeralMetrics
 from aws_lambda_powertools.utilities.circuit_breaker import CircuitState, CircuitTransition
 
+from function import failures
+from function.events import InvalidEvent, Outcome, RenameEvent
+from function.rename import Unsettled
 from tests.localcloud.huawei import HuaweiCloud
 from tests.unit.fakes import (
     ENVIRONMENT,
@@ -75,13 +80,23 @@ class Run(NamedTuple):
     def metrics(self) -> list[dict[str, Any]]:
         return [document for document in self.documents if "_aws" in document]
 
-    def counts(self) -> Counter[str]:
-        total: Counter[str] = Counter()
-        for document in self.metrics:
-            for metric in document["_aws"]["CloudWatchMetrics"][0]["Metrics"]:
-                values = document[metric["Name"]]
-                total[metric["Name"]] += sum(values) if isinstance(values, list) else values
+    def counts(self, *dimensions: str) -> Counter[Any]:
+        """The sum of each count, by its name and the values of the dimensions, as CloudWatch would have it."""
+        total: Counter[Any] = Counter()
+        for name, values in metrics_of(self.metrics, *dimensions):
+            if name[0].startswith("Rename"):
+                total[name if dimensions else name[0]] += sum(values)
         return total
+
+
+def metrics_of(documents: list[dict[str, Any]], *dimensions: str) -> Iterator[tuple[tuple[str, ...], list[float]]]:
+    """The values that a document adds to each metric which has these dimensions beside the service."""
+    for document in documents:
+        [directive] = document["_aws"]["CloudWatchMetrics"]
+        if ["service", *dimensions] in directive["Dimensions"]:
+            for metric in directive["Metrics"]:
+                name = metric["Name"]
+                yield (name, *(document[dimension] for dimension in dimensions)), document[name]
 
 
 @contextmanager
@@ -281,10 +296,38 @@ class TestAnyRun:
             "Renamed": status["settled"] - failed,
             "RenameFailed": failed,
             "RenameGivenUp": status["given_up"],
-            "RenameUnsettled": status["unsettled"],
-            "RenameQueued": status["queued"],
+            "RenameDeferred": status["unsettled"] + status["queued"],
         }
         assert status["settled"] - failed == 16
+
+    @pytest.mark.parametrize("dimension", ["kind", "code"])
+    def test_counts_each_failure_by_kind_and_by_code(self, plain: Run, dimension: str) -> None:
+        names = {"settled": "RenameFailed", "given_up": "RenameGivenUp"}
+        told = Counter(
+            (names.get(line["status"], "RenameDeferred"), line[f"error_{dimension}"])
+            for line in plain.handled
+            if "error_code" in line
+        )
+
+        assert plain.counts(dimension) == told
+
+    def test_measures_each_call_to_huawei_cloud(self, plain: Run) -> None:
+        latencies = [
+            value for name, values in metrics_of(plain.metrics) if name == ("VpcepLatency",) for value in values
+        ]
+
+        # one call at least for each that went through, several where it was tried again
+        assert len(latencies) > plain.counts()["Renamed"]
+        assert all(0 < value < 30_000 for value in latencies)
+
+    def test_measures_how_old_a_valid_event_was_when_it_was_settled(self, plain: Run) -> None:
+        ages = [value for name, values in metrics_of(plain.metrics) if name == ("EventAge",) for value in values]
+        since_2020 = (datetime.now(UTC) - datetime(2020, 1, 1, tzinfo=UTC)).total_seconds()
+
+        valid = [line for line in plain.handled if line["status"] == "settled" and line.get("error_kind") != "invalid"]
+        refused = [line for line in plain.handled if line.get("error_code") == "EndPoint.1003"]
+        assert len(ages) == len(valid) + len(refused)
+        assert all(age == pytest.approx(since_2020, abs=600) for age in ages)
 
     def test_writes_metrics_in_cloudwatchs_embedded_format(self, plain: Run) -> None:
         assert plain.metrics
@@ -292,11 +335,14 @@ class TestAnyRun:
             assert isinstance(document["_aws"]["Timestamp"], int)
             [directive] = document["_aws"]["CloudWatchMetrics"]
             assert directive["Namespace"] == "VpcepRename"
-            assert directive["Dimensions"] == [["service"]]
+            by = [["service", "kind"], ["service", "code"]] if "kind" in document else []
+            assert sorted(directive["Dimensions"]) == sorted([["service"], *by])
             assert document["service"] == "vpcep-rename"
             for metric in directive["Metrics"]:
-                assert metric["Unit"] == "Count"
-                assert document[metric["Name"]]
+                assert metric["Unit"] == {"VpcepLatency": "Milliseconds", "EventAge": "Seconds"}.get(
+                    metric["Name"], "Count"
+                )
+                assert 0 < len(document[metric["Name"]]) <= 100
 
 
 def test_no_secret_and_no_payload_is_told_however_talkative_the_settings(cloud: HuaweiCloud, aws: FakeAws) -> None:
@@ -398,7 +444,7 @@ def test_events_are_counted_one_at_a_time(monkeypatch: pytest.MonkeyPatch, world
         if not at_once[-1]:
             counting.release()
 
-    monkeypatch.setattr(Metrics, "add_metric", add_metric)
+    monkeypatch.setattr(EphemeralMetrics, "add_metric", add_metric)
     telemetry = world.real_telemetry()
     event, outcome = world.event(), world.settle()
 
@@ -407,5 +453,98 @@ def test_events_are_counted_one_at_a_time(monkeypatch: pytest.MonkeyPatch, world
         for _ in range(16):
             pool.submit(telemetry.handled, event, outcome, "sqs")
 
-    # then
-    assert at_once == [False] * 16
+    # then: two of each, the count and the age
+    assert at_once == [False] * 32
+
+
+class TestCountedAs:
+    """Under which name an event is counted, as it came and with what the ledger knew of it."""
+
+    @pytest.fixture
+    def told(self, world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+        monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "vpcep-rename")
+
+        def told(
+            result: Outcome | Unsettled, event: RenameEvent | InvalidEvent | None = None, **keys: Any
+        ) -> dict[str, list[float]]:
+            telemetry = world.real_telemetry()
+            telemetry.handled(event or world.event(), result, "sqs", **keys)
+            telemetry.flush()
+            documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+            return {name: values for (name,), values in metrics_of([line for line in documents if "_aws" in line])}
+
+        return told
+
+    @staticmethod
+    def failed(world: World, failure: failures.Failure) -> Outcome:
+        world.services.refuse(failure, times=None)
+        outcome = world.settle()
+        if isinstance(outcome, Unsettled):
+            outcome = world.give_up(outcome)
+        assert isinstance(outcome, Outcome)
+        return outcome
+
+    @pytest.mark.parametrize("keys", [{}, {"receive_count": 1}, {"receive_count": 3}])
+    def test_renamed(self, told: Any, world: World, keys: dict[str, int]) -> None:
+        assert list(told(world.settle(), **keys)) == ["Renamed", "EventAge"]
+
+    def test_failed(self, told: Any, world: World) -> None:
+        outcome = self.failed(world, failures.from_reply("EndPoint.2003", "", status=400))
+
+        assert list(told(outcome)) == ["RenameFailed", "EventAge"]
+
+    def test_superseded(self, told: Any, world: World) -> None:
+        outcome = self.failed(world, failures.superseded(failures.EventName("/cmdb", "newer")))
+
+        assert list(told(outcome)) == ["RenameSuperseded", "EventAge"]
+
+    def test_given_up(self, told: Any, world: World) -> None:
+        outcome = self.failed(world, failures.timeout())
+
+        assert list(told(outcome, receive_count=12)) == ["RenameGivenUp"]
+
+    def test_put_back_or_handed_to_the_queue(self, told: Any) -> None:
+        assert list(told(Unsettled(failures.timeout()))) == ["RenameDeferred"]
+        assert list(told(Unsettled(failures.wanted_later()), queued=True)) == ["RenameDeferred"]
+
+    @pytest.mark.parametrize("keys", [{}, {"receive_count": 1}])
+    def test_duplicate(self, told: Any, world: World, keys: dict[str, int]) -> None:
+        known = replace(world.settle(), remembered=True)  # type: ignore[type-var]
+
+        assert list(told(known, **keys)) == ["RenameDuplicate"]
+
+    def test_published_late(self, told: Any, world: World) -> None:
+        """The outcome was decided in an earlier delivery of the same message."""
+        known = replace(world.settle(), remembered=True)  # type: ignore[type-var]
+
+        assert list(told(known, receive_count=2)) == ["RenamePublishedLate", "Renamed", "EventAge"]
+
+    def test_a_dead_letter_once(self, told: Any, world: World) -> None:
+        given_up = self.failed(world, failures.timeout())
+
+        assert told(replace(given_up, remembered=True), dead_letter=True) == {}
+        assert list(told(given_up, dead_letter=True)) == ["RenameGivenUp"]
+
+    def test_an_invalid_event_has_no_age(self, told: Any, world: World) -> None:
+        event = world.invalid_event()
+        outcome = world.settle(event)
+
+        assert list(told(outcome, event)) == ["RenameFailed"]
+
+    def test_the_age_counts_from_the_events_time(self, told: Any, world: World) -> None:
+        event = replace(world.event(), time=datetime.now(UTC) - timedelta(minutes=2))
+
+        [age] = told(world.settle(), event)["EventAge"]
+
+        assert age == pytest.approx(120, abs=5)
+
+    def test_a_defect(self, world: World, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+        telemetry = world.real_telemetry()
+
+        telemetry.unexpected(ValueError("marker-message"), message_id="message-1")
+        telemetry.flush()
+
+        [record] = caplog.records
+        assert (record.getMessage(), vars(record)["message_id"]) == ("rename event not handled", "message-1")
+        assert vars(record)["exception_name"] == "ValueError"
+        assert json.loads(capsys.readouterr().out.splitlines()[-1])["RenameNotHandled"] == [1]

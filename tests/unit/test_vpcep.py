@@ -58,6 +58,7 @@ def adapter(
     *,
     forget: Callable[[Credentials], None] = lambda key: None,
     projects: frozenset[str] = frozenset(),
+    on_call: Callable[[float], None] = lambda _: None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Vpcep:
     endpoints = {REGION: url} if isinstance(url, str) else url
@@ -68,6 +69,7 @@ def adapter(
         endpoints=endpoints,
         allowed_projects=projects,
         pool_size=10,
+        on_call=on_call,
         monotonic=monotonic,
     )
 
@@ -188,6 +190,31 @@ class TestSuccess:
         adapter(cloud.url)
 
         assert cloud.calls == []
+
+
+class TestDuration:
+    def test_of_each_call_is_told_whatever_came_of_it(self, cloud: HuaweiCloud) -> None:
+        durations: list[float] = []
+        vpcep = adapter(cloud.url, on_call=durations.append)
+
+        vpcep.read(TARGET, LONG)
+        cloud.fail(503)
+        rename_failure(vpcep)
+        cloud.fail(kind="hang")
+        rename_failure(vpcep, SHORT)
+
+        assert durations == [pytest.approx(0, abs=SHORT), pytest.approx(0, abs=SHORT), pytest.approx(SHORT, abs=SHORT)]
+        assert durations[2] >= SHORT
+
+    def test_of_a_call_that_is_not_made_is_not(self, cloud: HuaweiCloud) -> None:
+        durations: list[float] = []
+        vpcep = adapter(cloud.url, on_call=durations.append)
+        cloud.fail(401, "APIGW.0301")
+
+        for _ in range(3):
+            rename_failure(vpcep)
+
+        assert len(durations) == len(cloud.calls) == 1
 
 
 class TestErrorReplies:
