@@ -304,10 +304,12 @@ def local_clouds(
                 "HuaweiCloudProjectId": account.project_id,
                 "HuaweiCloudCredentialsSecretArn": secret["ARN"],
                 "VpcepEndpoint": account.endpoint,
+                "GradualDeployment": "false",  # MiniStack has no CodeDeploy
                 **(parameters or {}),
             }
         )
         _allow_batches(aws, stack)
+        _serve_latest(aws, stack)
         tap_url = tap(aws, stack.outputs["OutcomeBusName"], "tap", {"source": [OUTCOME_SOURCE]})
         yield Clouds(aws, stack, account, huawei, _producer(aws, stack), tap_url)
 
@@ -323,6 +325,13 @@ def rename_event(service_id: str, name: str, **data: str) -> Event:
         "datacontenttype": "application/json",
         "data": {"vpc_endpoint_service_id": service_id, "endpoint_service_name": name, **data},
     }
+
+
+def _serve_latest(aws: LocalAws, stack: Stack) -> None:
+    """Let each alias serve what is not published, so that a function which is configured anew serves anew at once."""
+    client = aws.client("lambda")
+    for function in FUNCTIONS:
+        client.update_alias(FunctionName=stack.resources[function], Name="live", FunctionVersion="$LATEST")
 
 
 def _allow_batches(aws: LocalAws, stack: Stack) -> None:
