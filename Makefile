@@ -44,9 +44,10 @@ build: $(SAM)
 	@$(HAS_RUNTIME) || echo "Built without bytecode, for this is not Python $(PACKAGE_PYTHON): cold starts will take longer."
 
 # PARAMETERS="HuaweiCloudRegion=… HuaweiCloudProjectId=… HuaweiCloudCredentialsSecretArn=…"
-# The next time it may leave out what stays as it is.
+# The next time it may leave out what stays as it is. The revision makes new versions of the functions for other
+# parameters too.
 deploy: build
-	.venv/sam/bin/sam deploy $(if $(PARAMETERS),--parameter-overrides $(PARAMETERS))
+	.venv/sam/bin/sam deploy --parameter-overrides Revision=$(shell date -u +%Y%m%dT%H%M%SZ) $(PARAMETERS)
 
 # Bring dead letters back to the rename queue, of a deployed stack.
 redrive: $(SAM)

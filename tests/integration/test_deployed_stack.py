@@ -5,9 +5,10 @@ import dataclasses
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import pytest
 from botocore.awsrequest import AWSRequest
@@ -24,6 +25,9 @@ RENAMED = "vpcep.endpoint_service.renamed.v1"
 RENAME_FAILED = "vpcep.endpoint_service.rename_failed.v1"
 
 OUTCOME = Draft202012Validator(json.loads((CONTRACT / "outcome.schema.json").read_text()))
+
+
+T = TypeVar("T")
 
 
 def a_service(clouds: Clouds, name: str = "billing") -> str:
@@ -264,6 +268,74 @@ class TestAccess:
         assert len(clouds.huawei.calls) == 1
 
 
+class TestTelemetry:
+    def test_counts_what_became_of_each_event(self, clouds: Clouds) -> None:
+        # given: nobody else's event is at work still
+        assert waits_in_queue(clouds) == 0
+        renamed = rename_event(a_service(clouds), "orders")
+        unknown = rename_event(str(uuid.uuid4()), "orders")
+        stale = rename_event(renamed["data"]["vpc_endpoint_service_id"], "billing") | {"time": "2020-01-01T00:00:00Z"}
+        before = Metrics.of(clouds)
+
+        # when
+        clouds.send_rename_event(renamed)
+        clouds.send_rename_event(unknown)
+        outcomes_of(clouds, renamed["id"], unknown["id"])
+        clouds.send_rename_event(stale)
+        outcome_of(clouds, stale)
+        clouds.send_rename_event(renamed)  # once more, as another message
+        outcome_of(clouds, renamed)
+
+        # then
+        assert waits_in_queue(clouds) == 0
+        told = eventually(lambda: Metrics.of(clouds) - before, lambda told: len(told.values["EventAge"]) == 3)
+        counts = {name: sum(values) for name, values in told.values.items() if name.startswith("Rename")}
+        assert counts == {"Renamed": 1, "RenameFailed": 1, "RenameSuperseded": 1, "RenameDuplicate": 1}
+        assert told.by("RenameFailed") == {("not_found", "EndPoint.2003")}
+        assert told.by("RenameSuperseded") == {("conflict", "Rename.Superseded")}
+        assert len(told.values["VpcepLatency"]) == len(clouds.huawei.calls) == 2
+        assert all(0 < milliseconds < 10_000 for milliseconds in told.values["VpcepLatency"])
+        fresh, fresh_too, old = sorted(told.values["EventAge"])
+        assert 0 <= fresh <= fresh_too < 30 < old
+
+    def test_an_event_is_followed_from_its_producer_to_its_outcome(self, clouds: Clouds) -> None:
+        # given: it goes through both functions, by HTTP and the queue
+        event = rename_event(a_service(clouds), "orders")
+        event["traceparent"] = f"00-{uuid.uuid4().hex}-{uuid.uuid4().hex[:16]}-01"
+
+        # when
+        assert clouds.post_rename_event(event, {"Prefer": "respond-async"}).status == 202
+        outcome = outcome_of(clouds, event)
+
+        # then
+        def lines() -> list[dict[str, Any]]:
+            return [
+                line
+                for function in ("RenameFromHttp", "RenameFromQueue")
+                for line in json_lines(clouds, function)
+                if line.get("correlation_id") == event["id"]
+            ]
+
+        [handed_over, settled] = eventually(lines, lambda lines: len(lines) == 2)
+        assert (handed_over["trigger"], handed_over["status"]) == ("http", "queued")
+        assert (settled["trigger"], settled["status"]) == ("sqs", "settled")
+        assert settled["outcome_id"] == outcome["id"]
+        assert {line["traceparent"] for line in (handed_over, settled, outcome)} == {event["traceparent"]}
+
+    def test_outcomes_are_archived(self, clouds: Clouds) -> None:
+        def archived() -> int:
+            archive = clouds.stack.resources["OutcomeArchive"]
+            return int(clouds.aws.client("events").describe_archive(ArchiveName=archive)["EventCount"])
+
+        before = archived()
+        event = rename_event(a_service(clouds), "orders")
+
+        clouds.send_rename_event(event)
+        outcome_of(clouds, event)
+
+        assert archived() == before + 1
+
+
 class TestLogs:
     def test_show_no_secret_and_no_payload(self, clouds: Clouds) -> None:
         event = rename_event(a_service(clouds), "seen-nowhere")
@@ -332,10 +404,88 @@ class TestTemplate:
         assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
         assert mapping["ScalingConfig"]["MaximumConcurrency"] >= 2
 
+    @pytest.mark.parametrize("function", ["RenameFromQueue", "SettleDeadLetters"])
+    def test_the_queues_call_the_alias(self, clouds: Clouds, function: str) -> None:
+        client = clouds.aws.client("lambda")
+        mappings = client.list_event_source_mappings(FunctionName=clouds.stack.resources[function])
+        [mapping] = mappings["EventSourceMappings"]
+        assert mapping["FunctionArn"].endswith(":live")
+
+    def test_the_api_calls_the_alias(self, clouds: Clouds) -> None:
+        apis, api_id = clouds.aws.client("apigateway"), clouds.stack.resources["RenameApi"]
+        resources = apis.get_resources(restApiId=api_id, embed=["methods"])["items"]
+        [method] = [method for resource in resources for method in resource.get("resourceMethods", {}).values()]
+        assert method["methodIntegration"]["uri"].endswith(":live/invocations")
+
+    def test_alarms_are_told_to_the_topic(self, clouds: Clouds) -> None:
+        # MiniStack has no alarms by metric math.
+        alarms = clouds.aws.client("cloudwatch").describe_alarms()["MetricAlarms"]
+        topic = clouds.stack.outputs["AlarmTopicArn"]
+        assert len(alarms) > 5
+        assert {action for alarm in alarms for action in alarm["AlarmActions"] + alarm["OKActions"]} == {topic}
+
+    def test_the_dashboard_is_there(self, clouds: Clouds) -> None:
+        body = clouds.aws.client("cloudwatch").get_dashboard(DashboardName=clouds.stack.name)["DashboardBody"]
+        assert len(json.loads(body)["widgets"]) > 10
+        assert "${" not in body.replace("${LABEL}", "")
+
     def test_logs_are_not_kept_for_ever(self, clouds: Clouds) -> None:
         groups = clouds.aws.client("logs").describe_log_groups()["logGroups"]
         assert {group["logGroupName"] for group in groups} == {clouds.stack.resources[name] for name in LOG_GROUPS}
         assert all(group["retentionInDays"] for group in groups)
+
+
+@dataclasses.dataclass
+class Metrics:
+    """What the functions have told in CloudWatch's embedded metric format, as CloudWatch would read it."""
+
+    documents: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, clouds: Clouds) -> Self:
+        functions = ("RenameFromQueue", "RenameFromHttp", "SettleDeadLetters")
+        lines = [line for function in functions for line in json_lines(clouds, function)]
+        return cls([line for line in lines if "_aws" in line])
+
+    def __sub__(self, before: Self) -> Self:
+        return dataclasses.replace(self, documents=[each for each in self.documents if each not in before.documents])
+
+    @property
+    def values(self) -> dict[str, list[float]]:
+        """By the metric's name; each document must be for this stack as a whole."""
+        found: dict[str, list[float]] = defaultdict(list)
+        for document, directive in self._directives():
+            assert ["service"] in directive["Dimensions"]
+            assert (directive["Namespace"], document["service"]) == ("VpcepRename", "vpcep-rename")
+            for metric in directive["Metrics"]:
+                found[metric["Name"]] += document[metric["Name"]]
+        return found
+
+    def by(self, name: str) -> set[tuple[str, str]]:
+        """The kinds and codes that a metric is told for."""
+        return {
+            (document["kind"], document["code"])
+            for document, directive in self._directives()
+            if name in document
+            and sorted(directive["Dimensions"]) == [["service"], ["service", "code"], ["service", "kind"]]
+        }
+
+    def _directives(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        for document in self.documents:
+            [directive] = document["_aws"]["CloudWatchMetrics"]
+            yield document, directive
+
+
+def json_lines(clouds: Clouds, function: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in clouds.function_logs(function) if line.startswith("{")]
+
+
+def eventually(look: Callable[[], T], until: Callable[[T], bool], seconds: float = 10) -> T:
+    """What is seen once it is as it should be, or time is up: logs follow the outcome."""
+    deadline = time.monotonic() + seconds
+    while not until(seen := look()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return seen
 
 
 def queue_attributes(clouds: Clouds, output: str) -> dict[str, str]:

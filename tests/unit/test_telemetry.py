@@ -538,6 +538,15 @@ class TestCountedAs:
 
         assert age == pytest.approx(120, abs=5)
 
+    def test_a_call_in_milliseconds(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+        telemetry = world.real_telemetry()
+
+        telemetry.called(0.25)
+        telemetry.flush()
+
+        metric = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert metric["VpcepLatency"] == [250.0]
+
     def test_a_defect(self, world: World, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
         telemetry = world.real_telemetry()
 

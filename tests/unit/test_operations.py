@@ -1,0 +1,437 @@
+"""What operators are given: alarms, dashboard, saved queries and runbook, against what the function really tells.
+
+A metric or a field that is spelled otherwise here than there makes no error on AWS: its graph stays empty, its alarm
+silent.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Final, NamedTuple, cast
+
+import pytest
+import yaml
+from aws_lambda_powertools.utilities.circuit_breaker import CircuitState, CircuitTransition
+
+from function import failures
+from function.events import Outcome
+from function.failures import EventName, Kind
+from function.telemetry import EVENT_HANDLED
+from tests.unit.fakes import World, cloud_event, http_request, sqs_record
+
+ROOT: Final = Path(__file__).parents[2]
+README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+class TemplateLoader(yaml.SafeLoader):
+    """Intrinsic functions in their long form."""
+
+
+def _intrinsic(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    name = suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}"
+    construct = loader.construct_scalar if isinstance(node, yaml.ScalarNode) else loader.construct_sequence
+    if isinstance(node, yaml.MappingNode):
+        construct = loader.construct_mapping
+    return {name: construct(node)}  # type: ignore[arg-type]
+
+
+TemplateLoader.add_multi_constructor("!", _intrinsic)
+TEMPLATE: Final = yaml.load((ROOT / "template.yml").read_text(encoding="utf-8"), TemplateLoader)  # noqa: S506 - a SafeLoader
+RESOURCES: Final[dict[str, Any]] = TEMPLATE["Resources"]
+STACK: Final = {"Ref": "AWS::StackName"}
+
+
+def of_type(kind: str) -> dict[str, Any]:
+    """The properties of all resources of a type, by logical id."""
+    return {name: resource["Properties"] for name, resource in RESOURCES.items() if resource["Type"] == kind}
+
+
+ALARMS: Final = of_type("AWS::CloudWatch::Alarm")
+FUNCTIONS: Final = of_type("AWS::Serverless::Function")
+QUEUES: Final = of_type("AWS::SQS::Queue")
+QUERIES: Final = of_type("AWS::Logs::QueryDefinition")
+
+
+class Metric(NamedTuple):
+    namespace: str
+    name: str
+    dimensions: frozenset[str]
+
+
+# ---- What there is
+
+
+AWS_METRICS: Final = {
+    Metric("AWS/SQS", name, frozenset({"QueueName"}))
+    for name in (
+        "ApproximateNumberOfMessagesVisible",
+        "ApproximateNumberOfMessagesNotVisible",
+        "ApproximateAgeOfOldestMessage",
+    )
+} | {
+    *(Metric("AWS/Lambda", name, frozenset({"FunctionName"})) for name in ("Errors", "Throttles", "Duration")),
+    *(
+        Metric("AWS/ApiGateway", name, frozenset({"ApiName", "Stage"}))
+        for name in ("4XXError", "5XXError", "Latency", "Count")
+    ),
+}
+
+
+def everything_that_is_told(world: World) -> None:
+    """Every result that an event can have, through the triggers and the real telemetry."""
+    telemetry = world.real_telemetry()
+    world.telemetry = cast("Any", telemetry)
+    traced = cloud_event() | {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+    world.sqs(sqs_record(traced))
+    world.sqs(sqs_record(traced))
+    world.sqs(sqs_record("no JSON"))
+    world.services.refuse(failures.timeout(), times=None)
+    world.sqs(sqs_record(cloud_event(id="deferred")))
+    world.sqs(sqs_record(cloud_event(id="given-up"), receive_count=5), max_receives=5)
+    world.dead_letters(sqs_record(cloud_event(id="dead")))
+    world.http(http_request(cloud_event(id="http")))
+    world.services.recover()
+    outcome = world.settle(world.event(id="late"))
+    assert isinstance(outcome, Outcome)
+    telemetry.handled(world.event(), replace(outcome, remembered=True), "sqs", message_id="late", receive_count=2)
+    telemetry.handled(world.event(), replace(outcome, remembered=True), "sqs", message_id="twice", receive_count=1)
+    superseded = replace(outcome, failure=failures.superseded(EventName("/cmdb", "newer")))
+    telemetry.handled(world.event(), superseded, "sqs")
+    telemetry.unexpected(ValueError(), message_id="broken")
+    telemetry.breaker_turned(CircuitTransition("breaker", CircuitState.CLOSED, CircuitState.OPEN, 0))
+    telemetry.called(0.1)
+    telemetry.flush()
+
+
+@pytest.fixture
+def emitted(world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> set[Metric]:
+    """All metrics of the function's own, each with every set of dimensions it has."""
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "vpcep-rename")
+    everything_that_is_told(world)
+    documents = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith('{"_aws"')]
+    return {
+        Metric(directive["Namespace"], metric["Name"], frozenset(dimensions))
+        for document in documents
+        for directive in document["_aws"]["CloudWatchMetrics"]
+        for metric in directive["Metrics"]
+        for dimensions in directive["Dimensions"]
+    }
+
+
+@pytest.fixture
+def logged(world: World, caplog: pytest.LogCaptureFixture) -> set[str]:
+    """The fields of an event's log lines, beside those that every line has."""
+    caplog.set_level(logging.INFO)
+    everything_that_is_told(world)
+    standard = set(vars(logging.makeLogRecord({})))
+    return {
+        field
+        for record in caplog.records
+        if record.getMessage() == EVENT_HANDLED
+        for field in set(vars(record)) - standard
+    }
+
+
+# ---- What is asked for
+
+
+def metrics_of_alarm(properties: dict[str, Any]) -> Iterator[tuple[Metric, dict[str, Any]]]:
+    """Each metric that an alarm looks at, with the values of its dimensions."""
+    stats = [query["MetricStat"]["Metric"] for query in properties.get("Metrics", []) if "MetricStat" in query]
+    for stat in stats or [properties]:
+        dimensions = {dimension["Name"]: dimension["Value"] for dimension in stat["Dimensions"]}
+        yield Metric(stat["Namespace"], stat["MetricName"], frozenset(dimensions)), dimensions
+
+
+@cache
+def widgets() -> tuple[dict[str, Any], ...]:
+    [dashboard] = of_type("AWS::CloudWatch::Dashboard").values()
+    # What stands for a value becomes text; ${!LABEL} is CloudWatch's own.
+    return tuple(json.loads(dashboard["DashboardBody"]["Fn::Sub"])["widgets"])
+
+
+_SEARCH: Final = re.compile(r"SEARCH\('\{([\w,/]+)\} (.*)', '\w+', \d+\)")
+
+
+def metrics_of_widget(widget: dict[str, Any]) -> Iterator[tuple[Metric, dict[str, str]]]:
+    """Each metric of a widget, with its shorthand written out."""
+    before: list[str] = []
+    for row in widget["properties"].get("metrics", []):
+        words = [word for word in row if isinstance(word, str)]
+        if not words:
+            before = []  # nothing to refer to for the shorthand of the next
+            if search := _SEARCH.fullmatch(row[0]["expression"]):
+                namespace, *dimensions = search[1].split(",")
+                for name in re.findall(r'"(\w+)"', search[2].partition("MetricName=")[2]):
+                    yield Metric(namespace, name, frozenset(dimensions)), {}
+            continue
+        if words[0] == "...":
+            words = before[: len(before) - len(words) + 1] + words[1:]
+        words = [old if word == "." else word for word, old in zip(words, before + words, strict=False)]
+        before = words
+        namespace, name, *pairs = words
+        values = dict(zip(pairs[::2], pairs[1::2], strict=True))
+        yield Metric(namespace, name, frozenset(values)), values
+
+
+def named_by(value: object) -> str | None:
+    """The logical id that a dimension's value, or ``${…}`` in a text, refers to."""
+    if isinstance(value, dict):
+        [value] = value.values()
+    return re.sub(r"\$\{(.*)\}", r"\1", str(value)).partition(".")[0]
+
+
+# ---- Alarms
+
+
+@pytest.mark.parametrize("name", ALARMS)
+class TestAlarm:
+    def test_is_told_to_the_topic_when_it_goes_off_and_when_it_is_over(self, name: str) -> None:
+        assert ALARMS[name]["AlarmActions"] == ALARMS[name]["OKActions"] == [{"Ref": "AlarmTopic"}]
+        assert RESOURCES["AlarmTopic"]["Type"] == "AWS::SNS::Topic"
+
+    def test_says_what_it_is_what_to_look_at_and_where_to_read_on(self, name: str) -> None:
+        description = ALARMS[name]["AlarmDescription"]
+
+        assert re.search(r"\. (See|Redrive) .+; README, runbook, ", description)
+        assert description.endswith(f"; README, runbook, {name}.")
+        assert len(description) <= 1024
+
+    def test_has_an_entry_in_the_runbook(self, name: str) -> None:
+        entry = runbook()[name]
+
+        assert [word for word in ("Means", "Look", "Do") if f"**{word}**" not in entry] == []
+
+    def test_looks_at_metrics_that_there_are(self, name: str, emitted: set[Metric]) -> None:
+        metrics = [metric for metric, _ in metrics_of_alarm(ALARMS[name])]
+
+        assert metrics
+        assert [metric for metric in metrics if metric not in emitted | AWS_METRICS] == []
+
+    def test_looks_at_this_stack(self, name: str) -> None:
+        for metric, values in metrics_of_alarm(ALARMS[name]):
+            match metric.namespace:
+                case "AWS/SQS":
+                    assert named_by(values["QueueName"]) in QUEUES
+                case "AWS/Lambda":
+                    assert named_by(values["FunctionName"]) in FUNCTIONS
+                case "AWS/ApiGateway":
+                    api = RESOURCES["RenameApi"]["Properties"]
+                    assert values == {"ApiName": api["Name"], "Stage": api["StageName"]}
+                case _:
+                    assert values["service"] == STACK
+                    assert values.get("kind", "invalid") in set(Kind)
+
+    def test_computes_with_what_it_has(self, name: str) -> None:
+        queries = ALARMS[name].get("Metrics", [])
+        used = Counter(
+            word for query in queries for word in set(re.findall(r"\b[a-z_]+\b", query.get("Expression", "")))
+        )
+
+        assert len([query for query in queries if query.get("ReturnData", True)]) == bool(queries)
+        assert set(used) == {query["Id"] for query in queries if not query.get("ReturnData", True)}
+        assert len({query["MetricStat"]["Period"] for query in queries if "MetricStat" in query}) == bool(queries)
+
+    def test_says_what_silence_means(self, name: str) -> None:
+        assert ALARMS[name]["TreatMissingData"] in {"notBreaching", "ignore"}
+
+
+def test_the_namespace_and_the_service_are_those_of_the_alarms() -> None:
+    variables = TEMPLATE["Globals"]["Function"]["Environment"]["Variables"]
+
+    assert variables["POWERTOOLS_METRICS_NAMESPACE"] == "VpcepRename"
+    assert variables["POWERTOOLS_SERVICE_NAME"] == STACK
+
+
+def test_the_age_of_the_oldest_message_is_watched_in_each_queue() -> None:
+    watched = [
+        named_by(values["QueueName"])
+        for properties in ALARMS.values()
+        for metric, values in metrics_of_alarm(properties)
+        if metric.name == "ApproximateAgeOfOldestMessage"
+    ]
+
+    assert sorted(map(str, watched)) == sorted(QUEUES)
+
+
+def test_the_duration_of_each_function_is_watched_from_four_fifths_of_its_time_out() -> None:
+    thresholds = {
+        named_by(values["FunctionName"]): (properties["Threshold"], properties["ExtendedStatistic"])
+        for properties in ALARMS.values()
+        for metric, values in metrics_of_alarm(properties)
+        if metric.name == "Duration"
+    }
+
+    assert thresholds == {name: (800 * function["Timeout"], "p99") for name, function in FUNCTIONS.items()}
+
+
+@pytest.mark.parametrize("metric", ["Errors", "Throttles"])
+def test_errors_and_throttles_of_all_functions_are_watched(metric: str) -> None:
+    watched = [
+        named_by(values["FunctionName"])
+        for properties in ALARMS.values()
+        for found, values in metrics_of_alarm(properties)
+        if found.name == metric
+    ]
+
+    assert sorted(map(str, watched)) == sorted(FUNCTIONS)
+
+
+# ---- The topic
+
+
+def test_only_alarms_of_this_account_may_tell() -> None:
+    [policy] = of_type("AWS::SNS::TopicPolicy").values()
+
+    [statement] = [each for each in policy["PolicyDocument"]["Statement"] if each["Effect"] == "Allow"]
+
+    assert policy["Topics"] == [{"Ref": "AlarmTopic"}]
+    assert statement["Action"] == "sns:Publish"
+    assert statement["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
+def test_the_topic_is_encrypted_with_a_key_that_alarms_may_use() -> None:
+    key = RESOURCES["AlarmTopic"]["Properties"]["KmsMasterKeyId"]["Ref"]
+
+    statements = RESOURCES[key]["Properties"]["KeyPolicy"]["Statement"]
+
+    [of_alarms] = [s for s in statements if s["Principal"] == {"Service": "cloudwatch.amazonaws.com"}]
+    assert set(of_alarms["Action"]) == {"kms:Decrypt", "kms:GenerateDataKey*"}
+
+
+# ---- Dashboard
+
+
+def test_the_dashboard_answers_four_questions() -> None:
+    titles = [widget["properties"]["markdown"] for widget in widgets() if widget["type"] == "text"]
+
+    assert titles == ["# Is it working?", "# How fast?", "# What fails?", "# What waits?"]
+
+
+def test_each_widget_shows_metrics_that_there_are(emitted: set[Metric]) -> None:
+    shown = [metric for widget in widgets() for metric, _ in metrics_of_widget(widget)]
+
+    assert len(shown) > 30
+    assert [metric for metric in shown if metric not in emitted | AWS_METRICS] == []
+
+
+def test_each_widget_shows_this_stack() -> None:
+    for widget in widgets():
+        for metric, values in metrics_of_widget(widget):
+            for dimension, value in values.items():
+                match dimension:
+                    case "QueueName":
+                        assert value.endswith(".QueueName}")
+                        assert named_by(value) in QUEUES
+                    case "FunctionName":
+                        assert named_by(value) in FUNCTIONS
+                    case "Stage":
+                        assert value == "v1"
+                    case _:
+                        assert value == "${AWS::StackName}", (metric, dimension)
+
+
+def test_each_metric_of_the_function_is_on_the_dashboard(emitted: set[Metric]) -> None:
+    shown = {metric.name for widget in widgets() for metric, _ in metrics_of_widget(widget)}
+
+    assert {metric.name for metric in emitted} - shown == set()
+
+
+def test_each_alarm_is_on_the_dashboard() -> None:
+    [widget] = [widget for widget in widgets() if widget["type"] == "alarm"]
+
+    assert [named_by(alarm) for alarm in widget["properties"]["alarms"]] == list(ALARMS)
+
+
+def test_no_widget_covers_another() -> None:
+    def cells(widget: dict[str, Any]) -> set[tuple[int, int]]:
+        x, y = widget["x"], widget["y"]
+        return {(x + i, y + j) for i in range(widget["width"]) for j in range(widget["height"])}
+
+    assert all(cells(one).isdisjoint(cells(other)) for one, other in combinations(widgets(), 2))
+    assert all(widget["x"] + widget["width"] <= 24 for widget in widgets())
+
+
+# ---- Saved queries
+
+_WORDS: Final = {"fields", "filter", "stats", "sort", "and", "by", "asc", "desc", "ispresent"} | {
+    *("count", "count_distinct", "latest")
+}
+
+
+@pytest.mark.parametrize("name", QUERIES)
+class TestQuery:
+    def test_asks_for_fields_that_the_lines_have(self, name: str, logged: set[str]) -> None:
+        query = re.sub(r'"[^"]*"', "", QUERIES[name]["QueryString"])
+        made = set(re.findall(r"\bas (\w+)", query))
+
+        asked = set(re.findall(r"@?[a-z_]+", re.sub(r"\bas \w+", "", query))) - _WORDS - made
+
+        assert len(asked) > 5
+        assert asked - logged - {"message", "@timestamp"} == set()
+
+    def test_asks_for_the_lines_of_events(self, name: str) -> None:
+        assert f'filter message = "{EVENT_HANDLED}" and ' in QUERIES[name]["QueryString"]
+
+    def test_looks_into_the_logs_of_all_functions(self, name: str) -> None:
+        groups = [function["LoggingConfig"]["LogGroup"] for function in FUNCTIONS.values()]
+
+        assert QUERIES[name]["LogGroupNames"] == groups
+
+    def test_is_named_in_the_readme(self, name: str) -> None:
+        assert f"“{QUERIES[name]['Name']['Fn::Sub'].partition('/')[2]}”" in README
+
+
+# ---- Gradual deployment
+
+
+def test_a_deployment_is_taken_back_by_alarms_that_there_are() -> None:
+    preference = TEMPLATE["Globals"]["Function"]["DeploymentPreference"]
+    alarms = [alarm["Ref"] for alarm in preference["Alarms"]]
+
+    assert preference["Enabled"] == {"Ref": "GradualDeployment"}
+    assert set(alarms) <= set(ALARMS)
+    assert len(set(alarms)) == len(alarms) <= 10  # by CodeDeploy
+    # Twice the longest span is what such an alarm needs to go off while the new version has a tenth only.
+    assert preference["Type"] == "Canary10Percent10Minutes"
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_change_makes_a_new_version(name: str) -> None:
+    """Parameters do not count for SAM. The revision does: in the version, and in the function, where Lambda looks."""
+    function = FUNCTIONS[name]
+
+    assert function["AutoPublishAliasAllProperties"] is True
+    assert function["VersionDescription"] == {"Ref": "Revision"}
+    assert "${Revision}" in function["Description"]["Fn::Sub"]
+    deploy = re.search(r"^deploy: build\n\t(.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert deploy
+    assert "Revision=" in deploy[1]
+
+
+# ---- Runbook
+
+
+@cache
+def runbook() -> dict[str, str]:
+    """The entries of the README's runbook, by their titles."""
+    section = README.partition("\n## Runbook\n")[2].partition("\n## ")[0]
+    titles = re.split(r"^### (\w+)\n", section, flags=re.MULTILINE)[1:]
+    return dict(zip(titles[::2], titles[1::2], strict=True))
+
+
+def test_the_runbook_has_an_entry_an_alarm_and_no_other() -> None:
+    assert list(runbook()) == list(ALARMS)
+
+
+def test_the_readme_names_each_metric_of_the_function(emitted: set[Metric]) -> None:
+    assert [metric.name for metric in emitted if f"`{metric.name}`" not in README] == []
