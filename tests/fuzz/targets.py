@@ -87,8 +87,15 @@ def _mangled(draw: st.DrawFn) -> str:
     return text[:begin] + draw(noise | st.just(text[begin:end] * 2) | st.just("")) + text[end:]
 
 
+valid = st.builds(
+    lambda id_, service, name: cloud_event(id=id_, vpc_endpoint_service_id=service, endpoint_service_name=name),
+    st.sampled_from(["1", "2", "名"]),
+    st.sampled_from([SERVICE, "another"]),
+    st.sampled_from(["orders", "billing", ""]),
+)
 bodies = st.one_of(
-    st.builds(_text, events),
+    st.builds(_text, valid),
+    st.builds(_text, valid),
     st.builds(_text, events),
     st.builds(_text, data),
     st.builds(_text, values),
