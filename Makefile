@@ -15,6 +15,8 @@ export PACKAGE_PLATFORM ?= manylinux_2_28_x86_64
 DEV := .venv/dev/.installed
 SAM := .venv/sam/.installed
 MINISTACK := .venv/ministack/.installed
+LINT := .venv/lint/.installed
+AUDIT := .venv/audit/.installed
 
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -33,11 +35,16 @@ run: environments
 test: environments
 	@.venv/dev/bin/python -m pytest -n 2
 
-lint: $(DEV) $(SAM)
+lint:
+	@$(MAKE) -s -j3 $(DEV) $(SAM) $(LINT)
 	.venv/dev/bin/ruff check
 	.venv/dev/bin/ruff format --check
 	.venv/dev/bin/mypy
 	.venv/sam/bin/sam validate --lint --region us-east-1
+	.venv/lint/bin/cfn-lint --append-rules cfn_lint_serverless.rules --regions us-east-1 -- template.yml
+	.venv/lint/bin/checkov
+	.venv/lint/bin/bandit -q -r function
+	.venv/lint/bin/zizmor --offline -q --persona=auditor .github
 
 build: $(SAM)
 	.venv/sam/bin/sam build
@@ -76,6 +83,8 @@ $(DEV): tests/requirements.txt
 $(SAM): tests/localcloud/requirements-sam.txt
 $(MINISTACK): tests/localcloud/requirements-ministack.txt
 .venv/bench/.installed: tests/bench/requirements.txt
+$(LINT): tests/requirements-lint.txt
+$(AUDIT): tests/requirements-audit.txt
 .venv/%/.installed:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later with venv is needed: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@echo "Setting up .venv/$* with $$($(PYTHON) --version) …"
@@ -126,6 +135,8 @@ lock: .venv/uv/bin/uv
 	$(LOCK) --group sam -o tests/localcloud/requirements-sam.txt
 	$(LOCK) --group ministack -o tests/localcloud/requirements-ministack.txt
 	$(LOCK) --group bench -o tests/bench/requirements.txt
+	$(LOCK) --group lint -o tests/requirements-lint.txt
+	$(LOCK) --group audit -o tests/requirements-audit.txt
 
 .venv/uv/bin/uv:
 	@$(PYTHON) -m venv .venv/uv

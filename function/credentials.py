@@ -92,9 +92,13 @@ class SecretCredentials:
             raise RenameFailedError(_malformed()) from None
         if not isinstance(secret, dict):
             raise RenameFailedError(_malformed())
-        fields = {"project_id": self._default_project, "security_token": ""} | secret
-        match [fields.get(name) for name in ("ak", "sk", "security_token", "project_id")]:
-            case [str(access_key), str(secret_key), str(token), str(project_id)] if (
+        match (
+            secret.get("ak"),
+            secret.get("sk"),
+            secret.get("security_token", ""),
+            secret.get("project_id", self._default_project),
+        ):
+            case (str(access_key), str(secret_key), str(token), str(project_id)) if (
                 access_key and secret_key and project_id
             ):
                 return Credentials(access_key, secret_key, token or None, project_id)
