@@ -27,6 +27,7 @@ PIP_INSTALL := -m pip install -qq --no-compile --no-input --no-deps --only-binar
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .PHONY: run test lint build deploy bench fuzz clean lock environments redrive \
+.PHONY: run test lint build deploy clean lock environments redrive audit sbom licences \
 	build-RenameFromQueue build-RenameFromHttp build-SettleDeadLetters
 
 run: environments
@@ -34,6 +35,8 @@ run: environments
 
 test: environments
 	@.venv/dev/bin/python -m pytest -n 2
+test: environments $(AUDIT)
+	@.venv/dev/bin/python -m pytest -n 2 --dist loadgroup
 
 lint:
 	@$(MAKE) -s -j3 $(DEV) $(SAM) $(LINT)
@@ -96,11 +99,12 @@ $(AUDIT): tests/requirements-audit.txt
 # ---- The package: what `sam build` calls, in this directory, for each function of the template
 
 DEPENDENCIES := .build/$(or $(PACKAGE_PLATFORM),native)-$(PACKAGE_PYTHON)
+METADATA := $(DEPENDENCIES)-metadata
 
 # What no import of the function leads to. The SDK uses bson of all PyMongo, and PyYAML for a file of a few lines, for
 # which the one without its C library will do.
 POWERTOOLS := aws_lambda_powertools
-UNUSED := pymongo gridfs dns _yaml yaml/_yaml*.so jsonschema/benchmarks charset_normalizer/cli \
+UNUSED := pymongo gridfs dns dnspython-*.dist-info _yaml yaml/_yaml*.so jsonschema/benchmarks charset_normalizer/cli \
 	$(POWERTOOLS)/event_handler/openapi/swagger_ui $(addprefix $(POWERTOOLS)/utilities/,auth_alpha batch data_masking \
 	feature_flags idempotency kafka parameters parser streaming validation)
 
@@ -108,7 +112,8 @@ $(DEPENDENCIES)/.complete: requirements.txt Makefile | $(SAM)
 	@rm -rf $(@D)
 	@.venv/sam/bin/python $(PIP_INSTALL) -r requirements.txt --target $(@D) $(if $(PACKAGE_PLATFORM),\
 		--python-version $(PACKAGE_PYTHON) --implementation cp --platform $(PACKAGE_PLATFORM) --platform manylinux2014_x86_64)
-	@cd $(@D) && rm -rf bin *.dist-info */tests $(UNUSED)
+	@cd $(@D) && rm -rf bin */tests $(UNUSED)
+	@rm -rf $(METADATA) && mkdir $(METADATA) && mv $(@D)/*.dist-info $(METADATA)
 	@find $(@D) -name '*.[ch]' -delete
 	@$(call precompile,$(@D),$(@D))
 	@touch $@
@@ -119,11 +124,27 @@ build-RenameFromQueue build-RenameFromHttp build-SettleDeadLetters: $(DEPENDENCI
 	@cp -R function "$(ARTIFACTS_DIR)"
 	@find "$(ARTIFACTS_DIR)/function" \( -name __pycache__ -o -name '*.md' \) -prune -exec rm -rf {} +
 	@$(call precompile,$(ARTIFACTS_DIR),$(ARTIFACTS_DIR)/function)
+	@chmod -R u=rwX,go=rX "$(ARTIFACTS_DIR)" # whatever the umask: the same commit makes the same package
 
 # Lambda dates every file 1980 and cannot write bytecode: it uses only what is not checked against its source.
 precompile = ! $(HAS_RUNTIME) \
 	|| $(PYTHON) -m compileall -qq -j 0 --invalidation-mode unchecked-hash -s "$(1)" -p /var/task "$(2)"
 HAS_RUNTIME = $(PYTHON) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(PACKAGE_PYTHON)")'
+
+# ---- What is in it, and whether that is known to be vulnerable
+
+# Known vulnerabilities of what is deployed and of what deploys it. Asks PyPI.
+audit: $(AUDIT)
+	.venv/audit/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off \
+		-r requirements.txt -r tests/localcloud/requirements-sam.txt
+
+# What is in the package, as CycloneDX. -S, and an interpreter that finds nothing but METADATA: the tool itself stays out.
+sbom: $(DEPENDENCIES)/.complete $(AUDIT)
+	PYTHONPATH=$(METADATA) .venv/audit/bin/cyclonedx-py environment -S --pyproject pyproject.toml --output-reproducible \
+		--output-file $(DEPENDENCIES).cdx.json .venv/audit/bin/python
+
+licences: $(DEPENDENCIES)/.complete $(DEV)
+	.venv/dev/bin/python -m tests.third_party $(METADATA) > THIRD_PARTY.md
 
 # ---- Locked requirements
 

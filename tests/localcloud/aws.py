@@ -243,9 +243,7 @@ def build() -> Path:
 
     Nothing is built where nothing has changed since the last time.
     """
-    package = {"PACKAGE_PYTHON": "{}.{}".format(*sys.version_info), "PYTHON": sys.executable}
-    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
-        package["PACKAGE_PLATFORM"] = ""
+    package = package_environment()
     template = BUILD / "build" / "template.yaml"
     record = BUILD / "built-from"
     BUILD.mkdir(parents=True, exist_ok=True)
@@ -257,6 +255,14 @@ def build() -> Path:
             run_sam("build", "--build-dir", str(template.parent), environment=environment, seconds=600)
             record.write_text(sources)
     return template
+
+
+def package_environment() -> dict[str, str]:
+    """For a make that builds what this machine can run."""
+    package = {"PACKAGE_PYTHON": "{}.{}".format(*sys.version_info), "PYTHON": sys.executable}
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        package["PACKAGE_PLATFORM"] = ""
+    return package
 
 
 def _digest() -> str:

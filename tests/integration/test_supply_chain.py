@@ -1,0 +1,160 @@
+"""Where the package comes from: the same bytes from the same commit, and a list of what is in it that is true."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import third_party
+from tests.localcloud.aws import ENVIRONMENTS, ROOT, build, package_environment
+
+FUNCTION = "RenameFromQueue"
+WHAT_MAKE_READS = (
+    *("Makefile", "pyproject.toml", "requirements.txt"),
+    *("tests/localcloud/requirements-sam.txt", "tests/requirements-audit.txt"),
+)
+
+# Locked for a package that asks for it, and deployed nowhere: no import leads to it.
+LEFT_OUT = {"dnspython"}
+
+# A new one is to be looked at.
+LICENCES = {"MIT", "MIT-0", "BSD-2-Clause", "BSD-3-Clause", "Apache-2.0", "PSF-2.0", "MPL-2.0", "MIT OR AFL-2.1"}
+
+# Prints what the SAM CLI uploads: its key in the bucket, and the zip's entries, which come in the file system's order.
+UPLOAD = """
+import sys, zipfile
+from samcli.lib.package.utils import make_zip_with_lambda_permissions, zip_folder
+with zip_folder(sys.argv[1], make_zip_with_lambda_permissions) as (path, key), zipfile.ZipFile(path) as archive:
+    print(key, *sorted((e.filename, e.date_time, e.external_attr, e.CRC, e.compress_size) for e in archive.infolist()))
+"""
+
+
+def make(*arguments: str, directory: Path, environment: dict[str, str], umask: int = -1) -> None:
+    subprocess.run(
+        ["make", "-s", *arguments],  # noqa: S607 - the one that runs these tests
+        cwd=directory,
+        env=os.environ | package_environment() | environment,
+        umask=umask,
+        timeout=180,
+        check=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def package() -> Path:
+    return build().parent / FUNCTION
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second checkout, by somebody with other habits, and what is built from it in ``package``."""
+    checkout = tmp_path_factory.mktemp("checkout")
+    for file in WHAT_MAKE_READS:
+        (checkout / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / file, checkout / file)
+    shutil.copytree(ROOT / "function", checkout / "function", ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (checkout / "function").rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    (checkout / ".venv").symlink_to(ENVIRONMENTS)
+    (checkout / "package").mkdir()
+    make(
+        *(f"build-{FUNCTION}", "sbom", f"ARTIFACTS_DIR={checkout}/package"),
+        directory=checkout,
+        environment={"PYTHONHASHSEED": "1", "TZ": "Asia/Shanghai"},
+        umask=0o077,
+    )
+    return checkout
+
+
+@pytest.fixture(scope="module")
+def metadata(checkout: Path) -> Path:
+    [metadata] = (checkout / ".build").glob("*-metadata")
+    return metadata
+
+
+@pytest.fixture(scope="module")
+def sbom(checkout: Path) -> dict[str, Any]:
+    [sbom] = (checkout / ".build").glob("*.cdx.json")
+    parsed: dict[str, Any] = json.loads(sbom.read_bytes())
+    return parsed
+
+
+class TestTwoBuildsOfOneCommit:
+    def test_are_the_same_file_by_file_and_mode_by_mode(self, package: Path, checkout: Path) -> None:
+        first, second = self.contents(package), self.contents(checkout / "package")
+
+        assert first.keys() == second.keys()
+        assert [path for path in first if first[path] != second[path]] == []
+
+    def test_are_uploaded_as_the_same_object(self, package: Path, checkout: Path) -> None:
+        first, second = (
+            subprocess.run(
+                [ENVIRONMENTS / "sam/bin/python", "-c", UPLOAD, directory],
+                stdout=subprocess.PIPE,
+                timeout=60,
+                check=True,
+            ).stdout
+            for directory in (package, checkout / "package")
+        )
+
+        assert first == second
+        assert b"function/app.py', (1980, 1, 1, 0, 0, 0)" in first
+
+    def test_have_the_same_bill_of_materials(self, checkout: Path) -> None:
+        [second] = (checkout / ".build").glob("*.cdx.json")
+        make("sbom", directory=ROOT, environment={})
+
+        assert (ROOT / ".build" / second.name).read_bytes() == second.read_bytes()
+
+    @staticmethod
+    def contents(directory: Path) -> dict[str, tuple[int, bytes]]:
+        return {
+            str(path.relative_to(directory)): (path.stat().st_mode, path.read_bytes() if path.is_file() else b"")
+            for path in directory.rglob("*")
+        }
+
+
+class TestBillOfMaterials:
+    def test_names_what_is_locked(self, sbom: dict[str, Any]) -> None:
+        locked = re.findall(r"^([^ #]+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+
+        assert {component["purl"] for component in sbom["components"]} == {
+            f"pkg:pypi/{name}@{version}" for name, version in locked if name not in LEFT_OUT
+        }
+
+    def test_is_about_what_is_in_the_package(self, sbom: dict[str, Any], metadata: Path, package: Path) -> None:
+        built = {str(path.relative_to(package)) for path in package.rglob("*") if path.is_file()}
+        built = {file for file in built if not file.startswith("function/") and "__pycache__" not in file}
+        brought = {
+            found.name: {line.split(",")[0] for line in (found.read_text("RECORD") or "").splitlines()} & built
+            for found in distributions(path=[str(metadata)])
+        }
+
+        assert set().union(*brought.values()) == built
+        assert [name for name, files in brought.items() if not files] == []
+        assert brought.keys() == {component["name"] for component in sbom["components"]}
+
+    def test_tells_what_asks_for_what(self, sbom: dict[str, Any]) -> None:
+        wanted = {entry["ref"]: entry.get("dependsOn", []) for entry in sbom["dependencies"]}
+
+        assert {name.split("==")[0] for name in wanted["root-component"]} == {
+            *("aws_lambda_powertools", "huaweicloudsdkcore", "huaweicloudsdkvpcep", "jsonschema")
+        }
+        assert any(
+            name.startswith("rpds-py==") for ref in wanted if ref.startswith("jsonschema==") for name in wanted[ref]
+        )
+
+
+class TestLicences:
+    def test_are_listed(self, metadata: Path) -> None:
+        assert third_party.document(metadata) == (ROOT / "THIRD_PARTY.md").read_text(encoding="utf-8")
+
+    def test_are_known(self, metadata: Path) -> None:
+        assert set(third_party.licences(metadata).values()) == LICENCES
