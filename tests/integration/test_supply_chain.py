@@ -27,11 +27,13 @@ LEFT_OUT = {"dnspython"}
 LICENCES = {"MIT", "MIT-0", "BSD-2-Clause", "BSD-3-Clause", "Apache-2.0", "PSF-2.0", "MPL-2.0", "MIT OR AFL-2.1"}
 
 # Prints what the SAM CLI uploads: its key in the bucket, and the zip's entries, which come in the file system's order.
-UPLOAD = """
+UPLOADS = """
 import sys, zipfile
 from samcli.lib.package.utils import make_zip_with_lambda_permissions, zip_folder
-with zip_folder(sys.argv[1], make_zip_with_lambda_permissions) as (path, key), zipfile.ZipFile(path) as archive:
-    print(key, *sorted((e.filename, e.date_time, e.external_attr, e.CRC, e.compress_size) for e in archive.infolist()))
+for directory in sys.argv[1:]:
+    with zip_folder(directory, make_zip_with_lambda_permissions) as (path, key), zipfile.ZipFile(path) as archive:
+        entries = [(e.filename, e.date_time, e.external_attr, e.CRC, e.compress_size) for e in archive.infolist()]
+        print(key, *sorted(entries))
 """
 
 
@@ -94,15 +96,13 @@ class TestTwoBuildsOfOneCommit:
         assert [path for path in first if first[path] != second[path]] == []
 
     def test_are_uploaded_as_the_same_object(self, package: Path, checkout: Path) -> None:
-        first, second = (
-            subprocess.run(
-                [ENVIRONMENTS / "sam/bin/python", "-c", UPLOAD, directory],
-                stdout=subprocess.PIPE,
-                timeout=60,
-                check=True,
-            ).stdout
-            for directory in (package, checkout / "package")
+        done = subprocess.run(
+            [ENVIRONMENTS / "sam/bin/python", "-c", UPLOADS, package, checkout / "package"],
+            stdout=subprocess.PIPE,
+            timeout=60,
+            check=True,
         )
+        first, second = done.stdout.splitlines()
 
         assert first == second
         assert b"function/app.py', (1980, 1, 1, 0, 0, 0)" in first
