@@ -26,17 +26,14 @@ PIP_INSTALL := -m pip install -qq --no-compile --no-input --no-deps --only-binar
 
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: run test lint build deploy bench fuzz clean lock environments redrive \
-.PHONY: run test lint build deploy clean lock environments redrive audit sbom licences \
+.PHONY: run test lint build deploy redrive bench fuzz audit sbom licences clean lock environments \
 	build-RenameFromQueue build-RenameFromHttp build-SettleDeadLetters
 
 run: environments
 	@.venv/dev/bin/python -m tests.localcloud
 
-test: environments
-	@.venv/dev/bin/python -m pytest -n 2
 test: environments $(AUDIT)
-	@.venv/dev/bin/python -m pytest -n 2 --dist loadgroup
+	@.venv/dev/bin/python -m pytest -n 2
 
 lint:
 	@$(MAKE) -s -j3 $(DEV) $(SAM) $(LINT)
@@ -133,7 +130,7 @@ HAS_RUNTIME = $(PYTHON) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] 
 
 # ---- What is in it, and whether that is known to be vulnerable
 
-# Known vulnerabilities of what is deployed and of what deploys it. Asks PyPI.
+# Known vulnerabilities of what is deployed and of what deploys it.
 audit: $(AUDIT)
 	.venv/audit/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off \
 		-r requirements.txt -r tests/localcloud/requirements-sam.txt
