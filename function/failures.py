@@ -353,6 +353,11 @@ def as_conflict(failure: Failure) -> Failure:
     return replace(failure, retryable=False, quick=False)
 
 
+def untold(failure: Failure, unread: Failure) -> Failure:
+    """Of a state conflict, when the read that would decide it failed: not final, however final the read's failure is."""
+    return unread if unread.retryable else replace(failure, retryable=True)
+
+
 def _clean(text: str, length: int) -> str:
     """Of a bearable length, and in characters that UTF-8 can carry."""
     return text[:length].encode("utf-8", "replace").decode("utf-8")

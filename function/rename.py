@@ -326,7 +326,12 @@ class Renamer:
                 raise RenameFailedError(attempt.doubt) from None
             if failure.state_conflict:
                 # It may be the answer to a rename that an invocation before this one carried out and never told of.
-                found = self._persist(attempt, lambda: self._read(target, attempt))
+                try:
+                    found = self._persist(attempt, lambda: self._read(target, attempt))
+                except RenameFailedError as unread:
+                    if unread.failure.kind is Kind.NOT_FOUND:
+                        return unread.failure
+                    raise RenameFailedError(failures.untold(failure, unread.failure)) from None
                 if _short_name(found.name) == event.endpoint_service_name:
                     return _Renamed(event, found, previous)
             return failure

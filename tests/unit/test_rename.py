@@ -307,6 +307,20 @@ class TestFinalFailures:
         assert isinstance(result, Outcome)
         assert result.attempts == MAX_ATTEMPTS_AGAINST_STATE
 
+    def test_of_a_state_are_told_as_not_found_where_the_service_is_gone_by_then(self, world: World) -> None:
+        world.services.refuse(STATE_CONFLICT, times=None)
+        world.services.refuse(not_found(), on="read")
+
+        assert failure(world.settle()).kind is Kind.NOT_FOUND
+
+    @pytest.mark.parametrize("unread", [refusal("EndPoint.1003", 400), unavailable()], ids=["for good", "for now"])
+    def test_do_not_include_a_state_whose_name_cannot_be_read(self, world: World, unread: Failure) -> None:
+        world.services.refuse(STATE_CONFLICT, times=None)
+        world.services.refuse(unread, on="read", times=None)
+
+        code = unread.code if unread.retryable else STATE_CONFLICT.code
+        assert unsettled(world.settle(), world).code == code
+
     def test_do_not_include_a_state_that_changes_in_time(self, world: World) -> None:
         world.services.refuse(STATE_CONFLICT, times=MAX_ATTEMPTS_AGAINST_STATE - 1)
 
