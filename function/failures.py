@@ -354,7 +354,7 @@ def as_conflict(failure: Failure) -> Failure:
 
 
 def untold(failure: Failure, unread: Failure) -> Failure:
-    """Of a state conflict, when the read that would decide it failed: not final, however final the read's failure is."""
+    """Of a state conflict, when the read that would decide it failed: not final, even where the read's failure is."""
     return unread if unread.retryable else replace(failure, retryable=True)
 
 
