@@ -328,6 +328,7 @@ FAILURES: Final[dict[str, Failure]] = {
     "wanted_later": failures.wanted_later(),
     "internal_error": failures.internal_error(),
     "as_conflict": failures.as_conflict(failures.from_reply("EndPoint.3045", "busy", status=400)),
+    "untold": failures.untold(failures.from_reply("EndPoint.3045", "busy", status=400), failures.timeout()),
 }
 
 
