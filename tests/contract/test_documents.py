@@ -10,13 +10,21 @@ from typing import Any, Final
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
-from referencing import Registry
-from referencing.jsonschema import DRAFT202012
 from schemathesis.specs.openapi.definitions import OPENAPI_30_VALIDATOR, OPENAPI_31_VALIDATOR
 
 from function import events
 from function.failures import Kind
 from function.triggers import http, sqs
+from tests.contract.documents import (
+    ASYNCAPI,
+    BASE,
+    DOCUMENTS,
+    OPENAPI,
+    REGISTRY,
+    load,
+    references,
+    validator,
+)
 from tests.contract.test_contract import CONTRACT, INVALID, NO_JSON, OUTCOMES, SCHEMAS, VALID, VALID_DATA, sample
 from tests.unit.fakes import (
     HttpReply,
@@ -30,45 +38,12 @@ from tests.unit.fakes import (
 )
 
 ROOT: Final = CONTRACT.parents[1]
-# Relative references of the documents are resolved against it.
-BASE: Final = "https://contract.invalid/"
-
 Reply = tuple[int, str]
 
 
-def load(name: str) -> dict[str, Any]:
-    text = (CONTRACT / name).read_text(encoding="utf-8")
-    content: dict[str, Any] = yaml.safe_load(text) if name.endswith(".yaml") else json.loads(text)
-    return content
-
-
-OPENAPI: Final = load("openapi.yaml")
-ASYNCAPI: Final = load("asyncapi.yaml")
-DOCUMENTS: Final = {"openapi.yaml": OPENAPI, "asyncapi.yaml": ASYNCAPI}
 OPERATION: Final = OPENAPI["paths"][http.PATH]["post"]
 RESPONSES: Final = {int(status): response for status, response in OPERATION["responses"].items()}
 MESSAGES: Final = ASYNCAPI["components"]["messages"]
-REGISTRY: Final[Registry[Any]] = Registry().with_resources(
-    (f"{BASE}{path.name}", DRAFT202012.create_resource(load(path.name))) for path in CONTRACT.iterdir()
-)
-
-
-def validator(document: str, schema: dict[str, Any]) -> Draft202012Validator:
-    """For a schema that stands in the document."""
-    # A reference within the document is one within it from anywhere.
-    located = json.loads(re.sub(r'("\$ref": ")', rf"\1{BASE}", re.sub('"#/', f'"{document}#/', json.dumps(schema))))
-    return Draft202012Validator(located, registry=REGISTRY)
-
-
-def references(content: object) -> Iterator[str]:
-    if isinstance(content, dict):
-        for name, value in content.items():
-            if name == "$ref":
-                yield value
-            yield from references(value)
-    elif isinstance(content, list):
-        for value in content:
-            yield from references(value)
 
 
 def schemas(content: object) -> Iterator[dict[str, Any]]:

@@ -5,13 +5,11 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 import schemathesis
-import yaml
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -26,12 +24,10 @@ from schemathesis.checks import (
     status_code_conformance,
 )
 
-import function
+from tests.contract.documents import CONTRACT, OPENAPI, references
 from tests.integration.test_deployed_stack import a_service, outcome_of
 from tests.localcloud.stack import Clouds, rename_event
 
-OPENAPI = Path(function.__file__).parent / "contract" / "openapi.yaml"
-DOCUMENT: dict[str, Any] = yaml.safe_load(OPENAPI.read_text(encoding="utf-8"))
 STRUCTURED = "application/cloudevents+json"
 BINARY = "application/json"
 DOCUMENTED = [
@@ -44,8 +40,8 @@ DOCUMENTED = [
 SECONDS_A_REQUEST = 0.055
 
 # By 3.1 the schemas are JSON Schema 2020-12, which they are; API Gateway does not take that version.
-SCHEMA = schemathesis.openapi.from_dict(DOCUMENT | {"openapi": "3.1.0"})
-SCHEMA.location = OPENAPI.as_uri()
+SCHEMA = schemathesis.openapi.from_dict(OPENAPI | {"openapi": "3.1.0"})
+SCHEMA.location = (CONTRACT / "openapi.yaml").as_uri()
 OPERATION = SCHEMA["/rename-events"]["POST"]
 
 
@@ -204,14 +200,14 @@ class TestDefinition:
         return dict(content["Resources"]["RenameApi"]["Properties"]["Body"])
 
     def test_is_the_document_but_for_the_schemas(self, imported: dict[str, Any]) -> None:
-        for body in (imported, document := json.loads(json.dumps(DOCUMENT))):
+        for body in (imported, document := json.loads(json.dumps(OPENAPI))):
             del body["components"]["schemas"]
         assert imported == document
 
     def test_has_no_schema_that_api_gateway_does_not_take(self, imported: dict[str, Any]) -> None:
         schemas = imported["components"]["schemas"]
 
-        assert set(schemas) == set(DOCUMENT["components"]["schemas"])
+        assert set(schemas) == set(OPENAPI["components"]["schemas"])
         assert all(schema == {"type": "object"} for schema in schemas.values())
         assert all(name.isalnum() for name in schemas)
         assert imported["openapi"].startswith("3.0.")
@@ -236,14 +232,3 @@ class TestDefinition:
         assert (stage["stageName"], stage["tracingEnabled"]) == ("v1", True)
         settings = stage["methodSettings"]["*/*"]
         assert (settings["throttlingRateLimit"], settings["throttlingBurstLimit"]) == (20, 40)
-
-
-def references(content: object) -> Iterator[str]:
-    if isinstance(content, dict):
-        for name, value in content.items():
-            if name == "$ref":
-                yield value
-            yield from references(value)
-    elif isinstance(content, list):
-        for value in content:
-            yield from references(value)

@@ -7,6 +7,7 @@ import json
 import ssl
 from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
@@ -297,6 +298,30 @@ class TestSecondAttempt:
         assert len(aws.calls) == MAX_ATTEMPTS
 
 
+@pytest.fixture
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def tls(authority: trustme.CA) -> ssl.SSLContext:
+    """Of a server that the authority vouches for."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def ca_bundle(authority: trustme.CA, tmp_path: Path) -> str:
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    return str(tmp_path / "ca.pem")
+
+
+def answer_once(connection: Any) -> None:
+    receive_request(connection)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
+
+
 class TestConnection:
     def test_is_kept_for_the_next_request(self, own: Callable[..., DynamoDbClient]) -> None:
         def serve(connection: Any) -> None:
@@ -356,35 +381,23 @@ class TestConnection:
         with pytest.raises((EndpointConnectionError, ConnectionClosedError)):
             get(own(url))
 
-    def test_is_made_to_none_but_a_trusted_server(self, own: Callable[..., DynamoDbClient], tmp_path: Any) -> None:
-        authority = trustme.CA()
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("127.0.0.1").configure_cert(tls)
-        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-
-        def serve(connection: Any) -> None:
-            receive_request(connection)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-
-        with RawServer(serve, tls) as server:
+    def test_is_made_to_none_but_a_trusted_server(
+        self, own: Callable[..., DynamoDbClient], tls: ssl.SSLContext, ca_bundle: str
+    ) -> None:
+        with RawServer(answer_once, tls) as server:
             with pytest.raises(SSLError):
                 get(own(server.url))
-            assert get(own(server.url, ca_bundle=str(tmp_path / "ca.pem"))) == {}
+            assert get(own(server.url, ca_bundle=ca_bundle)) == {}
 
     def test_reads_the_trusted_certificates_once_for_all(
-        self, own: Callable[..., DynamoDbClient], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+        self,
+        own: Callable[..., DynamoDbClient],
+        tls: ssl.SSLContext,
+        ca_bundle: str,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        authority = trustme.CA()
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("127.0.0.1").configure_cert(tls)
-        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-
-        def serve(connection: Any) -> None:
-            receive_request(connection)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
-
-        with RawServer(serve, tls) as server:
-            client = own(server.url, ca_bundle=str(tmp_path / "ca.pem"))
+        with RawServer(answer_once, tls) as server:
+            client = own(server.url, ca_bundle=ca_bundle)
             readings: list[int] = []
             monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *_, **__: readings.append(1))
             for _ in range(2):

@@ -1,0 +1,52 @@
+"""The contract's documents, and the schemas in them as their readers find them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from jsonschema import Draft202012Validator
+from referencing import Registry
+from referencing.jsonschema import DRAFT202012
+
+import function
+
+CONTRACT: Final = Path(function.__file__).parent / "contract"
+# Relative references of the documents are resolved against it.
+BASE: Final = "https://contract.invalid/"
+
+
+def load(name: str) -> dict[str, Any]:
+    text = (CONTRACT / name).read_text(encoding="utf-8")
+    content: dict[str, Any] = yaml.safe_load(text) if name.endswith(".yaml") else json.loads(text)
+    return content
+
+
+OPENAPI: Final = load("openapi.yaml")
+ASYNCAPI: Final = load("asyncapi.yaml")
+DOCUMENTS: Final = {"openapi.yaml": OPENAPI, "asyncapi.yaml": ASYNCAPI}
+REGISTRY: Final[Registry[Any]] = Registry().with_resources(
+    (f"{BASE}{path.name}", DRAFT202012.create_resource(load(path.name))) for path in CONTRACT.iterdir()
+)
+
+
+def validator(document: str, schema: dict[str, Any]) -> Draft202012Validator:
+    """For a schema that stands in the document."""
+    # A reference within the document is one within it from anywhere.
+    located = json.loads(re.sub(r'("\$ref": ")', rf"\1{BASE}", re.sub('"#/', f'"{document}#/', json.dumps(schema))))
+    return Draft202012Validator(located, registry=REGISTRY)
+
+
+def references(content: object) -> Iterator[str]:
+    if isinstance(content, dict):
+        for name, value in content.items():
+            if name == "$ref":
+                yield value
+            yield from references(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from references(value)
