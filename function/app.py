@@ -17,17 +17,18 @@ from function.aws import (
     EventBridgeClient,
     Key,
     SecretsManagerClient,
+    StsClient,
 )
 from function.breaker import OutageBreaker
 from function.bus import EventBridge
-from function.credentials import SecretCredentials
+from function.credentials import FederatedCredentials, SecretCredentials
 from function.events import Parser
 from function.ledger import BREAKER_ITEM, DynamoDbLedger, LedgerSchemaError, NoLedger
 from function.queue import FifoQueue
 from function.rename import EndpointServices, Ledger, Renamer, SecondsLeft
 from function.settings import Settings, SettingsError
 from function.telemetry import Telemetry
-from function.vpcep import Credentials, UnknownRegionError, Vpcep
+from function.vpcep import Credentials, Iam, UnknownRegionError, Vpcep
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -218,6 +219,15 @@ def _credentials(settings: Settings, aws: Aws) -> tuple[Callable[[], Credentials
         client = SecretsManagerClient(aws)
         secret = SecretCredentials(client, settings.credentials_secret, default_project=settings.project_id)
         return secret, secret.forget
+    if settings.idp_id:
+        iam = Iam(
+            settings.idp_id,
+            settings.project_id or "",
+            region=settings.huaweicloud_region,
+            endpoint=settings.iam_endpoint,
+        )
+        federated = FederatedCredentials(StsClient(aws), iam, audience=settings.idp_audience)
+        return federated, federated.forget
     key = Credentials(
         settings.access_key or "", settings.secret_key or "", settings.security_token, settings.project_id or ""
     )

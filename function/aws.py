@@ -6,10 +6,12 @@ exceptions, so that either fits. What the function needs less often it calls by 
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from random import SystemRandom
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlencode
 
 import urllib3
 from botocore.auth import SigV4Auth
@@ -36,6 +38,7 @@ MAX_CONNECTIONS: Final = 50
 MAX_ATTEMPTS: Final = 2
 # The kernel's, since those of the process would repeat themselves in all that come from one snapshot.
 _UNIFORM: Final = SystemRandom().uniform
+_LEAF: Final = re.compile(r"<(\w+)>([^<]*)</\1>")
 _OK: Final = 200
 _SERVER_ERROR: Final = 500
 _THROTTLED: Final = frozenset(
@@ -59,12 +62,48 @@ class Key(NamedTuple):
     token: str | None
 
 
-class _Service(NamedTuple):
-    """How a service is called. ``target`` comes before the operation's name in a header."""
+class _JsonService(NamedTuple):
+    """A service that speaks JSON. ``target`` comes before the operation's name in a header."""
 
     host: str
     target: str
     json_version: str
+
+    def message(self, operation: str, request: Mapping[str, Any]) -> tuple[dict[str, str], bytes]:
+        headers = {
+            "Content-Type": f"application/x-amz-json-{self.json_version}",
+            "X-Amz-Target": f"{self.target}.{operation}",
+        }
+        return headers, json.dumps(request, separators=(",", ":")).encode()
+
+    def answer(self, data: bytes) -> object:
+        try:
+            return json.loads(data or b"{}")
+        except ValueError:
+            return None
+
+
+class _QueryService(NamedTuple):
+    """A service that is sent a form and answers in XML: of that the leaves, by their names."""
+
+    host: str
+    version: str
+
+    def message(self, operation: str, request: Mapping[str, Any]) -> tuple[dict[str, str], bytes]:
+        form: dict[str, Any] = {"Action": operation, "Version": self.version}
+        for name, value in request.items():
+            if isinstance(value, list):
+                form |= {f"{name}.member.{number}": item for number, item in enumerate(value, start=1)}
+            else:
+                form[name] = value
+        headers = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
+        return headers, urlencode(form).encode()
+
+    def answer(self, data: bytes) -> object:
+        leaves = dict(_LEAF.findall(data.decode("utf-8", "replace")))
+        if "Code" in leaves:
+            leaves |= {"__type": leaves["Code"], "message": leaves.get("Message", "")}
+        return leaves or None
 
 
 class Aws:
@@ -92,7 +131,7 @@ class Aws:
         self._sleep = sleep
         self._http = _pool(get_environ_proxies(self._endpoint("dynamodb")), ca_bundle)
 
-    def call(self, service: _Service, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    def call(self, service: _JsonService | _QueryService, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """One request, and once more where that may help.
 
         Raises:
@@ -116,17 +155,12 @@ class Aws:
             self._sleep(_UNIFORM(0, wait))
             attempt += 1
 
-    def _send(self, service: _Service, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    def _send(
+        self, service: _JsonService | _QueryService, operation: str, request: Mapping[str, Any]
+    ) -> dict[str, Any]:
         url = f"{self._endpoint(service.host)}/"
-        signed = AWSRequest(
-            "POST",
-            url,
-            headers={
-                "Content-Type": f"application/x-amz-json-{service.json_version}",
-                "X-Amz-Target": f"{service.target}.{operation}",
-            },
-            data=json.dumps(request, separators=(",", ":")).encode(),
-        )
+        headers, body = service.message(operation, request)
+        signed = AWSRequest("POST", url, headers=headers, data=body)
         SigV4Auth(self._now_valid_key(), service.host, self._region).add_auth(signed)
         try:
             response = self._http.request(
@@ -134,14 +168,11 @@ class Aws:
             )
         except urllib3.exceptions.HTTPError as error:
             raise _lost(error, url) from error
-        try:
-            answer = json.loads(response.data or b"{}")
-        except ValueError:
-            answer = None
+        answer = service.answer(response.data)
         if response.status != _OK:
             raise _refusal(operation, response.status, response.headers, answer if isinstance(answer, dict) else {})
         if not isinstance(answer, dict):
-            raise ResponseStreamingError(error="the answer is not a JSON object")
+            raise ResponseStreamingError(error="the answer is not an object")
         return answer
 
     def _endpoint(self, host: str) -> str:
@@ -204,7 +235,7 @@ def _refusal(operation: str, status: int, headers: Mapping[str, str], answer: di
 class DynamoDbClient:
     """As much of boto3's DynamoDB client as the ledger needs."""
 
-    _SERVICE: Final = _Service("dynamodb", "DynamoDB_20120810", "1.0")
+    _SERVICE: Final = _JsonService("dynamodb", "DynamoDB_20120810", "1.0")
 
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
@@ -222,7 +253,7 @@ class DynamoDbClient:
 class EventBridgeClient:
     """As much of boto3's EventBridge client as the bus needs."""
 
-    _SERVICE: Final = _Service("events", "AWSEvents", "1.1")
+    _SERVICE: Final = _JsonService("events", "AWSEvents", "1.1")
 
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
@@ -234,10 +265,22 @@ class EventBridgeClient:
 class SecretsManagerClient:
     """As much of boto3's Secrets Manager client as the credentials need."""
 
-    _SERVICE: Final = _Service("secretsmanager", "secretsmanager", "1.1")
+    _SERVICE: Final = _JsonService("secretsmanager", "secretsmanager", "1.1")
 
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
 
     def get_secret_value(self, **request: Any) -> dict[str, Any]:
         return self._aws.call(self._SERVICE, "GetSecretValue", request)
+
+
+class StsClient:
+    """As much of boto3's STS client as the credentials need."""
+
+    _SERVICE: Final = _QueryService("sts", "2011-06-15")
+
+    def __init__(self, aws: Aws) -> None:
+        self._aws = aws
+
+    def get_web_identity_token(self, **request: Any) -> dict[str, Any]:
+        return self._aws.call(self._SERVICE, "GetWebIdentityToken", request)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 _REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+)+")
 _PROJECT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_IDP_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# As long as a client id may be on Huawei Cloud.
+_AUDIENCE = re.compile(r"[!-~]{5,255}")
 _SECRET = re.compile(r"[A-Za-z0-9/_+=.@:-]{1,2048}")
 _BUS = re.compile(r"[A-Za-z0-9/._-]{1,256}|arn:[a-z-]+:events:[a-z0-9-]+:[0-9]{12}:event-bus/[A-Za-z0-9/._-]+")
 _TABLE = re.compile(r"[A-Za-z0-9._-]{3,255}|arn:[a-z-]+:dynamodb:[a-z0-9-]+:[0-9]{12}:table/[A-Za-z0-9._-]+")
@@ -18,6 +21,7 @@ _AWS_ENDPOINTS = {
     "dynamodb": "AWS_ENDPOINT_URL_DYNAMODB",
     "events": "AWS_ENDPOINT_URL_EVENTBRIDGE",
     "secretsmanager": "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+    "sts": "AWS_ENDPOINT_URL_STS",
 }
 
 
@@ -32,9 +36,12 @@ class Settings:
     Attributes:
         huaweicloud_region: region of the endpoint services.
         vpcep_endpoint: another VPCEP endpoint for that region, None for what the SDK finds.
-        access_key, secret_key, security_token: None when a secret holds them.
+        access_key, secret_key, security_token: None when a secret holds them, or there is an identity provider.
         project_id: default project, None when the secret tells it.
         credentials_secret: name or ARN of a Secrets Manager secret.
+        idp_id: Huawei Cloud's id of the identity provider that vouches for the function's role, None for a key.
+        idp_audience: the client id that it is registered with.
+        iam_endpoint: another IAM endpoint, None for the region's own.
         outcome_bus: name or ARN of the EventBridge bus.
         ledger_table: name or ARN of the DynamoDB table, None for no ledger.
         rename_queue_url: where what cannot be settled now is handed to, None where there is none.
@@ -58,6 +65,9 @@ class Settings:
     security_token: str | None
     project_id: str | None
     credentials_secret: str | None
+    idp_id: str | None
+    idp_audience: str
+    iam_endpoint: str | None
     outcome_bus: str
     ledger_table: str | None
     rename_queue_url: str | None
@@ -85,6 +95,7 @@ def load(environment: Mapping[str, str]) -> Settings:
     """
     read = _Reader(environment)
     secret = read.matching("HUAWEICLOUD_CREDENTIALS_SECRET", _SECRET)
+    idp_id = read.matching("HUAWEICLOUD_SDK_IDP_ID", _IDP_ID)
     region = read.matching("HUAWEICLOUD_REGION", _REGION) or read.missing("HUAWEICLOUD_REGION")
     # The SDK reads this one itself, and may find several endpoints in it.
     sdk_override = f"HUAWEICLOUD_SDK_REGION_VPCEP_{region.replace('-', '_').upper()}"
@@ -96,6 +107,9 @@ def load(environment: Mapping[str, str]) -> Settings:
         security_token=read.text("HUAWEICLOUD_SDK_SECURITY_TOKEN"),
         project_id=read.matching("HUAWEICLOUD_SDK_PROJECT_ID", _PROJECT_ID),
         credentials_secret=secret,
+        idp_id=idp_id,
+        idp_audience=read.matching("HUAWEICLOUD_IDP_AUDIENCE", _AUDIENCE) or "huaweicloud",
+        iam_endpoint=read.matching("HUAWEICLOUD_SDK_IAM_ENDPOINT", _URL),
         outcome_bus=read.matching("OUTCOME_BUS", _BUS) or read.missing("OUTCOME_BUS"),
         ledger_table=read.matching("LEDGER_TABLE", _TABLE),
         rename_queue_url=read.matching("RENAME_QUEUE_URL", _URL),
@@ -116,10 +130,16 @@ def load(environment: Mapping[str, str]) -> Settings:
         aws_session_token=read.text("AWS_SESSION_TOKEN"),
         aws_ca_bundle=read.text("AWS_CA_BUNDLE"),
     )
-    if not secret:
+    if idp_id:
+        for variable in ("HUAWEICLOUD_CREDENTIALS_SECRET", "HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK"):
+            if read.text(variable):
+                read.problems.append(f"{variable} and HUAWEICLOUD_SDK_IDP_ID exclude each other")
+        if not settings.project_id:
+            read.missing("HUAWEICLOUD_SDK_PROJECT_ID")
+    elif not secret:
         for variable in ("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_PROJECT_ID"):
             if not read.text(variable):
-                read.missing(variable, hint=" (or HUAWEICLOUD_CREDENTIALS_SECRET)")
+                read.missing(variable, hint=" (or HUAWEICLOUD_CREDENTIALS_SECRET, or HUAWEICLOUD_SDK_IDP_ID)")
     if read.problems:
         raise SettingsError("; ".join(read.problems))
     return settings

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.client import HTTPResponse
@@ -19,8 +20,10 @@ from typing import Any, Final, NamedTuple, NoReturn, cast
 
 import requests
 from huaweicloudsdkcore.auth.credentials import BasicCredentials
+from huaweicloudsdkcore.auth.internal import IamHelper
 from huaweicloudsdkcore.exceptions.exception_handler import ExceptionHandler
 from huaweicloudsdkcore.exceptions.exceptions import ConnectionException, HostUnreachableException
+from huaweicloudsdkcore.http.http_client import HttpClient
 from huaweicloudsdkcore.http.http_config import HttpConfig
 from huaweicloudsdkcore.region.region import Region
 from huaweicloudsdkvpcep.v1 import (
@@ -48,6 +51,8 @@ MAX_REQUEST_ID: Final = 128
 REFUSED_KEY_PAUSE_SECONDS: Final = 60.0
 # How long a key that was accepted is trusted to be so still.
 ACCEPTED_KEY_SECONDS: Final = 60.0
+# Between a quarter of an hour and a day. How long a key goes on that somebody has got hold of.
+TEMPORARY_KEY_SECONDS: Final = 3_600
 USER_AGENT: Final = "vpcep-rename"
 
 _SECONDS: Final = re.compile(r"[0-9]{1,6}")
@@ -187,6 +192,60 @@ class Vpcep:
                 client = _Client(sdk, self._key, self._on_call)
                 self._clients[target.region, target.project_id] = client
             return client
+
+
+class Iam:
+    """Gives a temporary key to whom an identity provider vouches for, by the requests of the SDK.
+
+    Its own credentials take the token from a file, wait for minutes, and let every thread ask for itself.
+    """
+
+    def __init__(self, idp_id: str, project_id: str, *, region: str, endpoint: str | None) -> None:
+        """
+        Args:
+            idp_id: of the identity provider, as it is registered.
+            project_id: what the key is used for.
+            endpoint: another one than the region's own.
+        """
+        self._idp_id = idp_id
+        self._project_id = project_id
+        self._endpoint = endpoint or IamHelper.get_iam_endpoint(region)
+        self._config = HttpConfig(user_agent=USER_AGENT)
+        self._http = HttpClient(self._config, http_handler=None, exception_handler=_ErrorReplies(), logger=None)
+        _take_over(self._http, pool_size=1)
+
+    def temporary_key(self, id_token: str, seconds: float) -> tuple[Credentials, datetime]:
+        """A key, and when it expires.
+
+        ``POST /v3.0/OS-AUTH/id-token/tokens``, then ``POST /v3.0/OS-CREDENTIAL/securitytokens``
+
+        Raises:
+            RenameFailedError: whatever the SDK raised.
+        """
+        try:
+            _call.begin(seconds)
+            request = IamHelper.get_create_unscoped_token_by_id_token_request(
+                self._config, self._endpoint, self._idp_id, id_token
+            )
+            token = IamHelper.create_unscoped_token_by_id_token(self._http, request)
+            _call.begin(_call.seconds_left())
+            request = IamHelper.get_create_temporary_access_key_by_token_request(
+                self._config, self._endpoint, token, TEMPORARY_KEY_SECONDS
+            )
+            return self._read(IamHelper.create_temporary_access_key_by_token(self._http, request))
+        except Exception as error:  # noqa: BLE001 - the SDK's own reading of a reply raises anything
+            # Without its cause, which may tell of the token.
+            raise RenameFailedError(_failure(error)) from None
+
+    def _read(self, credential: object) -> tuple[Credentials, datetime]:
+        match credential:
+            case {"access": str(ak), "secret": str(sk), "securitytoken": str(token), "expires_at": str(expires_at)} if (
+                ak and sk and token
+            ):
+                expires = datetime.fromisoformat(expires_at)
+                return Credentials(ak, sk, token, self._project_id), expires.replace(tzinfo=expires.tzinfo or UTC)
+            case _:
+                raise _TransportError(_unconfirmed())
 
 
 class _Key:
@@ -474,9 +533,13 @@ def _build(credentials: Credentials, region: Region, pool_size: int) -> VpcepCli
         .with_exception_handler(_ErrorReplies())
         .build(),
     )
-    session = client.get_http_client()._session  # noqa: SLF001 - the SDK offers no other way to its adapter
+    _take_over(client.get_http_client(), pool_size)
+    return client
+
+
+def _take_over(http: HttpClient, pool_size: int) -> None:
+    session = http._session  # noqa: SLF001 - the SDK offers no other way to its adapter
     session.trust_env = False  # a .netrc would take the place of the signature
     adapter = _Adapter(pool_size)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
-    return client
