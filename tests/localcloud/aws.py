@@ -2,7 +2,7 @@
 
 What it does as AWS does, and what the tests therefore may rely on: it transforms the template, evaluates the policies
 of the functions' roles and of the queues (hence TLS, which those insist on), checks the signatures of HTTP requests,
-delivers FIFO messages in order, counts receives and moves dead letters.
+signs web identity tokens, delivers FIFO messages in order, counts receives and moves dead letters.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from typing import Any, Self
 import boto3
 import trustme
 import urllib3
+
+from tests.localcloud.issuer import Issuer
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ROOT / ".venv"
@@ -60,6 +62,7 @@ class LocalAws:
 
     def __init__(self, region: str = "eu-central-1") -> None:
         self.region = region
+        self.issuer = Issuer()
         self._clients: dict[tuple[str, str], Any] = {}
 
     def __enter__(self) -> Self:
@@ -70,6 +73,7 @@ class LocalAws:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.endpoint = f"https://127.0.0.1:{port}"
+        self.issuer.write_to(self._directory / "issuer.json")
         authority = trustme.CA()
         authority.cert_pem.write_to_path(self.ca)
         certificate = authority.issue_cert("127.0.0.1", "localhost")

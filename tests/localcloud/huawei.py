@@ -111,6 +111,13 @@ class _Service:
 
 
 @dataclass(frozen=True)
+class _TemporaryKey:
+    sk: str
+    security_token: str
+    expires_at: float
+
+
+@dataclass(frozen=True)
 class _Throttle:
     limit: int
     seconds: float
@@ -153,6 +160,7 @@ class HuaweiCloud:
         self._stopping = threading.Event()
         self._projects = {project_id}
         self._services: dict[str, _Service] = {}
+        self._temporary_keys: dict[str, _TemporaryKey] = {}
         self.set_credentials(ak, sk, security_token)
         self.reset()
 
@@ -188,6 +196,20 @@ class HuaweiCloud:
         """From now on these are the only ones that open the door, as after a rotation; a lock on an AK stays."""
         with self._lock:
             self._ak, self._sk, self._security_token = ak, sk, security_token
+
+    def add_temporary_key(self, ak: str, sk: str, security_token: str, expires_at: float) -> None:
+        """One that opens the door beside the account's own, until it expires."""
+        with self._lock:
+            self._temporary_keys[ak] = _TemporaryKey(sk, security_token, expires_at)
+
+    def revoke_temporary_keys(self) -> None:
+        with self._lock:
+            self._temporary_keys = {ak: replace(key, expires_at=0.0) for ak, key in self._temporary_keys.items()}
+
+    def temporary_secrets(self) -> list[str]:
+        """What of the temporary keys nobody but their holder may know."""
+        with self._lock:
+            return [secret for key in self._temporary_keys.values() for secret in (key.sk, key.security_token)]
 
     def add_project(self, project_id: str) -> None:
         with self._lock:
@@ -328,11 +350,14 @@ class HuaweiCloud:
         ak = authorization["ak"]
         if self._now() < self._locked_until.get(ak, 0.0):
             raise _unauthorized("AK access failed to reach the limit,forbidden")
-        expected = _sign(self._sk, method, target, headers, authorization["signed"].split(";"), body)
+        sk, security_token, is_known = self._sk, self._security_token, _same(ak, self._ak)
+        if key := self._temporary_keys.get(ak):
+            sk, security_token, is_known = key.sk, key.security_token, self._now() < key.expires_at
+        expected = _sign(sk, method, target, headers, authorization["signed"].split(";"), body)
         if (
-            _same(ak, self._ak)
+            is_known
             and _same(authorization["signature"], expected)
-            and (self._security_token is None or _same(headers.get("X-Security-Token", ""), self._security_token))
+            and (security_token is None or _same(headers.get("X-Security-Token", ""), security_token))
             and self._is_recent(headers.get("X-Sdk-Date", ""))
         ):
             self._failures.pop(ak, None)

@@ -3,28 +3,43 @@
 It ends, and every function that it runs with it, when the pipe to whoever started it closes, however that one ends.
 """
 
+import base64
+import hashlib
 import json
 import os
+import re
 import signal
 import sys
 import threading
+from pathlib import Path
+from urllib.parse import parse_qs
 
 from ministack import app
-from ministack.core import iam_actions
+from ministack.core import iam_actions, iam_evaluator
 from ministack.core.responses import get_account_id, get_region
-from ministack.services import eventbridge
+from ministack.services import eventbridge, sts
 from ministack.services.cloudformation import changesets, engine, provisioners
+
+# The DigestInfo of SHA-256 that PKCS #1 has before the hash.
+_SHA_256 = bytes.fromhex("3031300d060960864801650304020105000420")
+_TOKEN = re.compile(rb"(?<=<WebIdentityToken>)[^<]+")
 
 _tag_context = iam_actions.request_tag_context
 _apply_transforms = engine._apply_transforms
 _alarm = provisioners._RESOURCE_HANDLERS["AWS::CloudWatch::Alarm"]
+_sts = sts.handle_request
 
 
-def _with_event_source(service: str, action: str, body: bytes, parameters: dict) -> dict:
-    """MiniStack does not know the condition key events:source, which the functions' roles restrict PutEvents by."""
+def _with_condition_keys(service: str, action: str, body: bytes, parameters: dict) -> dict:
+    """MiniStack does not know those that the functions' roles restrict PutEvents and GetWebIdentityToken by."""
     context = _tag_context(service, action, body, parameters)
     if action == "events:PutEvents":
         context["events:source"] = ",".join(sorted({entry["Source"] for entry in json.loads(body)["Entries"]}))
+    if action == "sts:GetWebIdentityToken":
+        form = {name: values[0] for name, values in parse_qs(body.decode()).items()}
+        context["sts:IdentityTokenAudience"] = [form[name] for name in form if name.startswith("Audience.member.")]
+        context["sts:DurationSeconds"] = form.get("DurationSeconds", "300")
+        context["sts:SigningAlgorithm"] = form.get("SigningAlgorithm", "")
     return context
 
 
@@ -69,13 +84,43 @@ def _delete_nothing(physical_id: str, properties: dict) -> None:
     """The cloud ends with its stack."""
 
 
+async def _with_signed_tokens(*request: object) -> tuple:
+    """MiniStack's web identity tokens are of its root user, and signed so that nobody can verify it."""
+    status, headers, body = await _sts(*request)
+    body = body.encode() if isinstance(body, str) else body
+    if found := _TOKEN.search(body):
+        claims = json.loads(base64.urlsafe_b64decode(found[0].split(b".")[1] + b"=="))
+        body = body.replace(found[0], _signed(claims))
+        headers = {name: value for name, value in headers.items() if name.lower() != "content-length"}
+    return status, headers, body
+
+
+def _signed(claims: dict) -> bytes:
+    """By RS256 (RSASSA-PKCS1-v1_5), for MiniStack's environment has no library for it."""
+    issuer = json.loads(Path("issuer.json").read_text())
+    role = re.sub(r":sts:(.*):assumed-role/([^/]+)/.*", r":iam:\1:role/\2", iam_evaluator.caller_arn())
+    header = {"alg": "RS256", "kid": issuer["kid"], "typ": "JWT"}
+    parts = [header, claims | {"iss": issuer["issuer"], "sub": role}]
+    signed = b".".join(_encoded(json.dumps(part).encode()) for part in parts)
+    size = (issuer["n"].bit_length() + 7) // 8
+    digest = _SHA_256 + hashlib.sha256(signed).digest()
+    padded = b"\x00\x01" + b"\xff" * (size - len(digest) - 3) + b"\x00" + digest
+    signature = pow(int.from_bytes(padded, "big"), issuer["d"], issuer["n"])
+    return signed + b"." + _encoded(signature.to_bytes(size, "big"))
+
+
+def _encoded(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
 def _die_with_parent() -> None:
     sys.stdin.read()
     os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    iam_actions.request_tag_context = _with_event_source
+    iam_actions.request_tag_context = _with_condition_keys
+    sts.handle_request = _with_signed_tokens
     changesets._apply_transforms = _with_parameters
     provisioners._RESOURCE_HANDLERS["AWS::CloudWatch::Alarm"] = {**_alarm, "create": _create_alarm}
     provisioners._RESOURCE_HANDLERS["AWS::Events::Archive"] = {"create": _create_archive, "delete": _delete_nothing}

@@ -22,6 +22,7 @@ from botocore.credentials import Credentials
 
 from tests.localcloud.aws import ACCOUNT, LocalAws, Stack
 from tests.localcloud.huawei import HuaweiCloud
+from tests.localcloud.iam import HuaweiIam, IdentityProvider
 
 OUTCOME_SOURCE = "vpcep.rename"
 OUTCOME_SECONDS = 30.0
@@ -70,6 +71,7 @@ class Clouds:
     stack: Stack
     account: HuaweiAccount
     local_huawei: HuaweiCloud | None
+    local_iam: HuaweiIam | None
     producer: Credentials
     tap_url: str
     _held: list[Event] = field(default_factory=list)
@@ -78,6 +80,11 @@ class Clouds:
     def huawei(self) -> HuaweiCloud:
         assert self.local_huawei, "the function is deployed against the real Huawei Cloud"
         return self.local_huawei
+
+    @property
+    def iam(self) -> HuaweiIam:
+        assert self.local_iam, "the function is deployed against the real Huawei Cloud"
+        return self.local_iam
 
     @property
     def rename_api_url(self) -> str:
@@ -273,6 +280,8 @@ class Clouds:
 
 
 SECRET = "huaweicloud"
+IDP_ID = "local-aws"
+AUDIENCE = "vpcep-rename.local"
 FUNCTIONS = ("RenameFromQueue", "RenameFromHttp", "SettleDeadLetters")
 
 
@@ -281,37 +290,47 @@ def local_clouds(
     progress: Callable[[str], object] = lambda line: None,
     account: HuaweiAccount | None = None,
     parameters: Mapping[str, str] | None = None,
+    *,
+    keyless: bool = False,
 ) -> Iterator[Clouds]:
     """Start what is needed, deploy, and take everything down again.
 
     With an `account` the real Huawei Cloud is used. `parameters` of the template come on top of those that connect it.
+    `keyless`, there is no secret: the local Huawei Cloud knows the local AWS as an identity provider.
     """
     with ExitStack() as cleanup:
-        huawei = None
+        huawei = iam = None
         if account is None:
             progress("Starting a local Huawei Cloud …")
             local = LOCAL_ACCOUNT
             huawei = HuaweiCloud(ak=local.ak, sk=local.sk, project_id=local.project_id, region=local.region)
             cleanup.enter_context(huawei)
+            iam = cleanup.enter_context(HuaweiIam(huawei))
             account = replace(local, endpoint=huawei.url)
         progress("Starting a local AWS …")
         aws = cleanup.enter_context(LocalAws())
-        secret = aws.client("secretsmanager").create_secret(Name=SECRET, SecretString=account.secret())
+        if keyless:
+            assert iam, "keyless is for the local Huawei Cloud"
+            iam.identity_providers[IDP_ID] = IdentityProvider(aws.issuer.url, AUDIENCE, aws.issuer.jwks())
+            key = {"HuaweiCloudIdpId": IDP_ID, "HuaweiCloudIdpAudience": AUDIENCE, "HuaweiCloudIamEndpoint": iam.url}
+        else:
+            secret = aws.client("secretsmanager").create_secret(Name=SECRET, SecretString=account.secret())
+            key = {"HuaweiCloudCredentialsSecretArn": secret["ARN"]}
         progress("Building and deploying template.yml with the SAM CLI …")
         stack = aws.deploy(
             {
                 "HuaweiCloudRegion": account.region,
                 "HuaweiCloudProjectId": account.project_id,
-                "HuaweiCloudCredentialsSecretArn": secret["ARN"],
                 "VpcepEndpoint": account.endpoint,
                 "GradualDeployment": "false",  # MiniStack has no CodeDeploy
+                **key,
                 **(parameters or {}),
             }
         )
         _allow_batches(aws, stack)
         _serve_latest(aws, stack)
         tap_url = tap(aws, stack.outputs["OutcomeBusName"], "tap", {"source": [OUTCOME_SOURCE]})
-        yield Clouds(aws, stack, account, huawei, _producer(aws, stack), tap_url)
+        yield Clouds(aws, stack, account, huawei, iam, _producer(aws, stack), tap_url)
 
 
 def rename_event(service_id: str, name: str, **data: str) -> Event:

@@ -1,0 +1,155 @@
+"""Deployed without a secret: AWS vouches for the functions' roles, and Huawei Cloud gives them temporary keys."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests.integration.observer import HTTP, QUEUE, TRIGGERS, send
+from tests.integration.test_deployed_stack import RENAMED, a_service, calls_for, outcome_of
+from tests.localcloud.aws import ACCOUNT
+from tests.localcloud.iam import KEY_PATH, TOKEN_PATH, IamCall, IdentityProvider
+from tests.localcloud.issuer import Issuer
+from tests.localcloud.stack import AUDIENCE, FUNCTIONS, IDP_ID, Clouds, local_clouds, rename_event
+
+
+@pytest.fixture(scope="module")
+def running_keyless_clouds() -> Iterator[Clouds]:
+    with local_clouds(keyless=True) as clouds:
+        yield clouds
+
+
+@pytest.fixture
+def keyless(running_keyless_clouds: Clouds) -> Iterator[Clouds]:
+    """Both clouds, with functions that have no key yet."""
+    clouds = running_keyless_clouds
+    clouds.start_anew(QUEUE, HTTP)
+    clouds.huawei.reset()
+    clouds.iam.calls.clear()
+    provider = clouds.iam.identity_providers[IDP_ID]
+    yield clouds
+    clouds.iam.identity_providers[IDP_ID] = provider
+
+
+def exchanges(clouds: Clouds) -> list[IamCall]:
+    return [call for call in clouds.iam.calls if call.path == TOKEN_PATH]
+
+
+@pytest.mark.parametrize("trigger", TRIGGERS)
+def test_renames(trigger: str, keyless: Clouds) -> None:
+    service_id = a_service(keyless)
+    event = rename_event(service_id, "orders")
+
+    reply = send(keyless, trigger, event)
+
+    assert outcome_of(keyless, event)["type"] == RENAMED
+    assert reply is None or reply.status == 200
+    assert keyless.huawei.name_of(service_id) == "orders"
+    [call] = calls_for(keyless, service_id)
+    assert call.authenticated
+    assert [call.path for call in keyless.iam.calls] == [TOKEN_PATH, KEY_PATH]
+    [exchange] = exchanges(keyless)
+    function = QUEUE if trigger == "sqs" else HTTP
+    role = keyless.stack.resources[f"{function}Role"]
+    assert exchange.claims["sub"] == f"arn:aws:iam::{ACCOUNT}:role/{role}"
+    assert exchange.claims["aud"] == AUDIENCE
+    assert exchange.claims["exp"] - exchange.claims["iat"] == 300
+
+
+def test_one_key_serves_many_events(keyless: Clouds) -> None:
+    events = [rename_event(a_service(keyless), f"orders-{number}") for number in range(10)]
+
+    keyless.send_rename_events(events)
+
+    assert {outcome_of(keyless, event)["type"] for event in events} == {RENAMED}
+    # The messages may come in more than one batch, and each batch in an environment of its own.
+    assert len(exchanges(keyless)) < 5
+
+
+def test_a_key_that_was_called_back_costs_no_event(keyless: Clouds) -> None:
+    keyless.post_rename_event(rename_event(a_service(keyless), "orders"))
+    keyless.huawei.revoke_temporary_keys()
+
+    reply = keyless.post_rename_event(rename_event(a_service(keyless), "orders"))
+
+    assert reply.status == 200
+    assert len(exchanges(keyless)) == 2
+
+
+REFUSED = {
+    "another audience": lambda provider: replace(provider, client_id="somebody-else"),
+    "an unknown key": lambda provider: replace(provider, signing_keys=Issuer().jwks()),
+    "a wrong signature": lambda provider: replace(provider, signing_keys=_forged(provider)),
+    "another issuer": lambda provider: replace(provider, issuer=Issuer().url),
+}
+
+
+def _forged(provider: IdentityProvider) -> dict[str, object]:
+    """Another key under the same id."""
+    [known], [other] = provider.signing_keys["keys"], Issuer().jwks()["keys"]
+    return {"keys": [other | {"kid": known["kid"]}]}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_a_token_that_is_refused_is_a_failure_of_access(reason: str, keyless: Clouds) -> None:
+    keyless.iam.identity_providers[IDP_ID] = REFUSED[reason](keyless.iam.identity_providers[IDP_ID])
+    service_id = a_service(keyless)
+
+    reply = keyless.post_rename_event(rename_event(service_id, "orders"))
+
+    assert reply.status == 403
+    error = reply.json()["data"]["error"]
+    assert (error["code"], error["kind"], error["http_status"]) == ("Rename.CredentialsUnavailable", "access", 401)
+    assert [call.reason for call in exchanges(keyless)] == [reason]
+    assert calls_for(keyless, service_id) == []
+
+
+def test_an_event_that_was_refused_is_renamed_when_that_is_mended(keyless: Clouds) -> None:
+    provider = keyless.iam.identity_providers.pop(IDP_ID)
+    event = rename_event(a_service(keyless), "orders")
+    reply = keyless.post_rename_event(event)
+    assert (reply.status, reply.json()["data"]["error"]["kind"]) == (403, "access")
+    outcome_of(keyless, event)
+
+    keyless.iam.identity_providers[IDP_ID] = provider
+    keyless.start_anew(HTTP)
+
+    assert keyless.post_rename_event(event).status == 200
+
+
+class TestPermissions:
+    def test_to_prove_its_identity_is_what_each_role_has_in_the_place_of_the_secret(self, keyless: Clouds) -> None:
+        for function in FUNCTIONS:
+            granted = keyless.permissions(function)
+            assert ("ProveIdentity", "sts:GetWebIdentityToken") in granted
+            assert not [action for _, action in granted if action.startswith("secretsmanager:")]
+        assert keyless.aws.client("secretsmanager").list_secrets()["SecretList"] == []
+
+    def test_without_it_the_failure_is_one_of_access(self, keyless: Clouds) -> None:
+        with keyless.without(HTTP, "sts:GetWebIdentityToken"):
+            reply = keyless.post_rename_event(rename_event(a_service(keyless), "orders"))
+
+        assert reply.status == 403
+        assert "AccessDenied" in reply.json()["data"]["error"]["message"]
+        assert exchanges(keyless) == []
+
+    def test_is_for_one_audience(self, keyless: Clouds) -> None:
+        with keyless.configured(HTTP, HUAWEICLOUD_IDP_AUDIENCE="somebody-else"):
+            reply = keyless.post_rename_event(rename_event(a_service(keyless), "orders"))
+
+        assert reply.status == 403
+        assert "AccessDenied" in reply.json()["data"]["error"]["message"]
+
+
+def test_no_token_and_no_key_is_in_a_log(keyless: Clouds) -> None:
+    # given: a success and a failure have been logged
+    keyless.post_rename_event(rename_event(a_service(keyless), "orders"))
+    keyless.iam.identity_providers.clear()
+    keyless.start_anew(HTTP)
+    keyless.post_rename_event(rename_event(a_service(keyless), "orders"))
+
+    logged = "\n".join(keyless.function_logs(QUEUE) + keyless.function_logs(HTTP))
+
+    assert "rename event handled" in logged
+    assert not [secret for secret in keyless.huawei.temporary_secrets() if secret in logged]
+    assert "eyJ" not in logged  # what every JWT begins with
