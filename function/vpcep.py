@@ -211,8 +211,6 @@ class Iam:
         self._project_id = project_id
         self._endpoint = endpoint or IamHelper.get_iam_endpoint(region)
         self._config = HttpConfig(user_agent=USER_AGENT)
-        self._http = HttpClient(self._config, http_handler=None, exception_handler=_ErrorReplies(), logger=None)
-        _take_over(self._http, pool_size=1)
 
     def temporary_key(self, id_token: str, seconds: float) -> tuple[Credentials, datetime]:
         """A key, and when it expires.
@@ -222,20 +220,25 @@ class Iam:
         Raises:
             RenameFailedError: whatever the SDK raised.
         """
+        # Anew each time: a connection of an hour ago would have gone stale.
+        http = HttpClient(self._config, http_handler=None, exception_handler=_ErrorReplies(), logger=None)
+        _take_over(http, pool_size=1)
         try:
             _call.begin(seconds)
             request = IamHelper.get_create_unscoped_token_by_id_token_request(
                 self._config, self._endpoint, self._idp_id, id_token
             )
-            token = IamHelper.create_unscoped_token_by_id_token(self._http, request)
+            token = IamHelper.create_unscoped_token_by_id_token(http, request)
             _call.begin(_call.seconds_left())
             request = IamHelper.get_create_temporary_access_key_by_token_request(
                 self._config, self._endpoint, token, TEMPORARY_KEY_SECONDS
             )
-            return self._read(IamHelper.create_temporary_access_key_by_token(self._http, request))
+            return self._read(IamHelper.create_temporary_access_key_by_token(http, request))
         except Exception as error:  # noqa: BLE001 - the SDK's own reading of a reply raises anything
             # Without its cause, which may tell of the token.
             raise RenameFailedError(_failure(error)) from None
+        finally:
+            http.close()
 
     def _read(self, credential: object) -> tuple[Credentials, datetime]:
         match credential:

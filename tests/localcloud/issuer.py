@@ -8,7 +8,9 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.hashes import SHA256
 
 
 class Issuer:
@@ -17,18 +19,29 @@ class Issuer:
     def __init__(self) -> None:
         self.url = f"https://{secrets.token_hex(16)}.tokens.sts.global.api.aws"
         self._kid = secrets.token_hex(8)
-        self._numbers = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_numbers()
+        self._key = generate_private_key(public_exponent=65537, key_size=2048)
 
     def jwks(self) -> dict[str, Any]:
-        public = self._numbers.public_numbers
+        public = self._key.public_key().public_numbers()
         key = {"kty": "RSA", "use": "sig", "alg": "RS256", "kid": self._kid}
-        return {"keys": [key | {"n": _encoded(public.n), "e": _encoded(public.e)}]}
+        return {"keys": [key | {"n": _encoded(_bytes(public.n)), "e": _encoded(_bytes(public.e))}]}
+
+    def token(self, **claims: Any) -> str:
+        header = {"alg": "RS256", "kid": self._kid, "typ": "JWT"}
+        parts = [header, {"iss": self.url, **claims}]
+        signed = ".".join(_encoded(json.dumps(part).encode()) for part in parts)
+        return f"{signed}.{_encoded(self._key.sign(signed.encode(), PKCS1v15(), SHA256()))}"
 
     def write_to(self, path: Path) -> None:
         """Private half included, for whoever signs."""
-        numbers = {"n": self._numbers.public_numbers.n, "d": self._numbers.d}
-        path.write_text(json.dumps({"issuer": self.url, "kid": self._kid, **numbers}))
+        numbers = self._key.private_numbers()
+        key = {"issuer": self.url, "kid": self._kid, "n": numbers.public_numbers.n, "d": numbers.d}
+        path.write_text(json.dumps(key))
 
 
-def _encoded(number: int) -> str:
-    return base64.urlsafe_b64encode(number.to_bytes((number.bit_length() + 7) // 8, "big")).rstrip(b"=").decode()
+def _bytes(number: int) -> bytes:
+    return number.to_bytes((number.bit_length() + 7) // 8, "big")
+
+
+def _encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
+from urllib.parse import parse_qs
 
 import boto3
 import pytest
@@ -27,12 +28,17 @@ from botocore.exceptions import (
     SSLError,
 )
 
-from function.aws import MAX_ATTEMPTS, Aws, DynamoDbClient, EventBridgeClient, Key, SecretsManagerClient
+from function.aws import MAX_ATTEMPTS, Aws, DynamoDbClient, EventBridgeClient, Key, SecretsManagerClient, StsClient
 from tests.unit.fakes import FakeAws, FakeClock, RawServer, receive_request
 
 REGION = "eu-west-1"
 KEY = Key("AKIALOCAL", "local-secret", None)
-CLIENTS = {"dynamodb": DynamoDbClient, "events": EventBridgeClient, "secretsmanager": SecretsManagerClient}
+CLIENTS = {
+    "dynamodb": DynamoDbClient,
+    "events": EventBridgeClient,
+    "secretsmanager": SecretsManagerClient,
+    "sts": StsClient,
+}
 ID = {"id": {"S": "名前"}}
 UPDATE = {
     "TableName": "ledger",
@@ -47,6 +53,11 @@ REQUESTS: dict[tuple[str, str], dict[str, Any]] = {
     ("dynamodb", "transact_write_items"): {"TransactItems": [{"Update": UPDATE}], "ClientRequestToken": "token"},
     ("events", "put_events"): {"Entries": [{"EventBusName": "bus", "Source": "s", "DetailType": "t", "Detail": "{}"}]},
     ("secretsmanager", "get_secret_value"): {"SecretId": "huawei"},
+    ("sts", "get_web_identity_token"): {
+        "Audience": ["huawei & co", "名前"],
+        "DurationSeconds": 300,
+        "SigningAlgorithm": "RS256",
+    },
 }
 EACH = pytest.mark.parametrize(("service", "operation"), REQUESTS)
 
@@ -89,6 +100,32 @@ class Wire:
 
 
 OK = Answer(200, b"{}")
+STS_NAMESPACE = 'xmlns="https://sts.amazonaws.com/doc/2011-06-15/"'
+STS_ANSWERS = {
+    "success": Answer(
+        200,
+        f"""<GetWebIdentityTokenResponse {STS_NAMESPACE}>
+  <GetWebIdentityTokenResult>
+    <WebIdentityToken>eyJh.eyJp.c2ln-_</WebIdentityToken>
+    <Expiration>2026-11-24T02:10:52Z</Expiration>
+  </GetWebIdentityTokenResult>
+  <ResponseMetadata><RequestId>request-1</RequestId></ResponseMetadata>
+</GetWebIdentityTokenResponse>""".encode(),
+        {"x-amzn-requestid": "request-1"},
+    ),
+    "refusal": Answer(
+        403,
+        f"""<ErrorResponse {STS_NAMESPACE}>
+  <Error><Type>Sender</Type><Code>AccessDenied</Code><Message>No.</Message></Error>
+  <RequestId>request-1</RequestId>
+</ErrorResponse>""".encode(),
+        {"x-amzn-requestid": "request-1"},
+    ),
+}
+
+
+def fine(service: str) -> Answer:
+    return STS_ANSWERS["success"] if service == "sts" else OK
 
 
 @cache
@@ -115,20 +152,20 @@ class TestRequests:
     @EACH
     @pytest.mark.parametrize("region", [REGION, "us-east-1", "us-gov-west-1", "cn-north-1", "ap-southeast-3"])
     def test_are_boto3s(self, service: str, operation: str, region: str) -> None:
-        theirs, ours = Wire(OK), Wire(OK)
+        theirs, ours = Wire(fine(service)), Wire(fine(service))
         boto3_call(service, operation, theirs, region)
         own_call(service, operation, ours, region)
 
         [their], [our] = theirs.requests, ours.requests
         assert (our.method, our.url) == (their.method, their.url)
-        assert json.loads(our.body) == json.loads(their.body)
+        assert content(our) == content(their)
         for header in ("X-Amz-Target", "Content-Type"):
-            assert text(our.headers[header]) == text(their.headers[header])
+            assert text(our.headers.get(header, "")) == text(their.headers.get(header, ""))
         assert scope(our) == scope(their)
 
     @EACH
     def test_are_signed_by_the_key(self, service: str, operation: str) -> None:
-        wire = Wire(OK)
+        wire = Wire(fine(service))
         own_call(service, operation, wire, key=Key("ASIA1", "secret", "session"))
 
         [request] = wire.requests
@@ -154,6 +191,12 @@ class TestRequests:
         DynamoDbClient(aws).get_item(TableName="ledger", Key=ID)
 
         assert [request.url for request in wire.requests] == ["http://events.example/", "http://all.example/"]
+
+
+def content(request: Request) -> Any:
+    """What a body says, whatever its order."""
+    is_form = "form" in text(request.headers["Content-Type"])
+    return parse_qs(text(request.body), strict_parsing=True) if is_form else json.loads(request.body)
 
 
 def text(header: str | bytes) -> str:
@@ -228,6 +271,35 @@ def outcome_of(call: Callable[[str, str, Wire], dict[str, Any]], answer: Answer)
         }
     found.pop("ResponseMetadata", None)
     return found
+
+
+class TestAnswersOfSts:
+    @pytest.mark.parametrize("answer", STS_ANSWERS.values(), ids=STS_ANSWERS)
+    def test_are_boto3s(self, answer: Answer) -> None:
+        theirs, ours = (self.outcome_of(call, answer) for call in (boto3_call, own_call))
+
+        assert ours == theirs
+        assert ours in ("eyJh.eyJp.c2ln-_", ("AccessDenied", "No.", 403, "request-1"))
+
+    @staticmethod
+    def outcome_of(call: Callable[[str, str, Wire], dict[str, Any]], answer: Answer) -> object:
+        try:
+            return call("sts", "get_web_identity_token", Wire(answer))["WebIdentityToken"]
+        except ClientError as error:
+            found, metadata = error.response["Error"], error.response["ResponseMetadata"]
+            return found["Code"], found["Message"], metadata["HTTPStatusCode"], metadata["RequestId"]
+
+    @pytest.mark.parametrize("body", [b"", b"Service Unavailable", b"<html>", b"\xff"])
+    def test_that_come_from_somebody_else_are_told_by_their_status(self, body: bytes) -> None:
+        with pytest.raises(ClientError) as caught:
+            own_call("sts", "get_web_identity_token", Wire(Answer(503, body)))
+
+        assert caught.value.response["Error"]["Code"] == "503"
+
+    @pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b"\xff"])
+    def test_that_prove_nothing_are_no_success(self, body: bytes) -> None:
+        with pytest.raises(ResponseStreamingError):
+            own_call("sts", "get_web_identity_token", Wire(Answer(200, body)))
 
 
 @pytest.fixture

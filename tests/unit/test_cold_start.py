@@ -42,6 +42,7 @@ KEY = {
     "project_id": PROJECT,
 }
 SECRET = {"HUAWEICLOUD_CREDENTIALS_SECRET": "huawei"}
+KEYLESS = {"HUAWEICLOUD_SDK_AK": "", "HUAWEICLOUD_SDK_SK": "", "HUAWEICLOUD_SDK_IDP_ID": "aws"}
 
 
 def imported(*modules: str, **environment: str) -> set[str]:
@@ -65,7 +66,7 @@ def imported(*modules: str, **environment: str) -> set[str]:
 
 
 class TestImports:
-    @pytest.mark.parametrize("environment", [{}, SECRET], ids=["key", "secret"])
+    @pytest.mark.parametrize("environment", [{}, SECRET, KEYLESS], ids=["key", "secret", "keyless"])
     def test_of_the_handler_leave_for_later_what_not_all_need(self, environment: dict[str, str]) -> None:
         assert imported("function.app", **environment) & LATER == set()
 
@@ -78,6 +79,10 @@ class TestImports:
         found = imported("function.app", "function.triggers.http")
 
         assert found & (LATER - OF_HTTP) == set()
+
+    def test_for_a_temporary_key_cost_those_with_a_key_none(self) -> None:
+        """What it takes is what the SDK brings anyway, and a few lines."""
+        assert imported("function.app", **KEYLESS) == imported("function.app")
 
     def test_that_are_left_for_later_exist(self) -> None:
         """Else a name that changes would be left out for ever."""

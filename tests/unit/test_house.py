@@ -268,6 +268,7 @@ KEY: Final = {
     "HUAWEICLOUD_SDK_PROJECT_ID": "0123456789abcdef0123456789abcdef",
 }
 SECRET: Final = {"HUAWEICLOUD_CREDENTIALS_SECRET": "huawei"}
+KEYLESS: Final = {"HUAWEICLOUD_SDK_IDP_ID": "aws", "HUAWEICLOUD_SDK_PROJECT_ID": KEY["HUAWEICLOUD_SDK_PROJECT_ID"]}
 WITHOUT_NETWORK: Final = """
 import socket
 
@@ -301,7 +302,7 @@ def _run(script: str, environment: dict[str, str]) -> str:
     return (process.stdout + process.stderr).rstrip().rpartition("\n")[2]
 
 
-@pytest.mark.parametrize("credentials", [KEY, SECRET], ids=["key", "secret"])
+@pytest.mark.parametrize("credentials", [KEY, SECRET, KEYLESS], ids=["key", "secret", "keyless"])
 def test_nothing_connects_at_import(credentials: dict[str, str]) -> None:
     imports = "".join(f"import function.{room}\n" for room in HOUSE.trees if room)
 

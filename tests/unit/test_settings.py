@@ -30,6 +30,14 @@ WITH_SECRET: Final = {
     "OUTCOME_BUS": "rename-outcomes",
     "AWS_REGION": "eu-west-1",
 }
+KEYLESS: Final = {
+    "HUAWEICLOUD_REGION": "cn-north-4",
+    "HUAWEICLOUD_SDK_IDP_ID": "aws-123456789012",
+    "HUAWEICLOUD_SDK_PROJECT_ID": PROJECT,
+    "OUTCOME_BUS": "rename-outcomes",
+    "AWS_REGION": "eu-west-1",
+}
+WAYS_ROUND_A_KEY: Final = ["HUAWEICLOUD_CREDENTIALS_SECRET", "HUAWEICLOUD_SDK_IDP_ID"]
 SDK_OVERRIDE: Final = "HUAWEICLOUD_SDK_REGION_VPCEP_CN_NORTH_4"
 
 
@@ -56,6 +64,9 @@ def test_what_is_not_set_has_its_default() -> None:
         security_token=None,
         project_id=PROJECT,
         credentials_secret=None,
+        idp_id=None,
+        idp_audience="huaweicloud",
+        iam_endpoint=None,
         outcome_bus="rename-outcomes",
         ledger_table=None,
         rename_queue_url=None,
@@ -101,6 +112,7 @@ def test_what_is_set_is_taken() -> None:
             "AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:8000",
             "AWS_ENDPOINT_URL_EVENTBRIDGE": "http://127.0.0.1:8001",
             "AWS_ENDPOINT_URL_SECRETS_MANAGER": "http://127.0.0.1:8002",
+            "AWS_ENDPOINT_URL_STS": "http://127.0.0.1:8003",
             "AWS_ACCESS_KEY_ID": "ASIA1",
             "AWS_SECRET_ACCESS_KEY": "secret",
             "AWS_SESSION_TOKEN": "session",
@@ -116,6 +128,9 @@ def test_what_is_set_is_taken() -> None:
         security_token="TOKEN",
         project_id="project-1",
         credentials_secret=None,
+        idp_id=None,
+        idp_audience="huaweicloud",
+        iam_endpoint=None,
         outcome_bus="arn:aws:events:eu-west-1:123456789012:event-bus/rename-outcomes",
         ledger_table="ledger",
         rename_queue_url="https://sqs.eu-west-1.amazonaws.com/123456789012/rename.fifo",
@@ -133,6 +148,7 @@ def test_what_is_set_is_taken() -> None:
             "dynamodb": "http://127.0.0.1:8000",
             "events": "http://127.0.0.1:8001",
             "secretsmanager": "http://127.0.0.1:8002",
+            "sts": "http://127.0.0.1:8003",
         },
         aws_access_key_id="ASIA1",
         aws_secret_access_key="secret",
@@ -149,6 +165,9 @@ OPTIONAL: Final = (
     "VPCEP_ENDPOINT",
     "HUAWEICLOUD_SDK_SECURITY_TOKEN",
     "HUAWEICLOUD_CREDENTIALS_SECRET",
+    "HUAWEICLOUD_SDK_IDP_ID",
+    "HUAWEICLOUD_IDP_AUDIENCE",
+    "HUAWEICLOUD_SDK_IAM_ENDPOINT",
     "LEDGER_TABLE",
     "RENAME_QUEUE_URL",
     "DEAD_LETTER_QUEUE_URL",
@@ -237,7 +256,33 @@ def test_a_secret_leaves_the_default_project_to_the_environment() -> None:
 def test_a_part_of_the_key_that_is_missing_is_named_with_the_way_round_it(variable: str) -> None:
     message = error_of({name: value for name, value in COMPLETE.items() if name != variable})
 
-    assert variables_in(message) == [variable, "HUAWEICLOUD_CREDENTIALS_SECRET"]
+    assert variables_in(message) == [variable, *WAYS_ROUND_A_KEY]
+
+
+def test_an_identity_provider_takes_the_place_of_the_key() -> None:
+    settings = load(KEYLESS)
+
+    assert (settings.idp_id, settings.idp_audience, settings.iam_endpoint) == ("aws-123456789012", "huaweicloud", None)
+    assert (settings.access_key, settings.secret_key, settings.credentials_secret) == (None, None, None)
+
+
+def test_an_identity_provider_may_have_another_audience_and_endpoint() -> None:
+    settings = load(
+        KEYLESS | {"HUAWEICLOUD_IDP_AUDIENCE": "vpcep", "HUAWEICLOUD_SDK_IAM_ENDPOINT": "https://iam.example.com"}
+    )
+
+    assert (settings.idp_audience, settings.iam_endpoint) == ("vpcep", "https://iam.example.com")
+
+
+def test_an_identity_provider_needs_a_project() -> None:
+    assert error_of(KEYLESS | {"HUAWEICLOUD_SDK_PROJECT_ID": ""}) == "HUAWEICLOUD_SDK_PROJECT_ID is missing"
+
+
+@pytest.mark.parametrize("variable", ["HUAWEICLOUD_CREDENTIALS_SECRET", "HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK"])
+def test_an_identity_provider_beside_a_key_or_a_secret_is_refused_for_one_would_go_unused(variable: str) -> None:
+    message = error_of(KEYLESS | {variable: "some-secret"})
+
+    assert message == f"{variable} and HUAWEICLOUD_SDK_IDP_ID exclude each other"
 
 
 # ---- The endpoint
@@ -289,6 +334,9 @@ MALFORMED: Final = [
     ("HUAWEICLOUD_SDK_PROJECT_ID", "../projects"),
     ("HUAWEICLOUD_SDK_PROJECT_ID", "a" * 65),
     ("HUAWEICLOUD_CREDENTIALS_SECRET", "the secret!"),
+    ("HUAWEICLOUD_IDP_AUDIENCE", "aws!"),
+    ("HUAWEICLOUD_IDP_AUDIENCE", "two words"),
+    ("HUAWEICLOUD_SDK_IAM_ENDPOINT", "iam.example.com"),
     ("OUTCOME_BUS", "the bus"),
     ("OUTCOME_BUS", "arn:aws:sns:eu-west-1:123456789012:topic"),
     ("LEDGER_TABLE", "the table"),
@@ -325,10 +373,15 @@ def test_a_malformed_variable_is_named_once_and_its_value_is_not(variable: str, 
     assert message == f"{variable} is malformed"
 
 
+@pytest.mark.parametrize("idp_id", ["my provider", "aws\nX-Auth-Token: 1", "a" * 65])
+def test_a_malformed_identity_provider_is_named_and_its_value_is_not(idp_id: str) -> None:
+    assert error_of(KEYLESS | {"HUAWEICLOUD_SDK_IDP_ID": idp_id}) == "HUAWEICLOUD_SDK_IDP_ID is malformed"
+
+
 def test_everything_that_is_missing_is_named_in_one_error() -> None:
     message = error_of({})
 
-    assert set(variables_in(message)) == {*COMPLETE, "HUAWEICLOUD_CREDENTIALS_SECRET"}
+    assert set(variables_in(message)) == {*COMPLETE, *WAYS_ROUND_A_KEY}
     assert message.count("is missing") == len(COMPLETE)
 
 
@@ -350,7 +403,7 @@ def test_everything_that_is_wrong_is_named_in_one_error_that_gives_no_value_away
     message = error_of(wrong | {"HUAWEICLOUD_SDK_SK": "local-secret-key"})
 
     missing = {"HUAWEICLOUD_SDK_AK", "OUTCOME_BUS", "AWS_REGION"}
-    assert set(variables_in(message)) == {*wrong, *missing, "HUAWEICLOUD_CREDENTIALS_SECRET"}
+    assert set(variables_in(message)) == {*wrong, *missing, *WAYS_ROUND_A_KEY}
     assert not [value for value in (*wrong.values(), "local-secret-key") if value in message]
 
 

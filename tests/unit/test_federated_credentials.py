@@ -1,0 +1,464 @@
+"""The key that Huawei Cloud gives to the function's role: asked for seldom, renewed in time, and never told."""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
+
+from function import credentials as module
+from function.credentials import MAX_AGE_SECONDS, PAUSE_SECONDS, RENEWAL_SECONDS, FederatedCredentials
+from function.failures import Failure, Kind, RenameFailedError
+from function.rename import Target
+from function.vpcep import TEMPORARY_KEY_SECONDS, Credentials, Iam, Vpcep
+from tests.localcloud.huawei import HuaweiCloud
+from tests.localcloud.iam import KEY_PATH, TOKEN_PATH, HuaweiIam, IdentityProvider
+from tests.localcloud.issuer import Issuer
+from tests.unit.fakes import PROJECT, REGION, SERVICE, RawServer, receive_request
+
+IDP, AUDIENCE = "aws", "vpcep-rename"
+ROLE = "arn:aws:iam::123456789012:role/RenameFromQueue"
+ISSUER = Issuer()
+CREDENTIAL = {"access": "A", "secret": "S", "securitytoken": "T", "expires_at": "2020-01-08T03:50:07.574000Z"}
+
+pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
+
+
+class Clock:
+    """The present time, moved by a test."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+
+class FakeSts:
+    """AWS, as far as it vouches for a role."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.tokens: list[str] = []
+        self.error: ClientError | BotoCoreError | None = None
+        self._now = now
+
+    def get_web_identity_token(self, **request: Any) -> dict[str, Any]:
+        self.requests.append(request)
+        if self.error:
+            raise self.error
+        issued = int(self._now())
+        expires = issued + request["DurationSeconds"]
+        self.tokens.append(ISSUER.token(sub=ROLE, aud=request["Audience"][0], iat=issued, exp=expires))
+        return {"WebIdentityToken": self.tokens[-1]}
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def cloud(clock: Clock) -> Iterator[HuaweiCloud]:
+    with HuaweiCloud(ak="PERMANENT", sk="permanent-secret", project_id=PROJECT, region=REGION) as cloud:
+        cloud.add_service(SERVICE, name="billing")
+        yield cloud
+
+
+@pytest.fixture
+def iam(cloud: HuaweiCloud, clock: Clock) -> Iterator[HuaweiIam]:
+    with HuaweiIam(cloud, now=clock) as iam:
+        iam.identity_providers[IDP] = IdentityProvider(ISSUER.url, AUDIENCE, ISSUER.jwks())
+        yield iam
+
+
+@pytest.fixture
+def sts(clock: Clock) -> FakeSts:
+    return FakeSts(clock)
+
+
+@pytest.fixture
+def credentials(iam: HuaweiIam, sts: FakeSts, clock: Clock) -> FederatedCredentials:
+    return federated(iam.url, sts, clock)
+
+
+def federated(url: str, sts: FakeSts, clock: Clock) -> FederatedCredentials:
+    return FederatedCredentials(sts, Iam(IDP, PROJECT, region=REGION, endpoint=url), audience=AUDIENCE, now=clock)
+
+
+def exchanges(iam: HuaweiIam) -> int:
+    return sum(call.path == TOKEN_PATH for call in iam.calls)
+
+
+def refused(credentials: FederatedCredentials) -> Failure:
+    with pytest.raises(RenameFailedError) as caught:
+        credentials()
+    return caught.value.failure
+
+
+class TestAKey:
+    def test_opens_the_door(self, cloud: HuaweiCloud, credentials: FederatedCredentials) -> None:
+        vpcep = Vpcep(
+            credentials, regions={REGION}, endpoints={REGION: cloud.url}, allowed_projects=frozenset(), pool_size=1
+        )
+
+        assert vpcep.rename(Target(REGION, PROJECT, SERVICE), "orders", 10.0).name == "orders"
+        assert vpcep.default_project() == PROJECT
+
+    def test_is_given_for_a_token_of_the_role(
+        self, iam: HuaweiIam, sts: FakeSts, credentials: FederatedCredentials
+    ) -> None:
+        key = credentials()
+
+        assert sts.requests == [{"Audience": [AUDIENCE], "DurationSeconds": 300, "SigningAlgorithm": "RS256"}]
+        assert [(call.path, call.status) for call in iam.calls] == [(TOKEN_PATH, 201), (KEY_PATH, 201)]
+        assert (iam.calls[0].idp_id, iam.calls[0].claims["sub"]) == (IDP, ROLE)
+        assert key.security_token
+        assert key.project_id == PROJECT
+
+    def test_is_not_asked_for_before_it_is_needed(
+        self, iam: HuaweiIam, sts: FakeSts, credentials: FederatedCredentials
+    ) -> None:
+        assert (sts.requests, iam.calls) == ([], [])
+
+    def test_comes_from_the_endpoint_of_the_region_where_no_other_is_named(self) -> None:
+        iam = Iam(IDP, PROJECT, region="ap-southeast-3", endpoint=None)
+
+        assert iam._endpoint == "https://iam.ap-southeast-3.myhuaweicloud.com"
+
+
+class TestMemory:
+    def test_saves_the_second_exchange(self, iam: HuaweiIam, credentials: FederatedCredentials, clock: Clock) -> None:
+        key = credentials()
+        clock.ahead += TEMPORARY_KEY_SECONDS - RENEWAL_SECONDS - 10
+
+        assert credentials() == key
+        assert exchanges(iam) == 1
+
+    def test_ends_before_the_key_does(self, iam: HuaweiIam, credentials: FederatedCredentials, clock: Clock) -> None:
+        key = credentials()
+        clock.ahead += TEMPORARY_KEY_SECONDS - RENEWAL_SECONDS + 10
+
+        assert credentials() != key
+        assert exchanges(iam) == 2
+
+    def test_is_shared_by_all_threads(self, iam: HuaweiIam, credentials: FederatedCredentials) -> None:
+        iam.delay = 0.05
+
+        with ThreadPoolExecutor(max_workers=10) as pool:
+            keys = set(pool.map(lambda _: credentials(), range(100)))
+
+        assert len(keys) == 1
+        assert exchanges(iam) == 1
+
+    def test_lasts_as_long_as_the_key_where_there_is_no_other(
+        self, iam: HuaweiIam, credentials: FederatedCredentials, clock: Clock
+    ) -> None:
+        key = credentials()
+        provider = iam.identity_providers.pop(IDP)
+        clock.ahead += TEMPORARY_KEY_SECONDS - 10
+
+        # when the renewal fails
+        assert [credentials() for _ in range(20)] == [key] * 20
+        assert exchanges(iam) == 2
+
+        # when the key has expired
+        clock.ahead += PAUSE_SECONDS + 1
+        assert refused(credentials).kind is Kind.ACCESS
+
+        # when that is mended
+        iam.identity_providers[IDP] = provider
+        clock.ahead += PAUSE_SECONDS + 1
+        assert credentials() != key
+
+    def test_of_a_failure_spares_both_clouds(
+        self, iam: HuaweiIam, sts: FakeSts, credentials: FederatedCredentials, clock: Clock
+    ) -> None:
+        iam.fail(503)
+
+        with ThreadPoolExecutor(max_workers=10) as pool:
+            failures = list(pool.map(lambda _: refused(credentials), range(20)))
+
+        assert {failure.kind for failure in failures} == {Kind.UNAVAILABLE}
+        assert (len(sts.requests), len(iam.calls)) == (1, 1)
+
+        # when the pause is over
+        clock.ahead += PAUSE_SECONDS + 1
+        assert credentials()
+
+    def test_of_a_key_that_expires_at_once_makes_no_storm(
+        self, iam: HuaweiIam, credentials: FederatedCredentials, clock: Clock
+    ) -> None:
+        iam.fail(201, {}, {"X-Subject-Token": "token"})
+        iam.fail(201, {"credential": CREDENTIAL})
+
+        assert [refused(credentials).kind for _ in range(20)] == [Kind.UNAVAILABLE] * 20
+        assert exchanges(iam) == 1
+
+
+class TestForget:
+    def test_asks_for_another_key(self, iam: HuaweiIam, credentials: FederatedCredentials) -> None:
+        key = credentials()
+
+        credentials.forget(key)
+
+        assert len({credentials() for _ in range(3)} - {key}) == 1
+        assert exchanges(iam) == 2
+
+    def test_does_so_once_in_a_while_for_a_permission_that_is_missing_is_in_no_key(
+        self, iam: HuaweiIam, credentials: FederatedCredentials, clock: Clock
+    ) -> None:
+        for _ in range(20):
+            credentials.forget(credentials())
+        assert exchanges(iam) == 2
+
+        clock.ahead += MAX_AGE_SECONDS + 1
+        for _ in range(20):
+            credentials.forget(credentials())
+        assert exchanges(iam) == 3
+
+    def test_of_a_key_that_has_been_replaced_already_does_nothing(
+        self, iam: HuaweiIam, credentials: FederatedCredentials, clock: Clock
+    ) -> None:
+        key = credentials()
+        credentials.forget(key)
+        credentials()
+        clock.ahead += MAX_AGE_SECONDS + 1
+
+        credentials.forget(key)
+
+        credentials()
+        assert exchanges(iam) == 2
+
+    def test_keeps_the_last_key_while_there_is_no_other(
+        self, iam: HuaweiIam, credentials: FederatedCredentials
+    ) -> None:
+        key = credentials()
+        iam.fail(503)
+
+        credentials.forget(key)
+
+        assert credentials() == key
+
+    def test_brings_a_rename_through_whose_key_was_called_back(
+        self, cloud: HuaweiCloud, credentials: FederatedCredentials
+    ) -> None:
+        vpcep = Vpcep(
+            credentials,
+            forget=credentials.forget,
+            regions={REGION},
+            endpoints={REGION: cloud.url},
+            allowed_projects=frozenset(),
+            pool_size=1,
+        )
+        target = Target(REGION, PROJECT, SERVICE)
+        vpcep.rename(target, "orders", 10.0)
+        cloud.revoke_temporary_keys()
+
+        with pytest.raises(RenameFailedError) as caught:
+            vpcep.rename(target, "invoices", 10.0)
+
+        assert caught.value.failure.quick
+        assert vpcep.rename(target, "invoices", 10.0).name == "invoices"
+
+
+def client_error(code: str, status: int) -> ClientError:
+    answer: Any = {"Error": {"Code": code, "Message": "No."}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "GetWebIdentityToken")
+
+
+class TestNoToken:
+    @pytest.mark.parametrize(
+        ("code", "status"),
+        [
+            ("AccessDenied", 403),
+            ("OutboundWebIdentityFederationDisabledException", 403),
+            ("InvalidClientTokenId", 403),
+            ("ValidationError", 400),
+            ("InvalidAction", 400),
+        ],
+    )
+    def test_that_somebody_must_mend_is_an_access_failure(
+        self, iam: HuaweiIam, sts: FakeSts, credentials: FederatedCredentials, code: str, status: int
+    ) -> None:
+        sts.error = client_error(code, status)
+
+        failure = refused(credentials)
+
+        assert (failure.code, failure.kind, failure.quick) == ("Rename.CredentialsUnavailable", Kind.ACCESS, False)
+        assert code in failure.message
+        assert iam.calls == []
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            client_error("InternalFailure", 500),
+            client_error("ServiceUnavailable", 503),
+            client_error("Throttling", 400),
+            EndpointConnectionError(endpoint_url="https://sts.eu-west-1.amazonaws.com"),
+        ],
+        ids=str,
+    )
+    def test_that_may_pass_is_tried_again(
+        self, sts: FakeSts, credentials: FederatedCredentials, clock: Clock, error: ClientError | BotoCoreError
+    ) -> None:
+        sts.error = error
+
+        failure = refused(credentials)
+
+        assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", Kind.UNAVAILABLE)
+        assert failure.retryable
+        sts.error = None
+        clock.ahead += PAUSE_SECONDS + 1
+        assert credentials()
+
+
+class TestARefusedToken:
+    @pytest.mark.parametrize("status", [400, 401, 403, 404, 409])
+    def test_is_an_access_failure(self, iam: HuaweiIam, credentials: FederatedCredentials, status: int) -> None:
+        iam.fail(status, {"error": {"code": status, "message": "No.", "title": "No"}})
+
+        failure = refused(credentials)
+
+        assert (failure.code, failure.kind, failure.quick) == ("Rename.CredentialsUnavailable", Kind.ACCESS, False)
+        assert (failure.http_status, failure.called) == (status, False)
+        assert failure.huawei_request_id
+        assert failure.retryable
+
+    @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+    @pytest.mark.parametrize("path", [TOKEN_PATH, KEY_PATH])
+    def test_that_may_pass_is_an_unavailable_one(
+        self, iam: HuaweiIam, credentials: FederatedCredentials, status: int, path: str
+    ) -> None:
+        if path == KEY_PATH:
+            iam.fail(201, {}, {"X-Subject-Token": "token"})
+        iam.fail(status)
+
+        failure = refused(credentials)
+
+        assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", Kind.UNAVAILABLE)
+        assert iam.calls[-1].path == path
+
+    @pytest.mark.parametrize(
+        ("status", "body", "headers"),
+        [
+            (200, None, {}),
+            (201, {}, {}),
+            (302, None, {"Location": "http://127.0.0.1:9/"}),
+        ],
+    )
+    def test_is_not_to_be_confused_with_a_reply_that_proves_nothing(
+        self,
+        iam: HuaweiIam,
+        credentials: FederatedCredentials,
+        status: int,
+        body: object,
+        headers: dict[str, str],
+    ) -> None:
+        iam.fail(status, body, headers)
+
+        assert refused(credentials).kind is Kind.UNAVAILABLE
+        assert len(iam.calls) == 1
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            None,
+            [],
+            {},
+            {"credential": None},
+            {"credential": {name: text for name, text in CREDENTIAL.items() if name != "securitytoken"}},
+            {"credential": CREDENTIAL | {"expires_at": "tomorrow"}},
+            {"credential": CREDENTIAL | {"access": ""}},
+        ],
+    )
+    def test_nor_with_a_key_that_is_none(self, iam: HuaweiIam, credentials: FederatedCredentials, body: object) -> None:
+        iam.fail(201, {}, {"X-Subject-Token": "token"})
+        iam.fail(201, body)
+
+        assert refused(credentials).kind is Kind.UNAVAILABLE
+
+
+class TestTime:
+    def test_is_bounded_for_both_requests_together(
+        self, iam: HuaweiIam, credentials: FederatedCredentials, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "EXCHANGE_SECONDS", 0.5)
+        iam.delay = 0.35
+
+        began = time.monotonic()
+        failure = refused(credentials)
+
+        assert failure.kind is Kind.UNAVAILABLE
+        assert time.monotonic() - began < 0.65
+        assert "Rename.Timeout" in failure.message
+
+    def test_is_bounded_for_a_reply_that_trickles_in(
+        self, sts: FakeSts, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "EXCHANGE_SECONDS", 0.3)
+
+        def trickle(connection: Any) -> None:
+            receive_request(connection)
+            connection.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: 100\r\n\r\n")
+            for _ in range(20):
+                connection.sendall(b" ")
+                time.sleep(0.1)
+
+        with RawServer(trickle) as server:
+            began = time.monotonic()
+            assert refused(federated(server.url, sts, clock)).kind is Kind.UNAVAILABLE
+            assert time.monotonic() - began < 1.0
+
+    def test_is_not_spent_on_a_connection_of_an_hour_ago(self, sts: FakeSts, clock: Clock) -> None:
+        """One that was cut meanwhile would cost the first event that needs a key."""
+        body = json.dumps({"credential": CREDENTIAL}).encode()
+        reply = f"HTTP/1.1 201 Created\r\nX-Subject-Token: token\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+        def serve(connection: Any) -> None:
+            while receive_request(connection):
+                connection.sendall(reply)
+
+        with RawServer(serve) as server:
+            credentials = federated(server.url, sts, clock)
+            for connections in (1, 2):
+                refused(credentials)
+                assert server.connections == connections
+                clock.ahead += TEMPORARY_KEY_SECONDS
+
+    def test_is_not_spent_where_nobody_listens(self, sts: FakeSts, clock: Clock) -> None:
+        with RawServer(lambda connection: None) as server:
+            url = server.url
+
+        assert refused(federated(url, sts, clock)).kind is Kind.UNAVAILABLE
+
+
+class TestSecrecy:
+    def test_no_failure_tells_of_the_token(
+        self, iam: HuaweiIam, sts: FakeSts, credentials: FederatedCredentials, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("DEBUG")
+        iam.identity_providers[IDP] = IdentityProvider(ISSUER.url, AUDIENCE, Issuer().jwks())
+
+        with pytest.raises(RenameFailedError) as caught:
+            credentials()
+
+        [token] = sts.tokens
+        told = [*traceback.format_exception(caught.value), repr(caught.value.failure), caplog.text]
+        assert not [text for text in told for part in token.split(".") if part in text]
+
+    def test_no_success_is_logged(
+        self, credentials: FederatedCredentials, sts: FakeSts, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("DEBUG")
+
+        key: Credentials = credentials()
+
+        secrets = [*sts.tokens[0].split("."), key.secret_key, str(key.security_token)]
+        assert not [secret for secret in secrets if secret in caplog.text]
