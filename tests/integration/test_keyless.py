@@ -7,7 +7,7 @@ import pytest
 
 from tests.integration.observer import HTTP, QUEUE, TRIGGERS, send
 from tests.integration.test_deployed_stack import RENAMED, a_service, calls_for, outcome_of
-from tests.localcloud.aws import ACCOUNT
+from tests.localcloud.aws import ACCOUNT, LocalAwsError
 from tests.localcloud.iam import KEY_PATH, TOKEN_PATH, IamCall, IdentityProvider
 from tests.localcloud.issuer import Issuer
 from tests.localcloud.stack import AUDIENCE, FUNCTIONS, IDP_ID, Clouds, local_clouds, rename_event
@@ -76,6 +76,7 @@ def test_a_key_that_was_called_back_costs_no_event(keyless: Clouds) -> None:
     assert len(exchanges(keyless)) == 2
 
 
+SECRET_ARN = f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:huaweicloud-AbCdEf"
 REFUSED = {
     "another audience": lambda provider: replace(provider, client_id="somebody-else"),
     "an unknown key": lambda provider: replace(provider, signing_keys=Issuer().jwks()),
@@ -139,6 +140,16 @@ class TestPermissions:
 
         assert reply.status == 403
         assert "AccessDenied" in reply.json()["data"]["error"]["message"]
+
+
+@pytest.mark.parametrize("key", [{}, {"HuaweiCloudIdpId": IDP_ID, "HuaweiCloudCredentialsSecretArn": SECRET_ARN}])
+def test_the_template_asks_for_either_a_secret_or_an_identity_provider(
+    key: dict[str, str], running_keyless_clouds: Clouds
+) -> None:
+    region_and_project = {"HuaweiCloudRegion": "cn-north-4", "HuaweiCloudProjectId": "project"}
+
+    with pytest.raises(LocalAwsError, match="Give either HuaweiCloudCredentialsSecretArn or HuaweiCloudIdpId"):
+        running_keyless_clouds.aws.deploy(region_and_project | key, stack="another")
 
 
 def test_no_token_and_no_key_is_in_a_log(keyless: Clouds) -> None:
