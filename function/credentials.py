@@ -207,7 +207,7 @@ def _refused(failure: Failure) -> Failure:
     may_pass = failure.kind in (Kind.THROTTLED, Kind.UNAVAILABLE) or failure.http_status not in _CLIENT_ERRORS
     reason = failure.code if failure.http_status is None else f"HTTP status {failure.http_status}, {failure.code}"
     return replace(
-        _no_key(f"IAM refuses the token: {reason}", Kind.UNAVAILABLE if may_pass else Kind.ACCESS),
+        _no_key(f"IAM gives none: {reason}", Kind.UNAVAILABLE if may_pass else Kind.ACCESS),
         http_status=failure.http_status,
         huawei_request_id=failure.huawei_request_id,
     )

@@ -234,9 +234,8 @@ class Iam:
                 self._config, self._endpoint, token, TEMPORARY_KEY_SECONDS
             )
             return self._read(IamHelper.create_temporary_access_key_by_token(http, request))
-        except Exception as error:  # noqa: BLE001 - the SDK's own reading of a reply raises anything
-            # Without its cause, which may tell of the token.
-            raise RenameFailedError(_failure(error)) from None
+        except Exception as error:
+            raise RenameFailedError(_failure(error)) from error
         finally:
             http.close()
 
