@@ -131,7 +131,7 @@ class TestPermissions:
             reply = keyless.post_rename_event(rename_event(a_service(keyless), "orders"))
 
         assert reply.status == 403
-        assert "AccessDenied" in reply.json()["data"]["error"]["message"]
+        assert "AWS gives no token: AccessDenied" in reply.json()["data"]["error"]["message"]
         assert exchanges(keyless) == []
 
     def test_is_for_one_audience(self, keyless: Clouds) -> None:
@@ -139,17 +139,17 @@ class TestPermissions:
             reply = keyless.post_rename_event(rename_event(a_service(keyless), "orders"))
 
         assert reply.status == 403
-        assert "AccessDenied" in reply.json()["data"]["error"]["message"]
+        assert "AWS gives no token: AccessDenied" in reply.json()["data"]["error"]["message"]
 
 
 @pytest.mark.parametrize("key", [{}, {"HuaweiCloudIdpId": IDP_ID, "HuaweiCloudCredentialsSecretArn": SECRET_ARN}])
 def test_the_template_asks_for_either_a_secret_or_an_identity_provider(
     key: dict[str, str], running_keyless_clouds: Clouds
 ) -> None:
-    region_and_project = {"HuaweiCloudRegion": "cn-north-4", "HuaweiCloudProjectId": "project"}
+    others = {"HuaweiCloudRegion": "cn-north-4", "HuaweiCloudProjectId": "project", "GradualDeployment": "false"}
 
     with pytest.raises(LocalAwsError, match="Give either HuaweiCloudCredentialsSecretArn or HuaweiCloudIdpId"):
-        running_keyless_clouds.aws.deploy(region_and_project | key, stack="another")
+        running_keyless_clouds.aws.deploy(others | key, stack="another")
 
 
 def test_no_token_and_no_key_is_in_a_log(keyless: Clouds) -> None:
