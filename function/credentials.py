@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ResponseStreamingError
 
 from function import failures
 from function.failures import Failure, Kind, RenameFailedError
@@ -191,7 +191,9 @@ class FederatedCredentials:
         answer = self._client.get_web_identity_token(
             Audience=[self._audience], DurationSeconds=ID_TOKEN_SECONDS, SigningAlgorithm="RS256"
         )
-        return str(answer.get("WebIdentityToken", ""))
+        if not (token := answer.get("WebIdentityToken")):
+            raise ResponseStreamingError(error="there is no token in the answer")
+        return str(token)
 
 
 def _no_token(error: ClientError | BotoCoreError) -> Failure:

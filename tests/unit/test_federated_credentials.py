@@ -295,6 +295,14 @@ class TestNoToken:
         assert code in failure.message
         assert iam.calls == []
 
+    def test_that_is_empty_goes_no_further(
+        self, sts: FakeSts, credentials: FederatedCredentials, iam: HuaweiIam, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sts, "get_web_identity_token", lambda **_: {})
+
+        assert refused(credentials).kind is Kind.UNAVAILABLE
+        assert iam.calls == []
+
     @pytest.mark.parametrize(
         "error",
         [
