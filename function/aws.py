@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 import urllib3
 from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
+from botocore.awsrequest import AWSHTTPConnectionPool, AWSHTTPSConnectionPool, AWSRequest
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -199,7 +199,10 @@ def _pool(proxies: Mapping[str, str], ca_bundle: str | None) -> urllib3.PoolMana
         "retries": False,
     }
     proxy = proxies.get("https")
-    return urllib3.ProxyManager(proxy, **settings) if proxy else urllib3.PoolManager(**settings)
+    pool = urllib3.ProxyManager(proxy, **settings) if proxy else urllib3.PoolManager(**settings)
+    # botocore's connections send a request's headers and body in one piece.
+    pool.pool_classes_by_scheme = {"http": AWSHTTPConnectionPool, "https": AWSHTTPSConnectionPool}
+    return pool
 
 
 def _lost(error: urllib3.exceptions.HTTPError, url: str) -> BotoCoreError:

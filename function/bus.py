@@ -1,6 +1,11 @@
-"""Talks to EventBridge: puts outcomes on the outcome bus."""
+"""Talks to EventBridge: puts outcomes on the outcome bus.
 
+What threads publish while a request is under way goes out together in the next one. Nobody waits for others to come.
+"""
+
+import threading
 import time
+from collections.abc import Sequence
 from random import SystemRandom
 from typing import Any, Final, Protocol
 
@@ -13,6 +18,9 @@ from function.rename import SecondsLeft
 
 MAX_ATTEMPTS: Final = 4
 BACKOFF_BASE_SECONDS: Final = 0.1
+MAX_ENTRIES: Final = 10
+# EventBridge counts source, type and detail: with room for the first two.
+MAX_REQUEST_BYTES: Final = 250_000
 _UNIFORM: Final = SystemRandom().uniform
 
 
@@ -20,6 +28,21 @@ class EventBridgeClient(Protocol):
     """As boto3's."""
 
     def put_events(self, **request: Any) -> dict[str, Any]: ...
+
+
+class _Entry:
+    """An outcome on its way to the bus.
+
+    Attributes:
+        answer: why the bus refused it, None when it did not; what was raised where nobody expected it.
+    """
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.type = outcome.type
+        self.detail = outcome.to_json()
+        self.size = len(self.detail.encode())
+        self.is_done = False
+        self.answer: str | Exception | None = None
 
 
 class EventBridge:
@@ -32,6 +55,9 @@ class EventBridge:
         """
         self._client = client
         self._bus = bus
+        self._turn = threading.Condition()
+        self._waiting: list[_Entry] = []
+        self._is_sending = False
 
     def publish(self, outcome: Outcome, left: SecondsLeft) -> None:
         """Put one outcome on the bus.
@@ -52,21 +78,66 @@ class EventBridge:
             raise RenameFailedError(failures.not_published(refusal))
 
     def _put(self, outcome: Outcome) -> str | None:
-        """Why the bus refused it, None when it did not."""
+        """Why the bus refused it, None when it did not. Whoever finds nobody sending sends for all who wait."""
+        entry = _Entry(outcome)
+        with self._turn:
+            self._waiting.append(entry)
+            while not entry.is_done:
+                if self._is_sending:
+                    self._turn.wait()
+                else:
+                    self._send_some()
+        if isinstance(entry.answer, Exception):
+            raise entry.answer
+        return entry.answer
+
+    def _send_some(self) -> None:
+        """The oldest that fit into one request. Holds the turn, but for the time that the request takes."""
+        entries = _of_one_request(self._waiting)
+        del self._waiting[: len(entries)]
+        self._is_sending = True
+        self._turn.release()
+        answers: Sequence[str | Exception | None] = [None] * len(entries)
+        try:
+            answers = self._send(entries)
+        except Exception as error:  # noqa: BLE001 - each of those who wait raises it
+            answers = [error] * len(entries)
+        finally:
+            self._turn.acquire()
+            for entry, answer in zip(entries, answers, strict=True):
+                entry.is_done, entry.answer = True, answer
+            self._is_sending = False
+            self._turn.notify_all()
+
+    def _send(self, entries: Sequence[_Entry]) -> list[str | None]:
         try:
             reply = self._client.put_events(
                 Entries=[
                     {
                         "EventBusName": self._bus,
                         "Source": OUTCOME_SOURCE,
-                        "DetailType": outcome.type,
-                        "Detail": outcome.to_json(),
+                        "DetailType": entry.type,
+                        "Detail": entry.detail,
                     }
+                    for entry in entries
                 ]
             )
         except ClientError as error:
-            return error.response["Error"]["Code"]
+            return [error.response["Error"]["Code"]] * len(entries)
         except BotoCoreError as error:
-            return type(error).__name__
-        refusal: str | None = reply["Entries"][0].get("ErrorCode")
-        return refusal
+            return [type(error).__name__] * len(entries)
+        answers = [answer.get("ErrorCode") for answer in reply.get("Entries", [])]
+        # Of what the answer does not name nobody knows that it was taken.
+        return answers if len(answers) == len(entries) else ["UnknownAnswer"] * len(entries)
+
+
+def _of_one_request(waiting: Sequence[_Entry]) -> list[_Entry]:
+    """At least one, ten at the most, and no more bytes than a request may have."""
+    entries = [waiting[0]]
+    size = waiting[0].size
+    for entry in waiting[1:MAX_ENTRIES]:
+        size += entry.size
+        if size > MAX_REQUEST_BYTES:
+            break
+        entries.append(entry)
+    return entries

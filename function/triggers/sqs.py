@@ -104,6 +104,7 @@ class SqsTrigger:
         self._uniform = uniform
         self._max_receives = max_receives
         self._max_parallel_renames = max_parallel_renames
+        self._threads = ThreadPoolExecutor(max_parallel_renames)  # which starts each when it is needed, and keeps it
 
     def handle(self, event: dict[str, Any], left: SecondsLeft) -> dict[str, Any]:
         """Returns a partial batch response that names every record that is not settled."""
@@ -115,12 +116,8 @@ class SqsTrigger:
         def settle_in_order(records: list[Record]) -> list[str]:
             return [record.message_id for record in records if not self._is_settled(record, batch, left)]
 
-        workers = min(len(groups), self._max_parallel_renames)
-        if workers <= 1:
-            unsettled = [settle_in_order(records) for records in groups.values()]
-        else:
-            with ThreadPoolExecutor(workers) as pool:
-                unsettled = list(pool.map(settle_in_order, groups.values()))
+        side_by_side = self._threads.map if self._max_parallel_renames > 1 and len(groups) > 1 else map
+        unsettled = list(side_by_side(settle_in_order, groups.values()))
         self._put_off(batch.returned)
         return {"batchItemFailures": [{"itemIdentifier": id_} for ids in unsettled for id_ in ids]}
 

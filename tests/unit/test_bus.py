@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from function.bus import BACKOFF_BASE_SECONDS, MAX_ATTEMPTS, EventBridge
 from function.events import Outcome
@@ -148,8 +154,7 @@ class TestRefusals:
         # given: an answer that EventBridge never gives; what matters is that the event is not taken for settled
         aws.answer("PutEvents", body, times=None)
 
-        with pytest.raises((RenameFailedError, LookupError)):
-            bus.publish(outcome, clock.until(60))
+        assert "UnknownAnswer" in refused(bus, outcome, clock).message
 
     def test_of_a_dead_service_are_told(self, aws: FakeAws, outcome: Outcome, clock: FakeClock) -> None:
         client = client_of(aws)
@@ -199,3 +204,101 @@ class TestTime:
         refused(bus, outcome, clock, seconds=BACKOFF_BASE_SECONDS * 2 + 0.01)
 
         assert len(aws.outcomes) == 2
+
+
+class Bus:
+    """EventBridge's client, that answers when it is let."""
+
+    def __init__(self) -> None:
+        self.requests: list[list[str]] = []
+        self.refused: set[str] = set()
+        self.error: Exception | None = None
+        self.began, self.may_answer = threading.Semaphore(0), threading.Semaphore(0)
+
+    def put_events(self, **request: Any) -> dict[str, Any]:
+        ids = [json.loads(entry["Detail"])["data"]["request"]["id"] for entry in request["Entries"]]
+        self.requests.append(ids)
+        self.began.release()
+        assert self.may_answer.acquire(timeout=10)
+        if self.error:
+            raise self.error
+        return {"Entries": [{"ErrorCode": "InternalFailure"} if id_ in self.refused else {} for id_ in ids]}
+
+
+class TestTogether:
+    @pytest.fixture
+    def client(self) -> Bus:
+        return Bus()
+
+    @pytest.fixture
+    def publish(self, client: Bus, world: World, clock: FakeClock) -> Iterator[Callable[..., Future[None]]]:
+        """Publish the outcome of an event of this id, in a thread of its own."""
+        bus = EventBridge(client, BUS)
+        with ThreadPoolExecutor(40) as pool:
+
+            def start(id_: str, padding: int = 0) -> Future[None]:
+                outcome = world.give_up(Unsettled(unavailable()), world.event(id=id_))
+                assert isinstance(outcome, Outcome)
+                outcome = replace(outcome, cloud_event=outcome.cloud_event | {"padding": "x" * padding})
+                return pool.submit(bus.publish, outcome, clock.until(0))
+
+            yield start
+            client.may_answer.release(100)
+
+    def waiting(self, publish: Callable[..., Future[None]], client: Bus, *ids: str, **arguments: Any) -> list[Any]:
+        """One that is on its way, and so many that come meanwhile."""
+        first = publish("first")
+        assert client.began.acquire(timeout=10)
+        futures = [first]
+        for id_ in ids:
+            futures.append(publish(id_, **arguments))
+            time.sleep(0.01)  # so that they come in this order
+        return futures
+
+    def test_goes_what_comes_while_a_request_is_under_way(
+        self, publish: Callable[..., Future[None]], client: Bus
+    ) -> None:
+        futures = self.waiting(publish, client, "a", "b", "c")
+        client.may_answer.release(2)
+
+        assert [future.result(10) for future in futures] == [None] * 4
+        assert client.requests == [["first"], ["a", "b", "c"]]
+
+    def test_go_ten_at_the_most(self, publish: Callable[..., Future[None]], client: Bus) -> None:
+        futures = self.waiting(publish, client, *(f"{number:02}" for number in range(25)))
+        client.may_answer.release(4)
+
+        assert [future.result(10) for future in futures] == [None] * 26
+        assert list(map(len, client.requests)) == [1, 10, 10, 5]
+
+    def test_goes_no_more_than_a_request_may_have(self, publish: Callable[..., Future[None]], client: Bus) -> None:
+        futures = self.waiting(publish, client, "a", "b", "c", padding=100_000)
+        client.may_answer.release(3)
+
+        assert [future.result(10) for future in futures] == [None] * 4
+        assert client.requests == [["first"], ["a", "b"], ["c"]]
+
+    def test_each_is_told_its_own_result(self, publish: Callable[..., Future[None]], client: Bus) -> None:
+        client.refused = {"b"}
+        _, taken, refused_ = self.waiting(publish, client, "a", "b")
+        client.may_answer.release(2)
+
+        assert taken.result(10) is None
+        with pytest.raises(RenameFailedError, match="OutcomeNotPublished"):
+            refused_.result(10)
+
+    @pytest.mark.parametrize("error", [ClientError({"Error": {"Code": "Throttling"}}, "PutEvents"), KeyError("x")])
+    def test_all_are_told_what_became_of_the_request(
+        self, publish: Callable[..., Future[None]], client: Bus, error: Exception
+    ) -> None:
+        futures = self.waiting(publish, client, "a", "b")
+        client.error = error
+        client.may_answer.release(2)
+
+        for future in futures:
+            with pytest.raises((RenameFailedError, KeyError)):
+                future.result(10)
+        # then: the bus is ready for the next
+        client.error = None
+        client.may_answer.release()
+        assert publish("next").result(10) is None

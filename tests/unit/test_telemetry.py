@@ -194,7 +194,7 @@ def every_kind_of_result(cloud: HuaweiCloud, aws: FakeAws) -> list[dict[str, Any
         cloud.add_service(service, name=PREVIOUS)
         once = fault.get("kind") or fault["status"] == 302
         cloud.fail(service_id=service, times=1 if once else None, message=MESSAGE, **(wait | fault))
-    aws.answer("PutEvents", {})  # which nobody expects
+    aws.answer("PutEvents", {"Entries": [MESSAGE]})  # which nobody expects
     return [
         message_for("crash"),
         message_for("fine"),
@@ -285,8 +285,8 @@ class TestAnyRun:
     def test_tells_an_unexpected_exception_by_its_type_and_place(self, plain: Run) -> None:
         [line] = [line for line in plain.handled if line.get("message_id") == "crash"]
 
-        assert line["exception_name"] == "KeyError"
-        assert line["exception_place"].startswith("_put:")
+        assert line["exception_name"] == "AttributeError"
+        assert line["exception_place"].startswith("_send:")
 
     def test_counts_each_event_once(self, plain: Run) -> None:
         status = Counter(line["status"] for line in plain.handled)
