@@ -81,6 +81,7 @@ def backlogs(world: World, packages: Sequence[Package], runs: int, progress: Pro
             progress(f"Backlogs {run + 1} of {runs} …")
             for size in (size for size, nth in every.items() if run % nth == 0):
                 for name, runtime in runtimes.items():
+                    _timed(runtime, batch(range(BATCH_SIZE)))  # the others' turns have let its connections time out
                     seconds = sum(_timed(runtime, events) for events in _backlog(size // BATCH_SIZE))
                     drains[name][str(size)].append(_milliseconds(seconds / size))
     endurance = _endurance(world, packages, min(ENDURANCE_BATCHES, ENDURANCE_BATCHES * runs // 15), progress)
@@ -98,13 +99,15 @@ def _endurance(world: World, packages: Sequence[Package], count: int, progress: 
         runtimes = {package.name: cleanup.enter_context(world.runtime(package)) for package in packages}
         resident: dict[str, dict[str, float]] = {name: {} for name in runtimes}
         seconds: Samples = {name: [] for name in runtimes}
-        for number, events in enumerate(_backlog(count), start=1):
-            if number % step == 0:
-                progress(f"Batch {number} of {count} …")
+        for begin in range(0, count, step):
+            numbers = range(begin + 1, min(begin + step, count) + 1)
+            progress(f"Batch {numbers[-1]} of {count} …")
+            # One after another in turns, for a backlog has no breaks.
             for name, runtime in runtimes.items():
-                seconds[name].append(_timed(runtime, events))
-                if number in (1, early, count) or number % step == 0:
-                    resident[name][str(number)] = _memory_mib(runtime, "VmRSS")
+                for number, events in zip(numbers, _backlog(step), strict=False):
+                    seconds[name].append(_timed(runtime, events))
+                    if number in (1, early) or number == numbers[-1]:
+                        resident[name][str(number)] = _memory_mib(runtime, "VmRSS")
         for name, runtime in runtimes.items():
             tenth = max(1, count // 10)
             # The first batch is the cold start, which is another measure.

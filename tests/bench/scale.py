@@ -36,6 +36,9 @@ EVENTBRIDGE_ENTRY = 1.00e-6
 LOGS_GB = 0.50
 XRAY_TRACE = 5.00e-6
 CUSTOM_METRIC_MONTH = 0.30
+ALARM_MONTH = 0.10
+DASHBOARD_MONTH = 3.00
+KMS_KEY_MONTH = 1.00
 
 # ---- What one settled rename makes
 AWS_CALLS = 3  # claim, settle, publish: one after another
@@ -44,7 +47,8 @@ SERVICE_ITEM_BYTES = 200
 LOG_BYTES = 580
 LOG_BYTES_A_BATCH = 650  # START, END, REPORT and the metrics
 TRACED_SHARE = 0.05  # X-Ray's default rule, where it has more than a request a second to choose from
-METRICS = 6
+METRICS = 11 + 20  # by name, and by kind and code where things fail
+ALARMS = 15
 KEPT_MONTHS = 35 / 30
 
 
@@ -70,7 +74,7 @@ class Deployment:
     write_units_a_second: float = 4_000.0
     huawei_seconds: float = 0.2
     aws_seconds: float = 0.01
-    cpu_seconds: float = 0.007
+    cpu_seconds: float = 0.003
     cold_start_seconds: float = 1.0
 
     def batch_seconds(self, renames: int = BATCH_SIZE, groups: int | None = None) -> float:
@@ -189,7 +193,9 @@ def price_table() -> str:
     lines = ["| a million renames | in batches of ten | one by one |", "|---|---:|---:|"]
     lines += [f"| {part} | ${full[part]:.2f} | ${single[part]:.2f} |" for part in full]
     lines.append(f"| **together** | **${sum(full.values()):.2f}** | **${sum(single.values()):.2f}** |")
-    lines.append(f"| a month beside it, however many: {METRICS} metrics | ${METRICS * CUSTOM_METRIC_MONTH:.2f} | |")
+    month = METRICS * CUSTOM_METRIC_MONTH + ALARMS * ALARM_MONTH + DASHBOARD_MONTH + KMS_KEY_MONTH
+    beside = f"{METRICS} metrics, {ALARMS} alarms, a dashboard, the topic's key"
+    lines.append(f"| a month beside it, however many: {beside} | ${month:.2f} | |")
     return "\n".join(lines)
 
 

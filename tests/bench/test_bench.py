@@ -256,8 +256,22 @@ class TestResults:
         assert len(lines) == 4 + sum(len(row.goals) for row in rows(results))
 
 
+class TestReadme:
+    text = (ROOT / "README.md").read_text()
+
+    def test_shows_the_results_that_are_kept(self) -> None:
+        header, _, rows_ = table(json.loads(bench.RESULTS.read_text())).partition("\n\n")
+        assert header in self.text
+        assert rows_ in self.text
+
+    def test_shows_what_the_model_says(self) -> None:
+        assert scale.drain_table() in self.text
+        assert scale.price_table() in self.text
+
+
 @pytest.mark.parametrize("name", ["cold-start", "batch", "backlog", "memory", "drain"])
 def test_plot(name: str) -> None:
     path = BENCH / "plots" / f"{name}.svg"
+    assert f"(tests/bench/plots/{name}.svg)" in TestReadme.text
     assert "<svg " in path.read_text()
     assert path.stat().st_size < 100_000
