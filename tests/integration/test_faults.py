@@ -7,6 +7,7 @@ the bus and in HTTP answers; nothing of the ledger.
 
 import json
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -489,7 +490,65 @@ class TestEventsOfOneIdentifier:
 # ---- Bad input, with the ledger on
 
 
+def bad_inputs() -> dict[str, str]:
+    """Texts by what is wrong with them."""
+
+    def changed(**attributes: Any) -> str:
+        event = rename_event("070c4a63-8a62-448e-89ed-f2cbde8e6a3b", "orders") | attributes
+        return json.dumps({name: value for name, value in event.items() if value is not None})
+
+    def data(**fields: Any) -> str:
+        return changed(
+            data={
+                "vpc_endpoint_service_id": "070c4a63-8a62-448e-89ed-f2cbde8e6a3b",
+                "endpoint_service_name": "orders",
+                **fields,
+            }
+        )
+
+    text = changed()
+    return {
+        "no JSON": "rename it",
+        "half of it": text[: len(text) // 2],
+        "more after it": text + "{}",
+        "a list": f"[{text}]",
+        "a text": '"orders"',
+        "null": "null",
+        "nothing in it": "{}",
+        "a field twice": text[:-1] + ', "id": "another"}',
+        "not a number": data(endpoint_service_name=float("nan")),
+        "deep": changed(data=json.loads("[" * 40 + "]" * 40)),
+        "no data": changed(data=None),
+        "no id": changed(id=None),
+        "another version": changed(specversion="0.3"),
+        "another type": changed(type="com.example.renamed"),
+        "a time that never was": changed(time="2026-02-30T00:00:00Z"),
+        "a time to come": changed(time=ago(days=-1)),
+        "no text for a name": data(endpoint_service_name=5),
+        "a name of other letters": data(endpoint_service_name="ordérs"),
+        "a name that is too long": data(endpoint_service_name="x" * 17),
+        "a path for a service": data(vpc_endpoint_service_id="../../vpcs"),
+        "a field that nobody knows": data(name="orders"),
+        "somebody else's project": data(project_id="another-project"),
+        "another region": data(region="eu-west-101"),
+    }
+
+
 class TestBadInput:
+    def test_of_every_kind_is_told_and_reaches_nobody(self, hasty: Clouds) -> None:
+        good = rename_event(a_service(hasty), "orders")
+        texts = bad_inputs()
+
+        hasty.send_rename_event(good)
+        for text in texts.values():
+            hasty.send_rename_event(text, group=service_of(good))
+        replies = {kind: hasty.post_rename_event(text) for kind, text in texts.items()}
+
+        found = hasty.outcomes(1 + 2 * len(texts))
+        assert Counter(map(code_of, found)) == {RENAMED: 1, "Rename.InvalidEvent": 2 * len(texts)}
+        assert {kind: reply.status for kind, reply in replies.items()} == dict.fromkeys(texts, 400)
+        assert [call.service_id for call in hasty.huawei.calls] == [service_of(good)]
+
     @pytest.mark.parametrize("attribute", ["id", "source"])
     def test_ten_kilobytes_of_identity(self, attribute: str, hasty: Clouds) -> None:
         event = rename_event(a_service(hasty), "orders") | {attribute: "x" * 10_240}
