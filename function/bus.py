@@ -21,6 +21,8 @@ BACKOFF_BASE_SECONDS: Final = 0.1
 MAX_ENTRIES: Final = 10
 # EventBridge counts source, type and detail: with room for the first two.
 MAX_REQUEST_BYTES: Final = 250_000
+# Nobody knows that the bus took it.
+UNKNOWN_ANSWER: Final = "UnknownAnswer"
 _UNIFORM: Final = SystemRandom().uniform
 
 
@@ -97,7 +99,7 @@ class EventBridge:
         del self._waiting[: len(entries)]
         self._is_sending = True
         self._turn.release()
-        answers: Sequence[str | Exception | None] = [None] * len(entries)
+        answers: Sequence[str | Exception | None] = [UNKNOWN_ANSWER] * len(entries)
         try:
             answers = self._send(entries)
         except Exception as error:  # noqa: BLE001 - each of those who wait raises it
@@ -127,8 +129,7 @@ class EventBridge:
         except BotoCoreError as error:
             return [type(error).__name__] * len(entries)
         answers = [answer.get("ErrorCode") for answer in reply.get("Entries", [])]
-        # Of what the answer does not name nobody knows that it was taken.
-        return answers if len(answers) == len(entries) else ["UnknownAnswer"] * len(entries)
+        return answers if len(answers) == len(entries) else [UNKNOWN_ANSWER] * len(entries)
 
 
 def _of_one_request(waiting: Sequence[_Entry]) -> list[_Entry]:

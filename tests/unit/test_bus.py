@@ -212,7 +212,7 @@ class Bus:
     def __init__(self) -> None:
         self.requests: list[list[str]] = []
         self.refused: set[str] = set()
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.began, self.may_answer = threading.Semaphore(0), threading.Semaphore(0)
 
     def put_events(self, **request: Any) -> dict[str, Any]:
@@ -302,3 +302,17 @@ class TestTogether:
         client.error = None
         client.may_answer.release()
         assert publish("next").result(10) is None
+
+    def test_that_were_on_their_way_when_a_thread_was_ended_are_not_taken_for_published(
+        self, publish: Callable[..., Future[None]], client: Bus
+    ) -> None:
+        first, sender, other = self.waiting(publish, client, "a", "b")
+        client.may_answer.release()
+        assert first.result(10) is None
+        assert client.began.acquire(timeout=10)
+        client.error = SystemExit()
+        client.may_answer.release()
+
+        results = [future.exception(10) for future in (sender, other)]
+
+        assert {type(result) for result in results} == {SystemExit, RenameFailedError}
