@@ -21,9 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
@@ -31,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from tests.localcloud.huawei import HuaweiCloud
+from tests.localcloud.server import JsonServer, Reply
 
 TOKEN_PATH = "/v3.0/OS-AUTH/id-token/tokens"
 KEY_PATH = "/v3.0/OS-CREDENTIAL/securitytokens"
@@ -65,13 +64,7 @@ class _RefusalError(Exception):
         self.status, self.title = status, title
 
 
-class _Reply(NamedTuple):
-    status: int
-    body: Any
-    headers: Mapping[str, str] = {}
-
-
-class HuaweiIam:
+class HuaweiIam(JsonServer):
     """Gives keys that open the `cloud` until they expire; up for as long as the `with` block lasts.
 
     `identity_providers` and `delay` may be changed at any time. `now` is the clock that tokens and keys expire by.
@@ -79,40 +72,20 @@ class HuaweiIam:
 
     def __init__(self, cloud: HuaweiCloud, *, now: Callable[[], float] = time.time) -> None:
         self.identity_providers: dict[str, IdentityProvider] = {}
+        super().__init__()
         self.calls: list[IamCall] = []
-        self.delay = 0.0
         self._cloud = cloud
         self._now = now
         self._tokens: dict[str, float] = {}
-        self._faults: list[_Reply] = []
+        self._faults: list[Reply] = []
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
-
-    def __enter__(self) -> Self:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def fail(self, status: int = 503, body: Any = None, headers: Mapping[str, str] | None = None) -> None:
         """Answer the next call so, whatever it asks for."""
         with self._lock:
-            self._faults.append(_Reply(status, body, headers or {}))
+            self._faults.append(Reply(status, body, headers or {}))
 
-    def _receive(self, path: str, headers: Message, body: bytes) -> _Reply:
+    def _receive(self, path: str, headers: Message, body: bytes) -> Reply:
         self._stopping.wait(self.delay)
         with self._lock:
             idp_id, reason = headers.get("X-Idp-Id"), None
@@ -120,21 +93,21 @@ class HuaweiIam:
             try:
                 reply = self._faults.pop(0) if self._faults else self._answer(path, idp_id, body, claims)
             except (ValueError, LookupError, TypeError):
-                reply, reason = _Reply(400, _error(400, "Bad Request", "malformed")), "malformed"
+                reply, reason = Reply(400, _error(400, "Bad Request", "malformed")), "malformed"
             except _RefusalError as refusal:
                 reason = str(refusal)
-                reply = _Reply(refusal.status, _error(refusal.status, refusal.title, reason))
+                reply = Reply(refusal.status, _error(refusal.status, refusal.title, reason))
             self.calls.append(IamCall(path, idp_id, claims, reply.status, reason))
             return reply._replace(headers={"X-Request-Id": secrets.token_hex(16), **reply.headers})
 
-    def _answer(self, path: str, idp_id: str | None, body: bytes, claims: dict[str, Any]) -> _Reply:
+    def _answer(self, path: str, idp_id: str | None, body: bytes, claims: dict[str, Any]) -> Reply:
         if path == TOKEN_PATH:
             return self._token(idp_id, json.loads(body)["auth"]["id_token"]["id"], claims)
         if path == KEY_PATH:
             return self._key(json.loads(body)["auth"]["identity"])
         raise _RefusalError(404, "Not Found", "no such API")
 
-    def _token(self, idp_id: str | None, id_token: str, claims: dict[str, Any]) -> _Reply:
+    def _token(self, idp_id: str | None, id_token: str, claims: dict[str, Any]) -> Reply:
         provider = self.identity_providers.get(idp_id or "")
         if provider is None:
             raise _RefusalError(404, "Not Found", "no such identity provider")
@@ -149,9 +122,9 @@ class HuaweiIam:
         token, expires_at = secrets.token_urlsafe(48), self._now() + TOKEN_SECONDS
         self._tokens[token] = expires_at
         told = {"expires_at": _timestamp(expires_at), "methods": ["mapped"], "user": {"name": claims["sub"]}}
-        return _Reply(201, {"token": told}, {"X-Subject-Token": token})
+        return Reply(201, {"token": told}, {"X-Subject-Token": token})
 
-    def _key(self, identity: dict[str, Any]) -> _Reply:
+    def _key(self, identity: dict[str, Any]) -> Reply:
         if identity["methods"] != ["token"] or self._tokens.get(identity["token"]["id"], 0.0) <= self._now():
             raise _unauthorized("no such token")
         seconds = identity["token"].get("duration_seconds", KEY_SECONDS.start)
@@ -161,7 +134,7 @@ class HuaweiIam:
         security_token, expires_at = secrets.token_urlsafe(96), self._now() + seconds
         self._cloud.add_temporary_key(ak, sk, security_token, expires_at)
         told = {"access": ak, "secret": sk, "securitytoken": security_token, "expires_at": _timestamp(expires_at)}
-        return _Reply(201, {"credential": told})
+        return Reply(201, {"credential": told})
 
 
 def _verified(id_token: str, keys: Jwks) -> dict[str, Any]:
@@ -196,26 +169,3 @@ def _error(status: int, title: str, message: str) -> dict[str, Any]:
 
 def _timestamp(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _handler_of(iam: HuaweiIam) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1
-
-        def do_POST(self) -> None:
-            request = self.rfile.read(int(self.headers["Content-Length"]))
-            reply = iam._receive(self.path, self.headers, request)
-            body = b"" if reply.body is None else json.dumps(reply.body).encode()
-            self.send_response(reply.status)
-            for name, value in reply.headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    return Handler

@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from email.message import Message
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace, TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
@@ -41,6 +41,8 @@ from function.triggers.dead_letters import DeadLetterQueue, DeadLetterTrigger
 from function.triggers.http import HttpTrigger
 from function.triggers.sqs import SqsTrigger
 from tests.faults.dynamodb import Table
+from tests.localcloud.server import JsonServer
+from tests.localcloud.server import Reply as JsonReply
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -76,6 +78,16 @@ ENVIRONMENT = {
 
 
 # ---- Time
+
+
+class MovedClock:
+    """The present time, moved by a test."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
 
 
 class FakeClock:
@@ -683,59 +695,23 @@ class _AwsAnswer(NamedTuple):
     hang_up: bool = False
 
 
-class FakeAws:
+class FakeAws(JsonServer):
     """As much of EventBridge, SQS and Secrets Manager as boto3 needs to be content; up while the `with` block lasts."""
 
+    content_type = "application/x-amz-json-1.1"
+
     def __init__(self) -> None:
+        super().__init__()
         self.calls: list[AwsCall] = []
         self.secret = ""
-        self.delay = 0.0
         self._answers: dict[str, deque[_AwsAnswer]] = {}
         self._always: dict[str, _AwsAnswer] = {}
         self._lock = threading.Lock()
-        self._pause = threading.Event()
 
-    def __enter__(self) -> Self:
-        aws = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = -1
-
-            def do_POST(self) -> None:
-                operation = self.headers["X-Amz-Target"].partition(".")[2]
-                answer = aws._answer(operation, json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                aws._pause.wait(aws.delay)
-                if answer.hang_up:
-                    self.close_connection = True
-                    return
-                body = json.dumps(answer.body).encode()
-                self.send_response(answer.status)
-                self.send_header("Content-Type", "application/x-amz-json-1.1")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._pause.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+    def _receive(self, path: str, headers: Message, body: bytes) -> JsonReply | None:
+        answer = self._answer(headers["X-Amz-Target"].partition(".")[2], json.loads(body))
+        self._stopping.wait(self.delay)
+        return None if answer.hang_up else JsonReply(answer.status, answer.body)
 
     @property
     def outcomes(self) -> list[dict[str, Any]]:

@@ -130,6 +130,21 @@ def is_open(breaker: OutageBreaker, world: World) -> bool:
     return len(world.services.calls) == before
 
 
+def is_open_during_a_rename(breaker: OutageBreaker, other: OutageBreaker, world: World) -> bool:
+    """Whether another thread's call through the other breaker, or the same one, is kept back meanwhile."""
+    meanwhile: list[bool] = []
+
+    def during(_: Target) -> None:
+        world.services.during = lambda _: None
+        with ThreadPoolExecutor(1) as thread:
+            meanwhile.append(thread.submit(is_open, other, world).result())
+
+    world.services.during = during
+    rename(breaker)
+    [found] = meanwhile
+    return found
+
+
 class TestClosed:
     def test_passes_calls_and_replies_on(self, breaker: OutageBreaker, world: World) -> None:
         reply = breaker.rename(TARGET, "orders", 3.5)
@@ -368,17 +383,8 @@ class TestRecovery:
     def test_is_probed_by_one_at_a_time(self, breaker: OutageBreaker, world: World) -> None:
         open_(breaker, world)
         world.clock.sleep(RECOVERY_SECONDS)
-        meanwhile: list[bool] = []
 
-        def during(_: Target) -> None:
-            world.services.during = lambda _: None
-            with ThreadPoolExecutor(1) as other:
-                meanwhile.append(other.submit(is_open, breaker, world).result())
-
-        world.services.during = during
-        rename(breaker)
-
-        assert meanwhile == [True]
+        assert is_open_during_a_rename(breaker, breaker, world)
         assert not is_open(breaker, world)
 
     def test_is_probed_by_another_where_the_first_died(
@@ -423,17 +429,8 @@ class TestSharedState:
     def test_lets_one_of_them_probe(self, breaker: OutageBreaker, other: OutageBreaker, world: World) -> None:
         open_(breaker, world)
         world.clock.sleep(RECOVERY_SECONDS)
-        meanwhile: list[bool] = []
 
-        def during(_: Target) -> None:
-            world.services.during = lambda _: None
-            with ThreadPoolExecutor(1) as environment:
-                meanwhile.append(environment.submit(is_open, other, world).result())
-
-        world.services.during = during
-        rename(breaker)
-
-        assert meanwhile == [True]
+        assert is_open_during_a_rename(breaker, other, world)
 
     def test_closes_the_other_one(self, breaker: OutageBreaker, other: OutageBreaker, world: World) -> None:
         open_(breaker, world)

@@ -20,7 +20,7 @@ from function.vpcep import TEMPORARY_KEY_SECONDS, Credentials, Iam, Vpcep
 from tests.localcloud.huawei import HuaweiCloud
 from tests.localcloud.iam import KEY_PATH, TOKEN_PATH, HuaweiIam, IdentityProvider
 from tests.localcloud.issuer import Issuer
-from tests.unit.fakes import PROJECT, REGION, SERVICE, RawServer, receive_request
+from tests.unit.fakes import PROJECT, REGION, SERVICE, MovedClock, RawServer, receive_request
 
 IDP, AUDIENCE = "aws", "vpcep-rename"
 ROLE = "arn:aws:iam::123456789012:role/RenameFromQueue"
@@ -28,16 +28,6 @@ ISSUER = Issuer()
 CREDENTIAL = {"access": "A", "secret": "S", "securitytoken": "T", "expires_at": "2020-01-08T03:50:07.574000Z"}
 
 pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
-
-
-class Clock:
-    """The present time, moved by a test."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def __call__(self) -> float:
-        return time.time() + self.ahead
 
 
 class FakeSts:
@@ -60,35 +50,35 @@ class FakeSts:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> MovedClock:
+    return MovedClock()
 
 
 @pytest.fixture
-def cloud(clock: Clock) -> Iterator[HuaweiCloud]:
+def cloud(clock: MovedClock) -> Iterator[HuaweiCloud]:
     with HuaweiCloud(ak="PERMANENT", sk="permanent-secret", project_id=PROJECT, region=REGION) as cloud:
         cloud.add_service(SERVICE, name="billing")
         yield cloud
 
 
 @pytest.fixture
-def iam(cloud: HuaweiCloud, clock: Clock) -> Iterator[HuaweiIam]:
+def iam(cloud: HuaweiCloud, clock: MovedClock) -> Iterator[HuaweiIam]:
     with HuaweiIam(cloud, now=clock) as iam:
         iam.identity_providers[IDP] = IdentityProvider(ISSUER.url, AUDIENCE, ISSUER.jwks())
         yield iam
 
 
 @pytest.fixture
-def sts(clock: Clock) -> FakeSts:
+def sts(clock: MovedClock) -> FakeSts:
     return FakeSts(clock)
 
 
 @pytest.fixture
-def credentials(iam: HuaweiIam, sts: FakeSts, clock: Clock) -> FederatedCredentials:
+def credentials(iam: HuaweiIam, sts: FakeSts, clock: MovedClock) -> FederatedCredentials:
     return federated(iam.url, sts, clock)
 
 
-def federated(url: str, sts: FakeSts, clock: Clock) -> FederatedCredentials:
+def federated(url: str, sts: FakeSts, clock: MovedClock) -> FederatedCredentials:
     return FederatedCredentials(sts, Iam(IDP, PROJECT, region=REGION, endpoint=url), audience=AUDIENCE, now=clock)
 
 
@@ -134,14 +124,18 @@ class TestAKey:
 
 
 class TestMemory:
-    def test_saves_the_second_exchange(self, iam: HuaweiIam, credentials: FederatedCredentials, clock: Clock) -> None:
+    def test_saves_the_second_exchange(
+        self, iam: HuaweiIam, credentials: FederatedCredentials, clock: MovedClock
+    ) -> None:
         key = credentials()
         clock.ahead += TEMPORARY_KEY_SECONDS - RENEWAL_SECONDS - 10
 
         assert credentials() == key
         assert exchanges(iam) == 1
 
-    def test_ends_before_the_key_does(self, iam: HuaweiIam, credentials: FederatedCredentials, clock: Clock) -> None:
+    def test_ends_before_the_key_does(
+        self, iam: HuaweiIam, credentials: FederatedCredentials, clock: MovedClock
+    ) -> None:
         key = credentials()
         clock.ahead += TEMPORARY_KEY_SECONDS - RENEWAL_SECONDS + 10
 
@@ -158,7 +152,7 @@ class TestMemory:
         assert exchanges(iam) == 1
 
     def test_lasts_as_long_as_the_key_where_there_is_no_other(
-        self, iam: HuaweiIam, credentials: FederatedCredentials, clock: Clock
+        self, iam: HuaweiIam, credentials: FederatedCredentials, clock: MovedClock
     ) -> None:
         key = credentials()
         provider = iam.identity_providers.pop(IDP)
@@ -178,7 +172,7 @@ class TestMemory:
         assert credentials() != key
 
     def test_of_a_failure_spares_both_clouds(
-        self, iam: HuaweiIam, sts: FakeSts, credentials: FederatedCredentials, clock: Clock
+        self, iam: HuaweiIam, sts: FakeSts, credentials: FederatedCredentials, clock: MovedClock
     ) -> None:
         iam.fail(503)
 
@@ -193,7 +187,7 @@ class TestMemory:
         assert credentials()
 
     def test_of_a_key_that_expires_at_once_makes_no_storm(
-        self, iam: HuaweiIam, credentials: FederatedCredentials, clock: Clock
+        self, iam: HuaweiIam, credentials: FederatedCredentials, clock: MovedClock
     ) -> None:
         iam.fail(201, {}, {"X-Subject-Token": "token"})
         iam.fail(201, {"credential": CREDENTIAL})
@@ -212,7 +206,7 @@ class TestForget:
         assert exchanges(iam) == 2
 
     def test_does_so_once_in_a_while_for_a_permission_that_is_missing_is_in_no_key(
-        self, iam: HuaweiIam, credentials: FederatedCredentials, clock: Clock
+        self, iam: HuaweiIam, credentials: FederatedCredentials, clock: MovedClock
     ) -> None:
         for _ in range(20):
             credentials.forget(credentials())
@@ -224,7 +218,7 @@ class TestForget:
         assert exchanges(iam) == 3
 
     def test_of_a_key_that_has_been_replaced_already_does_nothing(
-        self, iam: HuaweiIam, credentials: FederatedCredentials, clock: Clock
+        self, iam: HuaweiIam, credentials: FederatedCredentials, clock: MovedClock
     ) -> None:
         key = credentials()
         credentials.forget(key)
@@ -314,7 +308,7 @@ class TestNoToken:
         ids=str,
     )
     def test_that_may_pass_is_tried_again(
-        self, sts: FakeSts, credentials: FederatedCredentials, clock: Clock, error: ClientError | BotoCoreError
+        self, sts: FakeSts, credentials: FederatedCredentials, clock: MovedClock, error: ClientError | BotoCoreError
     ) -> None:
         sts.error = error
 
@@ -408,7 +402,7 @@ class TestTime:
         assert "Rename.Timeout" in failure.message
 
     def test_is_bounded_for_a_reply_that_trickles_in(
-        self, sts: FakeSts, clock: Clock, monkeypatch: pytest.MonkeyPatch
+        self, sts: FakeSts, clock: MovedClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(module, "EXCHANGE_SECONDS", 0.3)
 
@@ -424,7 +418,7 @@ class TestTime:
             assert refused(federated(server.url, sts, clock)).kind is Kind.UNAVAILABLE
             assert time.monotonic() - began < 1.0
 
-    def test_is_not_spent_on_a_connection_of_an_hour_ago(self, sts: FakeSts, clock: Clock) -> None:
+    def test_is_not_spent_on_a_connection_of_an_hour_ago(self, sts: FakeSts, clock: MovedClock) -> None:
         """One that was cut meanwhile would cost the first event that needs a key."""
         body = json.dumps({"credential": CREDENTIAL}).encode()
         reply = f"HTTP/1.1 201 Created\r\nX-Subject-Token: token\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
@@ -440,7 +434,7 @@ class TestTime:
                 assert server.connections == connections
                 clock.ahead += TEMPORARY_KEY_SECONDS
 
-    def test_is_not_spent_where_nobody_listens(self, sts: FakeSts, clock: Clock) -> None:
+    def test_is_not_spent_where_nobody_listens(self, sts: FakeSts, clock: MovedClock) -> None:
         with RawServer(lambda connection: None) as server:
             url = server.url
 

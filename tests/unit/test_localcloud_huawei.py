@@ -31,21 +31,12 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from tests.localcloud.huawei import HuaweiCloud
+from tests.unit.fakes import MovedClock
 
 AK, SK, PROJECT = "LOCALACCESSKEY", "local-secret-key", "0123456789abcdef0123456789abcdef"
 SERVICE = "070c4a63-8a62-448e-89ed-f2cbde8e6a3b"
 OTHER_SERVICE = "5b1c4a63-8a62-448e-89ed-f2cbde8e6a3b"
 SHORT = 0.3
-
-
-class Clock:
-    """The present time, moved by a test."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def __call__(self) -> float:
-        return time.time() + self.ahead
 
 
 @pytest.fixture(autouse=True)
@@ -54,12 +45,12 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> MovedClock:
+    return MovedClock()
 
 
 @pytest.fixture
-def cloud(clock: Clock) -> Iterator[HuaweiCloud]:
+def cloud(clock: MovedClock) -> Iterator[HuaweiCloud]:
     with HuaweiCloud(ak=AK, sk=SK, project_id=PROJECT, now=clock) as cloud:
         cloud.add_service(SERVICE, name="billing")
         cloud.add_service(OTHER_SERVICE, name="reports")
@@ -281,12 +272,12 @@ class TestSignature:
         assert (reply.status_code, reply.json()["error_code"]) == (401, "APIGW.0301")
 
     @pytest.mark.parametrize("minutes", [-14, 14])
-    def test_a_small_clock_skew_is_accepted(self, client: Any, clock: Clock, minutes: int) -> None:
+    def test_a_small_clock_skew_is_accepted(self, client: Any, clock: MovedClock, minutes: int) -> None:
         clock.ahead = minutes * 60
         assert rename(client).endpoint_service_name == "orders"
 
     @pytest.mark.parametrize("minutes", [-16, 16])
-    def test_a_large_clock_skew_is_refused(self, client: Any, clock: Clock, minutes: int) -> None:
+    def test_a_large_clock_skew_is_refused(self, client: Any, clock: MovedClock, minutes: int) -> None:
         clock.ahead = minutes * 60
         assert refused(rename, client) == (401, "APIGW.0301")
 
@@ -331,7 +322,7 @@ class TestSignature:
 
 class TestLock:
     def test_five_failures_in_a_row_lock_the_key_for_five_minutes(
-        self, cloud: HuaweiCloud, client: Any, clock: Clock
+        self, cloud: HuaweiCloud, client: Any, clock: MovedClock
     ) -> None:
         impostor = client_of(cloud, sk="wrong")
         for _ in range(5):
@@ -395,7 +386,7 @@ class TestErrorBodies:
 
 class TestThrottle:
     def test_calls_beyond_the_limit_are_refused_until_the_window_has_passed(
-        self, cloud: HuaweiCloud, client: Any, clock: Clock
+        self, cloud: HuaweiCloud, client: Any, clock: MovedClock
     ) -> None:
         cloud.throttle(limit=2, seconds=60.0)
         rename(client)
@@ -410,7 +401,7 @@ class TestThrottle:
         clock.ahead = 61
         assert rename(client, "later").endpoint_service_name == "later"
 
-    def test_refused_calls_count_too(self, cloud: HuaweiCloud, client: Any, clock: Clock) -> None:
+    def test_refused_calls_count_too(self, cloud: HuaweiCloud, client: Any, clock: MovedClock) -> None:
         cloud.throttle(limit=1, seconds=60.0)
         rename(client)
         for clock.ahead in (30, 61):
@@ -581,7 +572,7 @@ class TestFailures:
 
 class TestJournal:
     def test_it_tells_what_was_asked_and_answered(
-        self, cloud: HuaweiCloud, client: Any, impatient: Any, clock: Clock
+        self, cloud: HuaweiCloud, client: Any, impatient: Any, clock: MovedClock
     ) -> None:
         cloud.fail(status=503, code="EndPoint.0001", on="read")
         cloud.fail(kind="hang", service_id=OTHER_SERVICE)
@@ -628,7 +619,7 @@ class TestServer:
         judging: list[int] = []
         most: list[int] = []
 
-        def look(_: Clock) -> float:
+        def look(_: MovedClock) -> float:
             """Every call looks at the clock while it is judged; the pause lets others in, if they can."""
             judging.append(1)
             time.sleep(0.0001)
@@ -636,7 +627,7 @@ class TestServer:
             judging.pop()
             return time.time()
 
-        monkeypatch.setattr(Clock, "__call__", look)
+        monkeypatch.setattr(MovedClock, "__call__", look)
         cloud.fail(status=503, code="EndPoint.0001", times=50)
 
         def attempt(number: int) -> int:

@@ -22,6 +22,7 @@ from huaweicloudsdkvpcep.v1 import (
 from tests.localcloud.huawei import HuaweiCloud
 from tests.localcloud.iam import KEY_PATH, TOKEN_PATH, HuaweiIam, IdentityProvider
 from tests.localcloud.issuer import Issuer
+from tests.unit.fakes import MovedClock
 
 PROJECT = "0123456789abcdef0123456789abcdef"
 SERVICE = "070c4a63-8a62-448e-89ed-f2cbde8e6a3b"
@@ -31,35 +32,25 @@ ISSUER = Issuer()
 pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
 
 
-class Clock:
-    """The present time, moved by a test."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def __call__(self) -> float:
-        return time.time() + self.ahead
-
-
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> MovedClock:
+    return MovedClock()
 
 
 @pytest.fixture
-def cloud(clock: Clock) -> Iterator[HuaweiCloud]:
+def cloud(clock: MovedClock) -> Iterator[HuaweiCloud]:
     with HuaweiCloud(ak="PERMANENT", sk="permanent-secret", project_id=PROJECT, now=clock) as cloud:
         cloud.add_service(SERVICE, name="billing")
         yield cloud
 
 
 @pytest.fixture
-def iam(cloud: HuaweiCloud, clock: Clock) -> Iterator[HuaweiIam]:
+def iam(cloud: HuaweiCloud, clock: MovedClock) -> Iterator[HuaweiIam]:
     with HuaweiIam(cloud, now=clock) as iam:
         iam.identity_providers[IDP] = IdentityProvider(ISSUER.url, AUDIENCE, ISSUER.jwks())
         yield iam
@@ -143,7 +134,7 @@ def test_an_identity_provider_that_nobody_registered_is_not_found(sdk: Callable[
     assert caught.value.status_code == 404
 
 
-def test_a_key_ends_when_it_expires(sdk: Callable[..., VpcepClient], cloud: HuaweiCloud, clock: Clock) -> None:
+def test_a_key_ends_when_it_expires(sdk: Callable[..., VpcepClient], cloud: HuaweiCloud, clock: MovedClock) -> None:
     cloud.add_temporary_key("HST", "secret", "token", expires_at=clock() + 900)
     key = BasicCredentials("HST", "secret", PROJECT).with_security_token("token")
     client = VpcepClient.new_builder().with_credentials(key).with_endpoint(cloud.url).build()
@@ -157,7 +148,9 @@ def test_a_key_ends_when_it_expires(sdk: Callable[..., VpcepClient], cloud: Huaw
 
 
 @pytest.mark.parametrize("security_token", [None, "another"])
-def test_a_key_is_none_without_its_security_token(cloud: HuaweiCloud, clock: Clock, security_token: str | None) -> None:
+def test_a_key_is_none_without_its_security_token(
+    cloud: HuaweiCloud, clock: MovedClock, security_token: str | None
+) -> None:
     cloud.add_temporary_key("HST", "secret", "token", expires_at=clock() + 900)
     key = BasicCredentials("HST", "secret", PROJECT)
     key = key.with_security_token(security_token) if security_token else key

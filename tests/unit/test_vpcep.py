@@ -74,6 +74,15 @@ def adapter(
     )
 
 
+def of_a_trusted_server(monkeypatch: pytest.MonkeyPatch, directory: Path) -> ssl.SSLContext:
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(directory / "ca.pem")
+    trusted = trust(str(directory / "ca.pem"))
+    monkeypatch.setattr("function.vpcep.trust", lambda: trusted)
+    return context
+
+
 def failed(call: Callable[..., Reply], *arguments: Any) -> Failure:
     """The failure that a call ends in. Any other exception is what this module must never let through."""
     with pytest.raises(RenameFailedError) as caught:
@@ -643,11 +652,7 @@ class TestNoReply:
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         # given: a trusted server that reads the request, and then sends what is no TLS
-        ca = trustme.CA()
-        ca.cert_pem.write_to_path(tmp_path / "ca.pem")
-        monkeypatch.setattr("function.vpcep.trust", lambda: trust(str(tmp_path / "ca.pem")))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        ca.issue_cert("127.0.0.1").configure_cert(context)
+        context = of_a_trusted_server(monkeypatch, tmp_path)
         requests_read = []
 
         def serve(connection: socket.socket) -> None:
@@ -663,18 +668,13 @@ class TestNoReply:
     def test_reads_the_trusted_certificates_once_for_all_connections(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        ca = trustme.CA()
-        ca.cert_pem.write_to_path(tmp_path / "ca.pem")
-        monkeypatch.setattr("function.vpcep.trust", lambda: trust(str(tmp_path / "ca.pem")))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        ca.issue_cert("127.0.0.1").configure_cert(context)
+        context = of_a_trusted_server(monkeypatch, tmp_path)
         body = b'{"endpoint_service_name": "orders"}'
 
         def serve(connection: socket.socket) -> None:
             receive_request(connection)
             connection.sendall(http_reply("200 OK", body, "Connection: close"))
 
-        trust(str(tmp_path / "ca.pem"))
         readings = []
         monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *_, **__: readings.append(1))
         with RawServer(serve, context) as server:
