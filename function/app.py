@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from function import settings as environment
 from function.aws import (
@@ -161,22 +161,21 @@ class Function:
         return FifoQueue(_sqs_client, url) if url else None
 
 
-# boto3 costs as much as half a cold start: what most invocations do without is called through it, and nothing else.
+def _boto3_client(service: Any) -> Any:
+    """For what most invocations do without: boto3 costs as much as half a cold start."""
+    import boto3  # noqa: PLC0415
+    from botocore.config import Config  # noqa: PLC0415
+
+    return boto3.client(service, config=Config(**BOTO3_CONFIG))
 
 
 @cache
 def _sqs_client() -> "SQSClient":
-    import boto3  # noqa: PLC0415
-    from botocore.config import Config  # noqa: PLC0415
-
-    return boto3.client("sqs", config=Config(**BOTO3_CONFIG))
+    return cast("SQSClient", _boto3_client("sqs"))
 
 
 def _dynamodb_client() -> "DynamoDBClient":
-    import boto3  # noqa: PLC0415
-    from botocore.config import Config  # noqa: PLC0415
-
-    return boto3.client("dynamodb", config=Config(**BOTO3_CONFIG))
+    return cast("DynamoDBClient", _boto3_client("dynamodb"))
 
 
 def _is_of_sqs(record: object) -> bool:

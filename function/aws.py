@@ -235,13 +235,15 @@ def _refusal(operation: str, status: int, headers: Mapping[str, str], answer: di
     return ClientError(response, operation)
 
 
-class DynamoDbClient:
+class _Client:
+    def __init__(self, aws: Aws) -> None:
+        self._aws = aws
+
+
+class DynamoDbClient(_Client):
     """As much of boto3's DynamoDB client as the ledger needs."""
 
     _SERVICE: Final = _JsonService("dynamodb", "DynamoDB_20120810", "1.0")
-
-    def __init__(self, aws: Aws) -> None:
-        self._aws = aws
 
     def get_item(self, **request: Any) -> dict[str, Any]:
         return self._aws.call(self._SERVICE, "GetItem", request)
@@ -253,37 +255,28 @@ class DynamoDbClient:
         return self._aws.call(self._SERVICE, "TransactWriteItems", request)
 
 
-class EventBridgeClient:
+class EventBridgeClient(_Client):
     """As much of boto3's EventBridge client as the bus needs."""
 
     _SERVICE: Final = _JsonService("events", "AWSEvents", "1.1")
-
-    def __init__(self, aws: Aws) -> None:
-        self._aws = aws
 
     def put_events(self, **request: Any) -> dict[str, Any]:
         return self._aws.call(self._SERVICE, "PutEvents", request)
 
 
-class SecretsManagerClient:
+class SecretsManagerClient(_Client):
     """As much of boto3's Secrets Manager client as the credentials need."""
 
     _SERVICE: Final = _JsonService("secretsmanager", "secretsmanager", "1.1")
-
-    def __init__(self, aws: Aws) -> None:
-        self._aws = aws
 
     def get_secret_value(self, **request: Any) -> dict[str, Any]:
         return self._aws.call(self._SERVICE, "GetSecretValue", request)
 
 
-class StsClient:
+class StsClient(_Client):
     """As much of boto3's STS client as the credentials need."""
 
     _SERVICE: Final = _QueryService("sts", "2011-06-15")
-
-    def __init__(self, aws: Aws) -> None:
-        self._aws = aws
 
     def get_web_identity_token(self, **request: Any) -> dict[str, Any]:
         return self._aws.call(self._SERVICE, "GetWebIdentityToken", request)
