@@ -9,6 +9,7 @@ pytest.register_assert_rewrite("tests.integration.observer")
 
 # They take long, and wait more than they work: side by side with the others of the clouds they cost half as much.
 APART = (
+    "tests/integration/test_api_keys.py",
     "tests/integration/test_keyless.py",
     "tests/integration/test_least_privilege.py",
     "tests/integration/test_thousand_events.py",

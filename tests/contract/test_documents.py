@@ -131,7 +131,7 @@ def test_the_document_is_the_definition_of_the_api() -> None:
     assert body["Fn::Transform"]["Name"] == "AWS::Include"
     assert ROOT / body["Fn::Transform"]["Parameters"]["Location"] == CONTRACT / "openapi.yaml"
     assert body["definitions"] == {name: {"type": "object"} for name in OPENAPI["components"]["schemas"]}
-    assert body.keys() == {"Fn::Transform", "definitions"}
+    assert body.keys() == {"Fn::Transform", "definitions", "securityDefinitions"}
 
 
 def test_the_api_lets_invalid_events_through_to_the_function() -> None:
@@ -140,10 +140,8 @@ def test_the_api_lets_invalid_events_through_to_the_function() -> None:
 
 
 def test_the_api_asks_for_a_signature() -> None:
-    [(name, scopes)] = OPERATION["security"][0].items()
-
-    assert (len(OPERATION["security"]), scopes) == (1, [])
-    assert OPENAPI["components"]["securitySchemes"][name]["x-amazon-apigateway-authtype"] == "awsSigv4"
+    assert OPENAPI["components"]["securitySchemes"]["sigv4"]["x-amazon-apigateway-authtype"] == "awsSigv4"
+    assert OPERATION["security"] == [{"sigv4": []}, {"api_key": [], "sigv4": []}]
 
 
 # ---- OpenAPI: requests

@@ -199,10 +199,19 @@ class TestDefinition:
         content = json.loads(template) if isinstance(template, str) else template
         return dict(content["Resources"]["RenameApi"]["Properties"]["Body"])
 
-    def test_is_the_document_but_for_the_schemas(self, imported: dict[str, Any]) -> None:
+    def test_is_the_document_but_for_components(self, imported: dict[str, Any]) -> None:
         for body in (imported, document := json.loads(json.dumps(OPENAPI))):
-            del body["components"]["schemas"]
+            del body["components"]
         assert imported == document
+
+    def test_has_the_security_schemes_of_the_document(self, imported: dict[str, Any]) -> None:
+        schemes = json.loads(json.dumps(OPENAPI["components"]["securitySchemes"]))
+        for scheme in schemes.values():
+            del scheme["description"]
+
+        # Without API keys the API finds nothing but the signature, whichever scheme it looks at.
+        schemes["api_key"] = {"Fn::If": ["WithApiKeys", schemes["api_key"], schemes["sigv4"]]}
+        assert imported["components"]["securitySchemes"] == schemes
 
     def test_has_no_schema_that_api_gateway_does_not_take(self, imported: dict[str, Any]) -> None:
         schemas = imported["components"]["schemas"]
@@ -221,6 +230,7 @@ class TestDefinition:
         [(path, method)] = [(r["path"], m) for r in resources for m in r.get("resourceMethods", {}).values()]
 
         assert (path, method["httpMethod"], method["authorizationType"]) == ("/rename-events", "POST", "AWS_IAM")
+        assert not method["apiKeyRequired"]
         integration = method["methodIntegration"]
         assert (integration["type"], "credentials" in integration) == ("AWS_PROXY", False)
         assert clouds.stack.resources["RenameFromHttp"] in integration["uri"]

@@ -1,0 +1,110 @@
+"""Deployed with ApiKeys=true: the HTTP API asks for a key beside the signature, and throttles each key by itself."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+from schemathesis import Response
+
+from tests.integration.test_deployed_stack import a_service
+from tests.integration.test_gradual_deployment import of_type, resources
+from tests.integration.test_http_contract import BINARY, STRUCTURED, a_case, call, documented
+from tests.localcloud.stack import Clouds, local_clouds, rename_event
+
+# A key refills too slowly for a test to see.
+BURST = 3
+PARAMETERS = {"ApiKeys": "true", "ApiKeyRateLimit": "0.001", "ApiKeyBurstLimit": str(BURST)}
+
+
+@pytest.fixture(scope="module")
+def running_clouds_with_keys() -> Iterator[Clouds]:
+    with local_clouds(parameters=PARAMETERS) as clouds:
+        yield clouds
+
+
+@pytest.fixture
+def clouds(running_clouds_with_keys: Clouds) -> Clouds:
+    running_clouds_with_keys.huawei.reset()
+    return running_clouds_with_keys
+
+
+def a_key(clouds: Clouds, *, enabled: bool = True, in_plan: bool = True) -> str:
+    """A new API key's value, made as the README says."""
+    apis = clouds.aws.client("apigateway")
+    key = apis.create_api_key(name=f"cmdb-{uuid.uuid4()}", enabled=enabled)
+    if in_plan:
+        apis.create_usage_plan_key(usagePlanId=clouds.stack.outputs["UsagePlanId"], keyId=key["id"], keyType="API_KEY")
+    return str(apis.get_api_key(apiKey=key["id"], includeValue=True)["value"])
+
+
+def post(clouds: Clouds, key: str | None, *, signed: bool = True) -> tuple[int, str]:
+    """The reply to a rename event, found in the document: its status and content type."""
+    case = a_case(rename_event(a_service(clouds), "orders"))
+    response: Response = call(clouds, case, headers={"x-api-key": key} if key else {}, signed=signed)
+    return documented(case, response)
+
+
+def test_renames_for_a_signature_with_a_key(clouds: Clouds) -> None:
+    assert post(clouds, a_key(clouds)) == (200, STRUCTURED)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        lambda clouds: None,
+        lambda clouds: "0123456789abcdefghijklmnopqrstuvwxyzABCD",
+        lambda clouds: a_key(clouds, enabled=False),
+        lambda clouds: a_key(clouds, in_plan=False),
+    ],
+    ids=["no key", "unknown key", "disabled key", "key of no plan"],
+)
+def test_refuses_a_signature_with(clouds: Clouds, key: Callable[[Clouds], str | None]) -> None:
+    assert post(clouds, key(clouds)) == (403, BINARY)
+    assert clouds.huawei.calls == []
+
+
+def test_refuses_a_key_without_a_signature(clouds: Clouds) -> None:
+    assert post(clouds, a_key(clouds), signed=False) == (403, BINARY)
+    assert clouds.huawei.calls == []
+
+
+def test_throttles_each_key_by_itself(clouds: Clouds) -> None:
+    greedy, modest = a_key(clouds), a_key(clouds)
+
+    replies = [post(clouds, greedy) for _ in range(BURST + 1)]
+
+    assert replies == [*[(200, STRUCTURED)] * BURST, (429, BINARY)]
+    assert post(clouds, modest) == (200, STRUCTURED)
+
+
+def test_tells_no_key_in_a_log(clouds: Clouds) -> None:
+    key = a_key(clouds)
+    assert post(clouds, key) == (200, STRUCTURED)
+
+    groups = clouds.aws.client("logs").describe_log_groups()["logGroups"]
+    logs = clouds.aws.client("logs")
+    lines = [e["message"] for g in groups for e in logs.filter_log_events(logGroupName=g["logGroupName"])["events"]]
+
+    assert lines
+    assert [line for line in lines if key in line] == []
+
+
+def test_asks_for_both_in_the_definition(clouds: Clouds) -> None:
+    apis, api_id = clouds.aws.client("apigateway"), clouds.stack.resources["RenameApi"]
+    items = apis.get_resources(restApiId=api_id, embed=["methods"])["items"]
+
+    [method] = [method for item in items for method in item.get("resourceMethods", {}).values()]
+
+    assert (method["authorizationType"], method["apiKeyRequired"]) == ("AWS_IAM", True)
+
+
+def test_a_deployment_with_other_parameters_is_one_of_the_api_too() -> None:
+    before = resources(ApiKeys="false")
+    time.sleep(1)  # SAM names deployments by the second
+
+    after = resources(ApiKeys="true")
+
+    [old], [new] = (of_type(found, "AWS::ApiGateway::Deployment") for found in (before, after))
+    assert old != new
+    assert after["RenameApiv1Stage"]["Properties"]["DeploymentId"] == {"Ref": new}
