@@ -163,14 +163,12 @@ class Vpcep:
         return self._call(target, lambda client: client.list_service_details(request).service_name, seconds)
 
     def _call(self, target: Target, operation: Callable[[Any], object], seconds: float) -> Reply:
-        credentials = self._credentials()
+        client = self._client(target)
         try:
-            return self._client(target, credentials).call(operation, seconds)
+            return client.call(operation, seconds)
         except RenameFailedError as error:
             failure = error.failure
-            if failure.kind is Kind.ACCESS and failure.called:
-                self._forget(credentials)
-            if failure.kind is Kind.ACCESS and self._has_other_than(credentials):
+            if failure.kind is Kind.ACCESS and self._has_other_than(client.key.credentials):
                 raise RenameFailedError(replace(failure, quick=True)) from error
             raise
 
@@ -180,10 +178,11 @@ class Vpcep:
         except RenameFailedError:
             return False
 
-    def _client(self, target: Target, credentials: Credentials) -> "_Client":
+    def _client(self, target: Target) -> "_Client":
         with self._lock:
+            credentials = self._credentials()  # within the lock: none comes after a newer one
             if self._key is None or self._key.credentials != credentials:
-                self._key = _Key(credentials, self._monotonic)
+                self._key = _Key(credentials, self._forget, self._monotonic)
                 self._clients.clear()
             client = self._clients.get((target.region, target.project_id))
             if client is None:
@@ -257,9 +256,12 @@ class _Key:
     lock a wrong key at once.
     """
 
-    def __init__(self, credentials: Credentials, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, credentials: Credentials, forget: Callable[[Credentials], None], monotonic: Callable[[], float]
+    ) -> None:
         self.credentials = credentials
         self.one_by_one = threading.Lock()
+        self._forget = forget
         self._monotonic = monotonic
         self._accepted_until = 0.0
         self._refusals: dict[object, tuple[float, Failure]] = {}
@@ -273,6 +275,7 @@ class _Key:
 
     def refuse(self, failure: Failure, by: object) -> None:
         """A key that is wrong is wrong everywhere; one that may not do a thing may do others."""
+        self._forget(self.credentials)  # first: who sees the refusal looks for another key at once
         everywhere = failure.http_status == HTTPStatus.UNAUTHORIZED
         if everywhere:
             self._accepted_until = 0.0
@@ -291,24 +294,24 @@ class _Client:
 
     def __init__(self, client: VpcepClient, key: _Key, on_call: Callable[[float], None]) -> None:
         self._client = client
-        self._key = key
+        self.key = key
         self._on_call = on_call
 
     def call(self, operation: Callable[[Any], object], seconds: float) -> Reply:
-        if self._key.is_accepted:
+        if self.key.is_accepted:
             return self._call(operation, seconds)
         began = time.monotonic()
-        if not self._key.one_by_one.acquire(timeout=seconds):
+        if not self.key.one_by_one.acquire(timeout=seconds):
             raise RenameFailedError(replace(failures.timeout(), called=False))
         try:
-            if not self._key.is_accepted:
+            if not self.key.is_accepted:
                 return self._call(operation, seconds - (time.monotonic() - began))
         finally:
-            self._key.one_by_one.release()
+            self.key.one_by_one.release()
         return self._call(operation, seconds - (time.monotonic() - began))
 
     def _call(self, operation: Callable[[Any], object], seconds: float) -> Reply:
-        self._key.raise_refusal(by=self)
+        self.key.raise_refusal(by=self)
         began = time.monotonic()
         _call.begin(seconds)
         try:
@@ -316,13 +319,13 @@ class _Client:
         except Exception as error:
             failure = _failure(error)
             if failure.kind is Kind.ACCESS:
-                self._key.refuse(failure, by=self)
+                self.key.refuse(failure, by=self)
             elif failure.http_status is not None:
-                self._key.accept()
+                self.key.accept()
             raise RenameFailedError(failure) from error
         finally:
             self._on_call(time.monotonic() - began)
-        self._key.accept()
+        self.key.accept()
         return Reply(name if isinstance(name, str) else None, _call.status, _call.huawei_request_id)
 
 

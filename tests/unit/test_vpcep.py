@@ -11,9 +11,11 @@ import ssl
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -923,6 +925,51 @@ class TestCredentials:
         assert rename_failure(vpcep) == failure
         assert failed(vpcep.read, TARGET, LONG) == failure
         assert cloud.calls == []
+
+
+class TestARotationAmidCalls:
+    """Threads that meet it find the new key, whichever of them is first."""
+
+    def test_who_sees_a_refusal_finds_the_new_key(self, cloud: HuaweiCloud) -> None:
+        keys = [WRONG_KEY]
+
+        def forget(key: Credentials) -> None:
+            time.sleep(SHORT)
+            keys[0] = KEY
+
+        vpcep = adapter(cloud.url, lambda: keys[0], forget=forget)
+
+        with ThreadPoolExecutor(4) as threads:
+            failures_ = list(threads.map(lambda _: rename_failure(vpcep), range(4)))
+
+        assert [failure.quick for failure in failures_] == [True] * 4
+        assert len(cloud.calls) == 1
+
+    def test_an_older_key_does_not_take_the_place_of_a_newer_one(self, cloud: HuaweiCloud) -> None:
+        """A thread is slow to take the old key to a call: by then it is known to be refused."""
+        keys, has_begun = [WRONG_KEY], threading.Event()
+
+        def credentials() -> Credentials:
+            key = keys[0]
+            if not has_begun.is_set():
+                has_begun.set()
+                time.sleep(SHORT)
+            return key
+
+        def forget(key: Credentials) -> None:
+            keys[0] = KEY
+
+        vpcep = adapter(cloud.url, credentials, forget=forget)
+
+        with ThreadPoolExecutor(1) as threads:
+            slow = threads.submit(rename_failure, vpcep)
+            has_begun.wait(LONG)
+            with suppress(RenameFailedError):  # unless the slow one has found out by now
+                vpcep.rename(TARGET, "orders", LONG)
+            assert vpcep.rename(TARGET, "orders", LONG).name == "orders"
+
+        assert slow.result().quick
+        assert [call.authenticated for call in cloud.calls].count(False) == 1
 
 
 class TestProjectsAndRegions:
