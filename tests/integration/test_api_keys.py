@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from schemathesis import Response
 
-from tests.integration.test_deployed_stack import a_service
+from tests.integration.test_deployed_stack import a_service, eventually
 from tests.integration.test_gradual_deployment import of_type, resources
-from tests.integration.test_http_contract import BINARY, STRUCTURED, a_case, call, documented
+from tests.integration.test_http_contract import BINARY, STRUCTURED, a_case, call, documented, the_method
 from tests.localcloud.stack import Clouds, local_clouds, rename_event
 
 # A key refills too slowly for a test to see.
@@ -79,22 +79,17 @@ def test_throttles_each_key_by_itself(clouds: Clouds) -> None:
 
 
 def test_tells_no_key_in_a_log(clouds: Clouds) -> None:
-    key = a_key(clouds)
-    assert post(clouds, key) == (200, STRUCTURED)
+    key, event = a_key(clouds), rename_event(a_service(clouds), "orders")
+    assert clouds.post_rename_event(event, {"x-api-key": key}).status == 200
 
-    groups = clouds.aws.client("logs").describe_log_groups()["logGroups"]
-    logs = clouds.aws.client("logs")
-    lines = [e["message"] for g in groups for e in logs.filter_log_events(logGroupName=g["logGroupName"])["events"]]
+    logs = eventually(lambda: "\n".join(clouds.function_logs("RenameFromHttp")), lambda logs: event["id"] in logs)
 
-    assert lines
-    assert [line for line in lines if key in line] == []
+    assert event["id"] in logs
+    assert key not in logs
 
 
 def test_asks_for_both_in_the_definition(clouds: Clouds) -> None:
-    apis, api_id = clouds.aws.client("apigateway"), clouds.stack.resources["RenameApi"]
-    items = apis.get_resources(restApiId=api_id, embed=["methods"])["items"]
-
-    [method] = [method for item in items for method in item.get("resourceMethods", {}).values()]
+    _, method = the_method(clouds)
 
     assert (method["authorizationType"], method["apiKeyRequired"]) == ("AWS_IAM", True)
 

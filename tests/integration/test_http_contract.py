@@ -189,6 +189,14 @@ def throttled(clouds: Clouds) -> Iterator[None]:
         limit(settings["throttlingRateLimit"], settings["throttlingBurstLimit"])
 
 
+def the_method(clouds: Clouds) -> tuple[str, dict[str, Any]]:
+    """The only one that API Gateway has made of the document, and its path."""
+    apis, api_id = clouds.aws.client("apigateway"), clouds.stack.resources["RenameApi"]
+    resources = apis.get_resources(restApiId=api_id, embed=["methods"])["items"]
+    [found] = [(r["path"], m) for r in resources for m in r.get("resourceMethods", {}).values()]
+    return found
+
+
 class TestDefinition:
     """What API Gateway imports."""
 
@@ -225,9 +233,7 @@ class TestDefinition:
         assert {ref for ref in references(imported) if not ref.startswith("#/components/schemas/")} == set()
 
     def test_asks_for_a_signature_and_takes_the_function(self, clouds: Clouds) -> None:
-        apis, api_id = clouds.aws.client("apigateway"), clouds.stack.resources["RenameApi"]
-        resources = apis.get_resources(restApiId=api_id, embed=["methods"])["items"]
-        [(path, method)] = [(r["path"], m) for r in resources for m in r.get("resourceMethods", {}).values()]
+        path, method = the_method(clouds)
 
         assert (path, method["httpMethod"], method["authorizationType"]) == ("/rename-events", "POST", "AWS_IAM")
         assert not method["apiKeyRequired"]

@@ -41,8 +41,10 @@ from datetime import UTC, datetime
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 from urllib.parse import parse_qsl, quote, unquote
+
+from tests.localcloud.server import LoopbackServer
 
 Operation = Literal["rename", "read"]
 Kind = Literal["status", "reset", "truncate", "garbage", "drip", "hang", "slow"]
@@ -130,7 +132,7 @@ class _RefusalError(Exception):
         self.status, self.code, self.message, self.headers = status, code, message, headers or {}
 
 
-class HuaweiCloud:
+class HuaweiCloud(LoopbackServer):
     """The cloud of one account, up for as long as the `with` block lasts.
 
     `reply_form`, `error_generation` and `name_max_length` may be changed at any time. `now` is the cloud's clock: it
@@ -150,6 +152,7 @@ class HuaweiCloud:
         error_generation: Literal["old", "new"] = "new",
         now: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__()
         self.project_id = project_id
         self.region = region
         self.name_max_length = name_max_length
@@ -157,34 +160,23 @@ class HuaweiCloud:
         self.error_generation = error_generation
         self._now = now
         self._lock = threading.RLock()
-        self._stopping = threading.Event()
+        self._defects: list[BaseException] = []
         self._projects = {project_id}
         self._services: dict[str, _Service] = {}
         self._temporary_keys: dict[str, _TemporaryKey] = {}
         self.set_credentials(ak, sk, security_token)
         self.reset()
 
-    def __enter__(self) -> Self:
-        self._server = _Server(self)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
-        return self
+    def _listen(self) -> _Server:
+        return _Server(self)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stopping.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._server.hang_up()
-        self._thread.join()
-        if self._server.defects:
+        super().__exit__(kind, error, trace)
+        if self._defects:
             # A defect of this module looks like a lost connection to the client, which many tests expect.
-            raise self._server.defects[0]
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+            raise self._defects[0]
 
     @property
     def calls(self) -> list[Call]:
@@ -480,7 +472,6 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, cloud: HuaweiCloud) -> None:
         self.cloud = cloud
-        self.defects: list[BaseException] = []
         self._connections: set[socket.socket] = set()
         super().__init__(("127.0.0.1", 0), _Handler)
 
@@ -493,7 +484,8 @@ class _Server(ThreadingHTTPServer):
         self._connections.discard(request)
         self.close_request(request)
 
-    def hang_up(self) -> None:
+    def server_close(self) -> None:
+        super().server_close()
         for connection in list(self._connections):
             try:
                 connection.shutdown(socket.SHUT_RDWR)
@@ -503,7 +495,7 @@ class _Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exception()
         if error and not isinstance(error, OSError):  # an OSError is a client that did not wait for its answer
-            self.defects.append(error)
+            self.cloud._defects.append(error)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""A server on a free port of the loopback interface that answers each POST with JSON."""
+"""Servers on a free port of the loopback interface, and one that answers each POST with JSON."""
 
 from __future__ import annotations
 
@@ -20,18 +20,14 @@ class Reply(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
-class JsonServer(ABC):
-    """Up for as long as the `with` block lasts, which cuts every delay short at its end."""
-
-    content_type = "application/json"
+class LoopbackServer(ABC):
+    """Up for as long as the `with` block lasts; `_stopping` tells those who wait that it ends."""
 
     def __init__(self) -> None:
-        self.delay = 0.0
         self._stopping = threading.Event()
 
     def __enter__(self) -> Self:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
-        self._server.daemon_threads = True
+        self._server = self._listen()
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
         return self
@@ -47,6 +43,23 @@ class JsonServer(ABC):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    @abstractmethod
+    def _listen(self) -> ThreadingHTTPServer:
+        """The server, on a port of its own."""
+
+
+class JsonServer(LoopbackServer):
+    """Answers each POST with JSON, after a delay that the end of the `with` block cuts short."""
+
+    content_type = "application/json"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.delay = 0.0
+
+    def _listen(self) -> ThreadingHTTPServer:
+        return ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
 
     @abstractmethod
     def _receive(self, path: str, headers: Message, body: bytes) -> Reply | None:

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.unit.fakes import ENVIRONMENT, FakeAws, World
+from tests.unit.fakes import ENVIRONMENT, FakeAws, MovedClock, World
 
 # What the machine's own environment must not decide: accounts, endpoints, proxies and verbosity.
 _FOREIGN = ("HUAWEICLOUD_", "AWS_", "POWERTOOLS_")
@@ -35,6 +35,11 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(variable)
     for variable, value in ENVIRONMENT.items():
         monkeypatch.setenv(variable, value)
+
+
+@pytest.fixture
+def clock() -> MovedClock:
+    return MovedClock()
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 import boto3
 import botocore.session
+import pytest
 import urllib3
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.config import Config
@@ -270,6 +271,13 @@ def throttled(retry_after: float | None = None) -> Failure:
 
 
 # ---- Bus, ledger, queue, telemetry
+
+
+def failed(call: Callable[..., object], *arguments: Any) -> Failure:
+    """The failure that a call ends in. Any other exception is what the function must never let through."""
+    with pytest.raises(RenameFailedError) as caught:
+        call(*arguments)
+    return caught.value.failure
 
 
 class FakeBus:

@@ -23,6 +23,7 @@ from tests.unit.fakes import (
     SERVICE,
     FakeDynamoDb,
     World,
+    failed,
     not_found,
     refusal,
     throttled,
@@ -99,12 +100,6 @@ def breaker_of(
 
 def rename(breaker: OutageBreaker, target: Target = TARGET) -> Reply:
     return breaker.rename(target, "orders", SECONDS)
-
-
-def failed(call: Callable[[], Reply]) -> Failure:
-    with pytest.raises(RenameFailedError) as caught:
-        call()
-    return caught.value.failure
 
 
 def fail(breaker: OutageBreaker, world: World, failure: Failure, times: int = 1) -> None:

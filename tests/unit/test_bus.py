@@ -20,7 +20,7 @@ from function.bus import BACKOFF_BASE_SECONDS, MAX_ATTEMPTS, EventBridge
 from function.events import Outcome
 from function.failures import Failure, Kind, RenameFailedError
 from function.rename import Unsettled
-from tests.unit.fakes import BUS, FakeAws, FakeClock, World, unavailable
+from tests.unit.fakes import BUS, FakeAws, FakeClock, World, failed, unavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
@@ -52,9 +52,7 @@ def outcome(world: World) -> Outcome:
 
 
 def refused(bus: EventBridge, outcome: Outcome, clock: FakeClock, seconds: float = 60.0) -> Failure:
-    with pytest.raises(RenameFailedError) as caught:
-        bus.publish(outcome, clock.until(seconds))
-    return caught.value.failure
+    return failed(bus.publish, outcome, clock.until(seconds))
 
 
 class TestPublishing:

@@ -12,9 +12,9 @@ import pytest
 from botocore.config import Config
 
 from function.credentials import MAX_AGE_SECONDS, SecretCredentials
-from function.failures import Failure, Kind, RenameFailedError
+from function.failures import Kind
 from function.vpcep import Credentials
-from tests.unit.fakes import OTHER_PROJECT, PROJECT, FakeAws, FakeClock
+from tests.unit.fakes import OTHER_PROJECT, PROJECT, FakeAws, FakeClock, failed
 
 SECRET = {"ak": "AK1", "sk": "SK1", "project_id": PROJECT}
 ROTATED = SECRET | {"ak": "AK2", "sk": "SK2"}
@@ -50,12 +50,6 @@ def _session() -> boto3.session.Session:
 
 def reads(aws: FakeAws) -> int:
     return len(aws.calls_of("GetSecretValue"))
-
-
-def refused(credentials: SecretCredentials) -> Failure:
-    with pytest.raises(RenameFailedError) as caught:
-        credentials()
-    return caught.value.failure
 
 
 class TestASecret:
@@ -160,7 +154,7 @@ class TestMemory:
 
         aws.fail("GetSecretValue", "AccessDeniedException", times=None)
 
-        assert refused(credentials).kind is Kind.ACCESS
+        assert failed(credentials).kind is Kind.ACCESS
 
 
 class TestForget:
@@ -213,7 +207,7 @@ class TestNoSecret:
     ) -> None:
         aws.fail("GetSecretValue", code)
 
-        failure = refused(credentials)
+        failure = failed(credentials)
 
         assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", Kind.ACCESS)
         assert failure.retryable
@@ -226,7 +220,7 @@ class TestNoSecret:
     ) -> None:
         aws.fail("GetSecretValue", code, status=status)
 
-        failure = refused(credentials)
+        failure = failed(credentials)
 
         assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", Kind.UNAVAILABLE)
         assert failure.retryable
@@ -235,7 +229,7 @@ class TestNoSecret:
     def test_for_want_of_an_answer_is_tried_again(self, aws: FakeAws, credentials: SecretCredentials) -> None:
         aws.hang_up("GetSecretValue")
 
-        assert refused(credentials).kind is Kind.UNAVAILABLE
+        assert failed(credentials).kind is Kind.UNAVAILABLE
         assert credentials().access_key == "AK1"
 
     @pytest.mark.parametrize(
@@ -263,7 +257,7 @@ class TestNoSecret:
     ) -> None:
         aws.secret = secret
 
-        failure = refused(credentials)
+        failure = failed(credentials)
 
         assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", Kind.ACCESS)
         assert not failure.quick
@@ -274,7 +268,7 @@ class TestNoSecret:
         self, aws: FakeAws, credentials: SecretCredentials, clock: FakeClock
     ) -> None:
         aws.secret = "{}"
-        refused(credentials)
+        failed(credentials)
 
         aws.secret = json.dumps(SECRET)
         clock.sleep(MAX_AGE_SECONDS + 1)

@@ -14,13 +14,13 @@ from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionEr
 
 from function import credentials as module
 from function.credentials import MAX_AGE_SECONDS, PAUSE_SECONDS, RENEWAL_SECONDS, FederatedCredentials
-from function.failures import Failure, Kind, RenameFailedError
+from function.failures import Kind, RenameFailedError
 from function.rename import Target
 from function.vpcep import TEMPORARY_KEY_SECONDS, Credentials, Iam, Vpcep
 from tests.localcloud.huawei import HuaweiCloud
 from tests.localcloud.iam import KEY_PATH, TOKEN_PATH, HuaweiIam, IdentityProvider
 from tests.localcloud.issuer import Issuer
-from tests.unit.fakes import PROJECT, REGION, SERVICE, MovedClock, RawServer, receive_request
+from tests.unit.fakes import PROJECT, REGION, SERVICE, MovedClock, RawServer, failed, receive_request
 
 IDP, AUDIENCE = "aws", "vpcep-rename"
 ROLE = "arn:aws:iam::123456789012:role/RenameFromQueue"
@@ -50,12 +50,7 @@ class FakeSts:
 
 
 @pytest.fixture
-def clock() -> MovedClock:
-    return MovedClock()
-
-
-@pytest.fixture
-def cloud(clock: MovedClock) -> Iterator[HuaweiCloud]:
+def cloud() -> Iterator[HuaweiCloud]:
     with HuaweiCloud(ak="PERMANENT", sk="permanent-secret", project_id=PROJECT, region=REGION) as cloud:
         cloud.add_service(SERVICE, name="billing")
         yield cloud
@@ -84,12 +79,6 @@ def federated(url: str, sts: FakeSts, clock: MovedClock) -> FederatedCredentials
 
 def exchanges(iam: HuaweiIam) -> int:
     return sum(call.path == TOKEN_PATH for call in iam.calls)
-
-
-def refused(credentials: FederatedCredentials) -> Failure:
-    with pytest.raises(RenameFailedError) as caught:
-        credentials()
-    return caught.value.failure
 
 
 class TestAKey:
@@ -164,7 +153,7 @@ class TestMemory:
 
         # when the key has expired
         clock.ahead += PAUSE_SECONDS + 1
-        assert refused(credentials).kind is Kind.ACCESS
+        assert failed(credentials).kind is Kind.ACCESS
 
         # when that is mended
         iam.identity_providers[IDP] = provider
@@ -177,7 +166,7 @@ class TestMemory:
         iam.fail(503)
 
         with ThreadPoolExecutor(max_workers=10) as pool:
-            failures = list(pool.map(lambda _: refused(credentials), range(20)))
+            failures = list(pool.map(lambda _: failed(credentials), range(20)))
 
         assert {failure.kind for failure in failures} == {Kind.UNAVAILABLE}
         assert (len(sts.requests), len(iam.calls)) == (1, 1)
@@ -192,7 +181,7 @@ class TestMemory:
         iam.fail(201, {}, {"X-Subject-Token": "token"})
         iam.fail(201, {"credential": CREDENTIAL})
 
-        assert [refused(credentials).kind for _ in range(20)] == [Kind.UNAVAILABLE] * 20
+        assert [failed(credentials).kind for _ in range(20)] == [Kind.UNAVAILABLE] * 20
         assert exchanges(iam) == 1
 
 
@@ -283,7 +272,7 @@ class TestNoToken:
     ) -> None:
         sts.error = client_error(code, status)
 
-        failure = refused(credentials)
+        failure = failed(credentials)
 
         assert (failure.code, failure.kind, failure.quick) == ("Rename.CredentialsUnavailable", Kind.ACCESS, False)
         assert code in failure.message
@@ -294,7 +283,7 @@ class TestNoToken:
     ) -> None:
         monkeypatch.setattr(sts, "get_web_identity_token", lambda **_: {})
 
-        assert refused(credentials).kind is Kind.UNAVAILABLE
+        assert failed(credentials).kind is Kind.UNAVAILABLE
         assert iam.calls == []
 
     @pytest.mark.parametrize(
@@ -312,7 +301,7 @@ class TestNoToken:
     ) -> None:
         sts.error = error
 
-        failure = refused(credentials)
+        failure = failed(credentials)
 
         assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", Kind.UNAVAILABLE)
         assert failure.retryable
@@ -326,7 +315,7 @@ class TestARefusedToken:
     def test_is_an_access_failure(self, iam: HuaweiIam, credentials: FederatedCredentials, status: int) -> None:
         iam.fail(status, {"error": {"code": status, "message": "No.", "title": "No"}})
 
-        failure = refused(credentials)
+        failure = failed(credentials)
 
         assert (failure.code, failure.kind, failure.quick) == ("Rename.CredentialsUnavailable", Kind.ACCESS, False)
         assert (failure.http_status, failure.called) == (status, False)
@@ -342,7 +331,7 @@ class TestARefusedToken:
             iam.fail(201, {}, {"X-Subject-Token": "token"})
         iam.fail(status)
 
-        failure = refused(credentials)
+        failure = failed(credentials)
 
         assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", Kind.UNAVAILABLE)
         assert iam.calls[-1].path == path
@@ -365,7 +354,7 @@ class TestARefusedToken:
     ) -> None:
         iam.fail(status, body, headers)
 
-        assert refused(credentials).kind is Kind.UNAVAILABLE
+        assert failed(credentials).kind is Kind.UNAVAILABLE
         assert len(iam.calls) == 1
 
     @pytest.mark.parametrize(
@@ -384,7 +373,7 @@ class TestARefusedToken:
         iam.fail(201, {}, {"X-Subject-Token": "token"})
         iam.fail(201, body)
 
-        assert refused(credentials).kind is Kind.UNAVAILABLE
+        assert failed(credentials).kind is Kind.UNAVAILABLE
 
 
 class TestTime:
@@ -395,7 +384,7 @@ class TestTime:
         iam.delay = 0.35
 
         began = time.monotonic()
-        failure = refused(credentials)
+        failure = failed(credentials)
 
         assert failure.kind is Kind.UNAVAILABLE
         assert time.monotonic() - began < 0.65
@@ -415,7 +404,7 @@ class TestTime:
 
         with RawServer(trickle) as server:
             began = time.monotonic()
-            assert refused(federated(server.url, sts, clock)).kind is Kind.UNAVAILABLE
+            assert failed(federated(server.url, sts, clock)).kind is Kind.UNAVAILABLE
             assert time.monotonic() - began < 1.0
 
     def test_is_not_spent_on_a_connection_of_an_hour_ago(self, sts: FakeSts, clock: MovedClock) -> None:
@@ -430,7 +419,7 @@ class TestTime:
         with RawServer(serve) as server:
             credentials = federated(server.url, sts, clock)
             for connections in (1, 2):
-                refused(credentials)
+                failed(credentials)
                 assert server.connections == connections
                 clock.ahead += TEMPORARY_KEY_SECONDS
 
@@ -438,7 +427,7 @@ class TestTime:
         with RawServer(lambda connection: None) as server:
             url = server.url
 
-        assert refused(federated(url, sts, clock)).kind is Kind.UNAVAILABLE
+        assert failed(federated(url, sts, clock)).kind is Kind.UNAVAILABLE
 
 
 class TestSecrecy:

@@ -40,6 +40,7 @@ from tests.unit.fakes import (
     START,
     FakeDynamoDb,
     World,
+    failed,
     not_found,
     sqs_record,
     unavailable,
@@ -119,12 +120,6 @@ def give_up(ledger: DynamoDbLedger, event: RenameEvent, round_: Round = FIRST_RO
     return outcome
 
 
-def refused(call: Callable[[], object]) -> Failure:
-    with pytest.raises(RenameFailedError) as caught:
-        call()
-    return caught.value.failure
-
-
 def held(ledger: DynamoDbLedger, event: RenameEvent, target: Target = TARGET) -> bool:
     """Whether the service is claimed, as an event of the same time sees it."""
     try:
@@ -160,7 +155,7 @@ class TestClaim:
     ) -> None:
         claimed(ledger, world.event())
 
-        failure = refused(lambda: ledger.claim(world.event(id=id_), TARGET, A_MINUTE))
+        failure = failed(lambda: ledger.claim(world.event(id=id_), TARGET, A_MINUTE))
 
         assert (failure.code, failure.kind, failure.retryable) == ("Rename.InProgress", Kind.UNAVAILABLE, True)
         assert not failure.quick
@@ -182,7 +177,7 @@ class TestClaim:
         # given: a claim that two others could not take
         claim = claimed(ledger, world.event())
         for _ in range(2):
-            refused(lambda: ledger.claim(world.event(id="event-2"), TARGET, 10 * A_MINUTE))
+            failed(lambda: ledger.claim(world.event(id="event-2"), TARGET, 10 * A_MINUTE))
 
         # then: it is still its holder's, for as long as it was
         assert ledger.settle(world.event(), TARGET, claim, success_of(world.event()), free=False) is None
@@ -310,7 +305,7 @@ class TestGivenUp:
         give_up(ledger, world.event())
         claimed(ledger, world.event(id="event-2"))
 
-        assert refused(lambda: ledger.claim(world.event(), TARGET, A_MINUTE)).code == "Rename.InProgress"
+        assert failed(lambda: ledger.claim(world.event(), TARGET, A_MINUTE)).code == "Rename.InProgress"
 
     def test_and_stale_meanwhile_is_superseded_in_its_next_round(self, ledger: DynamoDbLedger, world: World) -> None:
         stale = world.event(time=at(START - timedelta(hours=1)))
@@ -438,7 +433,7 @@ class TestTime:
     ) -> None:
         claimed(ledger, first)
 
-        assert refused(lambda: ledger.claim(copy, TARGET, A_MINUTE)).code == "Rename.InProgress"
+        assert failed(lambda: ledger.claim(copy, TARGET, A_MINUTE)).code == "Rename.InProgress"
 
     def test_that_an_outcome_depends_on_must_be_the_events(
         self, ledger: DynamoDbLedger, first: RenameEvent, copy: RenameEvent
@@ -446,7 +441,7 @@ class TestTime:
         ledger.release(TARGET, claimed(ledger, first))
         outcome = failure_of(copy, failures.superseded(EventName("/cmdb", "newer")))
 
-        failure = refused(lambda: ledger.conclude(copy, FIRST_ROUND, outcome, of_this_time=True))
+        failure = failed(lambda: ledger.conclude(copy, FIRST_ROUND, outcome, of_this_time=True))
 
         assert (failure.kind, failure.retryable) == (Kind.UNAVAILABLE, True)
         assert claimed(ledger, first)
@@ -537,7 +532,7 @@ class TestSettle:
         world.clock.sleep(A_MINUTE + 1)
         other = claimed(ledger, world.event(id="event-2"))
 
-        failure = refused(lambda: ledger.settle(world.event(), TARGET, lost, success_of(world.event()), free=True))
+        failure = failed(lambda: ledger.settle(world.event(), TARGET, lost, success_of(world.event()), free=True))
 
         assert (failure.code, failure.kind, failure.retryable) == ("Rename.ClaimLost", Kind.UNAVAILABLE, True)
         # then: nothing is remembered, and nothing is freed
@@ -552,7 +547,7 @@ class TestSettle:
         world.clock.sleep(A_MINUTE + 1)
         settle(ledger, world.event(id="event-2"))
 
-        failure = refused(lambda: ledger.settle(world.event(), TARGET, lost, success_of(world.event()), free=True))
+        failure = failed(lambda: ledger.settle(world.event(), TARGET, lost, success_of(world.event()), free=True))
 
         assert failure.code == "Rename.ClaimLost"
 
@@ -828,7 +823,7 @@ class TestRefusals:
     ) -> None:
         call = _writes(ledger, world)[write]
         dynamodb.refuse("AccessDeniedException")
-        refused(call)
+        failed(call)
 
         # then: the same write passes when DynamoDB is well again
         assert isinstance(call(), Claim | None)
@@ -842,7 +837,7 @@ class TestRefusals:
         call = _writes(ledger, world)[write]
         dynamodb.cancel(*(["None"] if write != "conclude" else []), code)
 
-        failure = refused(call)
+        failure = failed(call)
 
         assert failure.code == "Rename.LedgerUnavailable"
         assert code in failure.message
@@ -910,7 +905,7 @@ class TestConflict:
         dynamodb.calls.clear()
         dynamodb.cancel("TransactionConflict", "ConditionalCheckFailed")
 
-        assert refused(lambda: ledger.settle(event, TARGET, claim, success_of(event), free=True)).code == (
+        assert failed(lambda: ledger.settle(event, TARGET, claim, success_of(event), free=True)).code == (
             "Rename.ClaimLost"
         )
         assert len(dynamodb.calls) == 1
@@ -923,7 +918,7 @@ class TestConflict:
         for _ in range(MAX_ATTEMPTS):
             dynamodb.cancel("TransactionConflict", *(["None"] if write != "conclude" else []))
 
-        failure = refused(call)
+        failure = failed(call)
 
         assert (failure.code, failure.kind, failure.retryable) == (
             "Rename.LedgerUnavailable",
@@ -970,7 +965,7 @@ class TestSecondAttempt:
     ) -> None:
         dynamodb.break_off(ReadTimeoutError(endpoint_url=URL), applied=True, times=2)
 
-        failure = refused(lambda: ledger.claim(world.event(), TARGET, A_MINUTE))
+        failure = failed(lambda: ledger.claim(world.event(), TARGET, A_MINUTE))
 
         assert failure.code == "Rename.LedgerUnavailable"
         assert held(ledger, world.event())
@@ -984,7 +979,7 @@ class TestSecondAttempt:
         claim, outcome = claimed(ledger, event), success_of(event)
         dynamodb.break_off(ReadTimeoutError(endpoint_url=URL), applied=True, times=2)
 
-        failure = refused(lambda: ledger.settle(event, TARGET, claim, outcome, free=True))
+        failure = failed(lambda: ledger.settle(event, TARGET, claim, outcome, free=True))
 
         assert failure.code == "Rename.LedgerUnavailable"
         assert ledger.claim(event, TARGET, A_MINUTE) == Known(outcome, None)

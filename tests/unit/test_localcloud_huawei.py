@@ -39,16 +39,6 @@ OTHER_SERVICE = "5b1c4a63-8a62-448e-89ed-f2cbde8e6a3b"
 SHORT = 0.3
 
 
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
-@pytest.fixture
-def clock() -> MovedClock:
-    return MovedClock()
-
-
 @pytest.fixture
 def cloud(clock: MovedClock) -> Iterator[HuaweiCloud]:
     with HuaweiCloud(ak=AK, sk=SK, project_id=PROJECT, now=clock) as cloud:

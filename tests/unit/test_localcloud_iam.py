@@ -32,16 +32,6 @@ ISSUER = Issuer()
 pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
 
 
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
-@pytest.fixture
-def clock() -> MovedClock:
-    return MovedClock()
-
-
 @pytest.fixture
 def cloud(clock: MovedClock) -> Iterator[HuaweiCloud]:
     with HuaweiCloud(ak="PERMANENT", sk="permanent-secret", project_id=PROJECT, now=clock) as cloud:

@@ -30,7 +30,7 @@ from function.rename import Reply, Target
 from function.tls import trust
 from function.vpcep import Credentials, UnknownRegionError, Vpcep
 from tests.localcloud.huawei import HuaweiCloud
-from tests.unit.fakes import OTHER_PROJECT, OTHER_SERVICE, PROJECT, REGION, SERVICE, RawServer, receive_request
+from tests.unit.fakes import OTHER_PROJECT, OTHER_SERVICE, PROJECT, REGION, SERVICE, RawServer, failed, receive_request
 
 KEY = Credentials("LOCALACCESSKEY", "local-secret-key", None, PROJECT)
 WRONG_KEY = KEY._replace(secret_key="another-secret-key")
@@ -83,13 +83,6 @@ def of_a_trusted_server(monkeypatch: pytest.MonkeyPatch, directory: Path) -> ssl
     trusted = trust(str(directory / "ca.pem"))
     monkeypatch.setattr("function.vpcep.trust", lambda: trusted)
     return context
-
-
-def failed(call: Callable[..., Reply], *arguments: Any) -> Failure:
-    """The failure that a call ends in. Any other exception is what this module must never let through."""
-    with pytest.raises(RenameFailedError) as caught:
-        call(*arguments)
-    return caught.value.failure
 
 
 def rename_failure(vpcep: Vpcep, seconds: float = LONG) -> Failure:
