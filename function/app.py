@@ -1,6 +1,7 @@
 """The handler: which trigger is this? The only module that knows all rooms, and wires them at cold start."""
 
 import os
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache, cached_property
@@ -22,10 +23,11 @@ from function.aws import (
 from function.breaker import OutageBreaker
 from function.bus import EventBridge
 from function.credentials import FederatedCredentials, SecretCredentials
+from function.deadline import Deadline
 from function.events import Parser
 from function.ledger import BREAKER_ITEM, DynamoDbLedger, LedgerSchemaError, NoLedger
 from function.queue import FifoQueue
-from function.rename import EndpointServices, Ledger, Renamer, SecondsLeft
+from function.rename import EndpointServices, Ledger, Renamer
 from function.settings import Settings, SettingsError
 from function.telemetry import Telemetry
 from function.vpcep import Credentials, Iam, UnknownRegionError, Vpcep
@@ -64,7 +66,7 @@ class Function:
         aws = _aws(settings)
         services: EndpointServices = _services(settings, regions, aws, self._telemetry)
         ledger: Ledger = NoLedger()
-        self._look: Callable[[], None] = _nothing
+        self._look: Callable[[Deadline], None] = _nothing
         if table := settings.ledger_table:
             ledger = dynamodb = DynamoDbLedger(DynamoDbClient(aws), table)
             services = breaker = OutageBreaker(
@@ -93,39 +95,38 @@ class Function:
         )
 
     def handle(self, event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
-        def left() -> float:
-            return context.get_remaining_time_in_millis() / 1000 - REPORT_MARGIN_SECONDS
-
+        ends_at = time.time() + context.get_remaining_time_in_millis() / 1000
+        deadline = Deadline(ends_at - REPORT_MARGIN_SECONDS, ends_at)
         try:
-            self._see_to_the_ledger()
+            self._see_to_the_ledger(deadline)
             match event:
                 case {"Records": [*records]} if all(_is_of_sqs(record) for record in records):
-                    return self._sqs.handle(event, left)
+                    return self._sqs.handle(event, deadline)
                 case {"httpMethod": str(), "requestContext": {"requestTimeEpoch": int()}}:
-                    return self._http.handle(event, context, left)
+                    return self._http.handle(event, context, deadline)
                 case {"redrive": True}:
-                    return self._redrive(left)
+                    return self._redrive(deadline)
         finally:
             self._telemetry.flush()
         message = "the event is neither an SQS event nor a proxy event of API Gateway, nor a redrive"
         raise UnknownTriggerError(message)
 
-    def _see_to_the_ledger(self) -> None:
+    def _see_to_the_ledger(self, deadline: Deadline) -> None:
         """Before the first event is parsed; nothing talks to a network at import."""
         try:
-            self._look()
+            self._look(deadline)
         except LedgerSchemaError as error:
             message = f"LEDGER_TABLE is malformed: no table whose key is the string id ({error})"
             raise SettingsError(message) from None
         self._look = _nothing
 
-    def _redrive(self, left: SecondsLeft) -> dict[str, Any]:
+    def _redrive(self, deadline: Deadline) -> dict[str, Any]:
         """Bring dead letters again. For an operator's hand; what has been settled meanwhile makes no call."""
         url, queue = self._settings.dead_letter_queue_url, self._rename_queue
         if url is None or queue is None:
             message = "a redrive needs DEAD_LETTER_QUEUE_URL and RENAME_QUEUE_URL"
             raise SettingsError(message)
-        return {"moved": FifoQueue(_sqs_client, url).move_all(queue, left)}
+        return {"moved": FifoQueue(_sqs_client, url).move_all(queue, deadline)}
 
     # Each trigger is made when its first event comes: a function that serves the queue never pays for the REST
     # resolver, one that serves HTTP never for the batch.
@@ -182,7 +183,7 @@ def _is_of_sqs(record: object) -> bool:
     return isinstance(record, dict) and record.get("eventSource") == "aws:sqs"
 
 
-def _nothing() -> None:
+def _nothing(_: Deadline) -> None:
     """There is no ledger to look at, or it has been looked at."""
 
 
@@ -212,7 +213,9 @@ def _services(settings: Settings, regions: frozenset[str], aws: Aws, telemetry: 
         raise SettingsError(message) from None
 
 
-def _credentials(settings: Settings, aws: Aws) -> tuple[Callable[[], Credentials], Callable[[Credentials], None]]:
+def _credentials(
+    settings: Settings, aws: Aws
+) -> tuple[Callable[[Deadline], Credentials], Callable[[Credentials], None]]:
     """Where the key comes from, and who hears that it was refused."""
     if settings.credentials_secret:
         client = SecretsManagerClient(aws)
@@ -230,7 +233,7 @@ def _credentials(settings: Settings, aws: Aws) -> tuple[Callable[[], Credentials
     key = Credentials(
         settings.access_key or "", settings.secret_key or "", settings.security_token, settings.project_id or ""
     )
-    return (lambda: key), (lambda _: None)
+    return (lambda _: key), (lambda _: None)
 
 
 _function = Function(environment.load(os.environ))

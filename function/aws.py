@@ -20,6 +20,7 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectionClosedError,
+    ConnectTimeoutError,
     EndpointConnectionError,
     HTTPClientError,
     ReadTimeoutError,
@@ -29,6 +30,7 @@ from botocore.exceptions import (
 from botocore.utils import get_environ_proxies
 from urllib3.util import Timeout
 
+from function.deadline import Deadline
 from function.tls import trust
 
 CONNECT_SECONDS: Final = 1.0
@@ -131,7 +133,13 @@ class Aws:
         self._sleep = sleep
         self._http = _pool(get_environ_proxies(self._endpoint("dynamodb")), ca_bundle)
 
-    def call(self, service: _JsonService | _QueryService, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    def call(
+        self,
+        service: _JsonService | _QueryService,
+        operation: str,
+        request: Mapping[str, Any],
+        deadline: Deadline,
+    ) -> dict[str, Any]:
         """One request, and once more where that may help.
 
         Raises:
@@ -141,7 +149,7 @@ class Aws:
         attempt = 1
         while True:
             try:
-                return self._send(service, operation, request)
+                return self._send(service, operation, request, deadline)
             except BotoCoreError as error:
                 if attempt == MAX_ATTEMPTS:
                     raise
@@ -156,15 +164,27 @@ class Aws:
             attempt += 1
 
     def _send(
-        self, service: _JsonService | _QueryService, operation: str, request: Mapping[str, Any]
+        self,
+        service: _JsonService | _QueryService,
+        operation: str,
+        request: Mapping[str, Any],
+        deadline: Deadline,
     ) -> dict[str, Any]:
         url = f"{self._endpoint(service.host)}/"
+        seconds = deadline.remaining()
+        if seconds <= 0:
+            raise ConnectTimeoutError(endpoint_url=url)
         headers, body = service.message(operation, request)
         signed = AWSRequest("POST", url, headers=headers, data=body)
         SigV4Auth(self._now_valid_key(), service.host, self._region).add_auth(signed)
         try:
             response = self._http.request(
-                "POST", url, body=signed.data, headers=dict(signed.headers.items()), redirect=False
+                "POST",
+                url,
+                body=signed.data,
+                headers=dict(signed.headers.items()),
+                redirect=False,
+                timeout=Timeout(connect=min(CONNECT_SECONDS, seconds), read=min(READ_SECONDS, seconds)),
             )
         except urllib3.exceptions.HTTPError as error:
             raise _lost(error, url) from error
@@ -194,7 +214,6 @@ class Aws:
 def _pool(proxies: Mapping[str, str], ca_bundle: str | None) -> urllib3.PoolManager:
     settings: dict[str, Any] = {
         "ssl_context": trust(ca_bundle),
-        "timeout": Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
         "maxsize": MAX_CONNECTIONS,
         "retries": False,
     }
@@ -245,14 +264,14 @@ class DynamoDbClient(_Client):
 
     _SERVICE: Final = _JsonService("dynamodb", "DynamoDB_20120810", "1.0")
 
-    def get_item(self, **request: Any) -> dict[str, Any]:
-        return self._aws.call(self._SERVICE, "GetItem", request)
+    def get_item(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
+        return self._aws.call(self._SERVICE, "GetItem", request, deadline)
 
-    def update_item(self, **request: Any) -> dict[str, Any]:
-        return self._aws.call(self._SERVICE, "UpdateItem", request)
+    def update_item(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
+        return self._aws.call(self._SERVICE, "UpdateItem", request, deadline)
 
-    def transact_write_items(self, **request: Any) -> dict[str, Any]:
-        return self._aws.call(self._SERVICE, "TransactWriteItems", request)
+    def transact_write_items(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
+        return self._aws.call(self._SERVICE, "TransactWriteItems", request, deadline)
 
 
 class EventBridgeClient(_Client):
@@ -260,8 +279,8 @@ class EventBridgeClient(_Client):
 
     _SERVICE: Final = _JsonService("events", "AWSEvents", "1.1")
 
-    def put_events(self, **request: Any) -> dict[str, Any]:
-        return self._aws.call(self._SERVICE, "PutEvents", request)
+    def put_events(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
+        return self._aws.call(self._SERVICE, "PutEvents", request, deadline)
 
 
 class SecretsManagerClient(_Client):
@@ -269,8 +288,8 @@ class SecretsManagerClient(_Client):
 
     _SERVICE: Final = _JsonService("secretsmanager", "secretsmanager", "1.1")
 
-    def get_secret_value(self, **request: Any) -> dict[str, Any]:
-        return self._aws.call(self._SERVICE, "GetSecretValue", request)
+    def get_secret_value(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
+        return self._aws.call(self._SERVICE, "GetSecretValue", request, deadline)
 
 
 class StsClient(_Client):
@@ -278,5 +297,5 @@ class StsClient(_Client):
 
     _SERVICE: Final = _QueryService("sts", "2011-06-15")
 
-    def get_web_identity_token(self, **request: Any) -> dict[str, Any]:
-        return self._aws.call(self._SERVICE, "GetWebIdentityToken", request)
+    def get_web_identity_token(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
+        return self._aws.call(self._SERVICE, "GetWebIdentityToken", request, deadline)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from function import failures
+from function.deadline import Deadline
 from function.failures import Kind, RenameFailedError
 from function.rename import EndpointServices, Reply, Target
 
@@ -36,7 +37,7 @@ class OutageBreaker:
     def __init__(
         self,
         services: EndpointServices,
-        is_recorded: Callable[[], bool],
+        is_recorded: Callable[[Deadline], bool],
         client: "Callable[[], DynamoDBClient]",
         *,
         table: str,
@@ -63,29 +64,29 @@ class OutageBreaker:
         self._look_again_at = 0.0
         self._guarded: Callable[[Call], Answer] | None = None
 
-    def look(self) -> None:
+    def look(self, deadline: Deadline) -> None:
         """Learn of an outage that another environment has found. What was seen holds for a few seconds."""
         with self._lock:
             if self._guarded is None and self._monotonic() >= self._look_again_at:
-                if self._is_recorded():
+                if self._is_recorded(deadline):
                     self._guarded = self._guard()
                 self._look_again_at = self._monotonic() + STATE_CACHE_SECONDS
 
-    def default_project(self) -> str:
-        return self._services.default_project()
+    def default_project(self, deadline: Deadline) -> str:
+        return self._services.default_project(deadline)
 
-    def allows_project(self, project_id: str) -> bool:
-        return self._services.allows_project(project_id)
+    def allows_project(self, project_id: str, deadline: Deadline) -> bool:
+        return self._services.allows_project(project_id, deadline)
 
-    def rename(self, target: Target, name: str, seconds: float) -> Reply:
-        return self._unless_open(lambda: self._services.rename(target, name, seconds))
+    def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
+        return self._unless_open(lambda: self._services.rename(target, name, deadline), deadline)
 
-    def read(self, target: Target, seconds: float) -> Reply:
-        return self._unless_open(lambda: self._services.read(target, seconds))
+    def read(self, target: Target, deadline: Deadline) -> Reply:
+        return self._unless_open(lambda: self._services.read(target, deadline), deadline)
 
-    def _unless_open(self, call: Call) -> Reply:
-        self._services.default_project()  # a key that cannot be read is no outage of Huawei Cloud
-        self.look()
+    def _unless_open(self, call: Call, deadline: Deadline) -> Reply:
+        self._services.default_project(deadline)  # a key that cannot be read is no outage of Huawei Cloud
+        self.look(deadline)
         answer = self._guarded(call) if self._guarded else self._unguarded(call)
         if isinstance(answer, RenameFailedError):
             raise answer

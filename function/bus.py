@@ -12,9 +12,9 @@ from typing import Any, Final, Protocol
 from botocore.exceptions import BotoCoreError, ClientError
 
 from function import failures
+from function.deadline import Deadline
 from function.events import OUTCOME_SOURCE, Outcome
 from function.failures import RenameFailedError
-from function.rename import SecondsLeft
 
 MAX_ATTEMPTS: Final = 4
 BACKOFF_BASE_SECONDS: Final = 0.1
@@ -27,9 +27,9 @@ _UNIFORM: Final = SystemRandom().uniform
 
 
 class EventBridgeClient(Protocol):
-    """As boto3's."""
+    """As boto3's, with the deadline of each request."""
 
-    def put_events(self, **request: Any) -> dict[str, Any]: ...
+    def put_events(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
 
 
 class _Entry:
@@ -61,7 +61,7 @@ class EventBridge:
         self._waiting: list[_Entry] = []
         self._is_sending = False
 
-    def publish(self, outcome: Outcome, left: SecondsLeft) -> None:
+    def publish(self, outcome: Outcome, deadline: Deadline) -> None:
         """Put one outcome on the bus.
 
         A reply with status 200 may hold a refused entry, so the entry's own result is what counts.
@@ -69,17 +69,17 @@ class EventBridge:
         Raises:
             RenameFailedError: ``Rename.OutcomeNotPublished``, the bus did not take it in a few attempts.
         """
-        refusal = self._put(outcome)
+        refusal = self._put(outcome, deadline)
         for attempt in range(1, MAX_ATTEMPTS):
             wait = _UNIFORM(0, BACKOFF_BASE_SECONDS * 2**attempt)
-            if refusal is None or left() < wait:
+            if refusal is None or deadline.remaining() < wait:
                 break
             time.sleep(wait)
-            refusal = self._put(outcome)
+            refusal = self._put(outcome, deadline)
         if refusal is not None:
             raise RenameFailedError(failures.not_published(refusal))
 
-    def _put(self, outcome: Outcome) -> str | None:
+    def _put(self, outcome: Outcome, deadline: Deadline) -> str | None:
         """Why the bus refused it, None when it did not. Whoever finds nobody sending sends for all who wait."""
         entry = _Entry(outcome)
         with self._turn:
@@ -88,12 +88,12 @@ class EventBridge:
                 if self._is_sending:
                     self._turn.wait()
                 else:
-                    self._send_some()
+                    self._send_some(deadline)
         if isinstance(entry.answer, Exception):
             raise entry.answer
         return entry.answer
 
-    def _send_some(self) -> None:
+    def _send_some(self, deadline: Deadline) -> None:
         """The oldest that fit into one request. Holds the turn, but for the time that the request takes."""
         entries = _of_one_request(self._waiting)
         del self._waiting[: len(entries)]
@@ -101,7 +101,7 @@ class EventBridge:
         self._turn.release()
         answers: Sequence[str | Exception | None] = [UNKNOWN_ANSWER] * len(entries)
         try:
-            answers = self._send(entries)
+            answers = self._send(entries, deadline)
         except Exception as error:  # noqa: BLE001 - each of those who wait raises it
             answers = [error] * len(entries)
         finally:
@@ -111,9 +111,10 @@ class EventBridge:
             self._is_sending = False
             self._turn.notify_all()
 
-    def _send(self, entries: Sequence[_Entry]) -> list[str | None]:
+    def _send(self, entries: Sequence[_Entry], deadline: Deadline) -> list[str | None]:
         try:
             reply = self._client.put_events(
+                deadline,
                 Entries=[
                     {
                         "EventBusName": self._bus,
@@ -122,7 +123,7 @@ class EventBridge:
                         "Detail": entry.detail,
                     }
                     for entry in entries
-                ]
+                ],
             )
         except ClientError as error:
             return [error.response["Error"]["Code"]] * len(entries)

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 from botocore.exceptions import BotoCoreError, ClientError, ResponseStreamingError
 
 from function import failures
+from function.deadline import Deadline
 from function.failures import Failure, Kind, RenameFailedError
 from function.vpcep import Credentials, Iam
 
@@ -40,9 +41,9 @@ _SOMEBODY_MUST_ACT: Final = frozenset(
 
 
 class SecretsManagerClient(Protocol):
-    """As boto3's."""
+    """As boto3's, with the deadline of each request."""
 
-    def get_secret_value(self, **request: Any) -> dict[str, Any]: ...
+    def get_secret_value(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
 
 
 class SecretCredentials:
@@ -69,7 +70,7 @@ class SecretCredentials:
         self._ask_again_at = 0.0
         self._last: Credentials | None = None
 
-    def __call__(self) -> Credentials:
+    def __call__(self, deadline: Deadline) -> Credentials:
         """The key as of now.
 
         Raises:
@@ -80,7 +81,7 @@ class SecretCredentials:
             if self._last is not None and self._monotonic() < self._ask_again_at:
                 return self._last
             try:
-                self._last = self._read(self._client.get_secret_value(SecretId=self._secret))
+                self._last = self._read(self._client.get_secret_value(deadline, SecretId=self._secret))
                 self._ask_again_at = self._monotonic() + MAX_AGE_SECONDS
             except (ClientError, BotoCoreError) as error:
                 code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
@@ -124,9 +125,9 @@ def _malformed() -> failures.Failure:
 
 
 class StsClient(Protocol):
-    """As boto3's."""
+    """As boto3's, with the deadline of each request."""
 
-    def get_web_identity_token(self, **request: Any) -> dict[str, Any]: ...
+    def get_web_identity_token(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
 
 
 class FederatedCredentials:
@@ -149,7 +150,7 @@ class FederatedCredentials:
         self._ask_again_at = 0.0
         self._forget_again_at = 0.0
 
-    def __call__(self) -> Credentials:
+    def __call__(self, deadline: Deadline) -> Credentials:
         """The key as of now; none is given up before it expires.
 
         Raises:
@@ -158,7 +159,7 @@ class FederatedCredentials:
         """
         with self._lock:
             if self._now() >= self._ask_again_at:
-                self._ask()
+                self._ask(deadline)
             if self._key is None or self._now() >= self._expires_at:
                 raise RenameFailedError(self._failure or _no_key("it has expired", Kind.UNAVAILABLE))
             return self._key
@@ -173,9 +174,9 @@ class FederatedCredentials:
                 self._ask_again_at = 0.0
                 self._forget_again_at = self._now() + MAX_AGE_SECONDS
 
-    def _ask(self) -> None:
+    def _ask(self, deadline: Deadline) -> None:
         try:
-            self._key, expires = self._iam.temporary_key(self._id_token(), EXCHANGE_SECONDS)
+            self._key, expires = self._iam.temporary_key(self._id_token(deadline), EXCHANGE_SECONDS)
         except (ClientError, BotoCoreError) as error:
             self._failure = _no_token(error)
             self._ask_again_at = self._now() + PAUSE_SECONDS
@@ -187,9 +188,9 @@ class FederatedCredentials:
             self._expires_at = expires.timestamp()
             self._ask_again_at = max(self._expires_at - RENEWAL_SECONDS, self._now() + PAUSE_SECONDS)
 
-    def _id_token(self) -> str:
+    def _id_token(self, deadline: Deadline) -> str:
         answer = self._client.get_web_identity_token(
-            Audience=[self._audience], DurationSeconds=ID_TOKEN_SECONDS, SigningAlgorithm="RS256"
+            deadline, Audience=[self._audience], DurationSeconds=ID_TOKEN_SECONDS, SigningAlgorithm="RS256"
         )
         if not (token := answer.get("WebIdentityToken")):
             raise ResponseStreamingError(error="there is no token in the answer")

@@ -21,6 +21,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from function import failures
+from function.deadline import Deadline
 from function.failures import Failure, Kind, RenameFailedError, Violation
 
 RENAME_REQUESTED: Final = "vpcep.endpoint_service.rename_requested.v1"
@@ -218,7 +219,7 @@ class Parser:
         self,
         *,
         name_max_length: int,
-        is_allowed_project: Callable[[str], bool],
+        is_allowed_project: Callable[[str, Deadline], bool],
         is_allowed_region: Callable[[str], bool],
         now: Callable[[], datetime],
     ) -> None:
@@ -236,12 +237,15 @@ class Parser:
         self._is_allowed_region = is_allowed_region
         self._now = now
 
-    def parse(self, text: str, attributes: Attributes, *, structured: bool | None = None) -> RenameEvent | InvalidEvent:
+    def parse(
+        self, text: str, attributes: Attributes, deadline: Deadline, *, structured: bool | None = None
+    ) -> RenameEvent | InvalidEvent:
         """Parse and validate one event; all violations at once.
 
         Args:
             text: the event, or its ``data`` alone.
             attributes: what the transport carries.
+            deadline: bounds the question for the key, whose project is allowed.
             structured: whether the text is a whole CloudEvent; None to tell by its shape.
         """
         refuse = _Refusal(text, attributes)
@@ -258,7 +262,7 @@ class Parser:
         event = content if structured else _in_structured_mode(content, attributes)
         # CloudEvents' JSON format takes an attribute that is null for one that is left out.
         event = {name: value for name, value in event.items() if value is not None or not _ATTRIBUTE.fullmatch(name)}
-        violations = list(self._violations(event))
+        violations = list(self._violations(event, deadline))
         if not _MAY_BE_RIGHT_ANOTHER_TIME.issuperset(violations):
             return refuse(violations, event)
         data = event["data"]
@@ -280,7 +284,7 @@ class Parser:
         """What a transport could not even make text of."""
         return _Refusal(text, attributes)([Violation("", message)])
 
-    def _violations(self, event: dict[str, Any]) -> Iterator[Violation]:
+    def _violations(self, event: dict[str, Any], deadline: Deadline) -> Iterator[Violation]:
         broken = set()
         for name, value in event.items():
             # JSON is checked already, a transport's attributes are not.
@@ -297,7 +301,7 @@ class Parser:
         if isinstance(data, dict):
             if "project_id" in data and "/data/project_id" not in broken:
                 with suppress(RenameFailedError):
-                    if not self._is_allowed_project(data["project_id"]):
+                    if not self._is_allowed_project(data["project_id"], deadline):
                         yield FORBIDDEN_PROJECT
             if "region" in data and "/data/region" not in broken and not self._is_allowed_region(data["region"]):
                 yield FORBIDDEN_REGION

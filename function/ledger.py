@@ -40,6 +40,7 @@ from typing import Any, Final, Protocol, cast
 from botocore.exceptions import BotoCoreError, ClientError
 
 from function import failures
+from function.deadline import Deadline
 from function.events import FIRST_ROUND, Outcome, RenameEvent, Round, outcome_from_json
 from function.failures import EventName, RenameFailedError
 from function.rename import Claim, Known, Reused, Superseded, Target
@@ -49,6 +50,8 @@ RETENTION: Final = timedelta(days=35)
 # A stale event may come out of somebody's archive; there are no more of these items than endpoint services. One that
 # was never renamed is forgotten like an event, for its id may be anything that an event names.
 NEWEST_RENAME_RETENTION: Final = timedelta(days=3_650)
+# A claim must outlive its invocation, for a rename may take effect after that, and clocks differ.
+CLAIM_SLACK_SECONDS: Final = 60.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # Of a transaction that meets another one, which botocore does not repeat.
 MAX_ATTEMPTS: Final = 4
@@ -65,13 +68,13 @@ Item = Mapping[str, Any]
 
 
 class DynamoDbClient(Protocol):
-    """As boto3's."""
+    """As boto3's, with the deadline of each request."""
 
-    def get_item(self, **request: Any) -> dict[str, Any]: ...
+    def get_item(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
 
-    def update_item(self, **request: Any) -> dict[str, Any]: ...
+    def update_item(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
 
-    def transact_write_items(self, **request: Any) -> dict[str, Any]: ...
+    def transact_write_items(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
 
 
 class LedgerSchemaError(ValueError):
@@ -81,16 +84,20 @@ class LedgerSchemaError(ValueError):
 class NoLedger:
     """Remembers nothing: duplicates and stale events are not recognised."""
 
-    def claim(self, event: RenameEvent, target: Target, seconds: float) -> Claim:  # noqa: ARG002 - the protocol's
+    def claim(self, event: RenameEvent, target: Target, deadline: Deadline) -> Claim:  # noqa: ARG002 - the protocol's
         return Claim("", FIRST_ROUND, event)
 
-    def settle(self, event: RenameEvent, target: Target, claim: Claim, outcome: Outcome, *, free: bool) -> None:
+    def settle(
+        self, event: RenameEvent, target: Target, claim: Claim, outcome: Outcome, deadline: Deadline, *, free: bool
+    ) -> None:
         """Forget it at once."""
 
-    def conclude(self, event: RenameEvent, round_: Round, outcome: Outcome, *, of_this_time: bool = False) -> None:
+    def conclude(
+        self, event: RenameEvent, round_: Round, outcome: Outcome, deadline: Deadline, *, of_this_time: bool = False
+    ) -> None:
         """Forget it at once."""
 
-    def release(self, target: Target, claim: Claim) -> None:
+    def release(self, target: Target, claim: Claim, deadline: Deadline) -> None:
         """Nobody holds anything."""
 
 
@@ -115,7 +122,7 @@ class DynamoDbLedger:
         self._now = now
         self._sleep = sleep
 
-    def outage_is_recorded(self) -> bool:
+    def outage_is_recorded(self, deadline: Deadline) -> bool:
         """Whether the outage breaker keeps a state here that is not closed. False where that cannot be read now.
 
         The first request to the table, so that one which is not as this module needs it is found before any call.
@@ -125,6 +132,7 @@ class DynamoDbLedger:
         """
         try:
             answer = self._client.get_item(
+                deadline,
                 TableName=self._table,
                 Key=_key(BREAKER_ITEM),
                 ProjectionExpression="#state",
@@ -141,12 +149,12 @@ class DynamoDbLedger:
         return state.get("S", "CLOSED") != "CLOSED"
 
     def claim(
-        self, event: RenameEvent, target: Target, seconds: float, round_: Round = FIRST_ROUND
+        self, event: RenameEvent, target: Target, deadline: Deadline, round_: Round = FIRST_ROUND
     ) -> Claim | Known | Reused | Superseded:
         """Take the endpoint service for this event.
 
         Args:
-            seconds: after which the claim lapses, should this invocation die.
+            deadline: the claim lapses a while after the end of its invocation, should that die.
 
         Returns:
             The claim, or why the event must not be carried out.
@@ -154,7 +162,7 @@ class DynamoDbLedger:
         Raises:
             RenameFailedError: another invocation holds the service, or the ledger cannot be reached.
         """
-        now, token = self._now(), uuid.uuid4().hex
+        token = uuid.uuid4().hex
         time_ = _microseconds(event.time)
         open_for = _is_open_for(event, round_, of_this_time=True)
         open_for["ExpressionAttributeValues"][":expiration"] = self._expiration()
@@ -178,32 +186,32 @@ class DynamoDbLedger:
                 "ExpressionAttributeNames": {"#owner": "owner"},
                 "ExpressionAttributeValues": {
                     ":token": {"S": token},
-                    ":now": _number(now),
-                    ":lapses": _number(now + seconds),
+                    ":now": _number(self._now()),
+                    ":lapses": _number(deadline.invocation_ends_at + CLAIM_SLACK_SECONDS),
                     ":time": _number(time_),
                     ":expiration": self._expiration(),
                 },
                 "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
             }
         }
-        refused = self._write(take_identity, take_service)
+        refused = self._write(deadline, take_identity, take_service)
         if refused is None:
             return Claim(token, round_, event)
         item, service = refused
         if item is not None:
             if item["digest"]["S"] == event.digest and item["time"]["S"] != event.cloud_event["time"]:
-                return self.claim(event.at(item["time"]["S"]), target, seconds, round_)
+                return self.claim(event.at(item["time"]["S"]), target, deadline, round_)
             known = _known(event, item)
             if isinstance(known, Reused) or known.next_round is None:
                 return known
             if known.next_round != round_:
-                return self.claim(event, target, seconds, known.next_round)
+                return self.claim(event, target, deadline, known.next_round)
         elif service is not None and "newest_time" in service and int(service["newest_time"]["N"]) > time_:
             return Superseded(EventName(*json.loads(service["newest_event"]["S"])), round_, event)
         raise RenameFailedError(failures.in_progress())
 
     def settle(
-        self, event: RenameEvent, target: Target, claim: Claim, outcome: Outcome, *, free: bool
+        self, event: RenameEvent, target: Target, claim: Claim, outcome: Outcome, deadline: Deadline, *, free: bool
     ) -> Known | Reused | None:
         """Remember the outcome, and give the endpoint service free.
 
@@ -236,7 +244,7 @@ class DynamoDbLedger:
                 "ExpressionAttributeValues": values,
             }
         }
-        refused = self._write(self._remember(event, claim.round, outcome), free_service)
+        refused = self._write(deadline, self._remember(event, claim.round, outcome), free_service)
         if refused is None:
             return None
         if refused[0] is not None:
@@ -244,14 +252,14 @@ class DynamoDbLedger:
         raise RenameFailedError(failures.claim_lost())
 
     def conclude(
-        self, event: RenameEvent, round_: Round, outcome: Outcome, *, of_this_time: bool = False
+        self, event: RenameEvent, round_: Round, outcome: Outcome, deadline: Deadline, *, of_this_time: bool = False
     ) -> Known | Reused | None:
         """Remember an outcome that no rename led to: superseded, or given up. Returns and raises as ``settle``.
 
         Args:
             of_this_time: the outcome is right for an event of this time only.
         """
-        refused = self._write(self._remember(event, round_, outcome, of_this_time=of_this_time))
+        refused = self._write(deadline, self._remember(event, round_, outcome, of_this_time=of_this_time))
         if refused is None:
             return None
         item = refused[0]
@@ -259,10 +267,11 @@ class DynamoDbLedger:
             raise RenameFailedError(failures.in_progress())
         return _known(event, item)
 
-    def release(self, target: Target, claim: Claim) -> None:
+    def release(self, target: Target, claim: Claim, deadline: Deadline) -> None:
         """Give the endpoint service free without an outcome. Where that fails, the claim lapses by itself."""
         with suppress(BotoCoreError, ClientError):
             self._client.update_item(
+                deadline,
                 TableName=self._table,
                 Key=_service_key(target),
                 UpdateExpression="REMOVE #owner, lapses",
@@ -296,7 +305,7 @@ class DynamoDbLedger:
             }
         }
 
-    def _write(self, *items: Mapping[str, Any]) -> list[Item | None] | None:
+    def _write(self, deadline: Deadline, *items: Mapping[str, Any]) -> list[Item | None] | None:
         """All of the items, or none, whatever other transactions are at them now.
 
         Returns:
@@ -306,7 +315,7 @@ class DynamoDbLedger:
             RenameFailedError: the ledger cannot be reached, or is busy.
         """
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            reasons = self._transact(items)
+            reasons = self._transact(items, deadline)
             if reasons is None:
                 return None
             codes = {reason["Code"] for reason in reasons}
@@ -316,10 +325,10 @@ class DynamoDbLedger:
                 self._sleep(_UNIFORM(0, BACKOFF_BASE_SECONDS * 2**attempt))
         raise RenameFailedError(failures.ledger_unavailable(_BUSY))
 
-    def _transact(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
+    def _transact(self, items: Sequence[Mapping[str, Any]], deadline: Deadline) -> list[dict[str, Any]] | None:
         """Why nothing was written, for each item; None when all are. The token lets a client ask twice."""
         try:
-            self._client.transact_write_items(TransactItems=items, ClientRequestToken=str(uuid.uuid4()))
+            self._client.transact_write_items(deadline, TransactItems=items, ClientRequestToken=str(uuid.uuid4()))
         except ClientError as error:
             code = error.response["Error"]["Code"]
             if code != "TransactionCanceledException":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from function.deadline import Deadline
 from function.events import RenameEvent, to_json
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class FifoQueue:
         """
         return self._send(body, group, message_id, attributes)
 
-    def move_all(self, to: "FifoQueue", left: Callable[[], float]) -> int:
+    def move_all(self, to: "FifoQueue", deadline: Deadline) -> int:
         """Move messages to another queue, unchanged, until none is left to take or the time is used up.
 
         Returns:
@@ -56,7 +57,7 @@ class FifoQueue:
             ClientError, BotoCoreError: SQS refused; what was not moved is still here.
         """
         moved = 0
-        while left() > 0:
+        while deadline.remaining() > 0:
             messages = (
                 self._client()
                 .receive_message(

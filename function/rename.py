@@ -18,6 +18,7 @@ from random import SystemRandom
 from typing import Final, NamedTuple, Protocol
 
 from function import failures
+from function.deadline import Deadline
 from function.events import (
     FIRST_ROUND,
     FORBIDDEN_PROJECT,
@@ -41,12 +42,7 @@ MAX_CALL_SECONDS: Final = 10.0
 MIN_CALL_SECONDS: Final = 0.5
 # A reply may hold anything, and the outcome must fit the bus.
 MAX_SERVICE_NAME: Final = 512
-# A claim must outlive its invocation: what the trigger keeps for its report, and clocks that differ.
-CLAIM_SLACK_SECONDS: Final = 10.0
 _UNIFORM: Final = SystemRandom().uniform
-
-SecondsLeft = Callable[[], float]
-"""How many seconds remain before the trigger must report."""
 
 
 class Target(NamedTuple):
@@ -72,19 +68,19 @@ class Reply(NamedTuple):
 class EndpointServices(Protocol):
     """Huawei Cloud. Each method makes one call at most, and raises RenameFailedError where it fails."""
 
-    def default_project(self) -> str: ...
+    def default_project(self, deadline: Deadline) -> str: ...
 
-    def allows_project(self, project_id: str) -> bool: ...
+    def allows_project(self, project_id: str, deadline: Deadline) -> bool: ...
 
-    def rename(self, target: Target, name: str, seconds: float) -> Reply: ...
+    def rename(self, target: Target, name: str, deadline: Deadline) -> Reply: ...
 
-    def read(self, target: Target, seconds: float) -> Reply: ...
+    def read(self, target: Target, deadline: Deadline) -> Reply: ...
 
 
 class OutcomeBus(Protocol):
     """Where outcomes go. Returns when the outcome is on the bus, else raises RenameFailedError."""
 
-    def publish(self, outcome: Outcome, left: SecondsLeft) -> None: ...
+    def publish(self, outcome: Outcome, deadline: Deadline) -> None: ...
 
 
 class Claim(NamedTuple):
@@ -125,20 +121,20 @@ class Superseded(NamedTuple):
 class Ledger(Protocol):
     """What is remembered of rename events. Raises RenameFailedError where it cannot be reached."""
 
-    def claim(self, event: RenameEvent, target: Target, seconds: float) -> Claim | Known | Reused | Superseded:
+    def claim(self, event: RenameEvent, target: Target, deadline: Deadline) -> Claim | Known | Reused | Superseded:
         """Take the endpoint service, or say why the event must not be carried out."""
 
     def settle(
-        self, event: RenameEvent, target: Target, claim: Claim, outcome: Outcome, *, free: bool
+        self, event: RenameEvent, target: Target, claim: Claim, outcome: Outcome, deadline: Deadline, *, free: bool
     ) -> Known | Reused | None:
         """Remember the outcome and give the service free; or tell what is known already, and change nothing."""
 
     def conclude(
-        self, event: RenameEvent, round_: Round, outcome: Outcome, *, of_this_time: bool = False
+        self, event: RenameEvent, round_: Round, outcome: Outcome, deadline: Deadline, *, of_this_time: bool = False
     ) -> Known | Reused | None:
         """Remember an outcome that no rename led to; or tell what is known already, and change nothing."""
 
-    def release(self, target: Target, claim: Claim) -> None:
+    def release(self, target: Target, claim: Claim, deadline: Deadline) -> None:
         """Give the service free without an outcome."""
 
 
@@ -186,36 +182,36 @@ class Renamer:
         self._sleep = sleep
         self._uniform = uniform
 
-    def settle(self, event: RenameEvent | InvalidEvent, left: SecondsLeft, trigger: str) -> Outcome | Unsettled:
+    def settle(self, event: RenameEvent | InvalidEvent, deadline: Deadline, trigger: str) -> Outcome | Unsettled:
         """Do what the event asks for and publish the outcome. Never raises.
 
         Args:
             event: as parsed.
-            left: bounds every wait and every call.
+            deadline: bounds every wait and every call.
             trigger: ``sqs`` or ``http``.
         """
-        attempt = _Attempt(event, left, trigger)
+        attempt = _Attempt(event, deadline, trigger)
         return self._published(attempt, lambda: self._decide(attempt))
 
     def give_up(
-        self, event: RenameEvent | InvalidEvent, unsettled: Unsettled, left: SecondsLeft, trigger: str
+        self, event: RenameEvent | InvalidEvent, unsettled: Unsettled, deadline: Deadline, trigger: str
     ) -> Outcome | Unsettled:
         """Publish the failure that the event could not be settled for, since nobody will bring it again. Never raises.
 
         An event that has been settled after all, by whomever, gets its outcome.
         """
-        attempt = _Attempt(event, left, trigger, unsettled.attempts)
+        attempt = _Attempt(event, deadline, trigger, unsettled.attempts)
         return self._published(attempt, lambda: self._give_up(attempt, unsettled.failure, follow=True))
 
-    def see_off(self, event: RenameEvent | InvalidEvent, left: SecondsLeft, trigger: str) -> Outcome | Unsettled:
+    def see_off(self, event: RenameEvent | InvalidEvent, deadline: Deadline, trigger: str) -> Outcome | Unsettled:
         """Publish a dead letter's outcome: the one that is remembered, else that it was abandoned. Never raises."""
-        attempt = _Attempt(event, left, trigger)
+        attempt = _Attempt(event, deadline, trigger)
         return self._published(attempt, lambda: self._give_up(attempt, failures.abandoned(), follow=False))
 
     def _published(self, attempt: "_Attempt", decide: Callable[[], Outcome]) -> Outcome | Unsettled:
         try:
             outcome = decide()
-            self._bus.publish(outcome, attempt.left)
+            self._bus.publish(outcome, attempt.deadline)
         except RenameFailedError as error:
             return Unsettled(error.failure, attempt.attempts)
         except Exception as error:  # noqa: BLE001 - whatever it is, the event must not be lost
@@ -227,7 +223,7 @@ class Renamer:
         if isinstance(event, InvalidEvent):
             return self._refuse(event, attempt)
         with suppress(RenameFailedError):
-            attempt.project_id = self._services.default_project()
+            attempt.project_id = self._services.default_project(attempt.deadline)
         return self._conclude(event, attempt, failure, follow=follow)
 
     def _conclude(
@@ -242,7 +238,7 @@ class Renamer:
         """Remember a failure that no rename led to. Where the event was given up before, ``follow`` that with it."""
         while True:
             outcome = self._outcome(attempt, failure)
-            match self._ledger.conclude(event, attempt.round, outcome, of_this_time=of_this_time):
+            match self._ledger.conclude(event, attempt.round, outcome, attempt.deadline, of_this_time=of_this_time):
                 case None:
                     return outcome
                 case Reused():
@@ -264,15 +260,15 @@ class Renamer:
         event = attempt.event
         if isinstance(event, InvalidEvent):
             return self._refuse(event, attempt)
-        if event.project_id is not None and not self._services.allows_project(event.project_id):
+        if event.project_id is not None and not self._services.allows_project(event.project_id, attempt.deadline):
             return self._refuse(event.refused(FORBIDDEN_PROJECT), attempt)
         target = Target(
             event.region or self._region,
-            event.project_id or self._services.default_project(),
+            event.project_id or self._services.default_project(attempt.deadline),
             event.vpc_endpoint_service_id,
         )
         attempt.project_id = target.project_id
-        match self._ledger.claim(event, target, max(0.0, attempt.left()) + CLAIM_SLACK_SECONDS):
+        match self._ledger.claim(event, target, attempt.deadline):
             case Claim() as claim:
                 attempt.event = claim.event
                 return self._carry_out(claim.event, target, claim, attempt)
@@ -289,12 +285,12 @@ class Renamer:
             result = self._result(event, target, attempt)
         except RenameFailedError:
             if attempt.doubt is None:
-                self._ledger.release(target, claim)
+                self._ledger.release(target, claim, attempt.deadline)
             raise
         while True:
             attempt.round = claim.round
             outcome = self._outcome(attempt, result)
-            match self._ledger.settle(event, target, claim, outcome, free=attempt.doubt is None):
+            match self._ledger.settle(event, target, claim, outcome, attempt.deadline, free=attempt.doubt is None):
                 case None:
                     return outcome
                 case Reused():
@@ -352,15 +348,15 @@ class Renamer:
                     raise RenameFailedError(failures.as_conflict(failure)) from None
                 wait = self._uniform(0, min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2**tries))
                 wait = max(wait, failure.retry_after or 0)
-                if not failure.quick or tries == MAX_ATTEMPTS or attempt.left() < wait + MIN_CALL_SECONDS:
+                if not failure.quick or tries == MAX_ATTEMPTS or attempt.deadline.remaining() < wait + MIN_CALL_SECONDS:
                     raise
             self._sleep(wait)
         raise AssertionError  # the last try returns or raises
 
     def _rename(self, target: Target, name: str, attempt: "_Attempt") -> Reply:
-        seconds = _seconds_for_call(attempt.left, share=2 / 3)
+        deadline = _deadline_of_call(attempt.deadline, share=2 / 3)
         try:
-            reply = self._services.rename(target, name, seconds)
+            reply = self._services.rename(target, name, deadline)
             attempt.attempts += 1
             if _proves(reply.name, name):
                 return reply
@@ -385,7 +381,7 @@ class Renamer:
             raise RenameFailedError(doubt) from None
 
     def _read(self, target: Target, attempt: "_Attempt") -> Reply:
-        reply = self._services.read(target, _seconds_for_call(attempt.left))
+        reply = self._services.read(target, _deadline_of_call(attempt.deadline))
         if reply.name is None:
             raise RenameFailedError(
                 failures.unconfirmed_reply(status=reply.status, huawei_request_id=reply.huawei_request_id)
@@ -437,7 +433,7 @@ class _Attempt:
     """
 
     event: RenameEvent | InvalidEvent
-    left: SecondsLeft
+    deadline: Deadline
     trigger: str
     attempts: int = 0
     project_id: str | None = None
@@ -445,12 +441,12 @@ class _Attempt:
     doubt: Failure | None = None
 
 
-def _seconds_for_call(left: SecondsLeft, share: float = 1.0) -> float:
+def _deadline_of_call(deadline: Deadline, share: float = 1.0) -> Deadline:
     """Of what is left, the share that a call may take: a rename leaves some for the read that a doubt costs."""
-    seconds = left()
+    seconds = deadline.remaining()
     if seconds < MIN_CALL_SECONDS:
         raise RenameFailedError(failures.no_time_left())
-    return min(MAX_CALL_SECONDS, max(MIN_CALL_SECONDS, seconds * share))
+    return deadline.within(min(MAX_CALL_SECONDS, max(MIN_CALL_SECONDS, seconds * share)))
 
 
 def _proves(reported: str | None, name: str) -> bool:

@@ -40,6 +40,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 from urllib3.util import Retry
 
 from function import failures
+from function.deadline import Deadline
 from function.failures import Failure, Kind, RenameFailedError
 from function.rename import Reply, Target
 from function.tls import trust
@@ -99,7 +100,7 @@ class Vpcep:
 
     def __init__(
         self,
-        credentials: Callable[[], Credentials],
+        credentials: Callable[[Deadline], Credentials],
         *,
         forget: Callable[[Credentials], None] = lambda _: None,
         regions: Iterable[str],
@@ -133,13 +134,13 @@ class Vpcep:
         self._key: _Key | None = None
         self._lock = threading.Lock()
 
-    def default_project(self) -> str:
-        return self._credentials().project_id
+    def default_project(self, deadline: Deadline) -> str:
+        return self._credentials(deadline).project_id
 
-    def allows_project(self, project_id: str) -> bool:
-        return project_id in self._allowed_projects or project_id == self.default_project()
+    def allows_project(self, project_id: str, deadline: Deadline) -> bool:
+        return project_id in self._allowed_projects or project_id == self.default_project(deadline)
 
-    def rename(self, target: Target, name: str, seconds: float) -> Reply:
+    def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
         """``PUT /v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/name``
 
         Raises:
@@ -150,37 +151,37 @@ class Vpcep:
             body=UpdateEndpointServiceNameRequestBody(endpoint_service_name=name),
         )
         return self._call(
-            target, lambda client: client.update_endpoint_service_name(request).endpoint_service_name, seconds
+            target, lambda client: client.update_endpoint_service_name(request).endpoint_service_name, deadline
         )
 
-    def read(self, target: Target, seconds: float) -> Reply:
+    def read(self, target: Target, deadline: Deadline) -> Reply:
         """``GET /v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}``
 
         Raises:
             RenameFailedError: whatever the SDK raised.
         """
         request = ListServiceDetailsRequest(vpc_endpoint_service_id=target.vpc_endpoint_service_id)
-        return self._call(target, lambda client: client.list_service_details(request).service_name, seconds)
+        return self._call(target, lambda client: client.list_service_details(request).service_name, deadline)
 
-    def _call(self, target: Target, operation: Callable[[Any], object], seconds: float) -> Reply:
-        client = self._client(target)
+    def _call(self, target: Target, operation: Callable[[Any], object], deadline: Deadline) -> Reply:
+        client = self._client(target, deadline)
         try:
-            return client.call(operation, seconds)
+            return client.call(operation, deadline.remaining())
         except RenameFailedError as error:
             failure = error.failure
-            if failure.kind is Kind.ACCESS and self._has_other_than(client.key.credentials):
+            if failure.kind is Kind.ACCESS and self._has_other_than(client.key.credentials, deadline):
                 raise RenameFailedError(replace(failure, quick=True)) from error
             raise
 
-    def _has_other_than(self, credentials: Credentials) -> bool:
+    def _has_other_than(self, credentials: Credentials, deadline: Deadline) -> bool:
         try:
-            return self._credentials() != credentials
+            return self._credentials(deadline) != credentials
         except RenameFailedError:
             return False
 
-    def _client(self, target: Target) -> "_Client":
+    def _client(self, target: Target, deadline: Deadline) -> "_Client":
         with self._lock:
-            credentials = self._credentials()  # within the lock: none comes after a newer one
+            credentials = self._credentials(deadline)  # within the lock: none comes after a newer one
             if self._key is None or self._key.credentials != credentials:
                 self._key = _Key(credentials, self._forget, self._monotonic)
                 self._clients.clear()

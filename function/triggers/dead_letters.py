@@ -10,8 +10,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
+from function.deadline import Deadline
 from function.events import Outcome, Parser
-from function.rename import Renamer, SecondsLeft
+from function.rename import Renamer
 from function.telemetry import Telemetry
 from function.triggers.sqs import ATTRIBUTE_PREFIX, TRIGGER, Record
 
@@ -33,22 +34,22 @@ class DeadLetterTrigger:
         self._telemetry = telemetry
         self._queue = queue
 
-    def handle(self, event: dict[str, Any], left: SecondsLeft) -> dict[str, Any]:
+    def handle(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
         """Returns a partial batch response that names every record without an outcome or a place to rest."""
         records = map(Record, event["Records"])
-        stay = [record.message_id for record in records if not self._is_seen_off(record, left)]
+        stay = [record.message_id for record in records if not self._is_seen_off(record, deadline)]
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in stay]}
 
-    def _is_seen_off(self, record: Record, left: SecondsLeft) -> bool:
+    def _is_seen_off(self, record: Record, deadline: Deadline) -> bool:
         try:
-            return self._see_off(record, left)
+            return self._see_off(record, deadline)
         except Exception as error:  # noqa: BLE001 - the record stays, and the others go
             self._telemetry.unexpected(error, message_id=record.message_id)
             return False
 
-    def _see_off(self, record: Record, left: SecondsLeft) -> bool:
-        event = self._parser.parse(record.body, record.attributes)
-        result = self._renamer.see_off(event, left, TRIGGER)
+    def _see_off(self, record: Record, deadline: Deadline) -> bool:
+        event = self._parser.parse(record.body, record.attributes, deadline)
+        result = self._renamer.see_off(event, deadline, TRIGGER)
         self._telemetry.handled(event, result, TRIGGER, message_id=record.message_id, dead_letter=True)
         return isinstance(result, Outcome) and self._queue.forward(
             record.body,

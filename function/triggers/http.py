@@ -13,9 +13,10 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
 
 from function import failures
+from function.deadline import Deadline
 from function.events import Attributes, InvalidEvent, Outcome, Parser, RenameEvent, rfc3339, to_json
 from function.failures import Kind
-from function.rename import Renamer, SecondsLeft, Unsettled
+from function.rename import Renamer, Unsettled
 from function.telemetry import Telemetry
 
 TRIGGER: Final = "http"
@@ -54,14 +55,14 @@ class HttpTrigger:
         self._resolver = APIGatewayRestResolver(debug=False)
         self._resolver.post(PATH)(self._post)
 
-    def handle(self, event: dict[str, Any], context: object, left: SecondsLeft) -> dict[str, Any]:
+    def handle(self, event: dict[str, Any], context: object, deadline: Deadline) -> dict[str, Any]:
         """Returns a proxy response."""
-        self._resolver.context["left"] = left
+        self._resolver.context["deadline"] = deadline
         return dict(self._resolver.resolve(event, context))  # type: ignore[arg-type]
 
     def _post(self) -> Response[str]:
         request: APIGatewayProxyEvent = self._resolver.current_event
-        left: SecondsLeft = self._resolver.context["left"]
+        deadline: Deadline = self._resolver.context["deadline"]
         media_type = (request.headers.get("content-type") or BINARY).partition(";")[0].strip().lower()
         if media_type not in (STRUCTURED, BINARY):
             return _problem(415, "Unsupported Media Type", f"Send {STRUCTURED} or {BINARY}.")
@@ -73,11 +74,13 @@ class HttpTrigger:
                 request.body or "", attributes, "is not base64 of UTF-8"
             )
         else:
-            event = self._parser.parse(text, attributes, structured=True if media_type == STRUCTURED else None)
+            event = self._parser.parse(
+                text, attributes, deadline, structured=True if media_type == STRUCTURED else None
+            )
         if isinstance(event, RenameEvent) and _prefers_async(request) and self._hand_over(event, request):
             self._telemetry.handled(event, Unsettled(failures.wanted_later()), TRIGGER, queued=True)
             return _queued(event, preferred=True)
-        result = self._renamer.settle(event, left, TRIGGER)
+        result = self._renamer.settle(event, deadline, TRIGGER)
         if isinstance(result, Unsettled):
             # A caller whose key is refused gets no better answer by waiting for the queue.
             if (
@@ -87,7 +90,7 @@ class HttpTrigger:
             ):
                 self._telemetry.handled(event, result, TRIGGER, queued=True)
                 return _queued(event)
-            result = self._renamer.give_up(event, result, left, TRIGGER)
+            result = self._renamer.give_up(event, result, deadline, TRIGGER)
         self._telemetry.handled(event, result, TRIGGER)
         return _response(event, result)
 

@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from random import SystemRandom
 from typing import Any, Final, NamedTuple, Protocol
 
+from function.deadline import Deadline
 from function.events import Attributes, Outcome, Parser, RenameEvent, rfc3339
 from function.failures import Failure, Kind
-from function.rename import Renamer, SecondsLeft, Unsettled
+from function.rename import Renamer, Unsettled
 from function.telemetry import Telemetry
 
 TRIGGER: Final = "sqs"
@@ -106,7 +107,7 @@ class SqsTrigger:
         self._max_parallel_renames = max_parallel_renames
         self._threads = ThreadPoolExecutor(max_parallel_renames)  # which starts each when it is needed, and keeps it
 
-    def handle(self, event: dict[str, Any], left: SecondsLeft) -> dict[str, Any]:
+    def handle(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
         """Returns a partial batch response that names every record that is not settled."""
         batch = _Batch()
         groups: dict[str, list[Record]] = defaultdict(list)
@@ -114,31 +115,31 @@ class SqsTrigger:
             groups[record.group].append(record)
 
         def settle_in_order(records: list[Record]) -> list[str]:
-            return [record.message_id for record in records if not self._is_settled(record, batch, left)]
+            return [record.message_id for record in records if not self._is_settled(record, batch, deadline)]
 
         side_by_side = self._threads.map if self._max_parallel_renames > 1 and len(groups) > 1 else map
         unsettled = list(side_by_side(settle_in_order, groups.values()))
         self._put_off(batch.returned)
         return {"batchItemFailures": [{"itemIdentifier": id_} for ids in unsettled for id_ in ids]}
 
-    def _is_settled(self, record: Record, batch: "_Batch", left: SecondsLeft) -> bool:
+    def _is_settled(self, record: Record, batch: "_Batch", deadline: Deadline) -> bool:
         """Whether the record is done with; else it must go back to the queue."""
         try:
-            return self._settle(record, batch, left)
+            return self._settle(record, batch, deadline)
         except Exception as error:  # noqa: BLE001 - this record goes back, and the others go on
             self._telemetry.unexpected(error, message_id=record.message_id)
             return False
 
-    def _settle(self, record: Record, batch: "_Batch", left: SecondsLeft) -> bool:
-        event = self._parser.parse(record.body, record.attributes)
+    def _settle(self, record: Record, batch: "_Batch", deadline: Deadline) -> bool:
+        event = self._parser.parse(record.body, record.attributes, deadline)
         # An invalid event touches no endpoint service, so nothing can stand in its way.
         obstacle = batch.obstacle(record) if isinstance(event, RenameEvent) else None
-        result = obstacle or self._renamer.settle(event, left, TRIGGER)
+        result = obstacle or self._renamer.settle(event, deadline, TRIGGER)
         if isinstance(result, Unsettled):
             unsettled = result
             last = self._max_receives is not None and record.receive_count >= self._max_receives
             if last:
-                result = self._renamer.give_up(event, unsettled, left, TRIGGER)
+                result = self._renamer.give_up(event, unsettled, deadline, TRIGGER)
             batch.refuse(unsettled.failure)
             if not _has_final_outcome(result):
                 batch.stop(record, unsettled.failure, last=last)

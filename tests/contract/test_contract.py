@@ -219,18 +219,18 @@ def test_there_is_no_sample_that_these_tests_do_not_know() -> None:
 @pytest.mark.parametrize("name", VALID)
 def test_a_sample_of_a_whole_event_is_valid(name: str) -> None:
     assert broken(RENAME_EVENT, json.loads(sample(name))) == []
-    assert isinstance(parser().parse(sample(name), transport()), RenameEvent)
+    assert isinstance(parser().parse(sample(name), transport(), a_minute()), RenameEvent)
 
 
 @pytest.mark.parametrize("name", VALID_DATA)
 def test_a_sample_of_data_alone_is_valid_data(name: str) -> None:
     assert broken(RENAME_EVENT, rename_event(data=json.loads(sample(name)))) == []
-    assert isinstance(parser().parse(sample(name), transport()), RenameEvent)
+    assert isinstance(parser().parse(sample(name), transport(), a_minute()), RenameEvent)
 
 
 @pytest.mark.parametrize("name", INVALID)
 def test_an_invalid_sample_is_invalid_for_its_name(name: str) -> None:
-    event = parser().parse(sample(name), transport())
+    event = parser().parse(sample(name), transport(), a_minute())
 
     assert isinstance(event, InvalidEvent)
     assert sorted(event.violations) == sorted(INVALID[name])
@@ -282,7 +282,7 @@ def test_the_sample_of_a_failure_is_what_the_function_answers_an_unknown_service
 def settled(text: str, services: CountingServices, trigger: str = "sqs", **arguments: Any) -> Outcome:
     """The outcome that the function publishes for an event."""
     bus = ListBus()
-    renamer(services, bus, **arguments).settle(parser().parse(text, transport()), a_minute, trigger)
+    renamer(services, bus, **arguments).settle(parser().parse(text, transport(), a_minute()), a_minute(), trigger)
     (outcome,) = bus.outcomes
     return outcome
 
@@ -295,13 +295,13 @@ def settled_soon(text: str, services: CountingServices, **arguments: Any) -> Out
 
 def given_up(event: RenameEvent | InvalidEvent, failure: Failure) -> Outcome:
     bus = ListBus()
-    renamer(CountingServices(), bus).give_up(event, Unsettled(failure, attempts=5), a_minute, "sqs")
+    renamer(CountingServices(), bus).give_up(event, Unsettled(failure, attempts=5), a_minute(), "sqs")
     (outcome,) = bus.outcomes
     return outcome
 
 
 def _refused(text: str) -> InvalidEvent:
-    event = parser().parse(text, transport())
+    event = parser().parse(text, transport(), a_minute())
     assert isinstance(event, InvalidEvent)
     return event
 

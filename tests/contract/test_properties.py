@@ -162,7 +162,7 @@ def binary_attributes(draw: st.DrawFn) -> Attributes:
 def settle(text: str, attributes: Attributes, *, named: str = "billing") -> tuple[Outcome, CountingServices]:
     """The outcome that was published for a text, and Huawei Cloud as it was left."""
     services, bus = CountingServices(name=named), ListBus()
-    result = renamer(services, bus).settle(parser().parse(text, attributes), a_minute, "sqs")
+    result = renamer(services, bus).settle(parser().parse(text, attributes, a_minute()), a_minute(), "sqs")
     assert bus.outcomes == [result]
     return bus.outcomes[0], services
 
@@ -216,7 +216,7 @@ def test_a_valid_event_reaches_exactly_one_call_in_binary_mode(
 @SAME_EVERY_TIME
 @given(structured_events())
 def test_a_valid_event_is_told_as_it_came(event: Event) -> None:
-    parsed = parser().parse(json.dumps(event), transport())
+    parsed = parser().parse(json.dumps(event), transport(), a_minute())
     outcome, _ = settle(json.dumps(event), transport(), named=event["data"].get("expected_name", "billing"))
 
     assert isinstance(parsed, RenameEvent)
@@ -498,7 +498,7 @@ def test_a_flipped_bit_never_renames_otherwise_than_the_text_says(event: Event, 
     flipped[place] ^= 1 << bit
     text = flipped.decode(errors="surrogateescape")
 
-    parsed = parser().parse(text, transport())
+    parsed = parser().parse(text, transport(), a_minute())
 
     if isinstance(parsed, InvalidEvent):
         assert_refused(text, transport())
@@ -527,7 +527,7 @@ any_json = st.recursive(
 @SAME_EVERY_TIME
 @given(any_text, st.sampled_from([None, True, False]))
 def test_any_text_gets_an_outcome_that_can_be_delivered(text: str, structured: bool | None) -> None:
-    assert isinstance(parser().parse(text, transport(), structured=structured), InvalidEvent)
+    assert isinstance(parser().parse(text, transport(), a_minute(), structured=structured), InvalidEvent)
     assert_refused(text, transport())
 
 
@@ -538,7 +538,7 @@ def test_any_json_gets_an_outcome_that_can_be_delivered(
 ) -> None:
     text = json.dumps(content, ensure_ascii=ascii_only)
 
-    assert isinstance(parser().parse(text, transport(), structured=structured), InvalidEvent)
+    assert isinstance(parser().parse(text, transport(), a_minute(), structured=structured), InvalidEvent)
     assert_refused(text, transport())
 
 

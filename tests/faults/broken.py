@@ -12,10 +12,11 @@ from dataclasses import fields, replace
 from typing import Any, Final, NamedTuple
 
 from function import failures
+from function.deadline import Deadline
 from function.events import InvalidEvent, Outcome, Parser, RenameEvent
 from function.failures import Failure, RenameFailedError
-from function.ledger import DynamoDbLedger
-from function.rename import Renamer, Reply, SecondsLeft
+from function.ledger import CLAIM_SLACK_SECONDS, DynamoDbLedger
+from function.rename import Renamer, Reply
 from function.triggers.dead_letters import DeadLetterTrigger
 from function.triggers.http import HttpTrigger
 from function.triggers.sqs import SqsTrigger
@@ -46,12 +47,12 @@ def _ledger(edit: Callable[[dict[str, Any], bool], object]) -> Build:
     """
 
     class Edited(DynamoDbLedger):
-        def _write(self, *actions: Action) -> Any:
+        def _write(self, deadline: Deadline, *actions: Action) -> Any:
             copies = [{kind: dict(request) for kind, request in action.items()} for action in actions]
             is_claim = not any(_remembers(request) for copy in copies for request in copy.values())
             for request in (request for copy in copies for request in copy.values()):
                 edit(request, is_claim)
-            return super()._write(*copies)
+            return super()._write(deadline, *copies)
 
     return Build(ledger=Edited)
 
@@ -86,13 +87,15 @@ class _ForgetsGivenUp(DynamoDbLedger):
 
 
 class _LapsesAtOnce(DynamoDbLedger):
-    def claim(self, event: RenameEvent, target: Any, seconds: float, *args: Any) -> Any:
-        return super().claim(event, target, min(seconds, 5.0), *args)
+    def claim(self, event: RenameEvent, target: Any, deadline: Deadline, *args: Any) -> Any:
+        soon = replace(deadline, invocation_ends_at=deadline.now() + 5.0 - CLAIM_SLACK_SECONDS)
+        return super().claim(event, target, soon, *args)
 
 
 class _NeverLapses(DynamoDbLedger):
-    def claim(self, event: RenameEvent, target: Any, seconds: float, *args: Any) -> Any:
-        return super().claim(event, target, seconds + 1e9, *args)
+    def claim(self, event: RenameEvent, target: Any, deadline: Deadline, *args: Any) -> Any:
+        never = replace(deadline, invocation_ends_at=deadline.invocation_ends_at + 1e9)
+        return super().claim(event, target, never, *args)
 
 
 class _FreesInDoubt(DynamoDbLedger):
@@ -152,7 +155,7 @@ class _PublishesFirst(Renamer):
 
     def _outcome(self, attempt: Any, result: Any) -> Outcome:
         outcome = super()._outcome(attempt, result)
-        self._bus.publish(outcome, attempt.left)
+        self._bus.publish(outcome, attempt.deadline)
         return outcome
 
 
@@ -184,9 +187,9 @@ class _NamesNobody(Renamer):
 class _LosesOutcomes(Bus):
     """Takes an outcome that is refused for one that is published."""
 
-    def publish(self, outcome: Outcome, left: SecondsLeft) -> None:
+    def publish(self, outcome: Outcome, deadline: Deadline) -> None:
         with suppress(RenameFailedError):
-            super().publish(outcome, left)
+            super().publish(outcome, deadline)
 
 
 class _RepeatsNothing(Bus):
@@ -196,9 +199,9 @@ class _RepeatsNothing(Bus):
         super().__init__(*args)
         self._told: set[str] = set()
 
-    def publish(self, outcome: Outcome, left: SecondsLeft) -> None:
+    def publish(self, outcome: Outcome, deadline: Deadline) -> None:
         if outcome.id not in self._told:
-            super().publish(outcome, left)
+            super().publish(outcome, deadline)
             self._told.add(outcome.id)
 
 
@@ -228,8 +231,8 @@ class _ForgetsVerdicts(Parser):
 
 
 class _AcknowledgesAll(SqsTrigger):
-    def handle(self, event: dict[str, Any], left: SecondsLeft) -> dict[str, Any]:
-        super().handle(event, left)
+    def handle(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
+        super().handle(event, deadline)
         return {"batchItemFailures": []}
 
 
@@ -242,7 +245,7 @@ class _PromisesTheQueue(HttpTrigger):
 
 
 class _DropsDeadLetters(DeadLetterTrigger):
-    def handle(self, event: dict[str, Any], left: SecondsLeft) -> dict[str, Any]:
+    def handle(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
         return {"batchItemFailures": []}
 
 

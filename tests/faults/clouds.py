@@ -24,9 +24,10 @@ from typing import Any, Final, cast
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from function import failures
+from function.deadline import Deadline
 from function.events import Outcome, RenameEvent, to_json
 from function.failures import Kind, RenameFailedError
-from function.rename import Reply, SecondsLeft, Target
+from function.rename import Reply, Target
 from tests.faults.dynamodb import Table, conflict
 from tests.faults.promises import Event, Promises, Rename, Service
 from tests.faults.world import Invocation, World
@@ -81,17 +82,17 @@ class Huawei:
         self._world = world
         self._promises = promises
 
-    def default_project(self) -> str:
+    def default_project(self, deadline: Deadline) -> str:
         if self._world.chance(self._world.weather.keyless):
             self._world.note("there is no key for Huawei Cloud")
             raise RenameFailedError(failures.credentials("", kind=Kind.UNAVAILABLE))
         return PROJECT
 
-    def allows_project(self, project_id: str) -> bool:
-        return project_id == self.default_project()
+    def allows_project(self, project_id: str, deadline: Deadline) -> bool:
+        return project_id == self.default_project(deadline)
 
-    def rename(self, target: Target, name: str, seconds: float) -> Reply:
-        world, invocation = self._world, running(self._world)
+    def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
+        world, invocation, seconds = self._world, running(self._world), deadline.remaining()
         event = cast("RenameEvent", invocation.event)
         service = self._promises.service(target.vpc_endpoint_service_id)
         taken = self._drawn(service, name)
@@ -122,8 +123,8 @@ class Huawei:
                 service.in_flight.remove(rename)
         return self._answer(taken, name, service)
 
-    def read(self, target: Target, seconds: float) -> Reply:
-        world, invocation = self._world, running(self._world)
+    def read(self, target: Target, deadline: Deadline) -> Reply:
+        world, invocation, seconds = self._world, running(self._world), deadline.remaining()
         event = cast("RenameEvent", invocation.event)
         service = self._promises.service(target.vpc_endpoint_service_id)
         taken = self._drawn(service, "")
@@ -185,7 +186,7 @@ class Bus:
         self._world = world
         self._promises = promises
 
-    def publish(self, outcome: Outcome, left: SecondsLeft) -> None:
+    def publish(self, outcome: Outcome, deadline: Deadline) -> None:
         cloud_event = outcome.cloud_event
         running(self._world).call(
             "the bus",
@@ -204,6 +205,7 @@ class LedgerClient:
 
     def transact_write_items(
         self,
+        deadline: Deadline,
         *,
         TransactItems: Sequence[dict[str, Any]],  # noqa: N803 - boto3's names
         ClientRequestToken: str,  # noqa: N803
@@ -217,10 +219,10 @@ class LedgerClient:
 
         self._call("transact_write_items", effect)
 
-    def update_item(self, **request: Any) -> None:
+    def update_item(self, deadline: Deadline, **request: Any) -> None:
         self._call("update_item", lambda: self._table.update(request))
 
-    def get_item(self, **request: Any) -> dict[str, Any]:
+    def get_item(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
         found: dict[str, Any] = {}
 
         def effect() -> None:

@@ -18,6 +18,7 @@ from functools import partial
 from random import Random
 from typing import Any, ClassVar, Final, NamedTuple, cast
 
+from function.deadline import Deadline
 from function.events import RENAME_REQUESTED, Attributes, InvalidEvent, Parser, RenameEvent, rfc3339
 from function.failures import RenameFailedError
 from function.ledger import RETENTION, DynamoDbLedger
@@ -308,7 +309,7 @@ class _Simulation:
                 self._unheard.append(sending)
 
         def handle(invocation: Invocation) -> dict[str, Any]:
-            return self._http.handle(proxy_event, None, _left(invocation))
+            return self._http.handle(proxy_event, None, _deadline(invocation))
 
         Invocation(world, request_id, HTTP_TIMEOUT_SECONDS, handle, answered)
 
@@ -336,13 +337,14 @@ class _Simulation:
             finish({message.id for message in messages} - failed)
 
         def handle(invocation: Invocation) -> dict[str, Any]:
-            return trigger.handle({"Records": records}, _left(invocation))
+            return trigger.handle({"Records": records}, _deadline(invocation))
 
         Invocation(self.world, name, QUEUE_TIMEOUT_SECONDS, handle, ended)
 
 
-def _left(invocation: Invocation) -> Callable[[], float]:
-    return lambda: invocation.deadline - invocation.world.now - REPORT_MARGIN_SECONDS
+def _deadline(invocation: Invocation) -> Deadline:
+    ends_at = invocation.clock() + invocation.deadline - invocation.world.now
+    return Deadline(ends_at - REPORT_MARGIN_SECONDS, ends_at, invocation.clock)
 
 
 def _rfc3339(time: float) -> str:
@@ -472,8 +474,10 @@ class _ObservedParser:
         self._world = world
         parser._validator = _QuickValidator(parser._validator)  # type: ignore[assignment]
 
-    def parse(self, text: str, attributes: Attributes, *, structured: bool | None = None) -> RenameEvent | InvalidEvent:
-        event = self._parser.parse(text, attributes, structured=structured)
+    def parse(
+        self, text: str, attributes: Attributes, deadline: Deadline, *, structured: bool | None = None
+    ) -> RenameEvent | InvalidEvent:
+        event = self._parser.parse(text, attributes, deadline, structured=structured)
         running(self._world).event = event
         return event
 

@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 
 from function.breaker import FAILURE_THRESHOLD, RECOVERY_SECONDS
-from function.ledger import BREAKER_ITEM
-from function.rename import CLAIM_SLACK_SECONDS
+from function.ledger import BREAKER_ITEM, CLAIM_SLACK_SECONDS
 from tests.integration.lambda_events import sqs_event
 from tests.integration.observer import (
     HTTP,

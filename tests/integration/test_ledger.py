@@ -7,7 +7,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from random import Random
@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 
 from function import failures
 from function.aws import Aws, DynamoDbClient, Key
+from function.deadline import Deadline
 from function.events import (
     FIRST_ROUND,
     Attributes,
@@ -32,8 +33,9 @@ from function.events import (
     to_json,
 )
 from function.failures import EventName, Failure, RenameFailedError
-from function.ledger import DynamoDbLedger, LedgerSchemaError
+from function.ledger import CLAIM_SLACK_SECONDS, DynamoDbLedger, LedgerSchemaError
 from function.rename import Claim, Known, Reused, Superseded, Target
+from tests.deadlines import within
 from tests.faults.dynamodb import Table
 from tests.localcloud.aws import ROOT_USER
 from tests.localcloud.stack import Clouds, rename_event
@@ -45,7 +47,7 @@ OPERATIONS = 300
 EVENTS = 30
 SERVICES = 4
 TIMES = 7
-CLAIM_SECONDS = 60.0
+CLAIM_SECONDS = 120.0
 
 
 class InMemory:
@@ -54,13 +56,13 @@ class InMemory:
     def __init__(self) -> None:
         self.table = Table(lambda _: False)
 
-    def transact_write_items(self, **request: Any) -> None:
+    def transact_write_items(self, deadline: Deadline, **request: Any) -> None:
         self.table.transact([dict(item) for item in request["TransactItems"]])
 
-    def update_item(self, **request: Any) -> None:
+    def update_item(self, deadline: Deadline, **request: Any) -> None:
         self.table.update(request)
 
-    def get_item(self, **request: Any) -> dict[str, Any]:
+    def get_item(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
         item = self.table.get(request["Key"])
         return {"Item": item} if item else {}
 
@@ -109,6 +111,10 @@ class Both:
         self._run = uuid.uuid4().hex
         self._start = datetime.fromtimestamp(self.clock.seconds, UTC) - timedelta(hours=1)
 
+    def deadline(self) -> Deadline:
+        """Of an invocation whose claims last for CLAIM_SECONDS by the clock of both."""
+        return replace(within(10), invocation_ends_at=self.clock() + CLAIM_SECONDS - CLAIM_SLACK_SECONDS)
+
     def event(self) -> tuple[RenameEvent, Target]:
         """One of a few, and now and then another of its name, or the same at another time."""
         number = self.random.randrange(EVENTS)
@@ -119,7 +125,7 @@ class Both:
         as_ever = self.random.random() < 0.9
         moment = self._start + timedelta(microseconds=number % TIMES if as_ever else self.random.randrange(TIMES))
         sent |= {"id": f"event-{number}", "source": f"/{self._run}", "time": moment.isoformat()}
-        event = _PARSER.parse(to_json(sent), _NO_ATTRIBUTES)
+        event = _PARSER.parse(to_json(sent), _NO_ATTRIBUTES, within(10))
         assert isinstance(event, RenameEvent), event
         return event, target
 
@@ -128,7 +134,7 @@ class Both:
         if self.held and self.random.random() < 0.3:
             held = self.random.choice(self.held)
             event, target = held.event, held.target
-        deployed, in_memory = self._do(event, lambda ledger, _: ledger.claim(event, target, CLAIM_SECONDS))
+        deployed, in_memory = self._do(event, lambda ledger, _: ledger.claim(event, target, self.deadline()))
         if isinstance(deployed, Claim) and isinstance(in_memory, Claim):
             self.held.append(Held(deployed.event, target, deployed, in_memory))
 
@@ -139,20 +145,24 @@ class Both:
         outcome = self._outcome(held.event, held.deployed.round)
         self._do(
             held.event,
-            lambda ledger, which: ledger.settle(held.event, held.target, getattr(held, which), outcome, free=free),
+            lambda ledger, which: ledger.settle(
+                held.event, held.target, getattr(held, which), outcome, self.deadline(), free=free
+            ),
         )
 
     def conclude(self) -> None:
         event, _ = self.event()
         round_ = self.random.choice([FIRST_ROUND, *self.rounds[event.id]])
         outcome, of_this_time = self._outcome(event, round_), self.random.random() < 0.5
-        self._do(event, lambda ledger, _: ledger.conclude(event, round_, outcome, of_this_time=of_this_time))
+        self._do(
+            event, lambda ledger, _: ledger.conclude(event, round_, outcome, self.deadline(), of_this_time=of_this_time)
+        )
 
     def release(self) -> None:
         if not self.held:
             return
         held = self.random.choice(self.held)
-        self._do(held.event, lambda ledger, which: ledger.release(held.target, getattr(held, which)))
+        self._do(held.event, lambda ledger, which: ledger.release(held.target, getattr(held, which), self.deadline()))
 
     def wait(self) -> None:
         self.clock.seconds += self.random.choice([0.001, 1, CLAIM_SECONDS / 2, CLAIM_SECONDS, CLAIM_SECONDS + 0.5])
@@ -197,7 +207,7 @@ class Both:
 _NO_ATTRIBUTES = Attributes(id="none", source="/none", time="none", given={})
 _PARSER = Parser(
     name_max_length=16,
-    is_allowed_project=lambda _: True,
+    is_allowed_project=lambda *_: True,
     is_allowed_region=lambda _: True,
     now=lambda: datetime.now(UTC),
 )
@@ -265,30 +275,30 @@ def test_of_a_superseded_event_the_newer_one_is_named(clouds: Clouds) -> None:
     both = Both(clouds, seed=3)
     event, target = both.event()
     sent = event.cloud_event | {"id": "older", "time": (event.time - timedelta(microseconds=1)).isoformat()}
-    older = _PARSER.parse(to_json(sent), _NO_ATTRIBUTES)
+    older = _PARSER.parse(to_json(sent), _NO_ATTRIBUTES, within(10))
     assert isinstance(older, RenameEvent)
 
     for ledger in (both.deployed, both.in_memory):
-        claim = ledger.claim(event, target, CLAIM_SECONDS)
+        claim = ledger.claim(event, target, both.deadline())
         assert isinstance(claim, Claim)
         circumstances = Circumstances("sqs", "cn-north-4", "project", 1, rfc3339(event.time))
         outcome = renamed(
             event, circumstances, service_name="orders", previous_service_name=None, huawei_request_id=None
         )
-        assert ledger.settle(event, target, claim, outcome, free=True) is None
+        assert ledger.settle(event, target, claim, outcome, both.deadline(), free=True) is None
 
-        answer = ledger.claim(older, target, CLAIM_SECONDS)
+        answer = ledger.claim(older, target, both.deadline())
 
         assert answer == Superseded(EventName(event.source, event.id), FIRST_ROUND, older)
 
 
 class TestTable:
     def test_of_the_stack_is_right(self, clouds: Clouds) -> None:
-        DynamoDbLedger(own_client(clouds), clouds.stack.outputs["LedgerTableName"]).outage_is_recorded()
+        DynamoDbLedger(own_client(clouds), clouds.stack.outputs["LedgerTableName"]).outage_is_recorded(within(10))
 
     def test_that_is_missing_is_found_out(self, clouds: Clouds) -> None:
         with pytest.raises(LedgerSchemaError, match="ResourceNotFoundException"):
-            DynamoDbLedger(own_client(clouds), "missing").outage_is_recorded()
+            DynamoDbLedger(own_client(clouds), "missing").outage_is_recorded(within(10))
 
     @pytest.mark.parametrize(
         "keys",
@@ -310,7 +320,7 @@ class TestTable:
         )
         try:
             with pytest.raises(LedgerSchemaError, match="ValidationException"):
-                DynamoDbLedger(own_client(clouds), name).outage_is_recorded()
+                DynamoDbLedger(own_client(clouds), name).outage_is_recorded(within(10))
         finally:
             client.delete_table(TableName=name)
 

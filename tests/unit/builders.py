@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from function.deadline import Deadline
 from function.events import (
     RENAME_REQUESTED,
     Attributes,
@@ -19,7 +21,7 @@ from function.events import (
 )
 from function.failures import Failure, RenameFailedError
 from function.ledger import NoLedger
-from function.rename import Renamer, Reply, SecondsLeft, Target
+from function.rename import Renamer, Reply, Target
 
 NOW: Final = datetime(2026, 11, 2, 8, 15, 1, 250_000, tzinfo=UTC)
 TIME: Final = "2026-11-02T08:15:00Z"
@@ -72,7 +74,7 @@ def parser(**arguments: Any) -> Parser:
     """A parser that allows two projects and two regions, at a fixed time."""
     defaults: dict[str, Any] = {
         "name_max_length": 16,
-        "is_allowed_project": frozenset({PROJECT, OTHER_PROJECT}).__contains__,
+        "is_allowed_project": lambda project_id, _: project_id in (PROJECT, OTHER_PROJECT),
         "is_allowed_region": frozenset({REGION, OTHER_REGION}).__contains__,
         "now": lambda: NOW,
     }
@@ -81,7 +83,7 @@ def parser(**arguments: Any) -> Parser:
 
 def valid(event: dict[str, Any] | None = None) -> RenameEvent:
     """A rename event as parsed."""
-    parsed = parser().parse(json.dumps(event if event is not None else rename_event()), transport())
+    parsed = parser().parse(json.dumps(event if event is not None else rename_event()), transport(), a_minute())
     assert isinstance(parsed, RenameEvent), parsed
     return parsed
 
@@ -100,20 +102,20 @@ class CountingServices:
     renames: list[tuple[Target, str]] = field(default_factory=list)
     reads: list[Target] = field(default_factory=list)
 
-    def default_project(self) -> str:
+    def default_project(self, deadline: Deadline) -> str:
         return PROJECT
 
-    def allows_project(self, project_id: str) -> bool:
+    def allows_project(self, project_id: str, deadline: Deadline) -> bool:
         return project_id in (PROJECT, OTHER_PROJECT)
 
-    def rename(self, target: Target, name: str, seconds: float) -> Reply:
+    def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
         self.renames.append((target, name))
         if self.failure:
             raise RenameFailedError(self.failure)
         self.name = name
         return Reply(name, 200, HUAWEI_REQUEST_ID)
 
-    def read(self, target: Target, seconds: float) -> Reply:
+    def read(self, target: Target, deadline: Deadline) -> Reply:
         self.reads.append(target)
         return Reply(self.name, 200, HUAWEI_REQUEST_ID)
 
@@ -124,7 +126,7 @@ class ListBus:
 
     outcomes: list[Outcome] = field(default_factory=list)
 
-    def publish(self, outcome: Outcome, left: SecondsLeft) -> None:
+    def publish(self, outcome: Outcome, deadline: Deadline) -> None:
         self.outcomes.append(outcome)
 
 
@@ -139,6 +141,7 @@ def renamer(services: CountingServices, bus: ListBus, **arguments: Any) -> Renam
     return Renamer(services, NoLedger(), bus, **defaults | arguments)
 
 
-def a_minute() -> float:
-    """What is left of the invocation."""
-    return 60.0
+def a_minute() -> Deadline:
+    """Of an invocation that has just begun."""
+    now = time.time()
+    return Deadline(now + 60.0, now + 64.0)

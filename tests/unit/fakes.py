@@ -34,9 +34,10 @@ from botocore.validate import ParamValidator
 
 from function import failures
 from function.aws import Aws, DynamoDbClient, Key
+from function.deadline import Deadline
 from function.events import FIRST_ROUND, Attributes, InvalidEvent, Outcome, Parser, RenameEvent, Round
 from function.failures import Failure, RenameFailedError
-from function.rename import Claim, Known, Renamer, Reply, Reused, SecondsLeft, Superseded, Target, Unsettled
+from function.rename import Claim, Known, Renamer, Reply, Reused, Superseded, Target, Unsettled
 from function.telemetry import Telemetry
 from function.triggers.dead_letters import DeadLetterQueue, DeadLetterTrigger
 from function.triggers.http import HttpTrigger
@@ -108,10 +109,13 @@ class FakeClock:
         self.sleeps.append(seconds)
         self.seconds += seconds
 
-    def until(self, seconds: float) -> SecondsLeft:
-        """What is left of so many seconds from now on."""
-        end = self.seconds + seconds
-        return lambda: end - self.seconds
+    def epoch(self) -> float:
+        return START.timestamp() + self.seconds
+
+    def until(self, seconds: float) -> Deadline:
+        """So many seconds from now on, and a few more to report in."""
+        at = self.epoch() + seconds
+        return Deadline(at, at + 4.0, self.epoch)
 
 
 @dataclass
@@ -162,21 +166,21 @@ class FakeEndpointServices:
 
     # -- what the decision calls
 
-    def default_project(self) -> str:
+    def default_project(self, deadline: Deadline) -> str:
         if self._no_project:
             raise RenameFailedError(self._no_project)
         return self._project_id
 
-    def allows_project(self, project_id: str) -> bool:
+    def allows_project(self, project_id: str, deadline: Deadline) -> bool:
         if self._no_project:
             raise RenameFailedError(self._no_project)
         return project_id in self.allowed_projects
 
-    def rename(self, target: Target, name: str, seconds: float) -> Reply:
-        return self._call("rename", target, name, seconds)
+    def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
+        return self._call("rename", target, name, deadline.remaining())
 
-    def read(self, target: Target, seconds: float) -> Reply:
-        return self._call("read", target, None, seconds)
+    def read(self, target: Target, deadline: Deadline) -> Reply:
+        return self._call("read", target, None, deadline.remaining())
 
     # -- what a test commands
 
@@ -293,7 +297,7 @@ class FakeBus:
     def refuse(self, times: int = 10_000) -> None:
         self._refusals = times
 
-    def publish(self, outcome: Outcome, left: SecondsLeft) -> None:
+    def publish(self, outcome: Outcome, deadline: Deadline) -> None:
         with self._lock:
             if self.crash:
                 raise self.crash
@@ -327,7 +331,7 @@ class FakeLedger:
         """From now on `claim`, `settle` or `conclude` fails."""
         self._failures[step] = failure
 
-    def claim(self, event: RenameEvent, target: Target, seconds: float) -> Claim | Known | Reused | Superseded:
+    def claim(self, event: RenameEvent, target: Target, deadline: Deadline) -> Claim | Known | Reused | Superseded:
         with self._lock:
             self._go("claim")
             if self.at_claim:
@@ -338,7 +342,9 @@ class FakeLedger:
             self._journal.append("claimed")
             return self.held[target]
 
-    def settle(self, event: RenameEvent, target: Target, claim: Claim, outcome: Outcome, *, free: bool) -> Known | None:
+    def settle(
+        self, event: RenameEvent, target: Target, claim: Claim, outcome: Outcome, deadline: Deadline, *, free: bool
+    ) -> Known | None:
         with self._lock:
             self._go("settle")
             known = self._remember(outcome)
@@ -347,13 +353,13 @@ class FakeLedger:
             return known
 
     def conclude(
-        self, event: RenameEvent, round_: Round, outcome: Outcome, *, of_this_time: bool = False
+        self, event: RenameEvent, round_: Round, outcome: Outcome, deadline: Deadline, *, of_this_time: bool = False
     ) -> Known | None:
         with self._lock:
             self._go("conclude")
             return self._remember(outcome)
 
-    def release(self, target: Target, claim: Claim) -> None:
+    def release(self, target: Target, claim: Claim, deadline: Deadline) -> None:
         with self._lock:
             self._journal.append("released")
             del self.held[target]
@@ -489,12 +495,12 @@ class World:
 
     def event(self, **data: Any) -> RenameEvent:
         """A rename event to call the one service `orders`, unless the data say otherwise."""
-        event = self.parser().parse(json.dumps(cloud_event(**data)), _NO_ATTRIBUTES)
+        event = self.parser().parse(json.dumps(cloud_event(**data)), _NO_ATTRIBUTES, self.clock.until(60.0))
         assert isinstance(event, RenameEvent), event
         return event
 
     def invalid_event(self, text: str = "{}") -> InvalidEvent:
-        event = self.parser().parse(text, _NO_ATTRIBUTES)
+        event = self.parser().parse(text, _NO_ATTRIBUTES, self.clock.until(60.0))
         assert isinstance(event, InvalidEvent), event
         return event
 
@@ -695,6 +701,16 @@ class HttpReply(NamedTuple):
 class AwsCall(NamedTuple):
     operation: str
     parameters: dict[str, Any]
+
+
+class WithoutDeadline:
+    """A client of boto3's where the function has one of its own, whose requests have deadlines."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        return lambda _, **request: getattr(self._client, operation)(**request)
 
 
 class _AwsAnswer(NamedTuple):

@@ -29,6 +29,7 @@ from botocore.exceptions import (
 )
 
 from function.aws import MAX_ATTEMPTS, Aws, DynamoDbClient, EventBridgeClient, Key, SecretsManagerClient, StsClient
+from tests.deadlines import within
 from tests.unit.fakes import FakeAws, FakeClock, RawServer, receive_request
 
 REGION = "eu-west-1"
@@ -144,7 +145,7 @@ def boto3_call(service: str, operation: str, wire: Wire, region: str = REGION) -
 def own_call(service: str, operation: str, wire: Wire, region: str = REGION, key: Key | None = KEY) -> dict[str, Any]:
     aws = Aws(region=region, endpoints={}, key=key, sleep=lambda seconds: None)
     aws._http = cast("Any", wire)
-    answer: dict[str, Any] = getattr(CLIENTS[service](aws), operation)(**REQUESTS[service, operation])
+    answer: dict[str, Any] = getattr(CLIENTS[service](aws), operation)(within(10), **REQUESTS[service, operation])
     return answer
 
 
@@ -187,8 +188,8 @@ class TestRequests:
         aws = Aws(region=REGION, endpoints={"": "http://all.example/", "events": "http://events.example"}, key=KEY)
         aws._http = cast("Any", wire)
 
-        EventBridgeClient(aws).put_events(Entries=[])
-        DynamoDbClient(aws).get_item(TableName="ledger", Key=ID)
+        EventBridgeClient(aws).put_events(within(10), Entries=[])
+        DynamoDbClient(aws).get_item(within(10), TableName="ledger", Key=ID)
 
         assert [request.url for request in wire.requests] == ["http://events.example/", "http://all.example/"]
 
@@ -318,7 +319,7 @@ def own(clock: FakeClock) -> Callable[..., DynamoDbClient]:
 
 
 def get(client: DynamoDbClient) -> dict[str, Any]:
-    return client.get_item(TableName="ledger", Key=ID)
+    return client.get_item(within(10), TableName="ledger", Key=ID)
 
 
 class TestSecondAttempt:

@@ -16,6 +16,7 @@ from function.breaker import FAILURE_THRESHOLD, RECOVERY_SECONDS, STATE_CACHE_SE
 from function.failures import Failure, Kind, RenameFailedError
 from function.ledger import BREAKER_ITEM, DynamoDbLedger
 from function.rename import Reply, Target
+from tests.deadlines import within
 from tests.unit.fakes import (
     OTHER_PROJECT,
     PROJECT,
@@ -99,7 +100,7 @@ def breaker_of(
 
 
 def rename(breaker: OutageBreaker, target: Target = TARGET) -> Reply:
-    return breaker.rename(target, "orders", SECONDS)
+    return breaker.rename(target, "orders", within(SECONDS))
 
 
 def fail(breaker: OutageBreaker, world: World, failure: Failure, times: int = 1) -> None:
@@ -142,8 +143,8 @@ def is_open_during_a_rename(breaker: OutageBreaker, other: OutageBreaker, world:
 
 class TestClosed:
     def test_passes_calls_and_replies_on(self, breaker: OutageBreaker, world: World) -> None:
-        reply = breaker.rename(TARGET, "orders", 3.5)
-        read = breaker.read(TARGET, 2.5)
+        reply = breaker.rename(TARGET, "orders", world.clock.until(3.5))
+        read = breaker.read(TARGET, world.clock.until(2.5))
 
         assert (reply.name, reply.status) == ("orders", 200)
         assert "orders" in (read.name or "")
@@ -155,7 +156,7 @@ class TestClosed:
         self, breaker: OutageBreaker, world: World, failure: Failure, operation: str
     ) -> None:
         world.services.refuse(failure, on=operation)
-        call = rename if operation == "rename" else lambda breaker: breaker.read(TARGET, SECONDS)
+        call = rename if operation == "rename" else lambda breaker: breaker.read(TARGET, within(SECONDS))
 
         assert failed(lambda: call(breaker)) is failure
 
@@ -220,7 +221,7 @@ class TestOpening:
             if operation == "rename":
                 rename(breaker)
             else:
-                breaker.read(TARGET, SECONDS)
+                breaker.read(TARGET, within(SECONDS))
 
         assert not is_open(breaker, world)
 
@@ -239,7 +240,7 @@ class TestOpening:
         for number in range(FAILURE_THRESHOLD):
             operation = ("rename", "read")[number % 2]
             world.services.refuse(unavailable(), on=operation)
-            failed(lambda: rename(breaker) if number % 2 == 0 else breaker.read(TARGET, SECONDS))  # noqa: B023 - at once
+            failed(lambda: rename(breaker) if number % 2 == 0 else breaker.read(TARGET, within(SECONDS)))  # noqa: B023 - at once
 
         assert is_open(breaker, world)
 
@@ -270,7 +271,7 @@ class TestOpen:
         open_(breaker, world)
         calls = len(world.services.calls)
 
-        failure = failed(lambda: rename(breaker) if operation == "rename" else breaker.read(TARGET, SECONDS))
+        failure = failed(lambda: rename(breaker) if operation == "rename" else breaker.read(TARGET, within(SECONDS)))
 
         assert (failure.code, failure.kind, failure.retryable) == ("Rename.Outage", Kind.UNAVAILABLE, True)
         assert (failure.called, failure.quick, failure.in_doubt) == (False, False, False)
@@ -288,14 +289,18 @@ class TestOpen:
     def test_leaves_the_question_of_projects_alone(self, breaker: OutageBreaker, world: World) -> None:
         open_(breaker, world)
 
-        assert breaker.default_project() == PROJECT
-        assert breaker.allows_project(PROJECT)
-        assert not breaker.allows_project(OTHER_PROJECT)
+        assert breaker.default_project(within(SECONDS)) == PROJECT
+        assert breaker.allows_project(PROJECT, within(SECONDS))
+        assert not breaker.allows_project(OTHER_PROJECT, within(SECONDS))
 
     def test_is_not_brought_about_by_a_key_that_cannot_be_read(self, breaker: OutageBreaker, world: World) -> None:
         world.services.lose_credentials(failures.credentials("none", kind=Kind.UNAVAILABLE))
         for _ in range(FAILURE_THRESHOLD):
-            for call in (breaker.default_project, lambda: breaker.allows_project(PROJECT), lambda: rename(breaker)):
+            for call in (
+                lambda: breaker.default_project(within(SECONDS)),
+                lambda: breaker.allows_project(PROJECT, within(SECONDS)),
+                lambda: rename(breaker),
+            ):
                 assert failed(call).code == "Rename.CredentialsUnavailable"
 
         world.services.lose_credentials(None)
@@ -332,7 +337,7 @@ class TestRecovery:
         open_(breaker, world)
         world.clock.sleep(RECOVERY_SECONDS)
 
-        breaker.read(TARGET, SECONDS)
+        breaker.read(TARGET, within(SECONDS))
 
         assert states(turns)[-1] == "CLOSED"
 

@@ -17,10 +17,11 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from function.bus import BACKOFF_BASE_SECONDS, MAX_ATTEMPTS, EventBridge
+from function.deadline import Deadline
 from function.events import Outcome
 from function.failures import Failure, Kind, RenameFailedError
 from function.rename import Unsettled
-from tests.unit.fakes import BUS, FakeAws, FakeClock, World, failed, unavailable
+from tests.unit.fakes import BUS, FakeAws, FakeClock, WithoutDeadline, World, failed, unavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
@@ -41,7 +42,7 @@ def bus(aws: FakeAws) -> EventBridge:
 
 def client_of(aws: FakeAws) -> EventBridgeClient:
     config = Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1})
-    return boto3.client("events", endpoint_url=aws.url, config=config)
+    return WithoutDeadline(boto3.client("events", endpoint_url=aws.url, config=config))
 
 
 @pytest.fixture
@@ -213,7 +214,7 @@ class Bus:
         self.error: BaseException | None = None
         self.began, self.may_answer = threading.Semaphore(0), threading.Semaphore(0)
 
-    def put_events(self, **request: Any) -> dict[str, Any]:
+    def put_events(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
         ids = [json.loads(entry["Detail"])["data"]["request"]["id"] for entry in request["Entries"]]
         self.requests.append(ids)
         self.began.release()

@@ -14,7 +14,8 @@ from botocore.config import Config
 from function.credentials import MAX_AGE_SECONDS, SecretCredentials
 from function.failures import Kind
 from function.vpcep import Credentials
-from tests.unit.fakes import OTHER_PROJECT, PROJECT, FakeAws, FakeClock, failed
+from tests.deadlines import within
+from tests.unit.fakes import OTHER_PROJECT, PROJECT, FakeAws, FakeClock, WithoutDeadline, failed
 
 SECRET = {"ak": "AK1", "sk": "SK1", "project_id": PROJECT}
 ROTATED = SECRET | {"ak": "AK2", "sk": "SK2"}
@@ -39,7 +40,7 @@ def from_secret(aws: FakeAws, clock: FakeClock, default_project: str | None = No
 def client_of(aws: FakeAws) -> Any:
     """boto3's, and none of its second attempts."""
     config = Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1})
-    return _session().client("secretsmanager", endpoint_url=aws.url, config=config)
+    return WithoutDeadline(_session().client("secretsmanager", endpoint_url=aws.url, config=config))
 
 
 @cache
@@ -54,7 +55,7 @@ def reads(aws: FakeAws) -> int:
 
 class TestASecret:
     def test_holds_the_key(self, aws: FakeAws, credentials: SecretCredentials) -> None:
-        assert credentials() == Credentials("AK1", "SK1", None, PROJECT)
+        assert credentials(within(10)) == Credentials("AK1", "SK1", None, PROJECT)
         assert aws.calls_of("GetSecretValue") == [{"SecretId": ARN}]
 
     def test_is_not_read_before_it_is_needed(self, aws: FakeAws, credentials: SecretCredentials) -> None:
@@ -63,7 +64,7 @@ class TestASecret:
     def test_may_hold_a_security_token(self, aws: FakeAws, credentials: SecretCredentials) -> None:
         aws.secret = json.dumps(SECRET | {"security_token": "T1"})
 
-        assert credentials().security_token == "T1"
+        assert credentials(within(10)).security_token == "T1"
 
     @pytest.mark.parametrize("secret", [{"ak": "AK1", "sk": "SK1"}, SECRET | {"project_id": OTHER_PROJECT}])
     def test_may_leave_the_project_to_the_settings(
@@ -72,39 +73,39 @@ class TestASecret:
         credentials = from_secret(aws, clock, default_project=PROJECT)
         aws.secret = json.dumps(secret)
 
-        assert credentials().project_id == secret.get("project_id", PROJECT)
+        assert credentials(within(10)).project_id == secret.get("project_id", PROJECT)
 
     def test_may_hold_more_than_that(self, aws: FakeAws, credentials: SecretCredentials) -> None:
         aws.secret = json.dumps(SECRET | {"comment": "rotated by hand", "age": 5})
 
-        assert credentials().access_key == "AK1"
+        assert credentials(within(10)).access_key == "AK1"
 
 
 class TestMemory:
     def test_saves_the_second_read(self, aws: FakeAws, credentials: SecretCredentials, clock: FakeClock) -> None:
-        credentials()
+        credentials(within(10))
         clock.sleep(MAX_AGE_SECONDS - 10)
 
-        credentials()
+        credentials(within(10))
 
         assert reads(aws) == 1
 
     def test_ends_so_that_a_rotation_needs_no_deployment(
         self, aws: FakeAws, credentials: SecretCredentials, clock: FakeClock
     ) -> None:
-        credentials()
+        credentials(within(10))
         aws.secret = json.dumps(ROTATED)
 
         clock.sleep(MAX_AGE_SECONDS + 1)
 
-        assert credentials().access_key == "AK2"
+        assert credentials(within(10)).access_key == "AK2"
         assert reads(aws) == 2
 
     def test_is_shared_by_all_threads(self, aws: FakeAws, credentials: SecretCredentials) -> None:
         aws.delay = 0.1
 
         with ThreadPoolExecutor(max_workers=10) as pool:
-            keys = set(pool.map(lambda _: credentials(), range(100)))
+            keys = set(pool.map(lambda _: credentials(within(10)), range(100)))
 
         assert keys == {Credentials("AK1", "SK1", None, PROJECT)}
         assert reads(aws) == 1
@@ -113,14 +114,14 @@ class TestMemory:
     def test_lasts_while_secrets_manager_is_down(
         self, aws: FakeAws, credentials: SecretCredentials, clock: FakeClock, code: str, status: int
     ) -> None:
-        credentials()
+        credentials(within(10))
         clock.sleep(MAX_AGE_SECONDS + 1)
 
         # when
         aws.fail("GetSecretValue", code, status=status, times=None)
 
         # then
-        assert credentials().access_key == "AK1"
+        assert credentials(within(10)).access_key == "AK1"
 
         # when the service is back
         aws.recover()
@@ -128,20 +129,20 @@ class TestMemory:
         clock.sleep(MAX_AGE_SECONDS + 1)
 
         # then
-        assert credentials().access_key == "AK2"
+        assert credentials(within(10)).access_key == "AK2"
 
     def test_does_not_ask_a_service_that_is_down_at_every_turn(
         self, aws: FakeAws, credentials: SecretCredentials, clock: FakeClock
     ) -> None:
         # given: each question costs seconds, and each event asks more than once
-        credentials()
+        credentials(within(10))
         clock.sleep(MAX_AGE_SECONDS + 1)
         aws.fail("GetSecretValue", "InternalServiceError", status=500, times=None)
         before = reads(aws)
 
         # when
         for _ in range(20):
-            credentials()
+            credentials(within(10))
 
         # then
         assert reads(aws) - before <= 2
@@ -149,46 +150,46 @@ class TestMemory:
     def test_does_not_outlast_the_permission(
         self, aws: FakeAws, credentials: SecretCredentials, clock: FakeClock
     ) -> None:
-        credentials()
+        credentials(within(10))
         clock.sleep(MAX_AGE_SECONDS + 1)
 
         aws.fail("GetSecretValue", "AccessDeniedException", times=None)
 
-        assert failed(credentials).kind is Kind.ACCESS
+        assert failed(credentials, within(10)).kind is Kind.ACCESS
 
 
 class TestForget:
     def test_has_the_secret_read_again(self, aws: FakeAws, credentials: SecretCredentials) -> None:
-        refused_key = credentials()
+        refused_key = credentials(within(10))
         aws.secret = json.dumps(ROTATED)
 
         credentials.forget(refused_key)
 
-        assert [credentials().access_key for _ in range(3)] == ["AK2"] * 3
+        assert [credentials(within(10)).access_key for _ in range(3)] == ["AK2"] * 3
         assert reads(aws) == 2
 
     def test_of_a_key_that_has_been_replaced_already_does_nothing(
         self, aws: FakeAws, credentials: SecretCredentials
     ) -> None:
-        refused_key = credentials()
+        refused_key = credentials(within(10))
         aws.secret = json.dumps(ROTATED)
         credentials.forget(refused_key)
-        credentials()
+        credentials(within(10))
 
         credentials.forget(refused_key)
 
-        assert credentials().access_key == "AK2"
+        assert credentials(within(10)).access_key == "AK2"
         assert reads(aws) == 2
 
     def test_keeps_the_last_key_while_secrets_manager_is_down(
         self, aws: FakeAws, credentials: SecretCredentials
     ) -> None:
-        key = credentials()
+        key = credentials(within(10))
         aws.fail("GetSecretValue", "InternalServiceError", status=500, times=None)
 
         credentials.forget(key)
 
-        assert credentials() == key
+        assert credentials(within(10)) == key
 
 
 class TestNoSecret:
@@ -207,7 +208,7 @@ class TestNoSecret:
     ) -> None:
         aws.fail("GetSecretValue", code)
 
-        failure = failed(credentials)
+        failure = failed(credentials, within(10))
 
         assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", Kind.ACCESS)
         assert failure.retryable
@@ -220,17 +221,17 @@ class TestNoSecret:
     ) -> None:
         aws.fail("GetSecretValue", code, status=status)
 
-        failure = failed(credentials)
+        failure = failed(credentials, within(10))
 
         assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", Kind.UNAVAILABLE)
         assert failure.retryable
-        assert credentials().access_key == "AK1"
+        assert credentials(within(10)).access_key == "AK1"
 
     def test_for_want_of_an_answer_is_tried_again(self, aws: FakeAws, credentials: SecretCredentials) -> None:
         aws.hang_up("GetSecretValue")
 
-        assert failed(credentials).kind is Kind.UNAVAILABLE
-        assert credentials().access_key == "AK1"
+        assert failed(credentials, within(10)).kind is Kind.UNAVAILABLE
+        assert credentials(within(10)).access_key == "AK1"
 
     @pytest.mark.parametrize(
         "secret",
@@ -257,7 +258,7 @@ class TestNoSecret:
     ) -> None:
         aws.secret = secret
 
-        failure = failed(credentials)
+        failure = failed(credentials, within(10))
 
         assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", Kind.ACCESS)
         assert not failure.quick
@@ -268,9 +269,9 @@ class TestNoSecret:
         self, aws: FakeAws, credentials: SecretCredentials, clock: FakeClock
     ) -> None:
         aws.secret = "{}"
-        failed(credentials)
+        failed(credentials, within(10))
 
         aws.secret = json.dumps(SECRET)
         clock.sleep(MAX_AGE_SECONDS + 1)
 
-        assert credentials().access_key == "AK1"
+        assert credentials(within(10)).access_key == "AK1"

@@ -15,11 +15,13 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from function import failures, settings
+from function.deadline import Deadline
 from function.events import Outcome, RenameEvent, rfc3339
 from function.failures import Kind
 from function.ledger import DynamoDbLedger
 from function.queue import FifoQueue
 from function.rename import Unsettled
+from tests.deadlines import within
 from tests.unit.fakes import (
     ENVIRONMENT,
     QUEUE_ARN,
@@ -596,15 +598,11 @@ def deleted(aws: FakeAws) -> list[str]:
     return [call["ReceiptHandle"] for call in aws.calls_of("DeleteMessage")]
 
 
-def a_minute() -> float:
-    return 60.0
-
-
 class TestMoveAll:
     def test_moves_every_message(self, aws: FakeAws, resting: FifoQueue, renames: FifoQueue) -> None:
         holding(aws, [message(1), message(2)], [message(3)])
 
-        assert resting.move_all(renames, a_minute) == 3
+        assert resting.move_all(renames, within(60)) == 3
 
         assert sent(aws) == ["body 1", "body 2", "body 3"]
         assert deleted(aws) == ["handle-1", "handle-2", "handle-3"]
@@ -616,7 +614,7 @@ class TestMoveAll:
     def test_of_an_empty_queue_moves_nothing(self, aws: FakeAws, resting: FifoQueue, renames: FifoQueue) -> None:
         holding(aws)
 
-        assert resting.move_all(renames, a_minute) == 0
+        assert resting.move_all(renames, within(60)) == 0
         assert (sent(aws), deleted(aws)) == ([], [])
 
     def test_deletes_a_message_after_it_is_sent_and_before_the_next(
@@ -624,7 +622,7 @@ class TestMoveAll:
     ) -> None:
         holding(aws, [message(1), message(2)])
 
-        resting.move_all(renames, a_minute)
+        resting.move_all(renames, within(60))
 
         assert [call.operation for call in aws.calls] == [
             "ReceiveMessage",
@@ -643,7 +641,7 @@ class TestMoveAll:
         }
         holding(aws, [message(1, group="one", attributes=attributes), message(2, group="two")])
 
-        resting.move_all(renames, a_minute)
+        resting.move_all(renames, within(60))
 
         first, second = aws.calls_of("SendMessage")
         assert (first["MessageGroupId"], second["MessageGroupId"]) == ("one", "two")
@@ -652,7 +650,7 @@ class TestMoveAll:
     def test_asks_for_all_that_it_keeps(self, aws: FakeAws, resting: FifoQueue, renames: FifoQueue) -> None:
         holding(aws)
 
-        resting.move_all(renames, a_minute)
+        resting.move_all(renames, within(60))
 
         [call] = aws.calls_of("ReceiveMessage")
         assert call["MessageAttributeNames"] == ["All"]
@@ -663,13 +661,13 @@ class TestMoveAll:
         holding(aws, [message(1)], [message(2)], [message(3)])
         times = iter([2.0, 1.0, 0.0])
 
-        assert resting.move_all(renames, lambda: next(times)) == 2
+        assert resting.move_all(renames, Deadline(3.0, 7.0, lambda: 3.0 - next(times))) == 2
 
         assert (sent(aws), deleted(aws)) == (["body 1", "body 2"], ["handle-1", "handle-2"])
         assert len(aws.calls_of("ReceiveMessage")) == 2
 
     def test_without_time_takes_nothing(self, aws: FakeAws, resting: FifoQueue, renames: FifoQueue) -> None:
-        assert resting.move_all(renames, lambda: -1.0) == 0
+        assert resting.move_all(renames, within(-1.0)) == 0
         assert aws.calls == []
 
     @pytest.mark.parametrize("refused", [0, 1, 2])
@@ -681,7 +679,7 @@ class TestMoveAll:
             aws.answer("SendMessage", {"MessageId": "1"})
         aws.fail("SendMessage", "AccessDenied", status=403, times=None)
 
-        assert resting.move_all(renames, a_minute) == refused
+        assert resting.move_all(renames, within(60)) == refused
 
         # then: what was not sent is still there, and nobody tries the rest
         assert deleted(aws) == [f"handle-{number}" for number in range(refused)]
@@ -692,7 +690,7 @@ class TestMoveAll:
         aws.fail("ReceiveMessage", "AccessDenied", status=403)
 
         with pytest.raises(ClientError, match="AccessDenied"):
-            resting.move_all(renames, a_minute)
+            resting.move_all(renames, within(60))
 
         assert sent(aws) == []
 
@@ -704,7 +702,7 @@ class TestMoveAll:
         aws.fail("DeleteMessage", "AccessDenied", status=403, times=None)
 
         with pytest.raises(ClientError, match="AccessDenied"):
-            resting.move_all(renames, a_minute)
+            resting.move_all(renames, within(60))
 
         assert sent(aws) == ["body 1"]
 
@@ -713,7 +711,7 @@ class TestMoveAll:
     ) -> None:
         holding(aws, [message(1)], [message(1), message(2)])
 
-        resting.move_all(renames, a_minute)
+        resting.move_all(renames, within(60))
 
         first, again, other = [call["MessageDeduplicationId"] for call in aws.calls_of("SendMessage")]
         assert first == again != other

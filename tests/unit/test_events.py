@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from function import failures
+from function.deadline import Deadline
 from function.events import (
     FORBIDDEN_PROJECT,
     RENAME_FAILED,
@@ -36,6 +37,7 @@ from tests.unit.builders import (
     REGION,
     SERVICE,
     TIME,
+    a_minute,
     circumstances,
     parser,
     rename_data,
@@ -55,7 +57,7 @@ JSON_POINTER = re.compile(r"(/([^~/]|~[01])*)*")
 def parse(content: object, attributes: Attributes | None = None, **arguments: Any) -> RenameEvent | InvalidEvent:
     """Parse a text, or anything else as JSON."""
     text = content if isinstance(content, str) else json.dumps(content)
-    return parser().parse(text, attributes or transport(), **arguments)
+    return parser().parse(text, attributes or transport(), a_minute(), **arguments)
 
 
 def taken(content: object, attributes: Attributes | None = None, **arguments: Any) -> RenameEvent:
@@ -756,29 +758,31 @@ def test_a_longer_name_has_to_keep_to_the_characters() -> None:
 
 
 def _name_parser(built: Parser) -> Callable[[str], RenameEvent | InvalidEvent]:
-    return lambda name: built.parse(json.dumps(rename_data(endpoint_service_name=name)), transport())
+    return lambda name: built.parse(json.dumps(rename_data(endpoint_service_name=name)), transport(), a_minute())
 
 
 @pytest.mark.parametrize("field", ["project_id", "region"])
 def test_what_is_malformed_is_not_looked_up(field: str) -> None:
     asked: list[str] = []
 
-    def allow(name: str) -> bool:
+    def allow(name: str, *_: Deadline) -> bool:
         asked.append(name)
         return True
 
     text = json.dumps(rename_data(**{field: "../x"}))
-    event = parser(is_allowed_project=allow, is_allowed_region=allow).parse(text, transport())
+    event = parser(is_allowed_project=allow, is_allowed_region=allow).parse(text, transport(), a_minute())
 
     assert isinstance(event, InvalidEvent)
     assert asked == []
 
 
 def test_a_project_that_cannot_be_told_now_is_left_to_whoever_renames() -> None:
-    def cannot_tell(_: str) -> bool:
+    def cannot_tell(_: str, __: Deadline) -> bool:
         raise RenameFailedError(failures.credentials("down", kind=Kind.UNAVAILABLE))
 
-    event = parser(is_allowed_project=cannot_tell).parse(json.dumps(rename_data(project_id="any")), transport())
+    event = parser(is_allowed_project=cannot_tell).parse(
+        json.dumps(rename_data(project_id="any")), transport(), a_minute()
+    )
 
     assert isinstance(event, RenameEvent)
     assert event.project_id == "any"
@@ -974,11 +978,11 @@ def test_data_whose_attributes_were_mended_gets_another_outcome_id() -> None:
 def test_an_event_found_invalid_late_has_the_outcome_id_that_it_has_when_found_at_once() -> None:
     """Whether a project is allowed may be known on one receive and not on the next."""
 
-    def cannot_tell(_: str) -> bool:
+    def cannot_tell(_: str, __: Deadline) -> bool:
         raise RenameFailedError(failures.credentials("down", kind=Kind.UNAVAILABLE))
 
     text = json.dumps(rename_event(data=rename_data(project_id="another-project")))
-    late = parser(is_allowed_project=cannot_tell).parse(text, transport())
+    late = parser(is_allowed_project=cannot_tell).parse(text, transport(), a_minute())
     assert isinstance(late, RenameEvent)
 
     assert answer(late.refused(FORBIDDEN_PROJECT)).id == answer(refused(text)).id

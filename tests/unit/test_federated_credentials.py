@@ -14,9 +14,11 @@ from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionEr
 
 from function import credentials as module
 from function.credentials import MAX_AGE_SECONDS, PAUSE_SECONDS, RENEWAL_SECONDS, FederatedCredentials
+from function.deadline import Deadline
 from function.failures import Kind, RenameFailedError
 from function.rename import Target
 from function.vpcep import TEMPORARY_KEY_SECONDS, Credentials, Iam, Vpcep
+from tests.deadlines import within
 from tests.localcloud.huawei import HuaweiCloud
 from tests.localcloud.iam import KEY_PATH, TOKEN_PATH, HuaweiIam, IdentityProvider
 from tests.localcloud.issuer import Issuer
@@ -39,7 +41,7 @@ class FakeSts:
         self.error: ClientError | BotoCoreError | None = None
         self._now = now
 
-    def get_web_identity_token(self, **request: Any) -> dict[str, Any]:
+    def get_web_identity_token(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
         self.requests.append(request)
         if self.error:
             raise self.error
@@ -87,13 +89,13 @@ class TestAKey:
             credentials, regions={REGION}, endpoints={REGION: cloud.url}, allowed_projects=frozenset(), pool_size=1
         )
 
-        assert vpcep.rename(Target(REGION, PROJECT, SERVICE), "orders", 10.0).name == "orders"
-        assert vpcep.default_project() == PROJECT
+        assert vpcep.rename(Target(REGION, PROJECT, SERVICE), "orders", within(10.0)).name == "orders"
+        assert vpcep.default_project(within(10.0)) == PROJECT
 
     def test_is_given_for_a_token_of_the_role(
         self, iam: HuaweiIam, sts: FakeSts, credentials: FederatedCredentials
     ) -> None:
-        key = credentials()
+        key = credentials(within(20))
 
         assert sts.requests == [{"Audience": [AUDIENCE], "DurationSeconds": 300, "SigningAlgorithm": "RS256"}]
         assert [(call.path, call.status) for call in iam.calls] == [(TOKEN_PATH, 201), (KEY_PATH, 201)]
@@ -116,26 +118,26 @@ class TestMemory:
     def test_saves_the_second_exchange(
         self, iam: HuaweiIam, credentials: FederatedCredentials, clock: MovedClock
     ) -> None:
-        key = credentials()
+        key = credentials(within(20))
         clock.ahead += TEMPORARY_KEY_SECONDS - RENEWAL_SECONDS - 10
 
-        assert credentials() == key
+        assert credentials(within(20)) == key
         assert exchanges(iam) == 1
 
     def test_ends_before_the_key_does(
         self, iam: HuaweiIam, credentials: FederatedCredentials, clock: MovedClock
     ) -> None:
-        key = credentials()
+        key = credentials(within(20))
         clock.ahead += TEMPORARY_KEY_SECONDS - RENEWAL_SECONDS + 10
 
-        assert credentials() != key
+        assert credentials(within(20)) != key
         assert exchanges(iam) == 2
 
     def test_is_shared_by_all_threads(self, iam: HuaweiIam, credentials: FederatedCredentials) -> None:
         iam.delay = 0.05
 
         with ThreadPoolExecutor(max_workers=10) as pool:
-            keys = set(pool.map(lambda _: credentials(), range(100)))
+            keys = set(pool.map(lambda _: credentials(within(20)), range(100)))
 
         assert len(keys) == 1
         assert exchanges(iam) == 1
@@ -143,22 +145,22 @@ class TestMemory:
     def test_lasts_as_long_as_the_key_where_there_is_no_other(
         self, iam: HuaweiIam, credentials: FederatedCredentials, clock: MovedClock
     ) -> None:
-        key = credentials()
+        key = credentials(within(20))
         provider = iam.identity_providers.pop(IDP)
         clock.ahead += TEMPORARY_KEY_SECONDS - 10
 
         # when the renewal fails
-        assert [credentials() for _ in range(20)] == [key] * 20
+        assert [credentials(within(20)) for _ in range(20)] == [key] * 20
         assert exchanges(iam) == 2
 
         # when the key has expired
         clock.ahead += PAUSE_SECONDS + 1
-        assert failed(credentials).kind is Kind.ACCESS
+        assert failed(credentials, within(20)).kind is Kind.ACCESS
 
         # when that is mended
         iam.identity_providers[IDP] = provider
         clock.ahead += PAUSE_SECONDS + 1
-        assert credentials() != key
+        assert credentials(within(20)) != key
 
     def test_of_a_failure_spares_both_clouds(
         self, iam: HuaweiIam, sts: FakeSts, credentials: FederatedCredentials, clock: MovedClock
@@ -166,14 +168,14 @@ class TestMemory:
         iam.fail(503)
 
         with ThreadPoolExecutor(max_workers=10) as pool:
-            failures = list(pool.map(lambda _: failed(credentials), range(20)))
+            failures = list(pool.map(lambda _: failed(credentials, within(20)), range(20)))
 
         assert {failure.kind for failure in failures} == {Kind.UNAVAILABLE}
         assert (len(sts.requests), len(iam.calls)) == (1, 1)
 
         # when the pause is over
         clock.ahead += PAUSE_SECONDS + 1
-        assert credentials()
+        assert credentials(within(20))
 
     def test_of_a_key_that_expires_at_once_makes_no_storm(
         self, iam: HuaweiIam, credentials: FederatedCredentials, clock: MovedClock
@@ -181,53 +183,53 @@ class TestMemory:
         iam.fail(201, {}, {"X-Subject-Token": "token"})
         iam.fail(201, {"credential": CREDENTIAL})
 
-        assert [failed(credentials).kind for _ in range(20)] == [Kind.UNAVAILABLE] * 20
+        assert [failed(credentials, within(20)).kind for _ in range(20)] == [Kind.UNAVAILABLE] * 20
         assert exchanges(iam) == 1
 
 
 class TestForget:
     def test_asks_for_another_key(self, iam: HuaweiIam, credentials: FederatedCredentials) -> None:
-        key = credentials()
+        key = credentials(within(20))
 
         credentials.forget(key)
 
-        assert len({credentials() for _ in range(3)} - {key}) == 1
+        assert len({credentials(within(20)) for _ in range(3)} - {key}) == 1
         assert exchanges(iam) == 2
 
     def test_does_so_once_in_a_while_for_a_permission_that_is_missing_is_in_no_key(
         self, iam: HuaweiIam, credentials: FederatedCredentials, clock: MovedClock
     ) -> None:
         for _ in range(20):
-            credentials.forget(credentials())
+            credentials.forget(credentials(within(20)))
         assert exchanges(iam) == 2
 
         clock.ahead += MAX_AGE_SECONDS + 1
         for _ in range(20):
-            credentials.forget(credentials())
+            credentials.forget(credentials(within(20)))
         assert exchanges(iam) == 3
 
     def test_of_a_key_that_has_been_replaced_already_does_nothing(
         self, iam: HuaweiIam, credentials: FederatedCredentials, clock: MovedClock
     ) -> None:
-        key = credentials()
+        key = credentials(within(20))
         credentials.forget(key)
-        credentials()
+        credentials(within(20))
         clock.ahead += MAX_AGE_SECONDS + 1
 
         credentials.forget(key)
 
-        credentials()
+        credentials(within(20))
         assert exchanges(iam) == 2
 
     def test_keeps_the_last_key_while_there_is_no_other(
         self, iam: HuaweiIam, credentials: FederatedCredentials
     ) -> None:
-        key = credentials()
+        key = credentials(within(20))
         iam.fail(503)
 
         credentials.forget(key)
 
-        assert credentials() == key
+        assert credentials(within(20)) == key
 
     def test_brings_a_rename_through_whose_key_was_called_back(
         self, cloud: HuaweiCloud, credentials: FederatedCredentials
@@ -241,14 +243,14 @@ class TestForget:
             pool_size=1,
         )
         target = Target(REGION, PROJECT, SERVICE)
-        vpcep.rename(target, "orders", 10.0)
+        vpcep.rename(target, "orders", within(10.0))
         cloud.revoke_temporary_keys()
 
         with pytest.raises(RenameFailedError) as caught:
-            vpcep.rename(target, "invoices", 10.0)
+            vpcep.rename(target, "invoices", within(10.0))
 
         assert caught.value.failure.quick
-        assert vpcep.rename(target, "invoices", 10.0).name == "invoices"
+        assert vpcep.rename(target, "invoices", within(10.0)).name == "invoices"
 
 
 def client_error(code: str, status: int) -> ClientError:
@@ -272,7 +274,7 @@ class TestNoToken:
     ) -> None:
         sts.error = client_error(code, status)
 
-        failure = failed(credentials)
+        failure = failed(credentials, within(20))
 
         assert (failure.code, failure.kind, failure.quick) == ("Rename.CredentialsUnavailable", Kind.ACCESS, False)
         assert code in failure.message
@@ -281,9 +283,9 @@ class TestNoToken:
     def test_that_is_empty_goes_no_further(
         self, sts: FakeSts, credentials: FederatedCredentials, iam: HuaweiIam, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sts, "get_web_identity_token", lambda **_: {})
+        monkeypatch.setattr(sts, "get_web_identity_token", lambda *_, **__: {})
 
-        assert failed(credentials).kind is Kind.UNAVAILABLE
+        assert failed(credentials, within(20)).kind is Kind.UNAVAILABLE
         assert iam.calls == []
 
     @pytest.mark.parametrize(
@@ -301,13 +303,13 @@ class TestNoToken:
     ) -> None:
         sts.error = error
 
-        failure = failed(credentials)
+        failure = failed(credentials, within(20))
 
         assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", Kind.UNAVAILABLE)
         assert failure.retryable
         sts.error = None
         clock.ahead += PAUSE_SECONDS + 1
-        assert credentials()
+        assert credentials(within(20))
 
 
 class TestARefusedToken:
@@ -315,7 +317,7 @@ class TestARefusedToken:
     def test_is_an_access_failure(self, iam: HuaweiIam, credentials: FederatedCredentials, status: int) -> None:
         iam.fail(status, {"error": {"code": status, "message": "No.", "title": "No"}})
 
-        failure = failed(credentials)
+        failure = failed(credentials, within(20))
 
         assert (failure.code, failure.kind, failure.quick) == ("Rename.CredentialsUnavailable", Kind.ACCESS, False)
         assert (failure.http_status, failure.called) == (status, False)
@@ -331,7 +333,7 @@ class TestARefusedToken:
             iam.fail(201, {}, {"X-Subject-Token": "token"})
         iam.fail(status)
 
-        failure = failed(credentials)
+        failure = failed(credentials, within(20))
 
         assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", Kind.UNAVAILABLE)
         assert iam.calls[-1].path == path
@@ -354,7 +356,7 @@ class TestARefusedToken:
     ) -> None:
         iam.fail(status, body, headers)
 
-        assert failed(credentials).kind is Kind.UNAVAILABLE
+        assert failed(credentials, within(20)).kind is Kind.UNAVAILABLE
         assert len(iam.calls) == 1
 
     @pytest.mark.parametrize(
@@ -373,7 +375,7 @@ class TestARefusedToken:
         iam.fail(201, {}, {"X-Subject-Token": "token"})
         iam.fail(201, body)
 
-        assert failed(credentials).kind is Kind.UNAVAILABLE
+        assert failed(credentials, within(20)).kind is Kind.UNAVAILABLE
 
 
 class TestTime:
@@ -384,7 +386,7 @@ class TestTime:
         iam.delay = 0.35
 
         began = time.monotonic()
-        failure = failed(credentials)
+        failure = failed(credentials, within(20))
 
         assert failure.kind is Kind.UNAVAILABLE
         assert time.monotonic() - began < 0.65
@@ -404,7 +406,7 @@ class TestTime:
 
         with RawServer(trickle) as server:
             began = time.monotonic()
-            assert failed(federated(server.url, sts, clock)).kind is Kind.UNAVAILABLE
+            assert failed(federated(server.url, sts, clock), within(20)).kind is Kind.UNAVAILABLE
             assert time.monotonic() - began < 1.0
 
     def test_is_not_spent_on_a_connection_of_an_hour_ago(self, sts: FakeSts, clock: MovedClock) -> None:
@@ -419,7 +421,7 @@ class TestTime:
         with RawServer(serve) as server:
             credentials = federated(server.url, sts, clock)
             for connections in (1, 2):
-                failed(credentials)
+                failed(credentials, within(20))
                 assert server.connections == connections
                 clock.ahead += TEMPORARY_KEY_SECONDS
 
@@ -427,7 +429,7 @@ class TestTime:
         with RawServer(lambda connection: None) as server:
             url = server.url
 
-        assert failed(federated(url, sts, clock)).kind is Kind.UNAVAILABLE
+        assert failed(federated(url, sts, clock), within(20)).kind is Kind.UNAVAILABLE
 
 
 class TestSecrecy:
@@ -438,7 +440,7 @@ class TestSecrecy:
         iam.identity_providers[IDP] = IdentityProvider(ISSUER.url, AUDIENCE, Issuer().jwks())
 
         with pytest.raises(RenameFailedError) as caught:
-            credentials()
+            credentials(within(20))
 
         [token] = sts.tokens
         told = [*traceback.format_exception(caught.value), repr(caught.value.failure), caplog.text]
@@ -449,7 +451,7 @@ class TestSecrecy:
     ) -> None:
         caplog.set_level("DEBUG")
 
-        key: Credentials = credentials()
+        key: Credentials = credentials(within(20))
 
         secrets = [*sts.tokens[0].split("."), key.secret_key, str(key.security_token)]
         assert not [secret for secret in secrets if secret in caplog.text]

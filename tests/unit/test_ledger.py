@@ -20,10 +20,12 @@ from botocore.exceptions import (
 )
 
 from function import failures
+from function.deadline import Deadline
 from function.events import FIRST_ROUND, Circumstances, Outcome, RenameEvent, Round, rename_failed, renamed, rfc3339
 from function.failures import EventName, Failure, Kind, RenameFailedError
 from function.ledger import (
     BREAKER_ITEM,
+    CLAIM_SLACK_SECONDS,
     MAX_ATTEMPTS,
     NEWEST_RENAME_RETENTION,
     RETENTION,
@@ -32,6 +34,7 @@ from function.ledger import (
     NoLedger,
 )
 from function.rename import Claim, Known, Reused, Superseded, Target, Unsettled
+from tests.deadlines import within
 from tests.unit.fakes import (
     OTHER_SERVICE,
     PROJECT,
@@ -70,17 +73,24 @@ def ledger_of(world: World, dynamodb: FakeDynamoDb, table: str = TABLE) -> Dynam
     return DynamoDbLedger(dynamodb.client(), table, now=lambda: clock.now().timestamp(), sleep=clock.sleep)
 
 
+def lasting(ledger: DynamoDbLedger, seconds: float = A_MINUTE) -> Deadline:
+    """Of an invocation whose claims last so long."""
+    now = ledger._now
+    ends_at = now() + seconds - CLAIM_SLACK_SECONDS
+    return Deadline(now() + 60.0, ends_at, now)
+
+
 def claimed(
     ledger: DynamoDbLedger, event: RenameEvent, target: Target = TARGET, seconds: float = A_MINUTE, **arguments: Any
 ) -> Claim:
-    answer = ledger.claim(event, target, seconds, **arguments)
+    answer = ledger.claim(event, target, lasting(ledger, seconds), **arguments)
     assert isinstance(answer, Claim), answer
     return answer
 
 
 def superseded(ledger: DynamoDbLedger, event: RenameEvent) -> tuple[EventName, Round]:
     """By what, and in which round."""
-    answer = ledger.claim(event, TARGET, A_MINUTE)
+    answer = ledger.claim(event, TARGET, lasting(ledger))
     assert isinstance(answer, Superseded), answer
     return answer.by, answer.round
 
@@ -110,20 +120,20 @@ def settle(
     """Claim the service, remember the outcome, a success by default, and give the service free."""
     claim = claimed(ledger, event, target)
     outcome = outcome or success_of(event, claim.round)
-    assert ledger.settle(event, target, claim, outcome, free=True) is None
+    assert ledger.settle(event, target, claim, outcome, lasting(ledger), free=True) is None
     return outcome
 
 
 def give_up(ledger: DynamoDbLedger, event: RenameEvent, round_: Round = FIRST_ROUND) -> Outcome:
     outcome = failure_of(event, unavailable(), round_)
-    assert ledger.conclude(event, round_, outcome) is None
+    assert ledger.conclude(event, round_, outcome, lasting(ledger)) is None
     return outcome
 
 
 def held(ledger: DynamoDbLedger, event: RenameEvent, target: Target = TARGET) -> bool:
     """Whether the service is claimed, as an event of the same time sees it."""
     try:
-        ledger.release(target, claimed(ledger, event, target))
+        ledger.release(target, claimed(ledger, event, target), lasting(ledger))
     except RenameFailedError as error:
         return error.failure.code == "Rename.InProgress"
     return False
@@ -145,7 +155,7 @@ class TestClaim:
         for _ in range(3):
             claim = claimed(ledger, world.event())
             tokens.add(claim.token)
-            ledger.release(TARGET, claim)
+            ledger.release(TARGET, claim, lasting(ledger))
 
         assert len(tokens) == 3
 
@@ -155,7 +165,7 @@ class TestClaim:
     ) -> None:
         claimed(ledger, world.event())
 
-        failure = failed(lambda: ledger.claim(world.event(id=id_), TARGET, A_MINUTE))
+        failure = failed(lambda: ledger.claim(world.event(id=id_), TARGET, lasting(ledger)))
 
         assert (failure.code, failure.kind, failure.retryable) == ("Rename.InProgress", Kind.UNAVAILABLE, True)
         assert not failure.quick
@@ -177,10 +187,12 @@ class TestClaim:
         # given: a claim that two others could not take
         claim = claimed(ledger, world.event())
         for _ in range(2):
-            failed(lambda: ledger.claim(world.event(id="event-2"), TARGET, 10 * A_MINUTE))
+            failed(lambda: ledger.claim(world.event(id="event-2"), TARGET, lasting(ledger, 600.0)))
 
         # then: it is still its holder's, for as long as it was
-        assert ledger.settle(world.event(), TARGET, claim, success_of(world.event()), free=False) is None
+        assert (
+            ledger.settle(world.event(), TARGET, claim, success_of(world.event()), lasting(ledger), free=False) is None
+        )
         world.clock.sleep(A_MINUTE + 1)
         assert claimed(ledger, world.event(id="event-2"))
 
@@ -204,7 +216,7 @@ class TestClaim:
     ) -> None:
         """The time to live must not take a claim away from its holder."""
         # given: a service that was claimed and not renamed, almost as long ago as that is remembered
-        ledger.release(TARGET, claimed(ledger, world.event()))
+        ledger.release(TARGET, claimed(ledger, world.event()), lasting(ledger))
         world.clock.sleep(RETENTION.total_seconds() - 10)
 
         claimed(ledger, world.event(id="event-2"))
@@ -215,13 +227,13 @@ class TestClaim:
     def test_of_a_settled_event_tells_its_outcome(self, ledger: DynamoDbLedger, world: World) -> None:
         outcome = settle(ledger, world.event())
 
-        assert ledger.claim(world.event(), TARGET, A_MINUTE) == Known(outcome, next_round=None)
+        assert ledger.claim(world.event(), TARGET, lasting(ledger)) == Known(outcome, next_round=None)
 
     def test_of_a_settled_failure_tells_it_whole(self, ledger: DynamoDbLedger, world: World) -> None:
         event = world.event()
         outcome = settle(ledger, event, failure_of(event, not_found()))
 
-        known = ledger.claim(event, TARGET, A_MINUTE)
+        known = ledger.claim(event, TARGET, lasting(ledger))
 
         assert isinstance(known, Known)
         assert known.next_round is None
@@ -231,7 +243,7 @@ class TestClaim:
 
     def test_of_a_settled_event_leaves_the_service_free(self, ledger: DynamoDbLedger, world: World) -> None:
         settle(ledger, world.event())
-        ledger.claim(world.event(), TARGET, A_MINUTE)
+        ledger.claim(world.event(), TARGET, lasting(ledger))
 
         assert not held(ledger, world.event(id="event-2"))
 
@@ -239,7 +251,7 @@ class TestClaim:
         event = world.event(id="名前 🚀 \" ' \\", time=at(START))
         outcome = settle(ledger, event, success_of(event, project_id="x" * 100_000))
 
-        assert ledger.claim(event, TARGET, A_MINUTE) == Known(outcome, None)
+        assert ledger.claim(event, TARGET, lasting(ledger)) == Known(outcome, None)
 
     @pytest.mark.parametrize("target", [TARGET, OTHER_TARGET])
     def test_of_another_event_with_its_identity_is_told(
@@ -247,17 +259,17 @@ class TestClaim:
     ) -> None:
         outcome = settle(ledger, world.event())
 
-        assert ledger.claim(world.event(endpoint_service_name="other"), target, A_MINUTE) == Reused()
+        assert ledger.claim(world.event(endpoint_service_name="other"), target, lasting(ledger)) == Reused()
 
         # then: the first one's outcome is as it was
-        assert ledger.claim(world.event(), TARGET, A_MINUTE) == Known(outcome, None)
+        assert ledger.claim(world.event(), TARGET, lasting(ledger)) == Known(outcome, None)
 
     def test_of_another_event_with_the_identity_of_one_given_up_is_told(
         self, ledger: DynamoDbLedger, world: World
     ) -> None:
         give_up(ledger, world.event())
 
-        assert ledger.claim(world.event(endpoint_service_name="other"), TARGET, A_MINUTE) == Reused()
+        assert ledger.claim(world.event(endpoint_service_name="other"), TARGET, lasting(ledger)) == Reused()
 
     @pytest.mark.parametrize(
         ("one", "other"),
@@ -299,13 +311,13 @@ class TestGivenUp:
         outcome = settle(ledger, world.event())
 
         assert outcome.cloud_event["data"]["follows"]
-        assert ledger.claim(world.event(), TARGET, A_MINUTE) == Known(outcome, None)
+        assert ledger.claim(world.event(), TARGET, lasting(ledger)) == Known(outcome, None)
 
     def test_waits_for_a_service_that_is_held(self, ledger: DynamoDbLedger, world: World) -> None:
         give_up(ledger, world.event())
         claimed(ledger, world.event(id="event-2"))
 
-        assert failed(lambda: ledger.claim(world.event(), TARGET, A_MINUTE)).code == "Rename.InProgress"
+        assert failed(lambda: ledger.claim(world.event(), TARGET, lasting(ledger))).code == "Rename.InProgress"
 
     def test_and_stale_meanwhile_is_superseded_in_its_next_round(self, ledger: DynamoDbLedger, world: World) -> None:
         stale = world.event(time=at(START - timedelta(hours=1)))
@@ -344,12 +356,14 @@ class TestNewestRename:
         settle(ledger, world.event())
         old = world.event(id="event-2", time=at(START.replace(year=START.year - years)))
 
-        assert isinstance(ledger.claim(old, TARGET, A_MINUTE), Superseded)
+        assert isinstance(ledger.claim(old, TARGET, lasting(ledger)), Superseded)
 
     def test_of_an_event_before_1970_is_compared_as_well(self, ledger: DynamoDbLedger, world: World) -> None:
         settle(ledger, world.event(time="1905-06-30T00:00:00Z"))
 
-        assert isinstance(ledger.claim(world.event(id="e2", time="1905-06-29T00:00:00Z"), TARGET, A_MINUTE), Superseded)
+        assert isinstance(
+            ledger.claim(world.event(id="e2", time="1905-06-29T00:00:00Z"), TARGET, lasting(ledger)), Superseded
+        )
         assert claimed(ledger, world.event(id="e3", time="1905-07-01T00:00:00Z"))
 
     def test_is_of_its_own_service(self, ledger: DynamoDbLedger, world: World) -> None:
@@ -367,7 +381,7 @@ class TestNewestRename:
 
     def test_takes_nothing_for_a_stale_event(self, ledger: DynamoDbLedger, world: World) -> None:
         settle(ledger, world.event())
-        ledger.claim(world.event(id="event-2", time=at(START - timedelta(seconds=1))), TARGET, A_MINUTE)
+        ledger.claim(world.event(id="event-2", time=at(START - timedelta(seconds=1))), TARGET, lasting(ledger))
 
         assert not held(ledger, world.event(id="event-3"))
 
@@ -386,7 +400,7 @@ class TestTime:
     def test_of_the_first_claim_is_the_events(
         self, ledger: DynamoDbLedger, first: RenameEvent, copy: RenameEvent
     ) -> None:
-        ledger.release(TARGET, claimed(ledger, first))
+        ledger.release(TARGET, claimed(ledger, first), lasting(ledger))
 
         assert claimed(ledger, copy).event == first
 
@@ -396,19 +410,19 @@ class TestTime:
     def test_of_a_later_copy_does_not_undo_a_newer_rename(
         self, ledger: DynamoDbLedger, world: World, first: RenameEvent, copy: RenameEvent
     ) -> None:
-        ledger.release(TARGET, claimed(ledger, first))
+        ledger.release(TARGET, claimed(ledger, first), lasting(ledger))
         settle(ledger, world.event(id="event-2", time=at(START)))
 
-        answer = ledger.claim(copy, TARGET, A_MINUTE)
+        answer = ledger.claim(copy, TARGET, lasting(ledger))
 
         assert answer == Superseded(EventName("/cmdb", "event-2"), FIRST_ROUND, first)
 
     def test_of_a_later_copy_does_not_shut_out_what_is_newer_than_the_first(
         self, ledger: DynamoDbLedger, world: World, first: RenameEvent, copy: RenameEvent
     ) -> None:
-        ledger.release(TARGET, claimed(ledger, first))
+        ledger.release(TARGET, claimed(ledger, first), lasting(ledger))
         claim = claimed(ledger, copy)
-        assert ledger.settle(claim.event, TARGET, claim, success_of(claim.event), free=True) is None
+        assert ledger.settle(claim.event, TARGET, claim, success_of(claim.event), lasting(ledger), free=True) is None
 
         assert claimed(ledger, world.event(id="event-2", time=at(START)))
 
@@ -426,22 +440,22 @@ class TestTime:
     ) -> None:
         outcome = settle(ledger, first)
 
-        assert ledger.claim(copy, TARGET, A_MINUTE) == Known(outcome, None)
+        assert ledger.claim(copy, TARGET, lasting(ledger)) == Known(outcome, None)
 
     def test_of_a_copy_makes_no_other_event_of_it(
         self, ledger: DynamoDbLedger, first: RenameEvent, copy: RenameEvent
     ) -> None:
         claimed(ledger, first)
 
-        assert failed(lambda: ledger.claim(copy, TARGET, A_MINUTE)).code == "Rename.InProgress"
+        assert failed(lambda: ledger.claim(copy, TARGET, lasting(ledger))).code == "Rename.InProgress"
 
     def test_that_an_outcome_depends_on_must_be_the_events(
         self, ledger: DynamoDbLedger, first: RenameEvent, copy: RenameEvent
     ) -> None:
-        ledger.release(TARGET, claimed(ledger, first))
+        ledger.release(TARGET, claimed(ledger, first), lasting(ledger))
         outcome = failure_of(copy, failures.superseded(EventName("/cmdb", "newer")))
 
-        failure = failed(lambda: ledger.conclude(copy, FIRST_ROUND, outcome, of_this_time=True))
+        failure = failed(lambda: ledger.conclude(copy, FIRST_ROUND, outcome, lasting(ledger), of_this_time=True))
 
         assert (failure.kind, failure.retryable) == (Kind.UNAVAILABLE, True)
         assert claimed(ledger, first)
@@ -449,17 +463,17 @@ class TestTime:
     def test_that_an_outcome_does_not_depend_on_may_be_another(
         self, ledger: DynamoDbLedger, first: RenameEvent, copy: RenameEvent
     ) -> None:
-        ledger.release(TARGET, claimed(ledger, first))
+        ledger.release(TARGET, claimed(ledger, first), lasting(ledger))
 
-        assert ledger.conclude(copy, FIRST_ROUND, failure_of(copy, unavailable())) is None
+        assert ledger.conclude(copy, FIRST_ROUND, failure_of(copy, unavailable()), lasting(ledger)) is None
 
     def test_of_the_first_claim_stays_the_events_whoever_gives_it_up(
         self, ledger: DynamoDbLedger, world: World, first: RenameEvent, copy: RenameEvent
     ) -> None:
         # given: the first copy was claimed for and no more, the later one given up without a claim
-        ledger.release(TARGET, claimed(ledger, first))
+        ledger.release(TARGET, claimed(ledger, first), lasting(ledger))
         settle(ledger, world.event(id="event-2", time=at(START)))
-        ledger.conclude(copy, FIRST_ROUND, failure_of(copy, unavailable()))
+        ledger.conclude(copy, FIRST_ROUND, failure_of(copy, unavailable()), lasting(ledger))
 
         by, round_ = superseded(ledger, copy)
 
@@ -471,7 +485,7 @@ class TestBothInTheWay:
         outcome = settle(ledger, world.event())
         claimed(ledger, world.event(id="event-2"))
 
-        assert ledger.claim(world.event(), TARGET, A_MINUTE) == Known(outcome, None)
+        assert ledger.claim(world.event(), TARGET, lasting(ledger)) == Known(outcome, None)
 
     def test_a_duplicate_of_an_event_that_is_stale_by_now_gets_its_outcome(
         self, ledger: DynamoDbLedger, world: World
@@ -480,13 +494,13 @@ class TestBothInTheWay:
         outcome = settle(ledger, first)
         settle(ledger, world.event(id="event-2"))
 
-        assert ledger.claim(first, TARGET, A_MINUTE) == Known(outcome, None)
+        assert ledger.claim(first, TARGET, lasting(ledger)) == Known(outcome, None)
 
     def test_a_reused_identity_on_a_held_service_is_told(self, ledger: DynamoDbLedger, world: World) -> None:
         settle(ledger, world.event())
         claimed(ledger, world.event(id="event-2"))
 
-        assert ledger.claim(world.event(endpoint_service_name="other"), TARGET, A_MINUTE) == Reused()
+        assert ledger.claim(world.event(endpoint_service_name="other"), TARGET, lasting(ledger)) == Reused()
 
 
 class TestSettle:
@@ -518,13 +532,13 @@ class TestSettle:
         claim = claimed(ledger, event)
         outcome = success_of(event) if succeeds else failure_of(event, not_found())
 
-        assert ledger.settle(event, TARGET, claim, outcome, free=False) is None
+        assert ledger.settle(event, TARGET, claim, outcome, lasting(ledger), free=False) is None
 
         # then: the outcome is remembered, the newest rename is moved on by a success, and the service is held
-        assert ledger.claim(event, TARGET, A_MINUTE) == Known(outcome, None)
+        assert ledger.claim(event, TARGET, lasting(ledger)) == Known(outcome, None)
         assert held(ledger, world.event(id="event-2"))
         world.clock.sleep(A_MINUTE + 1)
-        stale = ledger.claim(world.event(id="event-3", time=at(START - timedelta(hours=1))), TARGET, A_MINUTE)
+        stale = ledger.claim(world.event(id="event-3", time=at(START - timedelta(hours=1))), TARGET, lasting(ledger))
         assert isinstance(stale, Superseded if succeeds else Claim)
 
     def test_after_the_claim_was_taken_over_is_refused(self, ledger: DynamoDbLedger, world: World) -> None:
@@ -532,12 +546,14 @@ class TestSettle:
         world.clock.sleep(A_MINUTE + 1)
         other = claimed(ledger, world.event(id="event-2"))
 
-        failure = failed(lambda: ledger.settle(world.event(), TARGET, lost, success_of(world.event()), free=True))
+        failure = failed(
+            lambda: ledger.settle(world.event(), TARGET, lost, success_of(world.event()), lasting(ledger), free=True)
+        )
 
         assert (failure.code, failure.kind, failure.retryable) == ("Rename.ClaimLost", Kind.UNAVAILABLE, True)
         # then: nothing is remembered, and nothing is freed
         event = world.event(id="event-2")
-        assert ledger.settle(event, TARGET, other, success_of(event), free=True) is None
+        assert ledger.settle(event, TARGET, other, success_of(event), lasting(ledger), free=True) is None
         assert claimed(ledger, world.event())
 
     def test_after_the_claim_was_taken_over_and_given_free_is_refused(
@@ -547,7 +563,9 @@ class TestSettle:
         world.clock.sleep(A_MINUTE + 1)
         settle(ledger, world.event(id="event-2"))
 
-        failure = failed(lambda: ledger.settle(world.event(), TARGET, lost, success_of(world.event()), free=True))
+        failure = failed(
+            lambda: ledger.settle(world.event(), TARGET, lost, success_of(world.event()), lasting(ledger), free=True)
+        )
 
         assert failure.code == "Rename.ClaimLost"
 
@@ -555,7 +573,9 @@ class TestSettle:
         claim = claimed(ledger, world.event())
         world.clock.sleep(10 * A_MINUTE)
 
-        assert ledger.settle(world.event(), TARGET, claim, success_of(world.event()), free=True) is None
+        assert (
+            ledger.settle(world.event(), TARGET, claim, success_of(world.event()), lasting(ledger), free=True) is None
+        )
 
     def test_of_an_event_that_was_settled_meanwhile_tells_the_first_outcome(
         self, ledger: DynamoDbLedger, world: World
@@ -566,10 +586,10 @@ class TestSettle:
         world.clock.sleep(A_MINUTE + 1)
         first = settle(ledger, event)
 
-        known = ledger.settle(event, TARGET, late, failure_of(event, not_found()), free=True)
+        known = ledger.settle(event, TARGET, late, failure_of(event, not_found()), lasting(ledger), free=True)
 
         assert known == Known(first, None)
-        assert ledger.claim(event, TARGET, A_MINUTE) == Known(first, None)
+        assert ledger.claim(event, TARGET, lasting(ledger)) == Known(first, None)
 
     def test_of_an_event_that_was_settled_meanwhile_changes_nothing_of_the_service(
         self, ledger: DynamoDbLedger, world: World
@@ -577,9 +597,9 @@ class TestSettle:
         # given: the claim is good; the event was seen off by somebody who needs none
         event = world.event()
         claim = claimed(ledger, event)
-        assert ledger.conclude(event, FIRST_ROUND, failure_of(event, not_found())) is None
+        assert ledger.conclude(event, FIRST_ROUND, failure_of(event, not_found()), lasting(ledger)) is None
 
-        assert ledger.settle(event, TARGET, claim, success_of(event), free=True) is not None
+        assert ledger.settle(event, TARGET, claim, success_of(event), lasting(ledger), free=True) is not None
 
         assert held(ledger, world.event(id="event-2"))
         world.clock.sleep(A_MINUTE + 1)
@@ -592,15 +612,18 @@ class TestSettle:
         claim = claimed(ledger, event)
         given_up = give_up(ledger, event)
 
-        known = ledger.settle(event, TARGET, claim, success_of(event), free=True)
+        known = ledger.settle(event, TARGET, claim, success_of(event), lasting(ledger), free=True)
 
         # then: in that round the same claim settles it
         assert known is not None
         assert known.outcome.cloud_event == given_up.cloud_event
         assert known.next_round == Round(1, given_up.id)
         outcome = success_of(event, known.next_round)
-        assert ledger.settle(event, TARGET, claim._replace(round=known.next_round), outcome, free=True) is None
-        assert ledger.claim(event, TARGET, A_MINUTE) == Known(outcome, None)
+        assert (
+            ledger.settle(event, TARGET, claim._replace(round=known.next_round), outcome, lasting(ledger), free=True)
+            is None
+        )
+        assert ledger.claim(event, TARGET, lasting(ledger)) == Known(outcome, None)
 
     def test_of_a_round_that_was_given_up_meanwhile_tells_the_round_after(
         self, ledger: DynamoDbLedger, world: World
@@ -610,7 +633,7 @@ class TestSettle:
         claim = claimed(ledger, event)
         second = give_up(ledger, event, Round(1, first.id))
 
-        known = ledger.settle(event, TARGET, claim, success_of(event, claim.round), free=True)
+        known = ledger.settle(event, TARGET, claim, success_of(event, claim.round), lasting(ledger), free=True)
 
         assert known is not None
         assert known.next_round == Round(2, second.id)
@@ -627,9 +650,9 @@ class TestConclude:
         event = world.event()
         outcome = failure_of(event, failures.superseded(EventName("/cmdb", "newer")))
 
-        assert ledger.conclude(event, FIRST_ROUND, outcome) is None
+        assert ledger.conclude(event, FIRST_ROUND, outcome, lasting(ledger)) is None
 
-        known = ledger.claim(event, TARGET, A_MINUTE)
+        known = ledger.claim(event, TARGET, lasting(ledger))
         assert isinstance(known, Known)
         assert (known.outcome.cloud_event, known.next_round) == (outcome.cloud_event, None)
 
@@ -638,7 +661,9 @@ class TestConclude:
 
         give_up(ledger, world.event(id="event-2"))
 
-        assert ledger.settle(world.event(), TARGET, claim, success_of(world.event()), free=True) is None
+        assert (
+            ledger.settle(world.event(), TARGET, claim, success_of(world.event()), lasting(ledger), free=True) is None
+        )
 
     def test_of_a_settled_event_tells_its_outcome_and_changes_nothing(
         self, ledger: DynamoDbLedger, world: World
@@ -646,8 +671,10 @@ class TestConclude:
         event = world.event()
         outcome = settle(ledger, event)
 
-        assert ledger.conclude(event, FIRST_ROUND, failure_of(event, unavailable())) == Known(outcome, None)
-        assert ledger.claim(event, TARGET, A_MINUTE) == Known(outcome, None)
+        assert ledger.conclude(event, FIRST_ROUND, failure_of(event, unavailable()), lasting(ledger)) == Known(
+            outcome, None
+        )
+        assert ledger.claim(event, TARGET, lasting(ledger)) == Known(outcome, None)
 
     def test_of_a_given_up_event_tells_the_next_round_and_changes_nothing(
         self, ledger: DynamoDbLedger, world: World
@@ -655,7 +682,7 @@ class TestConclude:
         event = world.event()
         outcome = give_up(ledger, event)
 
-        known = ledger.conclude(event, FIRST_ROUND, failure_of(event, not_found()))
+        known = ledger.conclude(event, FIRST_ROUND, failure_of(event, not_found()), lasting(ledger))
 
         assert known is not None
         assert known.next_round == Round(1, outcome.id)
@@ -666,9 +693,9 @@ class TestConclude:
         round_ = Round(1, give_up(ledger, event).id)
         outcome = failure_of(event, not_found(), round_)
 
-        assert ledger.conclude(event, round_, outcome) is None
+        assert ledger.conclude(event, round_, outcome, lasting(ledger)) is None
 
-        known = ledger.claim(event, TARGET, A_MINUTE)
+        known = ledger.claim(event, TARGET, lasting(ledger))
         assert isinstance(known, Known)
         assert (known.outcome.cloud_event, known.next_round) == (outcome.cloud_event, None)
 
@@ -680,7 +707,7 @@ class TestConclude:
         outcome = give_up(ledger, event)
         round_ = Round(number, outcome.id)
 
-        known = ledger.conclude(event, round_, failure_of(event, not_found(), round_))
+        known = ledger.conclude(event, round_, failure_of(event, not_found(), round_), lasting(ledger))
 
         assert known is not None
         assert known.outcome.id == outcome.id
@@ -689,23 +716,23 @@ class TestConclude:
 
 class TestRelease:
     def test_frees_the_service_and_remembers_nothing(self, ledger: DynamoDbLedger, world: World) -> None:
-        ledger.release(TARGET, claimed(ledger, world.event()))
+        ledger.release(TARGET, claimed(ledger, world.event()), lasting(ledger))
 
         assert claimed(ledger, world.event()).round == FIRST_ROUND
 
     def test_keeps_the_newest_rename(self, ledger: DynamoDbLedger, world: World) -> None:
         settle(ledger, world.event())
-        ledger.release(TARGET, claimed(ledger, world.event(id="event-2")))
+        ledger.release(TARGET, claimed(ledger, world.event(id="event-2")), lasting(ledger))
 
         stale = world.event(id="event-3", time=at(START - timedelta(hours=1)))
-        assert isinstance(ledger.claim(stale, TARGET, A_MINUTE), Superseded)
+        assert isinstance(ledger.claim(stale, TARGET, lasting(ledger)), Superseded)
 
     def test_of_a_lost_claim_leaves_the_other_ones(self, ledger: DynamoDbLedger, world: World) -> None:
         lost = claimed(ledger, world.event())
         world.clock.sleep(A_MINUTE + 1)
         claimed(ledger, world.event(id="event-2"))
 
-        ledger.release(TARGET, lost)
+        ledger.release(TARGET, lost, lasting(ledger))
 
         assert held(ledger, world.event(id="event-3"))
 
@@ -716,7 +743,7 @@ class TestRelease:
         claim = claimed(ledger, world.event())
         dynamodb.refuse(code, times=2)
 
-        ledger.release(TARGET, claim)
+        ledger.release(TARGET, claim, lasting(ledger))
 
         dynamodb.recover()
         assert held(ledger, world.event(id="event-2"))
@@ -729,7 +756,7 @@ class TestRelease:
         claim = claimed(ledger, world.event())
         dynamodb.break_off(ReadTimeoutError(endpoint_url=URL), times=2)
 
-        ledger.release(TARGET, claim)
+        ledger.release(TARGET, claim, lasting(ledger))
 
         assert held(ledger, world.event(id="event-2"))
 
@@ -737,7 +764,7 @@ class TestRelease:
         claim = claimed(ledger, world.event())
         dynamodb.break_off(ReadTimeoutError(endpoint_url=URL), applied=True)
 
-        ledger.release(TARGET, claim)
+        ledger.release(TARGET, claim, lasting(ledger))
 
         assert not held(ledger, world.event(id="event-2"))
 
@@ -750,9 +777,9 @@ def _writes(ledger: DynamoDbLedger, world: World) -> dict[str, Callable[[], obje
     event, other = world.event(), world.event(id="event-2")
     claim = claimed(ledger, event)
     return {
-        "claim": lambda: ledger.claim(other, OTHER_TARGET, A_MINUTE),
-        "settle": lambda: ledger.settle(event, TARGET, claim, success_of(event), free=True),
-        "conclude": lambda: ledger.conclude(other, FIRST_ROUND, failure_of(other, unavailable())),
+        "claim": lambda: ledger.claim(other, OTHER_TARGET, lasting(ledger)),
+        "settle": lambda: ledger.settle(event, TARGET, claim, success_of(event), lasting(ledger), free=True),
+        "conclude": lambda: ledger.conclude(other, FIRST_ROUND, failure_of(other, unavailable()), lasting(ledger)),
     }
 
 
@@ -857,7 +884,7 @@ class TestRefusals:
         ledger = DynamoDbLedger(client, TABLE)  # type: ignore[arg-type]
 
         with pytest.raises(RuntimeError, match="a defect"):
-            ledger.release(TARGET, Claim("token", FIRST_ROUND, world.event()))
+            ledger.release(TARGET, Claim("token", FIRST_ROUND, world.event()), lasting(ledger))
 
 
 def _defect(*_: Any, **__: Any) -> None:
@@ -883,7 +910,7 @@ class TestConflict:
         claim = claimed(ledger, event)
 
         dynamodb.cancel(*codes)
-        assert ledger.settle(event, TARGET, claim, success_of(event), free=True) is None
+        assert ledger.settle(event, TARGET, claim, success_of(event), lasting(ledger), free=True) is None
 
         assert len(dynamodb.calls) == MAX_ATTEMPTS + 2
         assert len(world.clock.sleeps) == MAX_ATTEMPTS
@@ -895,7 +922,7 @@ class TestConflict:
         outcome = settle(ledger, event)
         dynamodb.cancel("TransactionConflict", "None")
 
-        assert ledger.claim(event, TARGET, A_MINUTE) == Known(outcome, None)
+        assert ledger.claim(event, TARGET, lasting(ledger)) == Known(outcome, None)
 
     def test_beside_a_refusal_is_not_waited_for(
         self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World
@@ -905,9 +932,9 @@ class TestConflict:
         dynamodb.calls.clear()
         dynamodb.cancel("TransactionConflict", "ConditionalCheckFailed")
 
-        assert failed(lambda: ledger.settle(event, TARGET, claim, success_of(event), free=True)).code == (
-            "Rename.ClaimLost"
-        )
+        assert failed(
+            lambda: ledger.settle(event, TARGET, claim, success_of(event), lasting(ledger), free=True)
+        ).code == ("Rename.ClaimLost")
         assert len(dynamodb.calls) == 1
 
     @WRITES
@@ -965,7 +992,7 @@ class TestSecondAttempt:
     ) -> None:
         dynamodb.break_off(ReadTimeoutError(endpoint_url=URL), applied=True, times=2)
 
-        failure = failed(lambda: ledger.claim(world.event(), TARGET, A_MINUTE))
+        failure = failed(lambda: ledger.claim(world.event(), TARGET, lasting(ledger)))
 
         assert failure.code == "Rename.LedgerUnavailable"
         assert held(ledger, world.event())
@@ -979,16 +1006,16 @@ class TestSecondAttempt:
         claim, outcome = claimed(ledger, event), success_of(event)
         dynamodb.break_off(ReadTimeoutError(endpoint_url=URL), applied=True, times=2)
 
-        failure = failed(lambda: ledger.settle(event, TARGET, claim, outcome, free=True))
+        failure = failed(lambda: ledger.settle(event, TARGET, claim, outcome, lasting(ledger), free=True))
 
         assert failure.code == "Rename.LedgerUnavailable"
-        assert ledger.claim(event, TARGET, A_MINUTE) == Known(outcome, None)
+        assert ledger.claim(event, TARGET, lasting(ledger)) == Known(outcome, None)
 
     def test_is_another_request_for_another_write(
         self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World
     ) -> None:
         for _ in range(2):
-            ledger.release(TARGET, claimed(ledger, world.event()))
+            ledger.release(TARGET, claimed(ledger, world.event()), lasting(ledger))
 
         tokens = [
             parameters["ClientRequestToken"] for operation, parameters in dynamodb.calls if "Transact" in operation
@@ -998,7 +1025,7 @@ class TestSecondAttempt:
 
 class TestOutageIsRecorded:
     def test_not_in_a_new_table(self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb) -> None:
-        assert ledger.outage_is_recorded() is False
+        assert ledger.outage_is_recorded(lasting(ledger)) is False
 
         [call] = dynamodb.calls
         assert (call.operation, call.parameters["TableName"], list(call.parameters["Key"])) == (
@@ -1015,7 +1042,7 @@ class TestOutageIsRecorded:
         dynamodb.refuse(code)
 
         with pytest.raises(LedgerSchemaError) as caught:
-            ledger.outage_is_recorded()
+            ledger.outage_is_recorded(lasting(ledger))
 
         assert str(caught.value) == code
 
@@ -1033,7 +1060,7 @@ class TestOutageIsRecorded:
     ) -> None:
         dynamodb.refuse(code, status=status, times=2)
 
-        assert ledger.outage_is_recorded() is False
+        assert ledger.outage_is_recorded(lasting(ledger)) is False
 
         assert dynamodb.calls
 
@@ -1043,7 +1070,7 @@ class TestOutageIsRecorded:
     ) -> None:
         dynamodb.break_off(error, times=2)
 
-        assert ledger.outage_is_recorded() is False
+        assert ledger.outage_is_recorded(lasting(ledger)) is False
 
         assert len(dynamodb.calls) == 2
 
@@ -1054,10 +1081,10 @@ class TestOutageIsRecorded:
         item = {"id": {"S": BREAKER_ITEM}, "state": {"S": state}}
         dynamodb.boto3_client().put_item(TableName=TABLE, Item=item)
 
-        assert ledger.outage_is_recorded() is recorded
+        assert ledger.outage_is_recorded(lasting(ledger)) is recorded
 
     def test_writes_nothing(self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb) -> None:
-        assert ledger.outage_is_recorded() is False
+        assert ledger.outage_is_recorded(lasting(ledger)) is False
 
         assert {call.operation for call in dynamodb.calls} == {"GetItem"}
 
@@ -1083,7 +1110,7 @@ class TestItems:
     def test_of_events_that_are_claimed_for_are_kept_from_then_on(
         self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World, given_up: bool
     ) -> None:
-        ledger.release(TARGET, claimed(ledger, world.event()))
+        ledger.release(TARGET, claimed(ledger, world.event()), lasting(ledger))
         if given_up:
             give_up(ledger, world.event())
         world.clock.sleep(86_400)
@@ -1110,7 +1137,7 @@ class TestItems:
         settle(ledger, world.event())
         world.clock.sleep(86_400)
         event = world.event(id="event-2")
-        ledger.settle(event, TARGET, claimed(ledger, event), success_of(event), free=free)
+        ledger.settle(event, TARGET, claimed(ledger, event), success_of(event), lasting(ledger), free=free)
 
         item = dynamodb.item(SERVICE_KEY)
 
@@ -1135,9 +1162,9 @@ class TestItems:
         event = world.event(id="event-2")
         claim = claimed(ledger, event)
         if how == "release":
-            ledger.release(TARGET, claim)
+            ledger.release(TARGET, claim, lasting(ledger))
         elif how == "settle":
-            ledger.settle(event, TARGET, claim, failure_of(event, not_found()), free=True)
+            ledger.settle(event, TARGET, claim, failure_of(event, not_found()), lasting(ledger), free=True)
 
         item = dynamodb.item(SERVICE_KEY)
 
@@ -1160,7 +1187,7 @@ class TestItems:
         # then: the event is unknown, and its service's newest rename is not
         assert claimed(ledger, world.event())
         stale = world.event(id="event-2", time=at(START - timedelta(seconds=1)))
-        assert isinstance(ledger.claim(stale, TARGET, A_MINUTE), Superseded)
+        assert isinstance(ledger.claim(stale, TARGET, lasting(ledger)), Superseded)
 
     def test_of_events_have_keys_of_one_length_whatever_the_event_is_called(
         self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World
@@ -1229,19 +1256,19 @@ def _expiration(item: dict[str, Any]) -> timedelta:
 @pytest.fixture
 def requests(ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World) -> list[dict[str, Any]]:
     """Every kind of request that the ledger makes, taken apart into single actions."""
-    ledger.outage_is_recorded()
+    ledger.outage_is_recorded(lasting(ledger))
     event, other, third = world.event(), world.event(id="event-2"), world.event(id="event-3")
     settle(ledger, event)
-    ledger.claim(event, TARGET, A_MINUTE)
+    ledger.claim(event, TARGET, lasting(ledger))
     settle(ledger, other, failure_of(other, not_found()))
-    ledger.settle(third, TARGET, claimed(ledger, third), success_of(third), free=False)
+    ledger.settle(third, TARGET, claimed(ledger, third), success_of(third), lasting(ledger), free=False)
     world.clock.sleep(A_MINUTE + 1)
     fourth = world.event(id="event-4")
     give_up(ledger, fourth)
     give_up(ledger, fourth, SECOND_ROUND)
     claim = claimed(ledger, fourth)
-    ledger.settle(fourth, TARGET, claim, failure_of(fourth, not_found(), claim.round), free=False)
-    ledger.release(TARGET, claim)
+    ledger.settle(fourth, TARGET, claim, failure_of(fourth, not_found(), claim.round), lasting(ledger), free=False)
+    ledger.release(TARGET, claim, lasting(ledger))
     whole = [call.parameters for call in dynamodb.calls if "TransactItems" not in call.parameters]
     return whole + [
         request
@@ -1265,8 +1292,8 @@ class TestRequests:
     @pytest.mark.parametrize("table", ["ledger", "arn:aws:dynamodb:eu-west-1:123456789012:table/ledger"])
     def test_name_the_table_of_the_settings(self, world: World, dynamodb: FakeDynamoDb, table: str) -> None:
         ledger = ledger_of(world, dynamodb, table)
-        ledger.outage_is_recorded()
-        ledger.release(TARGET, claimed(ledger, world.event()))
+        ledger.outage_is_recorded(lasting(ledger))
+        ledger.release(TARGET, claimed(ledger, world.event()), lasting(ledger))
         settle(ledger, world.event())
 
         assert set(re.findall(r'"TableName": "([^"]*)"', json.dumps(dynamodb.calls))) == {table}
@@ -1345,10 +1372,10 @@ class TestReusedIdentity:
         # given: the invocation could not settle the first one, or died over it
         claim = claimed(ledger, first, OTHER_TARGET)
         if ends == "released":
-            ledger.release(OTHER_TARGET, claim)
+            ledger.release(OTHER_TARGET, claim, lasting(ledger))
 
-        assert ledger.claim(other, TARGET, A_MINUTE) == Reused()
-        assert ledger.conclude(other, FIRST_ROUND, failure_of(other, unavailable())) == Reused()
+        assert ledger.claim(other, TARGET, lasting(ledger)) == Reused()
+        assert ledger.conclude(other, FIRST_ROUND, failure_of(other, unavailable()), lasting(ledger)) == Reused()
 
         # then: nothing of it is in the way of the first one, or of its service's next
         world.clock.sleep(A_MINUTE + 1)
@@ -1360,8 +1387,8 @@ class TestReusedIdentity:
     ) -> None:
         round_ = Round(1, give_up(ledger, first).id)
 
-        assert ledger.claim(other, TARGET, A_MINUTE, round_) == Reused()
-        assert ledger.conclude(other, round_, failure_of(other, not_found(), round_)) == Reused()
+        assert ledger.claim(other, TARGET, lasting(ledger), round_) == Reused()
+        assert ledger.conclude(other, round_, failure_of(other, not_found(), round_), lasting(ledger)) == Reused()
         assert claimed(ledger, first, OTHER_TARGET).round == round_
 
     def test_found_when_it_is_given_up(self, world: World, first: RenameEvent, other: RenameEvent) -> None:
@@ -1400,8 +1427,8 @@ class TestNoLedger:
         ledger, event = NoLedger(), world.event()
 
         for _ in range(2):
-            claim = ledger.claim(event, TARGET, A_MINUTE)
+            claim = ledger.claim(event, TARGET, within(60))
             assert claim.round == FIRST_ROUND
-            assert ledger.settle(event, TARGET, claim, success_of(event), free=True) is None
-            assert ledger.conclude(event, FIRST_ROUND, failure_of(event, unavailable())) is None
-            ledger.release(TARGET, claim)
+            assert ledger.settle(event, TARGET, claim, success_of(event), within(60), free=True) is None
+            assert ledger.conclude(event, FIRST_ROUND, failure_of(event, unavailable()), within(60)) is None
+            ledger.release(TARGET, claim, within(60))

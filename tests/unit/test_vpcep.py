@@ -25,12 +25,23 @@ import pytest
 import trustme
 
 from function import failures
+from function.deadline import Deadline
 from function.failures import Failure, Kind, RenameFailedError
 from function.rename import Reply, Target
 from function.tls import trust
 from function.vpcep import Credentials, UnknownRegionError, Vpcep
+from tests.deadlines import within
 from tests.localcloud.huawei import HuaweiCloud
-from tests.unit.fakes import OTHER_PROJECT, OTHER_SERVICE, PROJECT, REGION, SERVICE, RawServer, failed, receive_request
+from tests.unit.fakes import (
+    OTHER_PROJECT,
+    OTHER_SERVICE,
+    PROJECT,
+    REGION,
+    SERVICE,
+    RawServer,
+    failed,
+    receive_request,
+)
 
 KEY = Credentials("LOCALACCESSKEY", "local-secret-key", None, PROJECT)
 WRONG_KEY = KEY._replace(secret_key="another-secret-key")
@@ -56,7 +67,7 @@ def vpcep(cloud: HuaweiCloud) -> Vpcep:
 
 def adapter(
     url: str | dict[str, str],
-    credentials: Callable[[], Credentials] = lambda: KEY,
+    credentials: Callable[[], Credentials] = lambda _: KEY,
     *,
     forget: Callable[[Credentials], None] = lambda key: None,
     projects: frozenset[str] = frozenset(),
@@ -85,8 +96,8 @@ def of_a_trusted_server(monkeypatch: pytest.MonkeyPatch, directory: Path) -> ssl
     return context
 
 
-def rename_failure(vpcep: Vpcep, seconds: float = LONG) -> Failure:
-    return failed(vpcep.rename, TARGET, "orders", seconds)
+def rename_failure(vpcep: Vpcep, most: float = LONG) -> Failure:
+    return failed(vpcep.rename, TARGET, "orders", within(most))
 
 
 def proves_nothing(call: Callable[[], Reply]) -> Reply | Failure:
@@ -122,7 +133,7 @@ def in_parallel(count: int, call: Callable[[int], Any]) -> list[Any]:
 class TestSuccess:
     @pytest.mark.parametrize("name", ["orders", "A-b_9", ""])
     def test_of_a_rename_names_the_new_name(self, cloud: HuaweiCloud, vpcep: Vpcep, name: str) -> None:
-        reply = vpcep.rename(TARGET, name, LONG)
+        reply = vpcep.rename(TARGET, name, within(LONG))
 
         assert cloud.name_of(SERVICE) == name
         assert reply == Reply(name, 200, cloud.calls[0].request_id)
@@ -130,10 +141,10 @@ class TestSuccess:
     def test_of_a_rename_may_name_the_full_name(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
         cloud.reply_form = "full"
 
-        assert vpcep.rename(TARGET, "orders", LONG).name == cloud.full_name_of(SERVICE)
+        assert vpcep.rename(TARGET, "orders", within(LONG)).name == cloud.full_name_of(SERVICE)
 
     def test_of_a_read_names_the_full_name(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
-        reply = vpcep.read(TARGET, LONG)
+        reply = vpcep.read(TARGET, within(LONG))
 
         assert reply == Reply(cloud.full_name_of(SERVICE), 200, cloud.calls[0].request_id)
         assert cloud.name_of(SERVICE) == "billing"
@@ -141,7 +152,7 @@ class TestSuccess:
     def test_with_a_security_token(self, cloud: HuaweiCloud) -> None:
         cloud.set_credentials(KEY.access_key, KEY.secret_key, "token-1")
 
-        adapter(cloud.url, lambda: KEY._replace(security_token="token-1")).rename(TARGET, "orders", LONG)
+        adapter(cloud.url, lambda _: KEY._replace(security_token="token-1")).rename(TARGET, "orders", within(LONG))
 
         assert cloud.name_of(SERVICE) == "orders"
 
@@ -153,7 +164,9 @@ class TestSuccess:
         cloud.fail(404, "EndPoint.0005", service_id="service-7")
 
         # when
-        replies = in_parallel(40, lambda n: vpcep.rename(Target(REGION, PROJECT, services[n]), f"name-{n}", LONG))
+        replies = in_parallel(
+            40, lambda n: vpcep.rename(Target(REGION, PROJECT, services[n]), f"name-{n}", within(LONG))
+        )
 
         # then
         request_ids = {call.service_id: call.request_id for call in cloud.calls}
@@ -168,11 +181,11 @@ class TestSuccess:
 
         with RawServer(serve) as server:
             vpcep = adapter(server.url)
-            vpcep.rename(TARGET, "orders", LONG)
+            vpcep.rename(TARGET, "orders", within(LONG))
             time.sleep(0.05)
 
             # when
-            reply = vpcep.rename(TARGET, "orders", LONG)
+            reply = vpcep.rename(TARGET, "orders", within(LONG))
 
         # then
         assert reply.name == "orders"
@@ -186,7 +199,7 @@ class TestSuccess:
             connection.sendall(http_reply("200 OK", b'{"endpoint_service_name":"orders"}'))
 
         with RawServer(serve) as server:
-            adapter(server.url).rename(TARGET, "orders", LONG)
+            adapter(server.url).rename(TARGET, "orders", within(LONG))
 
         assert re.search(rb"^User-Agent: .*\bvpcep-rename\b", received[0], re.MULTILINE)
 
@@ -201,7 +214,7 @@ class TestDuration:
         durations: list[float] = []
         vpcep = adapter(cloud.url, on_call=durations.append)
 
-        vpcep.read(TARGET, LONG)
+        vpcep.read(TARGET, within(LONG))
         cloud.fail(503)
         rename_failure(vpcep)
         cloud.fail(kind="hang")
@@ -383,7 +396,7 @@ class TestErrorReplies:
         assert rename_failure(vpcep).code == "EndPoint.2003"
 
     def test_of_a_read_are_told_the_same_way(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
-        failure = failed(vpcep.read, TARGET._replace(vpc_endpoint_service_id="unknown"), LONG)
+        failure = failed(vpcep.read, TARGET._replace(vpc_endpoint_service_id="unknown"), within(LONG))
 
         assert (failure.code, failure.http_status) == ("EndPoint.2003", 400)
         assert failure.huawei_request_id == cloud.calls[0].request_id
@@ -438,7 +451,7 @@ class TestRepliesThatProveNothing:
         cloud.fail(kind="garbage", body=body, times=2)
         cloud.fail(kind="garbage", body=body, on="read")
 
-        for call in (lambda: vpcep.rename(TARGET, "orders", LONG), lambda: vpcep.read(TARGET, LONG)):
+        for call in (lambda: vpcep.rename(TARGET, "orders", within(LONG)), lambda: vpcep.read(TARGET, within(LONG))):
             result = proves_nothing(call)
 
             if isinstance(result, Failure):
@@ -450,7 +463,7 @@ class TestRepliesThatProveNothing:
     def test_are_those_of_another_content_type(self, cloud: HuaweiCloud, vpcep: Vpcep, content_type: str) -> None:
         cloud.fail(kind="garbage", body="<html/>", content_type=content_type)
 
-        proves_nothing(lambda: vpcep.rename(TARGET, "orders", LONG))
+        proves_nothing(lambda: vpcep.rename(TARGET, "orders", within(LONG)))
 
     @pytest.mark.parametrize(
         ("encoding", "body"), [("gzip", b"no gzip"), ("gzip", b"\x1f\x8b\x08"), ("deflate", b"\xff" * 9), ("zz", b"{}")]
@@ -460,13 +473,13 @@ class TestRepliesThatProveNothing:
     ) -> None:
         cloud.fail(kind="garbage", body=body, headers={"Content-Encoding": encoding})
 
-        proves_nothing(lambda: vpcep.rename(TARGET, "orders", LONG))
+        proves_nothing(lambda: vpcep.rename(TARGET, "orders", within(LONG)))
 
     @pytest.mark.parametrize("status", [201, 202, 204, 206, 300, 301, 302, 303, 304, 307, 308])
     def test_are_those_of_another_status_without_a_body(self, cloud: HuaweiCloud, vpcep: Vpcep, status: int) -> None:
         cloud.fail(status, body=b"")
 
-        result = proves_nothing(lambda: vpcep.rename(TARGET, "orders", LONG))
+        result = proves_nothing(lambda: vpcep.rename(TARGET, "orders", within(LONG)))
 
         assert (result.http_status if isinstance(result, Failure) else result.status) == status
         assert result.huawei_request_id == cloud.calls[0].request_id
@@ -480,7 +493,7 @@ class TestRepliesThatProveNothing:
         ):
             cloud.fail(status, body=b'{"endpoint_service_name": "billing"}', headers={"Location": location})
 
-            proves_nothing(lambda: vpcep.rename(TARGET, "orders", LONG))
+            proves_nothing(lambda: vpcep.rename(TARGET, "orders", within(LONG)))
 
         assert len(cloud.calls) == 3
         assert cloud.name_of(OTHER_SERVICE) == "reports"
@@ -543,7 +556,7 @@ class TestNoReply:
     def test_to_a_read_in_time_is_told_the_same_way(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
         cloud.fail(kind="hang", on="read")
 
-        assert failed(vpcep.read, TARGET, SHORT).code == "Rename.Timeout"
+        assert failed(vpcep.read, TARGET, within(SHORT)).code == "Rename.Timeout"
 
     def test_but_a_reset_leaves_doubt(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
         for applied in (False, True):
@@ -576,7 +589,7 @@ class TestNoReply:
     ) -> None:
         cloud.fail(kind="truncate", applied=True)
 
-        result = proves_nothing(lambda: vpcep.rename(TARGET, "orders", LONG))
+        result = proves_nothing(lambda: vpcep.rename(TARGET, "orders", within(LONG)))
 
         assert result.huawei_request_id == cloud.calls[0].request_id
 
@@ -675,7 +688,7 @@ class TestNoReply:
         with RawServer(serve, context) as server:
             vpcep = adapter(server.url)
             for _ in range(2):
-                vpcep.rename(TARGET, "orders", LONG)
+                vpcep.rename(TARGET, "orders", within(LONG))
 
         assert (server.connections, readings) == (2, [])
 
@@ -747,10 +760,10 @@ class TestAKeyThatIsRefused:
 
     def test_is_tried_once_by_ten_at_a_time_then_once_a_minute(self, cloud: HuaweiCloud) -> None:
         now = 1_000.0
-        vpcep = adapter(cloud.url, lambda: WRONG_KEY, monotonic=lambda: now)
+        vpcep = adapter(cloud.url, lambda _: WRONG_KEY, monotonic=lambda: now)
 
         # when
-        results = in_parallel(10, lambda _: vpcep.rename(TARGET, "orders", LONG))
+        results = in_parallel(10, lambda _: vpcep.rename(TARGET, "orders", within(LONG)))
 
         # then
         assert [(result.code, result.kind, result.quick) for result in results] == [
@@ -761,12 +774,12 @@ class TestAKeyThatIsRefused:
         # when: not yet a minute later
         now += 59
         assert rename_failure(vpcep).code == "APIGW.0301"
-        assert failed(vpcep.read, TARGET, LONG).code == "APIGW.0301"
+        assert failed(vpcep.read, TARGET, within(LONG)).code == "APIGW.0301"
         assert len(cloud.calls) == 1
 
         # when: more than a minute later
         now += 2
-        in_parallel(10, lambda _: vpcep.rename(TARGET, "orders", LONG))
+        in_parallel(10, lambda _: vpcep.rename(TARGET, "orders", within(LONG)))
         assert len(cloud.calls) == 2
 
     def test_is_tried_once_whatever_the_project(self, cloud: HuaweiCloud) -> None:
@@ -774,17 +787,17 @@ class TestAKeyThatIsRefused:
         projects = [f"project-{number}" for number in range(10)]
         for project in projects:
             cloud.add_project(project)
-        vpcep = adapter(cloud.url, lambda: WRONG_KEY, projects=frozenset(projects))
+        vpcep = adapter(cloud.url, lambda _: WRONG_KEY, projects=frozenset(projects))
 
         # when
-        in_parallel(10, lambda n: vpcep.rename(Target(REGION, projects[n], SERVICE), "orders", LONG))
+        in_parallel(10, lambda n: vpcep.rename(Target(REGION, projects[n], SERVICE), "orders", within(LONG)))
 
         # then
         assert len(cloud.calls) == 1
 
     def test_works_again_when_it_was_put_right_on_the_other_side(self, cloud: HuaweiCloud) -> None:
         now = 1_000.0
-        vpcep = adapter(cloud.url, lambda: WRONG_KEY, monotonic=lambda: now)
+        vpcep = adapter(cloud.url, lambda _: WRONG_KEY, monotonic=lambda: now)
         rename_failure(vpcep)
         cloud.set_credentials(WRONG_KEY.access_key, WRONG_KEY.secret_key)
 
@@ -792,23 +805,23 @@ class TestAKeyThatIsRefused:
         now += 61
 
         # then
-        assert vpcep.rename(TARGET, "orders", LONG).name == "orders"
-        assert vpcep.rename(TARGET, "billing", LONG).name == "billing"
+        assert vpcep.rename(TARGET, "orders", within(LONG)).name == "orders"
+        assert vpcep.rename(TARGET, "billing", within(LONG)).name == "billing"
 
     def test_gives_way_to_a_new_key_at_once(self, cloud: HuaweiCloud) -> None:
         keys = [WRONG_KEY]
-        vpcep = adapter(cloud.url, lambda: keys[-1])
+        vpcep = adapter(cloud.url, lambda _: keys[-1])
         rename_failure(vpcep)
 
         # when
         keys.append(KEY)
 
         # then
-        assert vpcep.rename(TARGET, "orders", LONG).name == "orders"
+        assert vpcep.rename(TARGET, "orders", within(LONG)).name == "orders"
 
     def test_after_it_was_good_is_not_tried_again_either(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
         # given: a key that worked, and was taken away
-        vpcep.rename(TARGET, "orders", LONG)
+        vpcep.rename(TARGET, "orders", within(LONG))
         cloud.set_credentials(KEY.access_key, "rotated-secret-key")
 
         # when
@@ -828,13 +841,13 @@ class TestAKeyThatIsRefused:
         cloud.fail(status, code)
         rename_failure(vpcep)
 
-        assert vpcep.rename(TARGET, "orders", LONG).name == "orders"
+        assert vpcep.rename(TARGET, "orders", within(LONG)).name == "orders"
 
     def test_is_another_thing_than_a_lost_connection(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
         cloud.fail(kind="reset")
         rename_failure(vpcep)
 
-        assert vpcep.rename(TARGET, "orders", LONG).name == "orders"
+        assert vpcep.rename(TARGET, "orders", within(LONG)).name == "orders"
 
     @pytest.mark.parametrize(
         "answer", [{"kind": "slow"}, {"status": 400, "code": "EndPoint.2003"}], ids=["success", "failure"]
@@ -847,7 +860,7 @@ class TestAKeyThatIsRefused:
         began = time.monotonic()
 
         # when
-        in_parallel(10, lambda _: vpcep.rename(TARGET, "orders", LONG))
+        in_parallel(10, lambda _: vpcep.rename(TARGET, "orders", within(LONG)))
 
         # then: one call alone, then nine side by side
         assert time.monotonic() - began < 6 * SHORT
@@ -856,15 +869,15 @@ class TestAKeyThatIsRefused:
 class TestCredentials:
     def test_that_change_are_picked_up_by_the_next_call(self, cloud: HuaweiCloud) -> None:
         keys = [KEY]
-        vpcep = adapter(cloud.url, lambda: keys[-1])
-        vpcep.rename(TARGET, "orders", LONG)
+        vpcep = adapter(cloud.url, lambda _: keys[-1])
+        vpcep.rename(TARGET, "orders", within(LONG))
 
         # when
         keys.append(KEY._replace(access_key="ROTATED", secret_key="rotated-secret-key"))
         cloud.set_credentials("ROTATED", "rotated-secret-key")
 
         # then
-        assert vpcep.rename(TARGET, "billing", LONG).name == "billing"
+        assert vpcep.rename(TARGET, "billing", within(LONG)).name == "billing"
         assert all(call.authenticated for call in cloud.calls)
 
     def test_that_were_refused_are_asked_for_again(self, cloud: HuaweiCloud) -> None:
@@ -874,17 +887,17 @@ class TestCredentials:
             forgotten.append(key)
             keys.append(KEY)
 
-        vpcep = adapter(cloud.url, lambda: keys[-1], forget=forget)
+        vpcep = adapter(cloud.url, lambda _: keys[-1], forget=forget)
 
         failure = rename_failure(vpcep)
 
         # then: another try at once is worth it
         assert (failure.kind, failure.quick, forgotten) == (Kind.ACCESS, True, [WRONG_KEY])
-        assert vpcep.rename(TARGET, "orders", LONG).name == "orders"
+        assert vpcep.rename(TARGET, "orders", within(LONG)).name == "orders"
 
     def test_that_are_refused_and_stay_are_not_tried_at_once(self, cloud: HuaweiCloud) -> None:
         forgotten: list[Credentials] = []
-        vpcep = adapter(cloud.url, lambda: WRONG_KEY, forget=forgotten.append)
+        vpcep = adapter(cloud.url, lambda _: WRONG_KEY, forget=forgotten.append)
 
         failures_ = [rename_failure(vpcep) for _ in range(3)]
 
@@ -896,7 +909,7 @@ class TestCredentials:
     def test_that_cannot_be_had_after_a_refusal_leave_the_refusal(self, cloud: HuaweiCloud) -> None:
         keys = [WRONG_KEY]
 
-        def credentials() -> Credentials:
+        def credentials(_: Deadline) -> Credentials:
             if not keys:
                 raise RenameFailedError(failures.credentials("none", kind=Kind.UNAVAILABLE))
             return keys[-1]
@@ -910,13 +923,13 @@ class TestCredentials:
     def test_that_cannot_be_had_say_why(self, cloud: HuaweiCloud) -> None:
         failure = failures.credentials("The secret is gone.", kind=Kind.ACCESS)
 
-        def credentials() -> Credentials:
+        def credentials(_: Deadline) -> Credentials:
             raise RenameFailedError(failure)
 
         vpcep = adapter(cloud.url, credentials)
 
         assert rename_failure(vpcep) == failure
-        assert failed(vpcep.read, TARGET, LONG) == failure
+        assert failed(vpcep.read, TARGET, within(LONG)) == failure
         assert cloud.calls == []
 
 
@@ -930,7 +943,7 @@ class TestARotationAmidCalls:
             time.sleep(SHORT)
             keys[0] = KEY
 
-        vpcep = adapter(cloud.url, lambda: keys[0], forget=forget)
+        vpcep = adapter(cloud.url, lambda _: keys[0], forget=forget)
 
         with ThreadPoolExecutor(4) as threads:
             failures_ = list(threads.map(lambda _: rename_failure(vpcep), range(4)))
@@ -942,7 +955,7 @@ class TestARotationAmidCalls:
         """A thread is slow to take the old key to a call: by then it is known to be refused."""
         keys, has_begun = [WRONG_KEY], threading.Event()
 
-        def credentials() -> Credentials:
+        def credentials(_: Deadline) -> Credentials:
             key = keys[0]
             if not has_begun.is_set():
                 has_begun.set()
@@ -958,8 +971,8 @@ class TestARotationAmidCalls:
             slow = threads.submit(rename_failure, vpcep)
             has_begun.wait(LONG)
             with suppress(RenameFailedError):  # unless the slow one has found out by now
-                vpcep.rename(TARGET, "orders", LONG)
-            assert vpcep.rename(TARGET, "orders", LONG).name == "orders"
+                vpcep.rename(TARGET, "orders", within(LONG))
+            assert vpcep.rename(TARGET, "orders", within(LONG)).name == "orders"
 
         assert slow.result().quick
         assert [call.authenticated for call in cloud.calls].count(False) == 1
@@ -969,17 +982,17 @@ class TestProjectsAndRegions:
     def test_only_the_keys_own_and_the_listed_projects_are_allowed(self) -> None:
         vpcep = adapter("http://127.0.0.1:9", projects=frozenset({OTHER_PROJECT}))
 
-        assert vpcep.default_project() == PROJECT
-        assert vpcep.allows_project(PROJECT)
-        assert vpcep.allows_project(OTHER_PROJECT)
-        assert not vpcep.allows_project("somebody-elses")
+        assert vpcep.default_project(within(LONG)) == PROJECT
+        assert vpcep.allows_project(PROJECT, within(LONG))
+        assert vpcep.allows_project(OTHER_PROJECT, within(LONG))
+        assert not vpcep.allows_project("somebody-elses", within(LONG))
 
     def test_each_project_is_called_by_its_own_id(self, cloud: HuaweiCloud) -> None:
         cloud.add_service("service-2", project_id=OTHER_PROJECT)
         vpcep = adapter(cloud.url, projects=frozenset({OTHER_PROJECT}))
 
-        vpcep.rename(TARGET, "orders", LONG)
-        vpcep.rename(Target(REGION, OTHER_PROJECT, "service-2"), "reports", LONG)
+        vpcep.rename(TARGET, "orders", within(LONG))
+        vpcep.rename(Target(REGION, OTHER_PROJECT, "service-2"), "reports", within(LONG))
 
         assert [call.project_id for call in cloud.calls] == [PROJECT, OTHER_PROJECT]
         assert (cloud.name_of(SERVICE), cloud.name_of("service-2")) == ("orders", "reports")
@@ -989,18 +1002,18 @@ class TestProjectsAndRegions:
             europe.add_service(SERVICE, name="billing")
             vpcep = adapter({REGION: cloud.url, "eu-west-101": europe.url})
 
-            vpcep.rename(TARGET._replace(region="eu-west-101"), "orders", LONG)
+            vpcep.rename(TARGET._replace(region="eu-west-101"), "orders", within(LONG))
 
             assert (europe.name_of(SERVICE), cloud.name_of(SERVICE)) == ("orders", "billing")
 
     def test_a_region_that_vpcep_is_not_known_in_is_one_clear_error(self) -> None:
         with pytest.raises(UnknownRegionError, match=r"^xx-nowhere-1$"):
-            Vpcep(lambda: KEY, regions=["xx-nowhere-1"], endpoints={}, allowed_projects=frozenset(), pool_size=1)
+            Vpcep(lambda _: KEY, regions=["xx-nowhere-1"], endpoints={}, allowed_projects=frozenset(), pool_size=1)
 
     def test_a_region_nobody_knows_is_fine_where_its_endpoint_is_given(self, cloud: HuaweiCloud) -> None:
         vpcep = adapter({"xx-nowhere-1": cloud.url})
 
-        assert vpcep.rename(TARGET._replace(region="xx-nowhere-1"), "orders", LONG).name == "orders"
+        assert vpcep.rename(TARGET._replace(region="xx-nowhere-1"), "orders", within(LONG)).name == "orders"
 
 
 class TestEnvironment:
@@ -1011,11 +1024,12 @@ class TestEnvironment:
             closed = f"http://127.0.0.1:{listener.getsockname()[1]}"
         code = f"""
 from function.rename import Target
+from tests.deadlines import within
 from function.tls import trust
 from function.vpcep import Credentials, Vpcep
 key = Credentials({KEY.access_key!r}, {KEY.secret_key!r}, None, {PROJECT!r})
-vpcep = Vpcep(lambda: key, regions=[{REGION!r}], endpoints={{}}, allowed_projects=frozenset(), pool_size=1)
-print(vpcep.rename(Target({REGION!r}, {PROJECT!r}, {SERVICE!r}), "orders", {LONG}).name)
+vpcep = Vpcep(lambda _: key, regions=[{REGION!r}], endpoints={{}}, allowed_projects=frozenset(), pool_size=1)
+print(vpcep.rename(Target({REGION!r}, {PROJECT!r}, {SERVICE!r}), "orders", within({LONG})).name)
 """
         own = {"HUAWEICLOUD_SDK_REGION_VPCEP_CN_NORTH_4": f"{closed},{cloud.url}"}
 
@@ -1042,7 +1056,7 @@ print(vpcep.rename(Target({REGION!r}, {PROJECT!r}, {SERVICE!r}), "orders", {LONG
             for variable in ("NO_PROXY", "no_proxy"):
                 monkeypatch.delenv(variable, raising=False)
 
-            reply = vpcep.rename(TARGET, "orders", LONG)
+            reply = vpcep.rename(TARGET, "orders", within(LONG))
 
         assert reply.name == "orders"
         assert proxy.connections == 0
@@ -1055,6 +1069,6 @@ print(vpcep.rename(Target({REGION!r}, {PROJECT!r}, {SERVICE!r}), "orders", {LONG
         netrc.chmod(0o600)
         monkeypatch.setenv("NETRC", str(netrc))
 
-        vpcep.rename(TARGET, "orders", LONG)
+        vpcep.rename(TARGET, "orders", within(LONG))
 
         assert cloud.calls[0].authenticated
