@@ -189,11 +189,11 @@ class _Ledger(DynamoDbLedger):
         self._items = Table(lambda expired: False)
         self._lock = threading.Lock()
 
-    def _transact_in_memory(self, **request: Any) -> None:
+    def _transact_in_memory(self, _: object, **request: Any) -> None:
         with self._lock:
             self._items.transact(request["TransactItems"])
 
-    def _update_in_memory(self, **request: Any) -> None:
+    def _update_in_memory(self, _: object, **request: Any) -> None:
         with self._lock:
             self._items.update(request)
 
@@ -226,7 +226,7 @@ def handle(event: Any, conditions: dict[str, Any], *, dead_letters: bool = False
     )
     vars(wired).update(
         _telemetry=telemetry,
-        _look=lambda: None,
+        _look=lambda _: None,
         _settings=None,
         _sqs=DeadLetterTrigger(parser, renamer, telemetry, world.queue) if dead_letters else trigger,
         _http=HttpTrigger(parser, renamer, telemetry, queue),
