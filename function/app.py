@@ -31,6 +31,7 @@ from function.rename import EndpointServices, Ledger, Renamer
 from function.settings import Settings, SettingsError
 from function.telemetry import Telemetry
 from function.vpcep import Credentials, Iam, UnknownRegionError, Vpcep
+from function.workers import Workers
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -138,7 +139,7 @@ class Function:
             from function.triggers.dead_letters import DeadLetterTrigger  # noqa: PLC0415
 
             queue = FifoQueue(_sqs_client, settings.dead_letter_queue_url)
-            return DeadLetterTrigger(self._parser, self._renamer, self._telemetry, queue)
+            return DeadLetterTrigger(self._parser, self._renamer, self._telemetry, queue, Workers(1))
         from function.triggers.sqs import SqsTrigger  # noqa: PLC0415
 
         return SqsTrigger(
@@ -146,8 +147,8 @@ class Function:
             self._renamer,
             self._telemetry,
             self._rename_queue,
+            Workers(settings.max_parallel_renames),
             max_receives=settings.max_receives,
-            max_parallel_renames=settings.max_parallel_renames,
         )
 
     @cached_property

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -48,6 +49,9 @@ _MAY_BE_RIGHT_ANOTHER_TIME: Final = frozenset({AHEAD_OF_TIME, FORBIDDEN_PROJECT,
 _OUTCOME_IDS: Final = uuid.UUID("0f7c8a52-3f5e-5a39-9d0d-6e0f6f1a7c11")
 _CONTRACT: Final = Path(__file__).parent / "contract"
 _MAX_INTEGER_DIGITS: Final = 19
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
+# Without zeros at the end: one instant has one form.
+_FINER_THAN_MICROSECONDS: Final = re.compile(r"\.[0-9]{6}([0-9]*[1-9])")
 _ATTRIBUTE: Final = re.compile(r"(?!data$)[a-z0-9]+")
 _SUBJECT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _STRUCTURED_ONLY: Final = frozenset({"specversion", "id", "source", "type", "time", "data"})
@@ -90,7 +94,8 @@ class RenameEvent:
     Attributes:
         cloud_event: the whole event in structured mode.
         id, source: identify the event, together.
-        time: when the producer decided on the name.
+        time: when the producer decided on the name, down to the microsecond; what is newer is told by
+            ``time_microseconds``.
         project_id, region: as the event names them, None for the function's own.
         expected_name: the name the service must bear now, None for any.
         refuse: makes an invalid event of it.
@@ -106,6 +111,13 @@ class RenameEvent:
     region: str | None
     expected_name: str | None
     refuse: "_Refusal" = field(compare=False, repr=False)
+
+    @property
+    def time_microseconds(self) -> Decimal:
+        """``time`` in microseconds since the epoch, exact: a time of nine digits has up to three decimals."""
+        whole = (self.time - _EPOCH) // timedelta(microseconds=1)
+        finer = _FINER_THAN_MICROSECONDS.search(self.cloud_event["time"])
+        return Decimal(whole) + (Decimal(f"0.{finer[1]}") if finer else 0)
 
     @property
     def digest(self) -> str:
@@ -565,7 +577,7 @@ def _depth(content: object) -> int:
 
 
 def _parse_time(text: str) -> datetime:
-    """A time by RFC 3339, in UTC.
+    """A time by RFC 3339, in UTC; digits beyond the microsecond are left out.
 
     Raises:
         ValueError: there is no such time, a 30th of February or a leap second.

@@ -171,18 +171,32 @@ _OWN_CODES = {
     *("Rename.Abandoned", "Rename.RespondAsync"),
 }
 
+# Of gateway answers with a status of 5xx, those that say that the request reached no backend.
+_REACHED_NO_BACKEND = frozenset({"0610", "0613"})
+_DOUBTFUL_STATUSES = frozenset({500, 502, 503, 504})
+_DOUBTFUL_STATUSES_OF_GATEWAYS = frozenset({502, 504})
+
 _GATEWAY_CODE = re.compile(r"apigw?\.([0-9]{4})", re.IGNORECASE)
 _THROTTLE_WINDOW = re.compile(r"\btime:\s*([0-9]{1,6})\s*(second|minute|hour|day)", re.IGNORECASE)
 _SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
 
 
 def _meaning(code: str | None, status: int) -> _Meaning:
-    if code:
-        gateway = _GATEWAY_CODE.fullmatch(code)
-        known = _GATEWAY_CODES.get(gateway[1]) if gateway else _VPCEP_CODES.get(code.lower())
-        if known:
-            return known
-    return _STATUSES.get(status) or (_UNAVAILABLE if status >= 500 else _FINAL)  # noqa: PLR2004 - HTTP's own classes
+    gateway = _GATEWAY_CODE.fullmatch(code or "")
+    known = _GATEWAY_CODES.get(gateway[1]) if gateway else _VPCEP_CODES.get((code or "").lower())
+    meaning = known or _STATUSES.get(status) or (_UNAVAILABLE if status >= 500 else _FINAL)  # noqa: PLR2004 - HTTP's own classes
+    if meaning is _UNAVAILABLE and _may_have_been_done(code, status):
+        return _TIMED_OUT
+    return meaning
+
+
+def _may_have_been_done(code: str | None, status: int) -> bool:
+    """Whether the request may have been carried out all the same. VPCEP's own codes say what became of it."""
+    if gateway := _GATEWAY_CODE.fullmatch(code or ""):
+        return gateway[1] not in _REACHED_NO_BACKEND and status in _DOUBTFUL_STATUSES
+    if code and code.lower().startswith("endpoint."):
+        return status in _DOUBTFUL_STATUSES_OF_GATEWAYS
+    return status in _DOUBTFUL_STATUSES
 
 
 def bounded(code: str) -> str:
@@ -260,10 +274,14 @@ def invalid_event(violations: tuple[Violation, ...]) -> Failure:
     )
 
 
-def precondition_failed() -> Failure:
+def precondition_failed(service_name: str | None) -> Failure:
+    """
+    Args:
+        service_name: what the API reported.
+    """
     return Failure(
         "Rename.PreconditionFailed",
-        "The endpoint service does not bear the expected name.",
+        f"The endpoint service does not have the expected name. It is called {service_name!r} now.",
         Kind.CONFLICT,
         retryable=False,
     )
@@ -279,10 +297,14 @@ def identifier_reused() -> Failure:
     return Failure(IDENTIFIER_REUSED, message, Kind.CONFLICT, retryable=False)
 
 
-def in_progress() -> Failure:
-    """Another invocation renames the endpoint service right now."""
-    message = "The endpoint service is being renamed for another event."
-    return Failure("Rename.InProgress", message, Kind.UNAVAILABLE, retryable=True)
+def in_progress(retry_after: float | None = None) -> Failure:
+    """Another invocation renames the endpoint service right now, or its rename may yet take effect.
+
+    Args:
+        retry_after: seconds until its claim expires, where that is known.
+    """
+    message = "The endpoint service is being renamed for another event, or a rename of it may yet take effect."
+    return Failure("Rename.InProgress", message, Kind.UNAVAILABLE, retryable=True, retry_after=retry_after)
 
 
 def claim_lost() -> Failure:

@@ -2,9 +2,14 @@
 
 One table, its key the string ``id``, two kinds of items of this module (the outage breaker keeps a third there):
 
-* ``event#…``, a rename event that was claimed for or concluded: a digest of what it asked for, and its time; once it
-  has an outcome, that, whether it is ``settled`` or ``given_up``, and which round it was.
-* ``service#…``, an endpoint service: the claim of the invocation that renames it now, and its newest rename.
+* ``event#…``, a rename event that was claimed for or concluded: a digest of what it asked for, its time, and the
+  region and project it was first claimed for in; once it has an outcome, that, whether it is ``settled`` or
+  ``given_up``, and which round it was.
+* ``service#…``, an endpoint service: the claim of the invocation that renames it now, and its newest rename: the time
+  of its event, in microseconds since the epoch with up to three decimals, and the event's name. Ids of services that
+  differ in case only are one service here.
+
+The form of the items is kept from version 1.0 on: during a gradual deployment two versions work on one table.
 
 Which write makes which promise true:
 
@@ -12,17 +17,20 @@ Which write makes which promise true:
   that of the given-up round that this round follows. Whoever comes second gets the first one's outcome to repeat.
 * *No stale rename*: ``claim`` succeeds on the condition that the service's newest rename is not newer than the event;
   ``settle`` moves the newest rename on in the transaction that also settles the event.
-* *One rename in flight a service*: ``claim`` succeeds on the condition that nobody holds the claim, or that it lapsed;
-  ``settle`` is refused to whoever lost it.
+* *One rename in flight a service*: ``claim`` succeeds on the condition that nobody holds the claim, or that it has
+  expired; ``settle`` is refused to whoever lost it. A claim is written before any call, and lasts until a minute
+  after the end of its invocation. The bound that this rests on: a rename takes effect at most fifty seconds after the
+  end of the invocation that called for it, and the clocks of two environments are at most ten seconds apart.
 * *A duplicate makes no call*: ``claim`` checks the event's item in the same transaction that takes the claim, so that
   no duplicate slips in between.
 * *An identifier means one event*: whatever writes the event's item does so on the condition that its digest, if it has
   one, is this event's. And one time, that of its first claim: a copy whose sender left the time to the transport is not
-  newer for coming later.
+  newer for coming later. And one endpoint service: an event that names no region or project keeps those that the
+  settings and the secret named when it was first claimed for.
 
-What a crash leaves behind: before ``claim``, nothing. Between ``claim`` and ``settle``, a claim that lapses with the
-invocation's time-out; the event comes again and is renamed again, to the same name. After ``settle``, an outcome that
-may not be on the bus; the event comes again and the outcome is repeated.
+What a crash leaves behind: before ``claim``, nothing. Between ``claim`` and ``settle``, a claim that expires a minute
+after the invocation's time-out; the event comes again and is renamed again, to the same name. After ``settle``, an
+outcome that may not be on the bus; the event comes again and the outcome is repeated.
 
 Powertools' idempotency keeps its record by itself, so the record and the claim could not change in one transaction.
 """
@@ -32,8 +40,8 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from decimal import Decimal
 from random import SystemRandom
 from typing import Any, Final, Protocol, cast
 
@@ -43,7 +51,7 @@ from function import failures
 from function.deadline import Deadline
 from function.events import FIRST_ROUND, Outcome, RenameEvent, Round, outcome_from_json
 from function.failures import EventName, RenameFailedError
-from function.rename import Claim, Known, Reused, Superseded, Target
+from function.rename import Claim, Known, Located, Reused, Superseded, Target
 
 # Queue and dead-letter queue keep a message for up to 14 days each, and a redrive starts the first one anew.
 RETENTION: Final = timedelta(days=35)
@@ -52,7 +60,6 @@ RETENTION: Final = timedelta(days=35)
 NEWEST_RENAME_RETENTION: Final = timedelta(days=3_650)
 # A claim must outlive its invocation, for a rename may take effect after that, and clocks differ.
 CLAIM_SLACK_SECONDS: Final = 60.0
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # Of a transaction that meets another one, which botocore does not repeat.
 MAX_ATTEMPTS: Final = 4
 BACKOFF_BASE_SECONDS: Final = 0.02
@@ -85,19 +92,24 @@ class NoLedger:
     """Remembers nothing: duplicates and stale events are not recognised."""
 
     def claim(self, event: RenameEvent, target: Target, deadline: Deadline) -> Claim:  # noqa: ARG002 - the protocol's
-        return Claim("", FIRST_ROUND, event)
+        return Claim("", FIRST_ROUND, event, target)
 
-    def settle(
-        self, event: RenameEvent, target: Target, claim: Claim, outcome: Outcome, deadline: Deadline, *, free: bool
-    ) -> None:
+    def settle(self, claim: Claim, outcome: Outcome, deadline: Deadline, *, release: bool) -> None:
         """Forget it at once."""
 
     def conclude(
-        self, event: RenameEvent, round_: Round, outcome: Outcome, deadline: Deadline, *, of_this_time: bool = False
+        self,
+        event: RenameEvent,
+        round_: Round,
+        outcome: Outcome,
+        deadline: Deadline,
+        *,
+        of_this_time: bool = False,
+        target: Target | None = None,
     ) -> None:
         """Forget it at once."""
 
-    def release(self, target: Target, claim: Claim, deadline: Deadline) -> None:
+    def release(self, claim: Claim, deadline: Deadline) -> None:
         """Nobody holds anything."""
 
 
@@ -154,7 +166,8 @@ class DynamoDbLedger:
         """Take the endpoint service for this event.
 
         Args:
-            deadline: the claim lapses a while after the end of its invocation, should that die.
+            target: taken where the event has not been claimed for in another region or project before.
+            deadline: the claim expires a while after the end of its invocation.
 
         Returns:
             The claim, or why the event must not be carried out.
@@ -162,61 +175,63 @@ class DynamoDbLedger:
         Raises:
             RenameFailedError: another invocation holds the service, or the ledger cannot be reached.
         """
-        token = uuid.uuid4().hex
-        time_ = _microseconds(event.time)
-        open_for = _is_open_for(event, round_, of_this_time=True)
+        claim = Claim(uuid.uuid4().hex, round_, event, target, deadline.invocation_ends_at + CLAIM_SLACK_SECONDS)
+        refused = self._write(deadline, self._take_identity(claim), self._take_service(claim))
+        item, service = refused or (None, None)
+        if refused is None or (service is not None and service.get("owner") == {"S": claim.token}):
+            return claim
+        if item is None:
+            if service is not None and "newest_time" in service and _newest_time(service) > event.time_microseconds:
+                return Superseded(EventName(*json.loads(service["newest_event"]["S"])), round_, event)
+            raise RenameFailedError(failures.in_progress(self._seconds_until_free(service)))
+        if item["digest"]["S"] == event.digest:
+            first, located = event.at(item["time"]["S"]), _located(item, target)
+            if (first, located) != (event, target):
+                return self.claim(first, located, deadline, round_)
+        known = _known(event, item)
+        if isinstance(known, Known) and known.next_round not in (None, round_):
+            return self.claim(event, target, deadline, known.next_round)
+        return known
+
+    def _take_identity(self, claim: Claim) -> dict[str, Any]:
+        open_for = _is_open_for(claim.event, claim.round, of_this_time=True, target=claim.target)
         open_for["ExpressionAttributeValues"][":expiration"] = self._expiration()
-        take_identity = {
+        return {
             "Update": {
                 "TableName": self._table,
-                "Key": _event_key(event),
-                "UpdateExpression": "SET digest = :digest, #time = :time, expiration = :expiration",
+                "Key": _event_key(claim.event),
+                "UpdateExpression": "SET digest = :digest, #time = :time, #target = :target, expiration = :expiration",
                 "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
                 **open_for,
             }
         }
-        take_service = {
+
+    def _take_service(self, claim: Claim) -> dict[str, Any]:
+        return {
             "Update": {
                 "TableName": self._table,
-                "Key": _service_key(target),
+                "Key": _service_key(claim.target),
                 "UpdateExpression": "SET #owner = :token, lapses = :lapses"
                 ", expiration = if_not_exists(kept_until, :expiration)",
                 "ConditionExpression": "(attribute_not_exists(#owner) OR lapses < :now)"
                 " AND (attribute_not_exists(newest_time) OR newest_time <= :time)",
                 "ExpressionAttributeNames": {"#owner": "owner"},
                 "ExpressionAttributeValues": {
-                    ":token": {"S": token},
+                    ":token": {"S": claim.token},
                     ":now": _number(self._now()),
-                    ":lapses": _number(deadline.invocation_ends_at + CLAIM_SLACK_SECONDS),
-                    ":time": _number(time_),
+                    ":lapses": _number(claim.expires_at),
+                    ":time": _number(claim.event.time_microseconds),
                     ":expiration": self._expiration(),
                 },
                 "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
             }
         }
-        refused = self._write(deadline, take_identity, take_service)
-        if refused is None:
-            return Claim(token, round_, event)
-        item, service = refused
-        if item is not None:
-            if item["digest"]["S"] == event.digest and item["time"]["S"] != event.cloud_event["time"]:
-                return self.claim(event.at(item["time"]["S"]), target, deadline, round_)
-            known = _known(event, item)
-            if isinstance(known, Reused) or known.next_round is None:
-                return known
-            if known.next_round != round_:
-                return self.claim(event, target, deadline, known.next_round)
-        elif service is not None and "newest_time" in service and int(service["newest_time"]["N"]) > time_:
-            return Superseded(EventName(*json.loads(service["newest_event"]["S"])), round_, event)
-        raise RenameFailedError(failures.in_progress())
 
-    def settle(
-        self, event: RenameEvent, target: Target, claim: Claim, outcome: Outcome, deadline: Deadline, *, free: bool
-    ) -> Known | Reused | None:
-        """Remember the outcome, and give the endpoint service free.
+    def settle(self, claim: Claim, outcome: Outcome, deadline: Deadline, *, release: bool) -> Known | Reused | None:
+        """Remember the outcome, and release the claim.
 
         Args:
-            free: False leaves the claim to lapse, for a call that may yet take effect.
+            release: False leaves the claim to expire, for a call that may yet take effect.
 
         Returns:
             None when that is done, else what is known of the event already; then nothing is changed.
@@ -224,67 +239,95 @@ class DynamoDbLedger:
         Raises:
             RenameFailedError: the claim is lost, or the ledger cannot be reached. Nothing is known to be remembered.
         """
+        event = claim.event
         values: dict[str, Any] = {":token": {"S": claim.token}}
-        change = "REMOVE #owner, lapses" if free else "SET #owner = :token"
+        change = "REMOVE #owner, lapses" if release else "SET #owner = :token"
         if outcome.failure is None:
-            change += f"{' SET' if free else ','} newest_time = :time, newest_event = :event"
+            change += f"{' SET' if release else ','} newest_time = :time, newest_event = :event"
             change += ", kept_until = :kept_until, expiration = :kept_until"
             values |= {
-                ":time": _number(_microseconds(event.time)),
+                ":time": _number(event.time_microseconds),
                 ":event": {"S": json.dumps(EventName(event.source, event.id))},
                 ":kept_until": self._expiration(NEWEST_RENAME_RETENTION),
             }
-        free_service = {
+        release_service = {
             "Update": {
                 "TableName": self._table,
-                "Key": _service_key(target),
+                "Key": _service_key(claim.target),
                 "UpdateExpression": change,
                 "ConditionExpression": "#owner = :token",
                 "ExpressionAttributeNames": {"#owner": "owner"},
                 "ExpressionAttributeValues": values,
             }
         }
-        refused = self._write(deadline, self._remember(event, claim.round, outcome), free_service)
-        if refused is None:
+        refused = self._write(deadline, self._remember(event, claim.round, outcome), release_service)
+        if refused is None or _remembers(refused[0], outcome):
             return None
         if refused[0] is not None:
             return _known(event, refused[0])
         raise RenameFailedError(failures.claim_lost())
 
     def conclude(
-        self, event: RenameEvent, round_: Round, outcome: Outcome, deadline: Deadline, *, of_this_time: bool = False
-    ) -> Known | Reused | None:
+        self,
+        event: RenameEvent,
+        round_: Round,
+        outcome: Outcome,
+        deadline: Deadline,
+        *,
+        of_this_time: bool = False,
+        target: Target | None = None,
+    ) -> Known | Reused | Located | None:
         """Remember an outcome that no rename led to: superseded, or given up. Returns and raises as ``settle``.
 
         Args:
             of_this_time: the outcome is right for an event of this time only.
+            target: the outcome is right for an event of this region and project only.
         """
-        refused = self._write(deadline, self._remember(event, round_, outcome, of_this_time=of_this_time))
-        if refused is None:
+        refused = self._write(
+            deadline, self._remember(event, round_, outcome, of_this_time=of_this_time, target=target)
+        )
+        if refused is None or _remembers(refused[0], outcome):
             return None
         item = refused[0]
-        if item is None or ("state" not in item and item["digest"]["S"] == event.digest):
-            raise RenameFailedError(failures.in_progress())
-        return _known(event, item)
+        if item is not None and (item["digest"]["S"] != event.digest or "state" in item):
+            return _known(event, item)
+        if item is not None and target is not None and (located := _located(item, target)) != target:
+            return Located(located)
+        raise RenameFailedError(failures.in_progress())
 
-    def release(self, target: Target, claim: Claim, deadline: Deadline) -> None:
-        """Give the endpoint service free without an outcome. Where that fails, the claim lapses by itself."""
-        with suppress(BotoCoreError, ClientError):
-            self._client.update_item(
-                deadline,
-                TableName=self._table,
-                Key=_service_key(target),
-                UpdateExpression="REMOVE #owner, lapses",
-                ConditionExpression="#owner = :token",
-                ExpressionAttributeNames={"#owner": "owner"},
-                ExpressionAttributeValues={":token": {"S": claim.token}},
-            )
+    def release(self, claim: Claim, deadline: Deadline) -> None:
+        """Release the claim without an outcome. Where that fails, it expires by itself."""
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            try:
+                self._client.update_item(
+                    deadline,
+                    TableName=self._table,
+                    Key=_service_key(claim.target),
+                    UpdateExpression="REMOVE #owner, lapses",
+                    ConditionExpression="#owner = :token",
+                    ExpressionAttributeNames={"#owner": "owner"},
+                    ExpressionAttributeValues={":token": {"S": claim.token}},
+                )
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "TransactionConflictException":
+                    return
+                self._back_off(attempt)
+            except BotoCoreError:
+                return
+            else:
+                return
 
     def _remember(
-        self, event: RenameEvent, round_: Round, outcome: Outcome, *, of_this_time: bool = False
+        self,
+        event: RenameEvent,
+        round_: Round,
+        outcome: Outcome,
+        *,
+        of_this_time: bool = False,
+        target: Target | None = None,
     ) -> dict[str, Any]:
         given_up = outcome.failure is not None and outcome.failure.retryable
-        open_for = _is_open_for(event, round_, of_this_time=of_this_time)
+        open_for = _is_open_for(event, round_, of_this_time=of_this_time, target=target)
         return {
             "Update": {
                 "TableName": self._table,
@@ -292,7 +335,8 @@ class DynamoDbLedger:
                 "UpdateExpression": "SET digest = :digest, #time = if_not_exists(#time, :time), #state = :state"
                 ", #round = :round, outcome = :outcome, expiration = :expiration",
                 "ConditionExpression": open_for["ConditionExpression"],
-                "ExpressionAttributeNames": {"#state": "state", "#round": "round", "#time": "time"},
+                "ExpressionAttributeNames": open_for["ExpressionAttributeNames"]
+                | {"#state": "state", "#round": "round", "#time": "time"},
                 "ExpressionAttributeValues": open_for["ExpressionAttributeValues"]
                 | {
                     ":time": {"S": event.cloud_event["time"]},
@@ -309,7 +353,8 @@ class DynamoDbLedger:
         """All of the items, or none, whatever other transactions are at them now.
 
         Returns:
-            None when they are written, else for each item what stands in its way; None where nothing does.
+            None when they are written, else for each item what stands in its way; None where nothing does. That may be
+            what an earlier try has written whose answer was lost.
 
         Raises:
             RenameFailedError: the ledger cannot be reached, or is busy.
@@ -322,8 +367,11 @@ class DynamoDbLedger:
             if _BUSY not in codes or _REFUSED in codes:
                 return [reason.get("Item") for reason in reasons]
             if attempt < MAX_ATTEMPTS:
-                self._sleep(_UNIFORM(0, BACKOFF_BASE_SECONDS * 2**attempt))
+                self._back_off(attempt)
         raise RenameFailedError(failures.ledger_unavailable(_BUSY))
+
+    def _back_off(self, attempt: int) -> None:
+        self._sleep(_UNIFORM(0, BACKOFF_BASE_SECONDS * 2**attempt))
 
     def _transact(self, items: Sequence[Mapping[str, Any]], deadline: Deadline) -> list[dict[str, Any]] | None:
         """Why nothing was written, for each item; None when all are. The token lets a client ask twice."""
@@ -342,6 +390,12 @@ class DynamoDbLedger:
             raise RenameFailedError(failures.ledger_unavailable(type(error).__name__)) from error
         return None
 
+    def _seconds_until_free(self, service: Item | None) -> float | None:
+        """Until a claim expires that stands in the way; a little more, for the condition is that it has expired."""
+        if service is None or "lapses" not in service:
+            return None
+        return max(0.0, float(service["lapses"]["N"]) - self._now()) + 1.0
+
     def _expiration(self, retention: timedelta = RETENTION) -> dict[str, str]:
         return _number(int(self._now() + retention.total_seconds()))
 
@@ -356,10 +410,23 @@ def _event_key(event: RenameEvent) -> dict[str, Any]:
 
 
 def _service_key(target: Target) -> dict[str, Any]:
-    return _key(f"service#{target.region}/{target.project_id}/{target.vpc_endpoint_service_id}")
+    """Without regard to case: whether Huawei Cloud tells two spellings of an id apart is not known."""
+    return _key(f"service#{_place(target)}/{target.vpc_endpoint_service_id.lower()}")
 
 
-def _is_open_for(event: RenameEvent, round_: Round, *, of_this_time: bool) -> dict[str, Any]:
+def _place(target: Target) -> str:
+    return f"{target.region}/{target.project_id}"
+
+
+def _located(item: Item, target: Target) -> Target:
+    """The target, in the region and project that the event was first claimed for in."""
+    if "target" not in item:
+        return target
+    region, _, project_id = item["target"]["S"].partition("/")
+    return target._replace(region=region, project_id=project_id)
+
+
+def _is_open_for(event: RenameEvent, round_: Round, *, of_this_time: bool, target: Target | None) -> dict[str, Any]:
     """The condition that this event, and no other of its identity, awaits the outcome of this round."""
     names = {"#state": "state"}
     values = {":digest": {"S": event.digest}}
@@ -368,6 +435,10 @@ def _is_open_for(event: RenameEvent, round_: Round, *, of_this_time: bool) -> di
         same += " AND #time = :time"
         names["#time"] = "time"
         values[":time"] = {"S": event.cloud_event["time"]}
+    if target is not None:
+        same += " AND (attribute_not_exists(#target) OR #target = :target)"
+        names["#target"] = "target"
+        values[":target"] = {"S": _place(target)}
     if round_.number == 0:
         condition = f"attribute_not_exists(#state) AND (attribute_not_exists(digest) OR ({same}))"
     else:
@@ -390,9 +461,15 @@ def _known(event: RenameEvent, item: Item) -> Known | Reused:
     return Known(outcome, Round(int(item["round"]["N"]) + 1, outcome.id))
 
 
-def _number(value: float) -> dict[str, str]:
-    return {"N": repr(value)}
+def _newest_time(service: Item) -> Decimal:
+    """Microseconds since the epoch."""
+    return Decimal(service["newest_time"]["N"])
 
 
-def _microseconds(time_: datetime) -> int:
-    return (time_ - _EPOCH) // timedelta(microseconds=1)
+def _remembers(item: Item | None, outcome: Outcome) -> bool:
+    """Whether an earlier try of the same write was carried out."""
+    return item is not None and item.get("outcome") == {"S": outcome.to_json()}
+
+
+def _number(value: float | Decimal) -> dict[str, str]:
+    return {"N": str(value)}

@@ -1,7 +1,7 @@
 """Talks to SQS: hands over rename events, puts them off, and lays dead letters to rest."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -79,14 +79,18 @@ class FifoQueue:
                 moved += 1
         return moved
 
-    def put_off(self, receipt_handles: Sequence[str], seconds: int) -> None:
-        """Let messages of one receive come again after so long. Where SQS refuses, its own time-out holds."""
+    def extend_visibility(self, delays: Mapping[str, int], deadline: Deadline) -> None:  # noqa: ARG002 - the protocol's
+        """Let messages come again after so long. Where SQS refuses, the queue's visibility time-out holds.
+
+        Args:
+            delays: seconds, by receipt handle; ten at most.
+        """
         with suppress(BotoCoreError, ClientError):
             self._client().change_message_visibility_batch(
                 QueueUrl=self._url,
                 Entries=[
                     {"Id": str(number), "ReceiptHandle": handle, "VisibilityTimeout": seconds}
-                    for number, handle in enumerate(receipt_handles)
+                    for number, (handle, seconds) in enumerate(delays.items())
                 ],
             )
 

@@ -4,7 +4,7 @@ Knows its collaborators as protocols only, so that every path can be run against
 Promises that the order of steps makes true:
 
 * Nothing invalid reaches Huawei Cloud: validation is the first step.
-* No rename without the claim on its endpoint service; a claim whose rename is in doubt is left to lapse.
+* No rename without the claim on its endpoint service; a claim whose rename is in doubt is left to expire.
 * An outcome is remembered before it is published, and published before the trigger hears of it.
 * A success is told only on proof: a reply that names the new name, or a read that shows it.
 """
@@ -12,7 +12,7 @@ Promises that the order of steps makes true:
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from random import SystemRandom
 from typing import Final, NamedTuple, Protocol
@@ -84,15 +84,19 @@ class OutcomeBus(Protocol):
 
 
 class Claim(NamedTuple):
-    """The right to rename one endpoint service, for one event, until it is settled or lapses.
+    """The right to rename one endpoint service, for one event, until it is settled or expires.
 
     Attributes:
         event: of the time that is remembered for it.
+        target: where the event's endpoint service was when it was first claimed for.
+        expires_at: seconds since the epoch.
     """
 
     token: str
     round: Round
     event: RenameEvent
+    target: Target
+    expires_at: float = 0.0
 
 
 class Known(NamedTuple):
@@ -118,24 +122,35 @@ class Superseded(NamedTuple):
     event: RenameEvent
 
 
+class Located(NamedTuple):
+    """The event was claimed for when its project and region were these, and keeps them."""
+
+    target: Target
+
+
 class Ledger(Protocol):
     """What is remembered of rename events. Raises RenameFailedError where it cannot be reached."""
 
     def claim(self, event: RenameEvent, target: Target, deadline: Deadline) -> Claim | Known | Reused | Superseded:
         """Take the endpoint service, or say why the event must not be carried out."""
 
-    def settle(
-        self, event: RenameEvent, target: Target, claim: Claim, outcome: Outcome, deadline: Deadline, *, free: bool
-    ) -> Known | Reused | None:
-        """Remember the outcome and give the service free; or tell what is known already, and change nothing."""
+    def settle(self, claim: Claim, outcome: Outcome, deadline: Deadline, *, release: bool) -> Known | Reused | None:
+        """Remember the outcome and release the claim; or tell what is known already, and change nothing."""
 
     def conclude(
-        self, event: RenameEvent, round_: Round, outcome: Outcome, deadline: Deadline, *, of_this_time: bool = False
-    ) -> Known | Reused | None:
+        self,
+        event: RenameEvent,
+        round_: Round,
+        outcome: Outcome,
+        deadline: Deadline,
+        *,
+        of_this_time: bool = False,
+        target: Target | None = None,
+    ) -> Known | Reused | Located | None:
         """Remember an outcome that no rename led to; or tell what is known already, and change nothing."""
 
-    def release(self, target: Target, claim: Claim, deadline: Deadline) -> None:
-        """Give the service free without an outcome."""
+    def release(self, claim: Claim, deadline: Deadline) -> None:
+        """Release the claim without an outcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +226,7 @@ class Renamer:
     def _published(self, attempt: "_Attempt", decide: Callable[[], Outcome]) -> Outcome | Unsettled:
         try:
             outcome = decide()
-            self._bus.publish(outcome, attempt.deadline)
+            self._bus.publish(outcome, attempt.deadline.to_report())
         except RenameFailedError as error:
             return Unsettled(error.failure, attempt.attempts)
         except Exception as error:  # noqa: BLE001 - whatever it is, the event must not be lost
@@ -223,7 +238,7 @@ class Renamer:
         if isinstance(event, InvalidEvent):
             return self._refuse(event, attempt)
         with suppress(RenameFailedError):
-            attempt.project_id = self._services.default_project(attempt.deadline)
+            attempt.target = self._target(event, attempt)
         return self._conclude(event, attempt, failure, follow=follow)
 
     def _conclude(
@@ -238,9 +253,18 @@ class Renamer:
         """Remember a failure that no rename led to. Where the event was given up before, ``follow`` that with it."""
         while True:
             outcome = self._outcome(attempt, failure)
-            match self._ledger.conclude(event, attempt.round, outcome, attempt.deadline, of_this_time=of_this_time):
+            match self._ledger.conclude(
+                event,
+                attempt.round,
+                outcome,
+                attempt.deadline.to_report(),
+                of_this_time=of_this_time,
+                target=attempt.target,
+            ):
                 case None:
                     return outcome
+                case Located(target):
+                    attempt.target = target
                 case Reused():
                     return self._outcome(attempt, failures.identifier_reused())
                 case Known(_, Round() as next_round) if follow:
@@ -262,16 +286,13 @@ class Renamer:
             return self._refuse(event, attempt)
         if event.project_id is not None and not self._services.allows_project(event.project_id, attempt.deadline):
             return self._refuse(event.refused(FORBIDDEN_PROJECT), attempt)
-        target = Target(
-            event.region or self._region,
-            event.project_id or self._services.default_project(attempt.deadline),
-            event.vpc_endpoint_service_id,
-        )
-        attempt.project_id = target.project_id
-        match self._ledger.claim(event, target, attempt.deadline):
+        attempt.target = self._target(event, attempt)
+        if attempt.deadline.remaining() < MIN_CALL_SECONDS:
+            raise RenameFailedError(failures.no_time_left())
+        match self._ledger.claim(event, attempt.target, attempt.deadline):
             case Claim() as claim:
-                attempt.event = claim.event
-                return self._carry_out(claim.event, target, claim, attempt)
+                attempt.event, attempt.target = claim.event, claim.target
+                return self._carry_out(claim, attempt)
             case Superseded(by, round_, event):
                 attempt.event, attempt.round = event, round_
                 return self._conclude(event, attempt, failures.superseded(by), of_this_time=True)
@@ -280,17 +301,27 @@ class Renamer:
             case Reused():
                 return self._outcome(attempt, failures.identifier_reused())
 
-    def _carry_out(self, event: RenameEvent, target: Target, claim: Claim, attempt: "_Attempt") -> Outcome:
+    def _target(self, event: RenameEvent, attempt: "_Attempt") -> Target:
+        return Target(
+            event.region or self._region,
+            event.project_id or self._services.default_project(attempt.deadline),
+            event.vpc_endpoint_service_id,
+        )
+
+    def _carry_out(self, claim: Claim, attempt: "_Attempt") -> Outcome:
         try:
-            result = self._result(event, target, attempt)
-        except RenameFailedError:
+            result = self._result(claim.event, claim.target, attempt)
+        except RenameFailedError as error:
             if attempt.doubt is None:
-                self._ledger.release(target, claim, attempt.deadline)
-            raise
+                self._ledger.release(claim, attempt.deadline.to_report())
+                raise
+            # Whoever came before the claim has expired would find the service taken, its own event too.
+            wait = max(error.failure.retry_after or 0.0, claim.expires_at - self._now().timestamp())
+            raise RenameFailedError(replace(error.failure, retry_after=wait)) from error
         while True:
             attempt.round = claim.round
             outcome = self._outcome(attempt, result)
-            match self._ledger.settle(event, target, claim, outcome, attempt.deadline, free=attempt.doubt is None):
+            match self._ledger.settle(claim, outcome, attempt.deadline.to_report(), release=attempt.doubt is None):
                 case None:
                     return outcome
                 case Reused():
@@ -311,7 +342,7 @@ class Renamer:
                 event.expected_name,
                 event.endpoint_service_name,
             ):
-                return failures.precondition_failed()
+                return failures.precondition_failed(previous[:MAX_SERVICE_NAME] if previous else previous)
             reply = self._persist(attempt, lambda: self._rename(target, event.endpoint_service_name, attempt))
         except RenameFailedError as error:
             failure = error.failure
@@ -398,8 +429,8 @@ class Renamer:
             kept_time = rfc3339(event.time)
         circumstances = Circumstances(
             trigger=attempt.trigger,
-            region=self._region,
-            project_id=attempt.project_id if kept_time is None else None,
+            region=attempt.target.region if attempt.target else self._region,
+            project_id=attempt.target.project_id if attempt.target and kept_time is None else None,
             attempts=attempt.attempts if kept_time is None else 0,
             time=kept_time or rfc3339(self._now()),
             round=attempt.round,
@@ -428,6 +459,7 @@ class _Attempt:
     """One event on its way through one invocation.
 
     Attributes:
+        target: as far as it is known.
         doubt: of a call that may yet take effect. A read that shows the new name does not end it, for the service may
             have borne that name before.
     """
@@ -436,7 +468,7 @@ class _Attempt:
     deadline: Deadline
     trigger: str
     attempts: int = 0
-    project_id: str | None = None
+    target: Target | None = None
     round: Round = FIRST_ROUND
     doubt: Failure | None = None
 

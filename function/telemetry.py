@@ -114,10 +114,11 @@ class Telemetry:
 
     def flush(self) -> None:
         """Write the metrics of one invocation."""
-        for metrics in self._metrics.values():
+        with self._counting:
+            counted, self._metrics = self._metrics, {}
+        for metrics in counted.values():
             if metrics.metric_set:
                 metrics.flush_metrics()
-        self._metrics.clear()
 
     def _count_result(
         self,

@@ -8,6 +8,7 @@ brought again.
 import base64
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final, Protocol
 
 from function.deadline import Deadline
@@ -15,6 +16,7 @@ from function.events import Outcome, Parser
 from function.rename import Renamer
 from function.telemetry import Telemetry
 from function.triggers.sqs import ATTRIBUTE_PREFIX, TRIGGER, Record
+from function.workers import Workers
 
 MAX_ATTRIBUTES: Final = 10  # of a message, by SQS
 
@@ -28,7 +30,10 @@ class DeadLetterQueue(Protocol):
 class DeadLetterTrigger:
     """Sees dead letters off."""
 
-    def __init__(self, parser: Parser, renamer: Renamer, telemetry: Telemetry, queue: DeadLetterQueue) -> None:
+    def __init__(
+        self, parser: Parser, renamer: Renamer, telemetry: Telemetry, queue: DeadLetterQueue, workers: Workers
+    ) -> None:
+        self._workers = workers
         self._parser = parser
         self._renamer = renamer
         self._telemetry = telemetry
@@ -36,16 +41,22 @@ class DeadLetterTrigger:
 
     def handle(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
         """Returns a partial batch response that names every record without an outcome or a place to rest."""
-        records = map(Record, event["Records"])
-        stay = [record.message_id for record in records if not self._is_seen_off(record, deadline)]
-        return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in stay]}
+        records = [Record(message) for message in event["Records"]]
+        gone: list[str] = []
+        self._workers.run([partial(self._conclude, records, gone, deadline)], deadline.to_report())
+        return {
+            "batchItemFailures": [
+                {"itemIdentifier": record.message_id} for record in records if record.message_id not in gone
+            ]
+        }
 
-    def _is_seen_off(self, record: Record, deadline: Deadline) -> bool:
-        try:
-            return self._see_off(record, deadline)
-        except Exception as error:  # noqa: BLE001 - the record stays, and the others go
-            self._telemetry.unexpected(error, message_id=record.message_id)
-            return False
+    def _conclude(self, records: list[Record], gone: list[str], deadline: Deadline) -> None:
+        for record in records:
+            try:
+                if deadline.remaining() > 0 and self._see_off(record, deadline):
+                    gone.append(record.message_id)
+            except Exception as error:  # noqa: BLE001 - the record stays, and the others go
+                self._telemetry.unexpected(error, message_id=record.message_id)
 
     def _see_off(self, record: Record, deadline: Deadline) -> bool:
         event = self._parser.parse(record.body, record.attributes, deadline)

@@ -1,23 +1,25 @@
 """From an SQS event to rename events, and from their results to a partial batch response.
 
 Within a message group nothing overtakes: after an unsettled record the later ones of its group go back untouched.
-Groups run side by side. What goes back is put off for longer each time it comes, so that an outage of an hour does not
-use up its receives.
+Groups run concurrently. What goes back is put off for longer each time it comes, so that an outage of an hour does not
+use up its receives. What has not come to an end in time goes back too, and is left to the queue's visibility time-out.
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from random import SystemRandom
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
+from function import failures
 from function.deadline import Deadline
 from function.events import Attributes, Outcome, Parser, RenameEvent, rfc3339
 from function.failures import Failure, Kind
 from function.rename import Renamer, Unsettled
 from function.telemetry import Telemetry
+from function.workers import Workers
 
 TRIGGER: Final = "sqs"
 ATTRIBUTE_PREFIX: Final = "ce_"
@@ -25,13 +27,15 @@ FIRST_DELAY_SECONDS: Final = 30
 LONGEST_DELAY_SECONDS: Final = 900
 # SQS keeps a message invisible for twelve hours from its receive at the most.
 LONGEST_VISIBILITY_SECONDS: Final = 12 * 3_600 - 900
+# Before the end of the invocation, its last request must be over.
+_LAST_REQUEST_SECONDS: Final = 0.5
 _UNIFORM: Final = SystemRandom().uniform
 
 
 class RenameQueue(Protocol):
     """The queue that the records came from."""
 
-    def put_off(self, receipt_handles: Sequence[str], seconds: int) -> None: ...
+    def extend_visibility(self, delays: Mapping[str, int], deadline: Deadline) -> None: ...
 
 
 class Record:
@@ -87,120 +91,123 @@ class SqsTrigger:
         renamer: Renamer,
         telemetry: Telemetry,
         queue: RenameQueue | None,
+        workers: Workers,
         *,
         max_receives: int | None,
-        max_parallel_renames: int,
         uniform: Callable[[float, float], float] = _UNIFORM,
     ) -> None:
         """
         Args:
             queue: None leaves it to the queue's visibility time-out when a record comes again.
+            workers: as many as message groups may be at work at once.
             max_receives: the queue's maxReceiveCount; None where nobody can tell which receive is the last.
-            max_parallel_renames: message groups at work at once.
         """
         self._parser = parser
         self._renamer = renamer
         self._telemetry = telemetry
         self._queue = queue
+        self._workers = workers
         self._uniform = uniform
         self._max_receives = max_receives
-        self._max_parallel_renames = max_parallel_renames
-        self._threads = ThreadPoolExecutor(max_parallel_renames)  # which starts each when it is needed, and keeps it
 
     def handle(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
         """Returns a partial batch response that names every record that is not settled."""
-        batch = _Batch()
-        groups: dict[str, list[Record]] = defaultdict(list)
-        for record in map(Record, event["Records"]):
-            groups[record.group].append(record)
+        groups: dict[str, _Group] = {}
+        records = [Record(message) for message in event["Records"]]
+        for record in records:
+            groups.setdefault(record.group, _Group()).records.append(record)
+        tasks = [partial(self._settle_in_order, group, deadline) for group in groups.values()]
+        self._workers.run(tasks, deadline.to_report())
+        settled = {record.message_id for group in groups.values() for record in list(group.settled)}
+        self._put_off([group for group in groups.values() if group.is_done], deadline)
+        return {
+            "batchItemFailures": [
+                {"itemIdentifier": record.message_id} for record in records if record.message_id not in settled
+            ]
+        }
 
-        def settle_in_order(records: list[Record]) -> list[str]:
-            return [record.message_id for record in records if not self._is_settled(record, batch, deadline)]
+    def _settle_in_order(self, group: "_Group", deadline: Deadline) -> None:
+        for record in group.records:
+            if deadline.to_report().remaining() <= 0:
+                return  # the invocation has reported without this group
+            try:
+                unsettled = self._settle(record, group.blocking_failure, deadline)
+            except Exception as error:  # noqa: BLE001 - this record goes back, and other groups go on
+                self._telemetry.unexpected(error, message_id=record.message_id)
+                unsettled = failures.internal_error()
+            if unsettled is None:
+                group.settled.append(record)
+            elif group.blocking_failure is None:
+                group.first_unsettled, group.blocking_failure = record, unsettled
+        group.is_done = True
 
-        side_by_side = self._threads.map if self._max_parallel_renames > 1 and len(groups) > 1 else map
-        unsettled = list(side_by_side(settle_in_order, groups.values()))
-        self._put_off(batch.returned)
-        return {"batchItemFailures": [{"itemIdentifier": id_} for ids in unsettled for id_ in ids]}
-
-    def _is_settled(self, record: Record, batch: "_Batch", deadline: Deadline) -> bool:
-        """Whether the record is done with; else it must go back to the queue."""
-        try:
-            return self._settle(record, batch, deadline)
-        except Exception as error:  # noqa: BLE001 - this record goes back, and the others go on
-            self._telemetry.unexpected(error, message_id=record.message_id)
-            return False
-
-    def _settle(self, record: Record, batch: "_Batch", deadline: Deadline) -> bool:
+    def _settle(self, record: Record, blocking_failure: Failure | None, deadline: Deadline) -> Failure | None:
+        """Why the record must go back to the queue, None where it need not."""
         event = self._parser.parse(record.body, record.attributes, deadline)
         # An invalid event touches no endpoint service, so nothing can stand in its way.
-        obstacle = batch.obstacle(record) if isinstance(event, RenameEvent) else None
-        result = obstacle or self._renamer.settle(event, deadline, TRIGGER)
-        if isinstance(result, Unsettled):
-            unsettled = result
-            last = self._max_receives is not None and record.receive_count >= self._max_receives
-            if last:
-                result = self._renamer.give_up(event, unsettled, deadline, TRIGGER)
-            batch.refuse(unsettled.failure)
-            if not _has_final_outcome(result):
-                batch.stop(record, unsettled.failure, last=last)
+        if blocking_failure is not None and isinstance(event, RenameEvent):
+            result: Outcome | Unsettled = Unsettled(blocking_failure)
+        else:
+            result = self._renamer.settle(event, deadline, TRIGGER)
+        failure = result.failure
+        if isinstance(result, Unsettled) and self._is_last(record):
+            result = self._renamer.give_up(event, result, deadline, TRIGGER)
         self._telemetry.handled(
             event, result, TRIGGER, message_id=record.message_id, receive_count=record.receive_count
         )
-        return _has_final_outcome(result)
+        return None if _is_final(result) else failure
 
-    def _put_off(self, returned: dict[str, list["_Returned"]]) -> None:
-        if self._queue is None:
-            return
-        for records in returned.values():
-            # A group moves again only when none of its messages is invisible: all of them wait for the first.
-            self._queue.put_off([record.receipt_handle for record in records], self._delay(records[0]))
+    def _is_last(self, record: Record) -> bool:
+        return self._max_receives is not None and record.receive_count >= self._max_receives
 
-    def _delay(self, first: "_Returned") -> int:
-        if first.last:
+    def _put_off(self, groups: Sequence["_Group"], deadline: Deadline) -> None:
+        """A group moves again only when none of its messages is invisible: all of them wait for the first."""
+        delays = {
+            record.receipt_handle: delay
+            for group in groups
+            if (delay := self._delay(group)) is not None
+            for record in group.records
+            if record not in group.settled
+        }
+        if self._queue is not None and delays:
+            self._queue.extend_visibility(delays, replace(deadline, report_seconds=_LAST_REQUEST_SECONDS).to_report())
+
+    def _delay(self, group: "_Group") -> int | None:
+        """Seconds until the group comes again; None where that is left to the queue."""
+        record, failure = group.first_unsettled, group.blocking_failure
+        if record is None or failure is None:
+            return None
+        if self._is_last(record):
             return 0  # its next receive is the one that moves it to the dead-letter queue
-        delay: float = FIRST_DELAY_SECONDS * 2 ** min(first.receive_count - 1, 10)
+        delay: float = FIRST_DELAY_SECONDS * 2 ** min(record.receive_count - 1, 10)
         delay = min(LONGEST_DELAY_SECONDS, delay) * self._uniform(0.8, 1.0)
-        named = first.failure.retry_after
+        named = failure.retry_after
         if named is not None:
             # Who is throttled knows when it ends. Who is unavailable does not: a short answer, received a dozen times,
             # would use up the receives within an outage.
-            least = delay if first.failure.kind is Kind.UNAVAILABLE else FIRST_DELAY_SECONDS
+            least = delay if failure.kind is Kind.UNAVAILABLE else FIRST_DELAY_SECONDS
             delay = max(least, named * self._uniform(1.0, 1.1))
         return min(LONGEST_VISIBILITY_SECONDS, math.ceil(delay))
 
 
-class _Returned(NamedTuple):
-    """A record that goes back to the queue."""
+@dataclass(slots=True)
+class _Group:
+    """The records of a message group in one batch, and how far it has come.
 
-    receipt_handle: str
-    receive_count: int
-    failure: Failure
-    last: bool
+    Attributes:
+        settled: records that are done with.
+        first_unsettled: nothing of the group may overtake it.
+        blocking_failure: why it is not settled.
+        is_done: no record is being worked on any more.
+    """
 
-
-class _Batch:
-    """What one event's fate means for the others of its batch."""
-
-    def __init__(self) -> None:
-        self._stopped_groups: dict[str, Unsettled] = {}
-        self._refused: Unsettled | None = None
-        self.returned: dict[str, list[_Returned]] = defaultdict(list)
-
-    def stop(self, record: Record, failure: Failure, *, last: bool) -> None:
-        """The record goes back, and no later one of its group may overtake it."""
-        self.returned[record.group].append(_Returned(record.receipt_handle, record.receive_count, failure, last))
-        self._stopped_groups[record.group] = Unsettled(failure)
-
-    def refuse(self, failure: Failure) -> None:
-        """What refused one event its key would refuse every other."""
-        if failure.kind is Kind.ACCESS:
-            self._refused = Unsettled(failure)
-
-    def obstacle(self, record: Record) -> Unsettled | None:
-        """Why the record must go back untouched, None where it need not."""
-        return self._refused or self._stopped_groups.get(record.group)
+    records: list[Record] = field(default_factory=list)
+    settled: list[Record] = field(default_factory=list)
+    first_unsettled: Record | None = None
+    blocking_failure: Failure | None = None
+    is_done: bool = False
 
 
-def _has_final_outcome(result: Outcome | Unsettled) -> bool:
+def _is_final(result: Outcome | Unsettled) -> bool:
     """On the bus; an event that was given up has an outcome there before its final one."""
     return isinstance(result, Outcome) and (result.failure is None or not result.failure.retryable)

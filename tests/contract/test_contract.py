@@ -314,7 +314,7 @@ FAILURES: Final[dict[str, Failure]] = {
     "connection_failed": failures.connection_failed(in_doubt=False),
     "unconfirmed_reply": failures.unconfirmed_reply(status=302, huawei_request_id=None),
     "invalid_event": failures.invalid_event((Violation("/data/x", "is not a known field"), Violation("", "and more"))),
-    "precondition_failed": failures.precondition_failed(),
+    "precondition_failed": failures.precondition_failed("billing"),
     "superseded": failures.superseded(EventName("/cmdb", "event-2")),
     "identifier_reused": failures.identifier_reused(),
     "in_progress": failures.in_progress(),

@@ -99,8 +99,8 @@ class _NeverLapses(DynamoDbLedger):
 
 
 class _FreesInDoubt(DynamoDbLedger):
-    def settle(self, *args: Any, free: bool) -> Any:
-        return super().settle(*args, free=True)
+    def settle(self, *args: Any, release: bool) -> Any:
+        return super().settle(*args, release=True)
 
 
 # ---- The decision
@@ -109,11 +109,11 @@ class _FreesInDoubt(DynamoDbLedger):
 class _HasNoDoubt(Renamer):
     """Releases the claim although the rename may yet take effect."""
 
-    def _carry_out(self, event: RenameEvent, target: Any, claim: Any, attempt: Any) -> Outcome:
+    def _carry_out(self, claim: Any, attempt: Any) -> Outcome:
         try:
-            return super()._carry_out(event, target, claim, attempt)
+            return super()._carry_out(claim, attempt)
         except RenameFailedError:
-            self._ledger.release(target, claim)
+            self._ledger.release(claim, attempt.deadline.to_report())
             raise
 
 

@@ -308,12 +308,13 @@ class Queue:
         self._deduplication[deduplication_id] = now
         return False
 
-    def put_off(self, receipt_handles: Sequence[str], seconds: int) -> None:
-        """``ChangeMessageVisibility``."""
+    def extend_visibility(self, delays: Mapping[str, int], deadline: Deadline) -> None:
+        """``ChangeMessageVisibilityBatch``."""
 
         def effect() -> None:
             for message in self.messages:
-                if _receipt_handle(message) in receipt_handles and message.visible_at > self._world.now:
+                seconds = delays.get(_receipt_handle(message))
+                if seconds is not None and message.visible_at > self._world.now:
                     self._show_at(message, self._world.now + seconds)
                     self._world.note("%s is put off for %s s", message.event.label, seconds)
 

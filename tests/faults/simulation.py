@@ -11,7 +11,7 @@ Within one invocation the message groups of a batch are taken one after the othe
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -27,6 +27,7 @@ from function.telemetry import Telemetry
 from function.triggers.dead_letters import DeadLetterTrigger
 from function.triggers.http import BINARY, PATH, STRUCTURED, HttpTrigger
 from function.triggers.sqs import SqsTrigger
+from function.workers import Workers
 from tests.faults.clouds import (
     PROJECT,
     REFUSED_NAME,
@@ -176,10 +177,9 @@ class _Simulation:
             uniform=world.random.uniform,
         )
         common = (cast("Parser", _ObservedParser(parser, world)), renamer, cast("Telemetry", _SilentTelemetry()))
-        self._sqs = build.sqs(
-            *common, self._queue, max_receives=max_receives, max_parallel_renames=1, uniform=world.random.uniform
-        )
-        self._dead_letters = build.dead_letters(*common, Rest(world, self._off, self._rest))
+        workers = cast("Workers", _InTurn())
+        self._sqs = build.sqs(*common, self._queue, workers, max_receives=max_receives, uniform=world.random.uniform)
+        self._dead_letters = build.dead_letters(*common, Rest(world, self._off, self._rest), workers)
         self._http = build.http(*common, HandOver(world, self.promises, self._queue))
 
     # ---- The course of a run
@@ -498,6 +498,14 @@ class _QuickValidator:
         if key not in self._verdicts:
             self._verdicts[key] = list(self._validator.iter_errors(event))
         return self._verdicts[key]
+
+
+class _InTurn:
+    """Workers that are one: threads would not be repeatable."""
+
+    def run(self, tasks: Sequence[Callable[[], object]], deadline: Deadline) -> None:
+        for task in tasks:
+            task()
 
 
 class _SilentTelemetry:

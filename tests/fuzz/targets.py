@@ -26,6 +26,7 @@ from function.ledger import DynamoDbLedger
 from function.triggers.dead_letters import DeadLetterTrigger
 from function.triggers.http import HttpTrigger
 from function.triggers.sqs import SqsTrigger
+from function.workers import Workers
 from tests.contract.documents import OPENAPI, validator
 from tests.faults.dynamodb import Table
 from tests.unit.fakes import (
@@ -221,14 +222,12 @@ def handle(event: Any, conditions: dict[str, Any], *, dead_letters: bool = False
     queue = world.queue if conditions["queue"] else None
     parser, renamer, telemetry = world.parser(), world.renamer(), cast("Any", world.telemetry)
     wired = app().Function.__new__(app().Function)
-    trigger = SqsTrigger(
-        parser, renamer, telemetry, queue, max_receives=MAX_RECEIVES, max_parallel_renames=4, uniform=world.jitter
-    )
+    trigger = SqsTrigger(parser, renamer, telemetry, queue, Workers(4), max_receives=MAX_RECEIVES, uniform=world.jitter)
     vars(wired).update(
         _telemetry=telemetry,
         _look=lambda _: None,
         _settings=None,
-        _sqs=DeadLetterTrigger(parser, renamer, telemetry, world.queue) if dead_letters else trigger,
+        _sqs=DeadLetterTrigger(parser, renamer, telemetry, world.queue, Workers(1)) if dead_letters else trigger,
         _http=HttpTrigger(parser, renamer, telemetry, queue),
     )
     return wired.handle(event, cast("Any", FakeContext(60.0))), world

@@ -145,9 +145,7 @@ class Both:
         outcome = self._outcome(held.event, held.deployed.round)
         self._do(
             held.event,
-            lambda ledger, which: ledger.settle(
-                held.event, held.target, getattr(held, which), outcome, self.deadline(), free=free
-            ),
+            lambda ledger, which: ledger.settle(getattr(held, which), outcome, self.deadline(), release=free),
         )
 
     def conclude(self) -> None:
@@ -162,7 +160,7 @@ class Both:
         if not self.held:
             return
         held = self.random.choice(self.held)
-        self._do(held.event, lambda ledger, which: ledger.release(held.target, getattr(held, which), self.deadline()))
+        self._do(held.event, lambda ledger, which: ledger.release(getattr(held, which), self.deadline()))
 
     def wait(self) -> None:
         self.clock.seconds += self.random.choice([0.001, 1, CLAIM_SECONDS / 2, CLAIM_SECONDS, CLAIM_SECONDS + 0.5])
@@ -188,7 +186,7 @@ class Both:
                     event, circumstances, service_name="orders", previous_service_name=None, huawei_request_id=None
                 )
             case "settled":
-                return rename_failed(event, circumstances, failures.precondition_failed())
+                return rename_failed(event, circumstances, failures.precondition_failed("billing"))
             case _:
                 return rename_failed(event, circumstances, failures.abandoned())
 
@@ -285,7 +283,7 @@ def test_of_a_superseded_event_the_newer_one_is_named(clouds: Clouds) -> None:
         outcome = renamed(
             event, circumstances, service_name="orders", previous_service_name=None, huawei_request_id=None
         )
-        assert ledger.settle(event, target, claim, outcome, both.deadline(), free=True) is None
+        assert ledger.settle(claim, outcome, both.deadline(), release=True) is None
 
         answer = ledger.claim(older, target, both.deadline())
 

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.message import Message
 from functools import cache
@@ -34,14 +34,16 @@ from botocore.validate import ParamValidator
 
 from function import failures
 from function.aws import Aws, DynamoDbClient, Key
-from function.deadline import Deadline
+from function.deadline import REPORT_SECONDS, Deadline
 from function.events import FIRST_ROUND, Attributes, InvalidEvent, Outcome, Parser, RenameEvent, Round
 from function.failures import Failure, RenameFailedError
+from function.ledger import CLAIM_SLACK_SECONDS
 from function.rename import Claim, Known, Renamer, Reply, Reused, Superseded, Target, Unsettled
 from function.telemetry import Telemetry
 from function.triggers.dead_letters import DeadLetterQueue, DeadLetterTrigger
 from function.triggers.http import HttpTrigger
 from function.triggers.sqs import SqsTrigger
+from function.workers import Workers
 from tests.faults.dynamodb import Table
 from tests.localcloud.server import JsonServer
 from tests.localcloud.server import Reply as JsonReply
@@ -338,31 +340,37 @@ class FakeLedger:
                 return self.at_claim.popleft()
             if target in self.held:
                 raise RenameFailedError(failures.in_progress())
-            self.held[target] = Claim(f"of {event.id}", FIRST_ROUND, event)
+            expires_at = deadline.invocation_ends_at + CLAIM_SLACK_SECONDS
+            self.held[target] = Claim(f"of {event.id}", FIRST_ROUND, event, target, expires_at)
             self._journal.append("claimed")
             return self.held[target]
 
-    def settle(
-        self, event: RenameEvent, target: Target, claim: Claim, outcome: Outcome, deadline: Deadline, *, free: bool
-    ) -> Known | None:
+    def settle(self, claim: Claim, outcome: Outcome, deadline: Deadline, *, release: bool) -> Known | None:
         with self._lock:
             self._go("settle")
             known = self._remember(outcome)
-            if known is None and free:
-                del self.held[target]
+            if known is None and release:
+                del self.held[claim.target]
             return known
 
     def conclude(
-        self, event: RenameEvent, round_: Round, outcome: Outcome, deadline: Deadline, *, of_this_time: bool = False
+        self,
+        event: RenameEvent,
+        round_: Round,
+        outcome: Outcome,
+        deadline: Deadline,
+        *,
+        of_this_time: bool = False,
+        target: Target | None = None,
     ) -> Known | None:
         with self._lock:
             self._go("conclude")
             return self._remember(outcome)
 
-    def release(self, target: Target, claim: Claim, deadline: Deadline) -> None:
+    def release(self, claim: Claim, deadline: Deadline) -> None:
         with self._lock:
             self._journal.append("released")
-            del self.held[target]
+            del self.held[claim.target]
 
     def _go(self, step: str) -> None:
         failure = self._failures.get(step)
@@ -407,8 +415,9 @@ class FakeQueue:
         self.forwarded.append(Forwarded(body, group, dict(attributes), message_id))
         return True
 
-    def put_off(self, receipt_handles: Sequence[str], seconds: int) -> None:
-        self.put_offs.append((list(receipt_handles), seconds))
+    def extend_visibility(self, delays: Mapping[str, int], deadline: Deadline) -> None:
+        for seconds in dict.fromkeys(delays.values()):
+            self.put_offs.append(([handle for handle, delay in delays.items() if delay == seconds], seconds))
 
 
 class Handled(NamedTuple):
@@ -510,6 +519,7 @@ class World:
         max_receives: int | None = None,
         parallel: int = 10,
         seconds: float = 60.0,
+        report_seconds: float = REPORT_SECONDS,
         with_queue: bool = True,
     ) -> list[str]:
         """Handle a batch; the message ids that go back to the queue."""
@@ -518,25 +528,30 @@ class World:
             self.renamer(),
             cast("Telemetry", self.telemetry),
             self.queue if with_queue else None,
+            Workers(parallel),
             max_receives=max_receives,
-            max_parallel_renames=parallel,
             uniform=self.jitter,
         )
-        return self._returned(trigger, records, seconds)
+        return self._returned(trigger, records, seconds, report_seconds)
 
     def dead_letters(
         self, *records: dict[str, Any], queue: DeadLetterQueue | None = None, seconds: float = 60.0
     ) -> list[str]:
         """See off dead letters, to the queue of this world by default; the message ids that stay."""
         trigger = DeadLetterTrigger(
-            self.parser(), self.renamer(), cast("Telemetry", self.telemetry), queue or self.queue
+            self.parser(), self.renamer(), cast("Telemetry", self.telemetry), queue or self.queue, Workers(1)
         )
         return self._returned(trigger, records, seconds)
 
     def _returned(
-        self, trigger: SqsTrigger | DeadLetterTrigger, records: Sequence[dict[str, Any]], seconds: float
+        self,
+        trigger: SqsTrigger | DeadLetterTrigger,
+        records: Sequence[dict[str, Any]],
+        seconds: float,
+        report_seconds: float = REPORT_SECONDS,
     ) -> list[str]:
-        response = trigger.handle({"Records": list(records)}, self.clock.until(seconds))
+        deadline = replace(self.clock.until(seconds), report_seconds=report_seconds)
+        response = trigger.handle({"Records": list(records)}, deadline)
         assert list(response) == ["batchItemFailures"]
         returned = [failure["itemIdentifier"] for failure in response["batchItemFailures"]]
         # Groups run side by side, and the order of the failures means nothing.
@@ -841,10 +856,10 @@ class FakeDynamoDb:
     def refuse(self, code: str, *, status: int = 400, times: int = 1) -> None:
         self._faults.extend([_DynamoDbFault({"__type": f"com.amazonaws#{code}", "message": "No."}, status)] * times)
 
-    def cancel(self, *codes: str) -> None:
-        """A transaction is not done for these reasons, one for each of its items."""
+    def cancel(self, *codes: str, applied: bool = False) -> None:
+        """A transaction is said to be not done for these reasons, one for each of its items."""
         reasons = [{"Code": code} for code in codes]
-        self._faults.append(_DynamoDbFault(_canceled(reasons)))
+        self._faults.append(_DynamoDbFault(_canceled(reasons), applied=applied))
 
     def break_off(self, error: HTTPClientError, *, applied: bool = False, times: int = 1) -> None:
         """No answer comes; the call has been done, or has not."""
@@ -875,7 +890,9 @@ class FakeDynamoDb:
         with self._lock:
             self.calls.append(AwsCall(operation, parameters))
             fault = self._faults.popleft() if self._faults else None
-            answer = (fault.status, fault.body) if fault and not fault.applied else self._answer(operation, parameters)
+            answer = self._answer(operation, parameters) if fault is None or fault.applied else (0, {})
+            if fault:
+                answer = fault.status, fault.body
         if fault and fault.break_off:
             raise fault.break_off
         return answer

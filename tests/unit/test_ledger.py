@@ -33,7 +33,7 @@ from function.ledger import (
     LedgerSchemaError,
     NoLedger,
 )
-from function.rename import Claim, Known, Reused, Superseded, Target, Unsettled
+from function.rename import Claim, Known, Located, Reused, Superseded, Target, Unsettled
 from tests.deadlines import within
 from tests.unit.fakes import (
     OTHER_SERVICE,
@@ -120,7 +120,7 @@ def settle(
     """Claim the service, remember the outcome, a success by default, and give the service free."""
     claim = claimed(ledger, event, target)
     outcome = outcome or success_of(event, claim.round)
-    assert ledger.settle(event, target, claim, outcome, lasting(ledger), free=True) is None
+    assert ledger.settle(claim, outcome, lasting(ledger), release=True) is None
     return outcome
 
 
@@ -133,7 +133,7 @@ def give_up(ledger: DynamoDbLedger, event: RenameEvent, round_: Round = FIRST_RO
 def held(ledger: DynamoDbLedger, event: RenameEvent, target: Target = TARGET) -> bool:
     """Whether the service is claimed, as an event of the same time sees it."""
     try:
-        ledger.release(target, claimed(ledger, event, target), lasting(ledger))
+        ledger.release(claimed(ledger, event, target), lasting(ledger))
     except RenameFailedError as error:
         return error.failure.code == "Rename.InProgress"
     return False
@@ -155,7 +155,7 @@ class TestClaim:
         for _ in range(3):
             claim = claimed(ledger, world.event())
             tokens.add(claim.token)
-            ledger.release(TARGET, claim, lasting(ledger))
+            ledger.release(claim, lasting(ledger))
 
         assert len(tokens) == 3
 
@@ -190,9 +190,7 @@ class TestClaim:
             failed(lambda: ledger.claim(world.event(id="event-2"), TARGET, lasting(ledger, 600.0)))
 
         # then: it is still its holder's, for as long as it was
-        assert (
-            ledger.settle(world.event(), TARGET, claim, success_of(world.event()), lasting(ledger), free=False) is None
-        )
+        assert ledger.settle(claim, success_of(world.event()), lasting(ledger), release=False) is None
         world.clock.sleep(A_MINUTE + 1)
         assert claimed(ledger, world.event(id="event-2"))
 
@@ -216,7 +214,7 @@ class TestClaim:
     ) -> None:
         """The time to live must not take a claim away from its holder."""
         # given: a service that was claimed and not renamed, almost as long ago as that is remembered
-        ledger.release(TARGET, claimed(ledger, world.event()), lasting(ledger))
+        ledger.release(claimed(ledger, world.event()), lasting(ledger))
         world.clock.sleep(RETENTION.total_seconds() - 10)
 
         claimed(ledger, world.event(id="event-2"))
@@ -400,7 +398,7 @@ class TestTime:
     def test_of_the_first_claim_is_the_events(
         self, ledger: DynamoDbLedger, first: RenameEvent, copy: RenameEvent
     ) -> None:
-        ledger.release(TARGET, claimed(ledger, first), lasting(ledger))
+        ledger.release(claimed(ledger, first), lasting(ledger))
 
         assert claimed(ledger, copy).event == first
 
@@ -410,7 +408,7 @@ class TestTime:
     def test_of_a_later_copy_does_not_undo_a_newer_rename(
         self, ledger: DynamoDbLedger, world: World, first: RenameEvent, copy: RenameEvent
     ) -> None:
-        ledger.release(TARGET, claimed(ledger, first), lasting(ledger))
+        ledger.release(claimed(ledger, first), lasting(ledger))
         settle(ledger, world.event(id="event-2", time=at(START)))
 
         answer = ledger.claim(copy, TARGET, lasting(ledger))
@@ -420,9 +418,9 @@ class TestTime:
     def test_of_a_later_copy_does_not_shut_out_what_is_newer_than_the_first(
         self, ledger: DynamoDbLedger, world: World, first: RenameEvent, copy: RenameEvent
     ) -> None:
-        ledger.release(TARGET, claimed(ledger, first), lasting(ledger))
+        ledger.release(claimed(ledger, first), lasting(ledger))
         claim = claimed(ledger, copy)
-        assert ledger.settle(claim.event, TARGET, claim, success_of(claim.event), lasting(ledger), free=True) is None
+        assert ledger.settle(claim, success_of(claim.event), lasting(ledger), release=True) is None
 
         assert claimed(ledger, world.event(id="event-2", time=at(START)))
 
@@ -452,7 +450,7 @@ class TestTime:
     def test_that_an_outcome_depends_on_must_be_the_events(
         self, ledger: DynamoDbLedger, first: RenameEvent, copy: RenameEvent
     ) -> None:
-        ledger.release(TARGET, claimed(ledger, first), lasting(ledger))
+        ledger.release(claimed(ledger, first), lasting(ledger))
         outcome = failure_of(copy, failures.superseded(EventName("/cmdb", "newer")))
 
         failure = failed(lambda: ledger.conclude(copy, FIRST_ROUND, outcome, lasting(ledger), of_this_time=True))
@@ -463,7 +461,7 @@ class TestTime:
     def test_that_an_outcome_does_not_depend_on_may_be_another(
         self, ledger: DynamoDbLedger, first: RenameEvent, copy: RenameEvent
     ) -> None:
-        ledger.release(TARGET, claimed(ledger, first), lasting(ledger))
+        ledger.release(claimed(ledger, first), lasting(ledger))
 
         assert ledger.conclude(copy, FIRST_ROUND, failure_of(copy, unavailable()), lasting(ledger)) is None
 
@@ -471,13 +469,164 @@ class TestTime:
         self, ledger: DynamoDbLedger, world: World, first: RenameEvent, copy: RenameEvent
     ) -> None:
         # given: the first copy was claimed for and no more, the later one given up without a claim
-        ledger.release(TARGET, claimed(ledger, first), lasting(ledger))
+        ledger.release(claimed(ledger, first), lasting(ledger))
         settle(ledger, world.event(id="event-2", time=at(START)))
         ledger.conclude(copy, FIRST_ROUND, failure_of(copy, unavailable()), lasting(ledger))
 
         by, round_ = superseded(ledger, copy)
 
         assert (by, round_.number) == (EventName("/cmdb", "event-2"), 1)
+
+
+class TestClaimOfAnotherEvent:
+    """Whoever meets a claim learns when it expires, so that no receive of its message is used up before."""
+
+    def test_tells_when_it_expires(self, ledger: DynamoDbLedger, world: World) -> None:
+        claimed(ledger, world.event(), seconds=100.0)
+        world.clock.sleep(30.0)
+
+        failure = failed(lambda: ledger.claim(world.event(id="event-2"), TARGET, lasting(ledger)))
+
+        assert failure.code == "Rename.InProgress"
+        assert failure.retry_after == pytest.approx(70.0, abs=1.5)
+
+    def test_lasts_until_a_minute_after_its_invocation(self, ledger: DynamoDbLedger, world: World) -> None:
+        deadline = world.clock.until(56.0)
+        claim = ledger.claim(world.event(), TARGET, deadline)
+
+        assert isinstance(claim, Claim)
+        assert claim.expires_at == deadline.invocation_ends_at + 60.0
+
+    def test_is_not_taken_over_by_its_own_event(self, ledger: DynamoDbLedger, world: World) -> None:
+        claimed(ledger, world.event())
+
+        assert failed(lambda: ledger.claim(world.event(), TARGET, lasting(ledger))).code == "Rename.InProgress"
+
+    def test_holds_the_service_whatever_the_case_of_its_id(self, ledger: DynamoDbLedger, world: World) -> None:
+        claimed(ledger, world.event())
+        shouted = TARGET._replace(vpc_endpoint_service_id=SERVICE.upper())
+
+        failure = failed(lambda: ledger.claim(world.event(id="event-2"), shouted, lasting(ledger)))
+
+        assert failure.code == "Rename.InProgress"
+
+
+class TestTimeBelowAMicrosecond:
+    @pytest.mark.parametrize(
+        ("first", "second", "is_stale"),
+        [
+            ("00.123456789Z", "00.123456001Z", True),
+            ("00.123456001Z", "00.123456789Z", False),
+            ("00.123456789Z", "00.123456Z", True),
+            ("00.123456Z", "00.123456000Z", False),
+            ("00.1234567Z", "00.123456700Z", False),
+            ("00.9999999Z", "00.999999899Z", True),
+        ],
+    )
+    def test_is_compared(self, ledger: DynamoDbLedger, world: World, first: str, second: str, is_stale: bool) -> None:
+        settle(ledger, world.event(id="first", time=f"2026-11-24T02:00:{first}"))
+
+        answer = ledger.claim(world.event(id="second", time=f"2026-11-24T02:00:{second}"), TARGET, lasting(ledger))
+
+        assert isinstance(answer, Superseded if is_stale else Claim)
+
+    def test_is_stored_as_decimals_of_microseconds(
+        self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World
+    ) -> None:
+        settle(ledger, world.event(time="2026-11-24T02:00:00.123456789Z"))
+
+        assert (dynamodb.item(SERVICE_KEY) or {})["newest_time"] == {"N": "1795485600123456.789"}
+
+
+class TestRegionAndProject:
+    """Of an event that names none: those of its first claim."""
+
+    ELSEWHERE = Target("eu-west-101", "another-project", SERVICE)
+
+    def test_are_those_of_the_first_claim(self, ledger: DynamoDbLedger, world: World) -> None:
+        ledger.release(claimed(ledger, world.event()), lasting(ledger))
+
+        assert claimed(ledger, world.event(), self.ELSEWHERE).target == TARGET
+
+    def test_stay_for_the_rounds_after_a_redrive(self, ledger: DynamoDbLedger, world: World) -> None:
+        ledger.release(claimed(ledger, world.event()), lasting(ledger))
+        gave_up = failure_of(world.event(), unavailable())
+        assert ledger.conclude(world.event(), FIRST_ROUND, gave_up, lasting(ledger), target=TARGET) is None
+
+        claim = claimed(ledger, world.event(), self.ELSEWHERE)
+
+        assert (claim.target, claim.round.number) == (TARGET, 1)
+
+    def test_of_a_claim_are_held_against_an_outcome_without_one(self, ledger: DynamoDbLedger, world: World) -> None:
+        ledger.release(claimed(ledger, world.event()), lasting(ledger))
+        gave_up = failure_of(world.event(), unavailable())
+
+        answer = ledger.conclude(world.event(), FIRST_ROUND, gave_up, lasting(ledger), target=self.ELSEWHERE)
+
+        assert answer == Located(TARGET)
+        assert isinstance(ledger.claim(world.event(), TARGET, lasting(ledger)), Claim)
+
+    def test_of_an_event_given_up_are_told_in_its_outcome(self, ledger: DynamoDbLedger, world: World) -> None:
+        world.ledger = ledger  # type: ignore[assignment]
+        ledger.release(claimed(ledger, world.event(), self.ELSEWHERE), lasting(ledger))
+
+        world.give_up(Unsettled(unavailable(), attempts=1))
+
+        [outcome] = world.bus.outcomes
+        data = outcome.cloud_event["data"]
+        assert (data["region"], data["project_id"]) == ("eu-west-101", "another-project")
+
+    def test_do_not_change_where_a_service_is_renamed(self, ledger: DynamoDbLedger, world: World) -> None:
+        world.ledger = ledger  # type: ignore[assignment]
+        ledger.release(claimed(ledger, world.event(), self.ELSEWHERE), lasting(ledger))
+
+        world.settle()
+
+        assert [call.target for call in world.services.calls] == [self.ELSEWHERE]
+
+
+class TestOwnEarlierTry:
+    """A write that was carried out, and whose next try meets what it wrote itself."""
+
+    @pytest.fixture
+    def lost(self, dynamodb: FakeDynamoDb) -> Callable[[], None]:
+        """The next write is carried out, though DynamoDB says that another transaction was in the way."""
+        return lambda: dynamodb.cancel("TransactionConflict", "None", applied=True)
+
+    def test_of_a_claim_is_the_claim(self, ledger: DynamoDbLedger, world: World, lost: Callable[[], None]) -> None:
+        lost()
+
+        claim = claimed(ledger, world.event())
+
+        assert ledger.settle(claim, success_of(world.event()), lasting(ledger), release=True) is None
+
+    def test_of_a_settlement_is_the_settlement(
+        self, ledger: DynamoDbLedger, world: World, lost: Callable[[], None]
+    ) -> None:
+        claim = claimed(ledger, world.event())
+        lost()
+
+        assert ledger.settle(claim, success_of(world.event()), lasting(ledger), release=True) is None
+
+    def test_to_give_up_is_no_round_before_this_one(
+        self, ledger: DynamoDbLedger, world: World, lost: Callable[[], None]
+    ) -> None:
+        lost()
+
+        assert (
+            ledger.conclude(world.event(), FIRST_ROUND, failure_of(world.event(), unavailable()), lasting(ledger))
+            is None
+        )
+
+    def test_of_a_release_comes_once_more_after_a_conflict(
+        self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World
+    ) -> None:
+        claim = claimed(ledger, world.event())
+        dynamodb.refuse("TransactionConflictException")
+
+        ledger.release(claim, lasting(ledger))
+
+        assert isinstance(ledger.claim(world.event(id="event-2"), TARGET, lasting(ledger)), Claim)
 
 
 class TestBothInTheWay:
@@ -532,7 +681,7 @@ class TestSettle:
         claim = claimed(ledger, event)
         outcome = success_of(event) if succeeds else failure_of(event, not_found())
 
-        assert ledger.settle(event, TARGET, claim, outcome, lasting(ledger), free=False) is None
+        assert ledger.settle(claim, outcome, lasting(ledger), release=False) is None
 
         # then: the outcome is remembered, the newest rename is moved on by a success, and the service is held
         assert ledger.claim(event, TARGET, lasting(ledger)) == Known(outcome, None)
@@ -546,14 +695,12 @@ class TestSettle:
         world.clock.sleep(A_MINUTE + 1)
         other = claimed(ledger, world.event(id="event-2"))
 
-        failure = failed(
-            lambda: ledger.settle(world.event(), TARGET, lost, success_of(world.event()), lasting(ledger), free=True)
-        )
+        failure = failed(lambda: ledger.settle(lost, success_of(world.event()), lasting(ledger), release=True))
 
         assert (failure.code, failure.kind, failure.retryable) == ("Rename.ClaimLost", Kind.UNAVAILABLE, True)
         # then: nothing is remembered, and nothing is freed
         event = world.event(id="event-2")
-        assert ledger.settle(event, TARGET, other, success_of(event), lasting(ledger), free=True) is None
+        assert ledger.settle(other, success_of(event), lasting(ledger), release=True) is None
         assert claimed(ledger, world.event())
 
     def test_after_the_claim_was_taken_over_and_given_free_is_refused(
@@ -563,9 +710,7 @@ class TestSettle:
         world.clock.sleep(A_MINUTE + 1)
         settle(ledger, world.event(id="event-2"))
 
-        failure = failed(
-            lambda: ledger.settle(world.event(), TARGET, lost, success_of(world.event()), lasting(ledger), free=True)
-        )
+        failure = failed(lambda: ledger.settle(lost, success_of(world.event()), lasting(ledger), release=True))
 
         assert failure.code == "Rename.ClaimLost"
 
@@ -573,9 +718,7 @@ class TestSettle:
         claim = claimed(ledger, world.event())
         world.clock.sleep(10 * A_MINUTE)
 
-        assert (
-            ledger.settle(world.event(), TARGET, claim, success_of(world.event()), lasting(ledger), free=True) is None
-        )
+        assert ledger.settle(claim, success_of(world.event()), lasting(ledger), release=True) is None
 
     def test_of_an_event_that_was_settled_meanwhile_tells_the_first_outcome(
         self, ledger: DynamoDbLedger, world: World
@@ -586,7 +729,7 @@ class TestSettle:
         world.clock.sleep(A_MINUTE + 1)
         first = settle(ledger, event)
 
-        known = ledger.settle(event, TARGET, late, failure_of(event, not_found()), lasting(ledger), free=True)
+        known = ledger.settle(late, failure_of(event, not_found()), lasting(ledger), release=True)
 
         assert known == Known(first, None)
         assert ledger.claim(event, TARGET, lasting(ledger)) == Known(first, None)
@@ -599,7 +742,7 @@ class TestSettle:
         claim = claimed(ledger, event)
         assert ledger.conclude(event, FIRST_ROUND, failure_of(event, not_found()), lasting(ledger)) is None
 
-        assert ledger.settle(event, TARGET, claim, success_of(event), lasting(ledger), free=True) is not None
+        assert ledger.settle(claim, success_of(event), lasting(ledger), release=True) is not None
 
         assert held(ledger, world.event(id="event-2"))
         world.clock.sleep(A_MINUTE + 1)
@@ -612,17 +755,14 @@ class TestSettle:
         claim = claimed(ledger, event)
         given_up = give_up(ledger, event)
 
-        known = ledger.settle(event, TARGET, claim, success_of(event), lasting(ledger), free=True)
+        known = ledger.settle(claim, success_of(event), lasting(ledger), release=True)
 
         # then: in that round the same claim settles it
         assert known is not None
         assert known.outcome.cloud_event == given_up.cloud_event
         assert known.next_round == Round(1, given_up.id)
         outcome = success_of(event, known.next_round)
-        assert (
-            ledger.settle(event, TARGET, claim._replace(round=known.next_round), outcome, lasting(ledger), free=True)
-            is None
-        )
+        assert ledger.settle(claim._replace(round=known.next_round), outcome, lasting(ledger), release=True) is None
         assert ledger.claim(event, TARGET, lasting(ledger)) == Known(outcome, None)
 
     def test_of_a_round_that_was_given_up_meanwhile_tells_the_round_after(
@@ -633,7 +773,7 @@ class TestSettle:
         claim = claimed(ledger, event)
         second = give_up(ledger, event, Round(1, first.id))
 
-        known = ledger.settle(event, TARGET, claim, success_of(event, claim.round), lasting(ledger), free=True)
+        known = ledger.settle(claim, success_of(event, claim.round), lasting(ledger), release=True)
 
         assert known is not None
         assert known.next_round == Round(2, second.id)
@@ -661,9 +801,7 @@ class TestConclude:
 
         give_up(ledger, world.event(id="event-2"))
 
-        assert (
-            ledger.settle(world.event(), TARGET, claim, success_of(world.event()), lasting(ledger), free=True) is None
-        )
+        assert ledger.settle(claim, success_of(world.event()), lasting(ledger), release=True) is None
 
     def test_of_a_settled_event_tells_its_outcome_and_changes_nothing(
         self, ledger: DynamoDbLedger, world: World
@@ -716,13 +854,13 @@ class TestConclude:
 
 class TestRelease:
     def test_frees_the_service_and_remembers_nothing(self, ledger: DynamoDbLedger, world: World) -> None:
-        ledger.release(TARGET, claimed(ledger, world.event()), lasting(ledger))
+        ledger.release(claimed(ledger, world.event()), lasting(ledger))
 
         assert claimed(ledger, world.event()).round == FIRST_ROUND
 
     def test_keeps_the_newest_rename(self, ledger: DynamoDbLedger, world: World) -> None:
         settle(ledger, world.event())
-        ledger.release(TARGET, claimed(ledger, world.event(id="event-2")), lasting(ledger))
+        ledger.release(claimed(ledger, world.event(id="event-2")), lasting(ledger))
 
         stale = world.event(id="event-3", time=at(START - timedelta(hours=1)))
         assert isinstance(ledger.claim(stale, TARGET, lasting(ledger)), Superseded)
@@ -732,7 +870,7 @@ class TestRelease:
         world.clock.sleep(A_MINUTE + 1)
         claimed(ledger, world.event(id="event-2"))
 
-        ledger.release(TARGET, lost, lasting(ledger))
+        ledger.release(lost, lasting(ledger))
 
         assert held(ledger, world.event(id="event-3"))
 
@@ -743,7 +881,7 @@ class TestRelease:
         claim = claimed(ledger, world.event())
         dynamodb.refuse(code, times=2)
 
-        ledger.release(TARGET, claim, lasting(ledger))
+        ledger.release(claim, lasting(ledger))
 
         dynamodb.recover()
         assert held(ledger, world.event(id="event-2"))
@@ -756,7 +894,7 @@ class TestRelease:
         claim = claimed(ledger, world.event())
         dynamodb.break_off(ReadTimeoutError(endpoint_url=URL), times=2)
 
-        ledger.release(TARGET, claim, lasting(ledger))
+        ledger.release(claim, lasting(ledger))
 
         assert held(ledger, world.event(id="event-2"))
 
@@ -764,7 +902,7 @@ class TestRelease:
         claim = claimed(ledger, world.event())
         dynamodb.break_off(ReadTimeoutError(endpoint_url=URL), applied=True)
 
-        ledger.release(TARGET, claim, lasting(ledger))
+        ledger.release(claim, lasting(ledger))
 
         assert not held(ledger, world.event(id="event-2"))
 
@@ -778,7 +916,7 @@ def _writes(ledger: DynamoDbLedger, world: World) -> dict[str, Callable[[], obje
     claim = claimed(ledger, event)
     return {
         "claim": lambda: ledger.claim(other, OTHER_TARGET, lasting(ledger)),
-        "settle": lambda: ledger.settle(event, TARGET, claim, success_of(event), lasting(ledger), free=True),
+        "settle": lambda: ledger.settle(claim, success_of(event), lasting(ledger), release=True),
         "conclude": lambda: ledger.conclude(other, FIRST_ROUND, failure_of(other, unavailable()), lasting(ledger)),
     }
 
@@ -884,7 +1022,7 @@ class TestRefusals:
         ledger = DynamoDbLedger(client, TABLE)  # type: ignore[arg-type]
 
         with pytest.raises(RuntimeError, match="a defect"):
-            ledger.release(TARGET, Claim("token", FIRST_ROUND, world.event()), lasting(ledger))
+            ledger.release(Claim("token", FIRST_ROUND, world.event(), TARGET), lasting(ledger))
 
 
 def _defect(*_: Any, **__: Any) -> None:
@@ -910,7 +1048,7 @@ class TestConflict:
         claim = claimed(ledger, event)
 
         dynamodb.cancel(*codes)
-        assert ledger.settle(event, TARGET, claim, success_of(event), lasting(ledger), free=True) is None
+        assert ledger.settle(claim, success_of(event), lasting(ledger), release=True) is None
 
         assert len(dynamodb.calls) == MAX_ATTEMPTS + 2
         assert len(world.clock.sleeps) == MAX_ATTEMPTS
@@ -932,9 +1070,9 @@ class TestConflict:
         dynamodb.calls.clear()
         dynamodb.cancel("TransactionConflict", "ConditionalCheckFailed")
 
-        assert failed(
-            lambda: ledger.settle(event, TARGET, claim, success_of(event), lasting(ledger), free=True)
-        ).code == ("Rename.ClaimLost")
+        assert failed(lambda: ledger.settle(claim, success_of(event), lasting(ledger), release=True)).code == (
+            "Rename.ClaimLost"
+        )
         assert len(dynamodb.calls) == 1
 
     @WRITES
@@ -1006,7 +1144,7 @@ class TestSecondAttempt:
         claim, outcome = claimed(ledger, event), success_of(event)
         dynamodb.break_off(ReadTimeoutError(endpoint_url=URL), applied=True, times=2)
 
-        failure = failed(lambda: ledger.settle(event, TARGET, claim, outcome, lasting(ledger), free=True))
+        failure = failed(lambda: ledger.settle(claim, outcome, lasting(ledger), release=True))
 
         assert failure.code == "Rename.LedgerUnavailable"
         assert ledger.claim(event, TARGET, lasting(ledger)) == Known(outcome, None)
@@ -1015,7 +1153,7 @@ class TestSecondAttempt:
         self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World
     ) -> None:
         for _ in range(2):
-            ledger.release(TARGET, claimed(ledger, world.event()), lasting(ledger))
+            ledger.release(claimed(ledger, world.event()), lasting(ledger))
 
         tokens = [
             parameters["ClientRequestToken"] for operation, parameters in dynamodb.calls if "Transact" in operation
@@ -1110,7 +1248,7 @@ class TestItems:
     def test_of_events_that_are_claimed_for_are_kept_from_then_on(
         self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World, given_up: bool
     ) -> None:
-        ledger.release(TARGET, claimed(ledger, world.event()), lasting(ledger))
+        ledger.release(claimed(ledger, world.event()), lasting(ledger))
         if given_up:
             give_up(ledger, world.event())
         world.clock.sleep(86_400)
@@ -1137,7 +1275,7 @@ class TestItems:
         settle(ledger, world.event())
         world.clock.sleep(86_400)
         event = world.event(id="event-2")
-        ledger.settle(event, TARGET, claimed(ledger, event), success_of(event), lasting(ledger), free=free)
+        ledger.settle(claimed(ledger, event), success_of(event), lasting(ledger), release=free)
 
         item = dynamodb.item(SERVICE_KEY)
 
@@ -1162,9 +1300,9 @@ class TestItems:
         event = world.event(id="event-2")
         claim = claimed(ledger, event)
         if how == "release":
-            ledger.release(TARGET, claim, lasting(ledger))
+            ledger.release(claim, lasting(ledger))
         elif how == "settle":
-            ledger.settle(event, TARGET, claim, failure_of(event, not_found()), lasting(ledger), free=True)
+            ledger.settle(claim, failure_of(event, not_found()), lasting(ledger), release=True)
 
         item = dynamodb.item(SERVICE_KEY)
 
@@ -1215,7 +1353,7 @@ class TestItems:
         outcome = settle(ledger, world.event())
 
         [item] = _put(dynamodb)
-        assert set(item) == {"id", "digest", "time", "state", "round", "outcome", "expiration"}
+        assert set(item) == {"id", "digest", "time", "target", "state", "round", "outcome", "expiration"}
         assert json.loads(item["outcome"]["S"]) == outcome.cloud_event
 
     def test_of_a_service_hold_numbers_that_dynamodb_compares_exactly(
@@ -1261,14 +1399,14 @@ def requests(ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World) -> li
     settle(ledger, event)
     ledger.claim(event, TARGET, lasting(ledger))
     settle(ledger, other, failure_of(other, not_found()))
-    ledger.settle(third, TARGET, claimed(ledger, third), success_of(third), lasting(ledger), free=False)
+    ledger.settle(claimed(ledger, third), success_of(third), lasting(ledger), release=False)
     world.clock.sleep(A_MINUTE + 1)
     fourth = world.event(id="event-4")
     give_up(ledger, fourth)
     give_up(ledger, fourth, SECOND_ROUND)
     claim = claimed(ledger, fourth)
-    ledger.settle(fourth, TARGET, claim, failure_of(fourth, not_found(), claim.round), lasting(ledger), free=False)
-    ledger.release(TARGET, claim, lasting(ledger))
+    ledger.settle(claim, failure_of(fourth, not_found(), claim.round), lasting(ledger), release=False)
+    ledger.release(claim, lasting(ledger))
     whole = [call.parameters for call in dynamodb.calls if "TransactItems" not in call.parameters]
     return whole + [
         request
@@ -1293,7 +1431,7 @@ class TestRequests:
     def test_name_the_table_of_the_settings(self, world: World, dynamodb: FakeDynamoDb, table: str) -> None:
         ledger = ledger_of(world, dynamodb, table)
         ledger.outage_is_recorded(lasting(ledger))
-        ledger.release(TARGET, claimed(ledger, world.event()), lasting(ledger))
+        ledger.release(claimed(ledger, world.event()), lasting(ledger))
         settle(ledger, world.event())
 
         assert set(re.findall(r'"TableName": "([^"]*)"', json.dumps(dynamodb.calls))) == {table}
@@ -1372,7 +1510,7 @@ class TestReusedIdentity:
         # given: the invocation could not settle the first one, or died over it
         claim = claimed(ledger, first, OTHER_TARGET)
         if ends == "released":
-            ledger.release(OTHER_TARGET, claim, lasting(ledger))
+            ledger.release(claim, lasting(ledger))
 
         assert ledger.claim(other, TARGET, lasting(ledger)) == Reused()
         assert ledger.conclude(other, FIRST_ROUND, failure_of(other, unavailable()), lasting(ledger)) == Reused()
@@ -1429,6 +1567,6 @@ class TestNoLedger:
         for _ in range(2):
             claim = ledger.claim(event, TARGET, within(60))
             assert claim.round == FIRST_ROUND
-            assert ledger.settle(event, TARGET, claim, success_of(event), within(60), free=True) is None
+            assert ledger.settle(claim, success_of(event), within(60), release=True) is None
             assert ledger.conclude(event, FIRST_ROUND, failure_of(event, unavailable()), within(60)) is None
-            ledger.release(TARGET, claim, within(60))
+            ledger.release(claim, within(60))

@@ -10,6 +10,7 @@ import pytest
 from botocore.config import Config
 
 from function.queue import FifoQueue
+from tests.deadlines import within
 from tests.unit.fakes import SERVICE, FakeAws, World
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class TestForwarding:
 
 class TestPuttingOff:
     def test_names_each_message(self, aws: FakeAws, queue: FifoQueue, url: str) -> None:
-        queue.put_off(["handle-1", "handle-2"], 60)
+        queue.extend_visibility({"handle-1": 60, "handle-2": 60}, within(10))
 
         [call] = aws.calls_of("ChangeMessageVisibilityBatch")
         assert call["QueueUrl"] == url
@@ -116,7 +117,7 @@ class TestPuttingOff:
     def test_that_sqs_refuses_is_nobodys_problem(self, aws: FakeAws, queue: FifoQueue) -> None:
         aws.fail("ChangeMessageVisibilityBatch", "AccessDenied", status=403)
 
-        queue.put_off(["handle-1"], 60)
+        queue.extend_visibility({"handle-1": 60}, within(10))
 
         assert len(aws.calls_of("ChangeMessageVisibilityBatch")) == 1
 

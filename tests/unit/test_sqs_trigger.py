@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import threading
@@ -13,14 +14,19 @@ import pytest
 
 from function import failures
 from function.events import InvalidEvent, Outcome, RenameEvent
-from function.failures import Failure, Kind
+from function.failures import Failure, Kind, RenameFailedError
+from function.ledger import DynamoDbLedger
 from function.rename import Target, Unsettled
+from function.workers import Workers
+from tests.deadlines import within
 from tests.unit.fakes import (
     QUEUE_ARN,
     SERVICE,
     START,
+    FakeDynamoDb,
     World,
     cloud_event,
+    http_request,
     refusal,
     rename_data,
     service_id,
@@ -31,6 +37,7 @@ from tests.unit.fakes import (
 )
 
 TEN = range(10)
+HANGS_SECONDS = 10.0
 TEMPLATE = (Path(__file__).parents[2] / "template.yml").read_text(encoding="utf-8")
 
 
@@ -203,6 +210,29 @@ class TestGroups:
         assert world.sqs(*records) == []
         assert [call.name for call in world.services.calls] == ["one", "two"]
 
+    @pytest.mark.parametrize("where", ["parse", "handled"])
+    def test_after_a_record_that_ends_in_an_exception_go_back_and_are_put_off(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, where: str
+    ) -> None:
+        records = in_group("one", "two", "three")
+        calls = []
+
+        def fail_first(*_: object, **__: object) -> None:
+            calls.append(1)
+            if len(calls) == 1:
+                raise RuntimeError
+
+        if where == "handled":
+            monkeypatch.setattr(world.telemetry, "handled", fail_first)
+        else:
+            monkeypatch.setattr("function.triggers.sqs.Record.attributes", property(fail_first))
+
+        assert world.sqs(*records) == ["one", "two", "three"]
+
+        assert len(world.telemetry.defects) == 1
+        assert world.queue.put_offs == [(["handle-of-one", "handle-of-two", "handle-of-three"], 30)]
+        assert "two" not in [call.name for call in world.services.calls]
+
     def test_are_formed_by_message_where_the_queue_knows_none(self, world: World) -> None:
         # given: a standard queue
         world.services.crash(RuntimeError())
@@ -275,6 +305,10 @@ class TestSideBySide:
         assert returned == [f"message-{number}" for number in TEN if number % 2]
 
 
+def _hang(may_go_on: threading.Event) -> None:
+    may_go_on.wait(HANGS_SECONDS)
+
+
 def _wait(barrier: threading.Barrier) -> None:
     barrier.wait()
 
@@ -284,15 +318,18 @@ def _fail_odd(target: Target) -> None:
         raise RuntimeError
 
 
+def _refuse_odd(target: Target) -> None:
+    if int(target.vpc_endpoint_service_id.rpartition("-")[2]) % 2:
+        raise RenameFailedError(refusal("APIGW.0302", 403))
+
+
 class TestARefusedKey:
-    def test_stops_the_batch(self, world: World) -> None:
-        world.services.refuse(wrong_key(), times=None)
+    def test_of_one_service_does_not_hold_up_the_others(self, world: World) -> None:
+        world.services.during = _refuse_odd
 
-        returned = world.sqs(*in_group("one", "two"), *[record_of(number) for number in range(1, 9)], parallel=1)
+        returned = world.sqs(*[record_of(number) for number in range(10)])
 
-        assert len(returned) == 10
-        assert len(world.services.calls) == 1
-        assert {line.result.failure.code for line in world.telemetry.lines if line.result.failure} == {"APIGW.0301"}
+        assert returned == [f"message-{number}" for number in (1, 3, 5, 7, 9)]
 
     def test_does_not_hold_up_what_needs_no_key(self, world: World) -> None:
         world.services.refuse(wrong_key(), times=None)
@@ -420,6 +457,93 @@ class TestPuttingOff:
         world.sqs(record_of(0, receive_count=5), max_receives=5)
 
         assert {seconds for _, seconds in world.queue.put_offs} <= {0}
+
+
+class TestDoubt:
+    """A rename that may yet take effect, and whose claim is left to expire."""
+
+    @pytest.fixture(autouse=True)
+    def _ledger(self, world: World) -> None:
+        dynamodb = FakeDynamoDb(world.clock.epoch)
+        ledger = DynamoDbLedger(dynamodb.client(), "ledger", now=world.clock.epoch, sleep=world.clock.sleep)
+        world.ledger = ledger  # type: ignore[assignment]
+
+    def test_puts_the_event_off_until_its_claim_has_expired(self, world: World) -> None:
+        world.services.refuse(failures.timeout(in_doubt=True), times=None)
+
+        world.sqs(record_of(0))
+
+        [(_, delay)] = world.queue.put_offs
+        assert delay >= 60 + 60
+
+    def test_uses_up_no_receive_on_a_claim(self, world: World) -> None:
+        world.services.refuse(failures.timeout(in_doubt=True), times=None)
+        tries = []
+
+        for receive_count in range(1, 6):
+            before = len(world.services.calls_of("rename"))
+            assert world.sqs(record_of(0, receive_count=receive_count), max_receives=5) == ["message-0"]
+            tries.append(len(world.services.calls_of("rename")) - before)
+            world.clock.seconds += world.queue.put_offs[-1][1]
+
+        assert all(tries)
+        assert len(tries) >= 3
+
+    def test_that_http_handed_over_costs_one_receive(self, world: World) -> None:
+        world.services.refuse(failures.timeout(in_doubt=True), times=None)
+        event = cloud_event(id="event-0", vpc_endpoint_service_id=service_id(0))
+        assert world.http(http_request(event)).status == 202
+        calls = [len(world.services.calls_of("rename"))]
+
+        for receive_count in range(1, 6):
+            world.sqs(record_of(0, receive_count=receive_count), max_receives=5)
+            calls.append(len(world.services.calls_of("rename")))
+            world.clock.seconds += world.queue.put_offs[-1][1]
+
+        assert [more - fewer for fewer, more in itertools.pairwise(calls)].count(0) == 1
+
+
+class TestStraggler:
+    """A thread that hangs where no time-out reaches it."""
+
+    def test_is_not_waited_for(self, world: World) -> None:
+        may_go_on = threading.Event()
+        world.services.during = lambda target: (
+            _hang(may_go_on) if target.vpc_endpoint_service_id == "service-0" else None
+        )
+        first = in_group("one", "two")
+        others = [record_of(number) for number in range(1, 10)]
+
+        began = time.monotonic()
+        returned = world.sqs(*first, *others, seconds=0.6, report_seconds=4.3)
+        took = time.monotonic() - began
+        may_go_on.set()
+
+        assert returned == ["one", "two"]
+        assert took < HANGS_SECONDS / 2
+        assert world.queue.put_offs == []
+
+    def test_begins_nothing_when_it_wakes_up(self, world: World) -> None:
+        may_go_on = threading.Event()
+        world.services.during = lambda _: _hang(may_go_on)
+
+        assert world.sqs(*in_group("one", "two"), seconds=0.6, report_seconds=4.3) == ["one", "two"]
+        world.clock.seconds += 1_000
+        may_go_on.set()
+        time.sleep(0.05)
+
+        assert [call.name for call in world.services.calls] == ["one"]
+
+    def test_leaves_its_place_to_the_next_invocation(self, world: World) -> None:
+        may_go_on = threading.Event()
+        workers = Workers(1)
+        at_work: list[int] = []
+
+        workers.run([lambda: _hang(may_go_on), lambda: at_work.append(1)], within(0.05))
+        workers.run([lambda: at_work.append(2)], within(HANGS_SECONDS))
+        may_go_on.set()
+
+        assert at_work == [2]
 
 
 class TestBinaryMode:

@@ -250,7 +250,7 @@ class TestErrorReplies:
             ("APIGW.0301", 401, Kind.ACCESS, False),
             ("APIGW.0308", 429, Kind.THROTTLED, False),
             ("APIG.0308", 429, Kind.THROTTLED, False),
-            ("APIGW.0201", 502, Kind.UNAVAILABLE, False),
+            ("APIGW.0201", 502, Kind.UNAVAILABLE, True),
             ("APIGW.0201", 504, Kind.UNAVAILABLE, True),
             ("APIGW.0201", 413, Kind.INVALID, False),
             ("APIGW.0501", 405, Kind.ACCESS, False),
@@ -372,7 +372,7 @@ class TestErrorReplies:
             (400, Kind.INVALID, False),
             (401, Kind.ACCESS, False),
             (429, Kind.THROTTLED, False),
-            (502, Kind.UNAVAILABLE, False),
+            (502, Kind.UNAVAILABLE, True),
             (504, Kind.UNAVAILABLE, True),
         ],
     )

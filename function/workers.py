@@ -1,0 +1,34 @@
+"""Threads that an invocation waits for until its deadline, and no longer.
+
+A thread can hang where no time-out reaches it, in a name look-up for one. Its invocation reports without it.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+
+from function.deadline import Deadline
+
+
+class Workers:
+    """Threads, each started when it is needed first and kept for the next invocation."""
+
+    def __init__(self, most: int) -> None:
+        """
+        Args:
+            most: threads at work at once.
+        """
+        self._most = most
+        self._threads = ThreadPoolExecutor(most)
+
+    def run(self, tasks: Sequence[Callable[[], object]], deadline: Deadline) -> None:
+        """Run the tasks concurrently, and return when all are done or the deadline has passed.
+
+        A task that has not begun by then is not begun; one that hangs goes on in a thread that nobody waits for.
+
+        Args:
+            tasks: must not raise.
+        """
+        running = [self._threads.submit(task) for task in tasks]
+        if wait(running, timeout=max(0.0, deadline.remaining())).not_done:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads = ThreadPoolExecutor(self._most)
