@@ -1,5 +1,10 @@
 # What a fresh machine needs: Python 3.11 or later, make and a package index. The rest goes into .venv/ and .build/.
 
+# Taken as text before anything expands them: they may come from a variable that others can write.
+override PARAMETERS := $(value PARAMETERS)
+override STACK := $(or $(value STACK),vpcep-rename)
+export STACK
+
 # The runtime's version comes first, for only that one can precompile what is deployed. A pyenv shim may exist and fail.
 ifndef PYTHON
 PYTHON := $(shell for python in python3.13 $$HOME/.pyenv/versions/3.13.*/bin/python3.13 python3.12 python3.11 python3; do \
@@ -8,9 +13,12 @@ PYTHON := $(shell for python in python3.13 $$HOME/.pyenv/versions/3.13.*/bin/pyt
 endif
 export PYTHON
 
-# What `sam build` builds for: Lambda's runtime, or (PACKAGE_PLATFORM empty) this machine.
+# What `sam build` builds for: Lambda's runtime on ARCHITECTURE, or (PACKAGE_PLATFORM empty) this machine.
 export PACKAGE_PYTHON ?= 3.13
-export PACKAGE_PLATFORM ?= manylinux_2_28_x86_64
+export ARCHITECTURE ?= $(or $(patsubst Architecture=%,%,$(filter Architecture=%,$(PARAMETERS))),x86_64)
+MACHINE_x86_64 := x86_64
+MACHINE_arm64 := aarch64
+PACKAGE_PLATFORM ?= manylinux_2_28_$(or $(MACHINE_$(ARCHITECTURE)),$(error Architecture is x86_64 or arm64))
 
 DEV := .venv/dev/.installed
 SAM := .venv/sam/.installed
@@ -26,7 +34,7 @@ PIP_INSTALL := -m pip install -qq --no-compile --no-input --no-deps --only-binar
 
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: run test lint build deploy redrive bench fuzz audit sbom licences clean lock environments \
+.PHONY: run test lint build deploy deploy-built prune redrive bench fuzz audit sbom licences clean lock environments \
 	build-RenameFromQueue build-RenameFromHttp build-SettleDeadLetters
 
 run: environments
@@ -50,15 +58,32 @@ build: $(SAM)
 	.venv/sam/bin/sam build
 	@$(HAS_RUNTIME) || echo "Built without bytecode, for this is not Python $(PACKAGE_PYTHON): cold starts will take longer."
 
-# PARAMETERS="HuaweiCloudRegion=… HuaweiCloudProjectId=… HuaweiCloudCredentialsSecretArn=…"
-# The next time it may leave out what stays as it is. The revision makes new versions of the functions for other
-# parameters too.
-deploy: build
-	.venv/sam/bin/sam deploy --parameter-overrides Revision=$(shell date -u +%Y%m%dT%H%M%SZ) $(PARAMETERS)
+# PARAMETERS="HuaweiCloudRegion=… HuaweiCloudProjectId=… HuaweiCloudCredentialsSecretArn=…", with nothing behind the = to
+# empty one. The next time it may leave out what stays as it is. STACK=… names another stack than vpcep-rename.
+deploy: $(SAM)
+	.venv/sam/bin/python scripts/before_deploy.py --build $(OVERRIDES)
+	$(DEPLOY)
+
+# The same without the build, so that no build holds the credentials.
+deploy-built: $(SAM)
+	.venv/sam/bin/python scripts/before_deploy.py $(OVERRIDES)
+	$(DEPLOY)
+
+# Each word quoted for the shell. The SAM CLI refuses X=, and takes X="" with the quotes.
+OVERRIDES = $(foreach word,$(subst ','\'',$(PARAMETERS)),'$(word)$(if $(call is_emptied,$(word)),"")')
+is_emptied = $(and $(filter %=,$(1)),$(filter 1,$(words $(subst =, ,$(1)))))
+define DEPLOY
+.venv/sam/bin/sam deploy --stack-name "$$STACK" --parameter-overrides Revision=$$(date +%s) $(OVERRIDES)
+.venv/sam/bin/python scripts/after_deploy.py
+endef
+
+# Older versions of the functions that nothing refers to. Lists them, then asks; YES=1 does not ask.
+prune: $(SAM)
+	@.venv/sam/bin/python scripts/prune.py $(if $(YES),--yes)
 
 # Bring dead letters back to the rename queue, of a deployed stack.
 redrive: $(SAM)
-	.venv/sam/bin/sam remote invoke SettleDeadLetters --stack-name $(or $(STACK),vpcep-rename) --event '{"redrive": true}'
+	.venv/sam/bin/sam remote invoke SettleDeadLetters --stack-name "$$STACK" --event '{"redrive": true}'
 
 # Raw Lambda events of both triggers, minutes of them; nothing but documented answers.
 fuzz: $(DEV)
@@ -108,7 +133,8 @@ UNUSED := pymongo gridfs dns dnspython-*.dist-info _yaml yaml/_yaml*.so jsonsche
 $(DEPENDENCIES)/.complete: requirements.txt Makefile | $(SAM)
 	@rm -rf $(@D)
 	@.venv/sam/bin/python $(PIP_INSTALL) -r requirements.txt --target $(@D) $(if $(PACKAGE_PLATFORM),\
-		--python-version $(PACKAGE_PYTHON) --implementation cp --platform $(PACKAGE_PLATFORM) --platform manylinux2014_x86_64)
+		--python-version $(PACKAGE_PYTHON) --implementation cp --platform $(PACKAGE_PLATFORM) \
+		--platform $(subst manylinux_2_28,manylinux2014,$(PACKAGE_PLATFORM)))
 	@cd $(@D) && rm -rf bin */tests $(UNUSED)
 	@rm -rf $(METADATA) && mkdir $(METADATA) && mv $(@D)/*.dist-info $(METADATA)
 	@find $(@D) -name '*.[ch]' -delete
@@ -145,9 +171,11 @@ licences: $(DEPENDENCIES)/.complete $(DEV)
 
 # ---- Locked requirements
 
+UV := .venv/uv/.installed
+$(UV): tests/requirements-uv.txt
 LOCK := .venv/uv/bin/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header
 
-lock: .venv/uv/bin/uv
+lock: $(UV)
 	$(LOCK) pyproject.toml -o requirements.txt
 	$(LOCK) pyproject.toml --group dev -c requirements.txt -o tests/requirements.txt
 	$(LOCK) --group sam -o tests/localcloud/requirements-sam.txt
@@ -155,7 +183,4 @@ lock: .venv/uv/bin/uv
 	$(LOCK) --group bench -o tests/bench/requirements.txt
 	$(LOCK) --group lint -o tests/requirements-lint.txt
 	$(LOCK) --group audit -o tests/requirements-audit.txt
-
-.venv/uv/bin/uv:
-	@$(PYTHON) -m venv .venv/uv
-	@.venv/uv/bin/python -m pip install -qq uv==0.13.9
+	$(LOCK) --group uv -o tests/requirements-uv.txt

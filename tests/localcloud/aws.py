@@ -128,7 +128,7 @@ class LocalAws:
             "deploy",
             *("--template-file", str(template), "--stack-name", stack, "--config-file", str(ROOT / "samconfig.toml")),
             *("--no-progressbar", "--parameter-overrides"),
-            *(f"{name}={value}" for name, value in parameters.items()),
+            *(f"{name}={value}" if value else f'{name}=""' for name, value in parameters.items()),
         )
         cloudformation = self.client("cloudformation")
         described = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]

@@ -405,19 +405,6 @@ def test_a_deployment_is_taken_back_by_alarms_that_there_are() -> None:
     assert preference["Type"] == "Canary10Percent10Minutes"
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_every_change_makes_a_new_version(name: str) -> None:
-    """Parameters do not count for SAM. The revision does: in the version, and in the function, where Lambda looks."""
-    function = FUNCTIONS[name]
-
-    assert function["AutoPublishAliasAllProperties"] is True
-    assert function["VersionDescription"] == {"Ref": "Revision"}
-    assert "${Revision}" in function["Description"]["Fn::Sub"]
-    deploy = re.search(r"^deploy: build\n\t(.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    assert deploy
-    assert "Revision=" in deploy[1]
-
-
 # ---- Runbook
 
 

@@ -1,0 +1,276 @@
+"""`make deploy`, `make prune` and `sam delete` as an operator runs them, on the local AWS."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.observer import HTTP
+from tests.integration.test_deployed_stack import a_service
+from tests.localcloud.aws import ENVIRONMENTS, ROOT, LocalAws, package_environment
+from tests.localcloud.iam import IdentityProvider
+from tests.localcloud.stack import AUDIENCE, FUNCTIONS, IDP_ID, SECRET, Clouds, local_clouds, rename_event
+
+FILES = ("Makefile", "template.yml", "samconfig.toml", "requirements.txt", "tests/localcloud/requirements-sam.txt")
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout with a build of its own; what it installs is shared."""
+    checkout = tmp_path_factory.mktemp("checkout")
+    for file in FILES:
+        (checkout / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / file, checkout / file)
+    for directory in ("function", "scripts"):
+        shutil.copytree(ROOT / directory, checkout / directory, ignore=shutil.ignore_patterns("__pycache__"))
+    (checkout / ".venv").symlink_to(ENVIRONMENTS)
+    return checkout
+
+
+def make(*arguments: str, directory: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", "-s", "-o", ".venv/sam/.installed", *arguments],  # noqa: S607 - the one that runs these tests
+        cwd=directory,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+class Operator:
+    """Somebody with a checkout and the account's keys."""
+
+    def __init__(self, clouds: Clouds, checkout: Path) -> None:
+        self.clouds = clouds
+        self._checkout = checkout
+        self._environment = clouds.aws.sam_environment() | package_environment()
+
+    def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return make(*arguments, directory=self._checkout, environment=self._environment)
+
+    def deploy(self, parameters: str = "", target: str = "deploy-built") -> None:
+        done = self.make(target, f"PARAMETERS={parameters}")
+        assert done.returncode == 0, done.stdout + done.stderr + self.clouds.aws.tail()
+
+    def versions(self, function: str) -> list[str]:
+        """The numbers of a function's versions, oldest first."""
+        client, name = self.clouds.aws.client("lambda"), self.clouds.stack.resources[function]
+        found = client.list_versions_by_function(FunctionName=name)["Versions"]
+        return [version["Version"] for version in found if version["Version"] != "$LATEST"]
+
+    def alias(self, function: str) -> Any:
+        """A function's alias."""
+        client = self.clouds.aws.client("lambda")
+        return client.get_alias(FunctionName=self.clouds.stack.resources[function], Name="live")
+
+    def served(self, function: str) -> Any:
+        """The variables of the version that a function's alias serves."""
+        client, name = self.clouds.aws.client("lambda"), self.clouds.stack.resources[function]
+        return client.get_function_configuration(FunctionName=name, Qualifier="live")["Environment"]["Variables"]
+
+
+@pytest.fixture(scope="module")
+def operator(checkout: Path) -> Iterator[Operator]:
+    """With a stack that has a secret, and an identity provider on Huawei Cloud that it could have instead."""
+    with local_clouds() as clouds:
+        issuer = clouds.aws.issuer
+        clouds.iam.identity_providers[IDP_ID] = IdentityProvider(issuer.url, AUDIENCE, issuer.jwks())
+        operator = Operator(clouds, checkout)
+        operator.deploy(target="deploy")
+        yield operator
+
+
+def secret_arn(aws: LocalAws) -> str:
+    return str(aws.client("secretsmanager").describe_secret(SecretId=SECRET)["ARN"])
+
+
+def test_other_parameters_alone_make_a_new_version_and_the_one_before_stays(operator: Operator) -> None:
+    before = {function: operator.versions(function) for function in FUNCTIONS}
+
+    operator.deploy("LogLevel=DEBUG")
+
+    for function in FUNCTIONS:
+        *others, newest = operator.versions(function)
+        assert others == before[function]
+        assert operator.alias(function)["FunctionVersion"] == newest
+        assert operator.served(function)["POWERTOOLS_LOG_LEVEL"] == "DEBUG"
+    client, name = operator.clouds.aws.client("lambda"), operator.clouds.stack.resources[HTTP]
+    former = client.get_function_configuration(FunctionName=name, Qualifier=before[HTTP][-1])
+    assert former["Environment"]["Variables"]["POWERTOOLS_LOG_LEVEL"] == "INFO"
+
+
+def test_from_a_secret_to_keyless_and_back(operator: Operator) -> None:
+    clouds = operator.clouds
+    provider = f"HuaweiCloudIdpId={IDP_ID} HuaweiCloudIdpAudience={AUDIENCE} HuaweiCloudIamEndpoint={clouds.iam.url}"
+
+    operator.deploy(f"{provider} HuaweiCloudCredentialsSecretArn=")
+
+    assert operator.served(HTTP)["HUAWEICLOUD_CREDENTIALS_SECRET"] == ""
+    assert clouds.post_rename_event(rename_event(a_service(clouds), "keyless")).status == 200
+    assert clouds.iam.calls != []
+    clouds.iam.calls.clear()
+
+    operator.deploy(
+        f"HuaweiCloudIdpId= HuaweiCloudIamEndpoint= HuaweiCloudCredentialsSecretArn={secret_arn(clouds.aws)}"
+    )
+
+    assert operator.served(HTTP)["HUAWEICLOUD_SDK_IDP_ID"] == ""
+    assert clouds.post_rename_event(rename_event(a_service(clouds), "secret")).status == 200
+    assert clouds.iam.calls == []
+
+
+def test_only_its_source_may_have_a_queue_as_its_dead_letter_queue(operator: Operator) -> None:
+    sqs, resources = operator.clouds.aws.client("sqs"), operator.clouds.stack.resources
+
+    def attribute(queue: str, name: str) -> str:
+        return str(sqs.get_queue_attributes(QueueUrl=resources[queue], AttributeNames=[name])["Attributes"][name])
+
+    for queue, source in [("UnsettledQueue", "RenameQueue"), ("RenameDeadLetterQueue", "UnsettledQueue")]:
+        assert json.loads(attribute(source, "RedrivePolicy"))["deadLetterTargetArn"] == attribute(queue, "QueueArn")
+        assert json.loads(attribute(queue, "RedriveAllowPolicy")) == {
+            "redrivePermission": "byQueue",
+            "sourceQueueArns": [attribute(source, "QueueArn")],
+        }
+
+
+class TestPrune:
+    @pytest.fixture
+    def five(self, operator: Operator) -> Iterator[Operator]:
+        """Five versions of each function at least, the alias at the newest."""
+        while len(operator.versions(HTTP)) < 5:
+            operator.deploy()
+        yield operator
+        client = operator.clouds.aws.client("lambda")
+        client.update_alias(
+            FunctionName=operator.clouds.stack.resources[HTTP],
+            Name="live",
+            FunctionVersion=operator.versions(HTTP)[-1],
+            RoutingConfig={"AdditionalVersionWeights": {}},
+        )
+
+    def test_lists_and_deletes_nothing_where_nobody_says_yes(self, five: Operator) -> None:
+        before = five.versions(HTTP)
+
+        done = five.make("prune")
+
+        assert done.returncode == 2
+        assert "Nothing was deleted" in done.stderr
+        name = five.clouds.stack.resources[HTTP]
+        listed = [line.split() for line in done.stdout.splitlines() if line.startswith(f"{name}:")]
+        assert [line[0] for line in listed] == [f"{name}:{number}" for number in before]
+        assert ["deleted" in line for line in listed] == [True] * (len(before) - 2) + [False] * 2
+        assert five.versions(HTTP) == before
+
+    def test_keeps_the_newest_two_what_an_alias_serves_and_what_the_stack_has(self, five: Operator) -> None:
+        client, name = five.clouds.aws.client("lambda"), five.clouds.stack.resources[HTTP]
+        first, second, *_, before_last, stacks = five.versions(HTTP)
+        # given: a version newer than the stack's two, and an alias between two old ones
+        for number in range(2):
+            client.update_function_configuration(FunctionName=name, Description=f"by hand {number}")
+            client.publish_version(FunctionName=name)
+        newest = five.versions(HTTP)[-2:]
+        weights = {"AdditionalVersionWeights": {second: 0.1}}
+        client.update_alias(FunctionName=name, Name="live", FunctionVersion=first, RoutingConfig=weights)
+
+        done = five.make("prune", "YES=1")
+
+        assert done.returncode == 0, done.stderr
+        assert five.versions(HTTP) == [first, second, stacks, *newest]
+        assert before_last not in newest
+        others = [function for function in FUNCTIONS if function != HTTP]
+        assert {len(five.versions(function)) for function in others} == {2}
+        assert five.make("prune").stdout.splitlines()[-1] == "No version to delete."
+
+    def test_of_a_stack_that_is_not_there_fails(self, operator: Operator) -> None:
+        done = operator.make("prune", "STACK=another")
+
+        assert done.returncode == 2
+        assert "another" in done.stderr
+
+
+def test_a_second_stack_collides_with_nothing_and_taken_down_leaves_what_may_hold_events(operator: Operator) -> None:
+    aws, first = operator.clouds.aws, operator.clouds.stack
+    secret = f"HuaweiCloudCredentialsSecretArn={secret_arn(aws)}"
+    parameters = f"HuaweiCloudRegion=cn-north-4 HuaweiCloudProjectId=p GradualDeployment=false {secret}"
+    done = operator.make("deploy-built", "STACK=second", f"PARAMETERS={parameters}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    resources = aws.client("cloudformation").describe_stack_resources(StackName="second")["StackResources"]
+    second = {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in resources}
+    assert second.keys() >= {"RenameQueue", "LedgerTable", "OutcomeBus", "Dashboard"}
+    shared = {name for name in second if second[name] == first.resources.get(name)}
+
+    subprocess.run(
+        [ENVIRONMENTS / "sam/bin/sam", "delete", "--stack-name", "second", "--no-prompts", "--region", aws.region],
+        env=aws.sam_environment(),
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+
+    assert shared - {name for name in shared if name.endswith("Stage")} == set()  # its name is v1, within the API
+    queues = {url.rpartition("/")[2] for url in aws.client("sqs").list_queues()["QueueUrls"]}
+    kept = ("RenameQueue", "UnsettledQueue", "RenameDeadLetterQueue")
+    assert {second[name].rpartition("/")[2] for name in kept} <= queues
+    assert second["LedgerTable"] in aws.client("dynamodb").list_tables()["TableNames"]
+    buses = {bus["Name"] for bus in aws.client("events").list_event_buses()["EventBuses"]}
+    assert second["OutcomeBus"] not in buses
+    assert first.outputs["OutcomeBusName"] in buses
+    functions = {each["FunctionName"] for each in aws.client("lambda").list_functions()["Functions"]}
+    assert functions == {first.resources[function] for function in FUNCTIONS}
+
+
+class TestArchitecture:
+    def test_of_the_stack_is_what_a_later_deployment_builds_for(self, operator: Operator, checkout: Path) -> None:
+        operator.deploy("Architecture=x86_64")
+        cloudformation = operator.clouds.aws.client("cloudformation")
+        [stack] = cloudformation.describe_stacks(StackName="vpcep-rename")["Stacks"]
+        assert {"ParameterKey": "Architecture", "ParameterValue": "x86_64"} in stack["Parameters"]
+        for module in (checkout / ".aws-sam/build").glob("*/**/*.cpython-*.so"):
+            module.rename(module.with_name(module.name.replace("x86_64", "aarch64")))
+
+        done = operator.make("deploy-built")
+
+        assert done.returncode == 2
+        assert "is built for aarch64-linux-gnu, and the stack is for x86_64" in done.stderr
+        operator.deploy(target="deploy")
+
+    def test_both_have_the_same_packages_each_for_its_machine(self, checkout: Path, tmp_path: Path) -> None:
+        tags = {}
+        for architecture, machine in (("x86_64", "x86_64"), ("arm64", "aarch64")):
+            package = tmp_path / architecture
+            package.mkdir()
+            done = make(
+                "build-RenameFromQueue",
+                f"ARTIFACTS_DIR={package}",
+                f"PARAMETERS=Architecture={architecture}",
+                directory=checkout,
+                environment={name: os.environ[name] for name in os.environ if not name.startswith("PACKAGE_")},
+            )
+            assert done.returncode == 0, done.stderr
+            modules = [path.name for path in package.rglob("*.so")]
+            assert modules
+            assert all(name.endswith(f"-{machine}-linux-gnu.so") for name in modules)
+            tags[architecture] = self.tags(checkout / f".build/manylinux_2_28_{machine}-3.13-metadata", machine)
+
+        assert tags["arm64"] == tags["x86_64"]
+        assert any("MACHINE" in each for each in tags["arm64"].values())
+
+    @staticmethod
+    def tags(metadata: Path, machine: str) -> dict[str, str]:
+        """What each wheel is for, with MACHINE for the machine."""
+        wheels = {path.parent.name: path.read_text() for path in metadata.glob("*.dist-info/WHEEL")}
+        return {
+            name: " ".join(line for line in text.replace(machine, "MACHINE").splitlines() if line.startswith("Tag: "))
+            for name, text in wheels.items()
+        }

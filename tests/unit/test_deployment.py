@@ -1,0 +1,398 @@
+"""What a deployment needs: rules of the template, the parameters' way to the SAM CLI, workflow and documents."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from tests.unit.test_operations import (
+    ALARMS,
+    FUNCTIONS,
+    QUEUES,
+    RESOURCES,
+    ROOT,
+    TEMPLATE,
+    metrics_of_alarm,
+    metrics_of_widget,
+    widgets,
+)
+
+PARAMETERS: Final[dict[str, Any]] = TEMPLATE["Parameters"]
+SAM: Final = ROOT / ".venv/sam/bin/python"
+
+
+def pattern(parameter: str) -> re.Pattern[str]:
+    return re.compile(PARAMETERS[parameter]["AllowedPattern"])
+
+
+# ---- Names, so that two stacks collide on nothing
+
+
+def names() -> Iterator[tuple[str, str, str]]:
+    """Each name that the template gives: of which resource, the type, the name."""
+    for logical_id, resource in RESOURCES.items():
+        for key, value in resource["Properties"].items():
+            if key in {"Name", "FunctionName", "LogGroupName", "PolicyName", f"{resource['Type'].split('::')[2]}Name"}:
+                yield logical_id, resource["Type"], json.dumps(value)
+
+
+def test_a_name_has_the_stack_in_it() -> None:
+    assert len(list(names())) > 5
+    assert [logical_id for logical_id, _, name in names() if "AWS::StackName" not in name] == []
+
+
+def test_the_name_of_a_dashboard_has_the_region_in_it() -> None:
+    """Dashboards are an account's, across its regions."""
+    [name] = [name for _, kind, name in names() if kind == "AWS::CloudWatch::Dashboard"]
+
+    assert "${AWS::Region}" in name
+
+
+# ---- What is kept
+
+
+@pytest.mark.parametrize("name", [*QUEUES, "LedgerTable"])
+def test_queues_and_ledger_outlive_the_stack(name: str) -> None:
+    assert RESOURCES[name]["DeletionPolicy"] == RESOURCES[name]["UpdateReplacePolicy"] == "Retain"
+
+
+def test_the_ledger_is_protected_from_deletion() -> None:
+    assert RESOURCES["LedgerTable"]["Properties"]["DeletionProtectionEnabled"] is True
+
+
+@pytest.mark.parametrize("policy", ["DeletionPolicy", "UpdateReplacePolicy"])
+def test_bus_and_archive_are_kept_or_lost_together(policy: str) -> None:
+    assert RESOURCES["OutcomeBus"][policy] == RESOURCES["OutcomeArchive"][policy]
+
+
+def test_no_queue_may_have_the_rename_queue_as_its_dead_letter_queue() -> None:
+    """What the two others allow is `scripts/after_deploy.py`'s."""
+    assert QUEUES["RenameQueue"]["RedriveAllowPolicy"] == {"redrivePermission": "denyAll"}
+
+
+# ---- Parameters
+
+
+@pytest.mark.parametrize(
+    ("arn", "is_allowed"),
+    [
+        ("arn:aws:secretsmanager:eu-central-1:123456789012:secret:huaweicloud-AbC123", True),
+        ("arn:aws-cn:secretsmanager:cn-north-1:123456789012:secret:team/huaweicloud-key-AbC123", True),
+        ("", True),
+        ("arn:aws:secretsmanager:eu-central-1:123456789012:secret:huaweicloud", False),
+        ("arn:aws:secretsmanager:eu-central-1:123456789012:secret:huaweicloud-AbC12", False),
+        ("huaweicloud", False),
+    ],
+)
+def test_the_arn_of_the_secret_is_a_whole_one(arn: str, is_allowed: bool) -> None:
+    assert bool(pattern("HuaweiCloudCredentialsSecretArn").fullmatch(arn)) is is_allowed
+
+
+def test_the_role_that_api_gateway_logs_by_is_not_touched_by_default() -> None:
+    assert PARAMETERS["SetUpApiGatewayLogging"]["Default"] == "false"
+    assert TEMPLATE["Conditions"]["ApiGatewayLogging"] == {"Fn::Equals": [{"Ref": "SetUpApiGatewayLogging"}, "true"]}
+    for resource in RESOURCES.values():
+        if resource["Type"] == "AWS::ApiGateway::Account":
+            assert resource["Condition"] == "ApiGatewayLogging"
+
+
+def test_without_that_role_there_is_no_access_log() -> None:
+    """A stage with one cannot be made then."""
+    condition, _, otherwise = RESOURCES["RenameApi"]["Properties"]["AccessLogSetting"]["Fn::If"]
+
+    assert otherwise == {"Ref": "AWS::NoValue"}
+    assert TEMPLATE["Conditions"][condition] == {
+        "Fn::Not": [{"Fn::Equals": [{"Ref": "SetUpApiGatewayLogging"}, "false"]}]
+    }
+
+
+def test_what_the_functions_run_on_is_a_parameter() -> None:
+    assert TEMPLATE["Globals"]["Function"]["Architectures"] == [{"Ref": "Architecture"}]
+    assert PARAMETERS["Architecture"] == PARAMETERS["Architecture"] | {
+        "Default": "x86_64",
+        "AllowedValues": ["x86_64", "arm64"],
+    }
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_revision_is_what_sam_makes_a_version_for(name: str) -> None:
+    assert FUNCTIONS[name]["AutoPublishCodeSha256"] == {"Ref": "Revision"}
+    assert FUNCTIONS[name]["AutoPublishAliasAllProperties"] is True  # where the revision is empty
+    # The version's own would be replaced in place, and be gone.
+    assert "VersionDescription" not in FUNCTIONS[name]
+
+
+@pytest.mark.parametrize(
+    ("revision", "is_allowed"), [("1764092362", True), ("", True), ("17640923621", False), ("20261125-1", False)]
+)
+def test_a_revision_differs_within_what_sam_looks_at(revision: str, is_allowed: bool) -> None:
+    """Of a longer one SAM takes ten characters, and none but letters and digits fit into a logical id."""
+    assert bool(pattern("Revision").fullmatch(revision)) is is_allowed
+
+
+# ---- The API, and the key
+
+
+def test_metrics_of_each_method_are_on_only_where_they_are_read() -> None:
+    read = {
+        dimension
+        for metric, _ in [
+            *(found for properties in ALARMS.values() for found in metrics_of_alarm(properties)),
+            *(found for widget in widgets() for found in metrics_of_widget(widget)),
+        ]
+        if metric.namespace == "AWS/ApiGateway"
+        for dimension in metric.dimensions
+    }
+
+    [settings] = RESOURCES["RenameApi"]["Properties"]["MethodSettings"]
+    assert "ApiName" in read
+    assert settings["MetricsEnabled"] is bool(read & {"Method", "Resource"})
+
+
+def test_a_definition_that_api_gateway_does_not_understand_fails_the_deployment() -> None:
+    assert RESOURCES["RenameApi"]["Properties"]["FailOnWarnings"] is True
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_role_uses_the_key_through_services_only(name: str) -> None:
+    role = RESOURCES[FUNCTIONS[name]["Role"]["Fn::GetAtt"].partition(".")[0]]["Properties"]
+    statements = [
+        statement
+        for policy in role["Policies"]
+        for each in policy["PolicyDocument"]["Statement"]
+        for statement in each.get("Fn::If", [each])
+        if isinstance(statement, Mapping) and "kms:" in json.dumps(statement.get("Action", ""))
+    ]
+
+    assert statements
+    for statement in statements:
+        services = [each["Fn::Sub"] for each in statement["Condition"]["StringEquals"]["kms:ViaService"]]
+        assert all(service.endswith(".${AWS::Region}.${AWS::URLSuffix}") for service in services)
+        assert {"sqs", "dynamodb"} <= {service.partition(".")[0] for service in services}
+
+
+# ---- PARAMETERS, on its way to the SAM CLI
+
+WRITE_ARGUMENTS: Final = """#!/bin/sh
+for argument; do printf '%s\\n' "$argument" >> arguments; done
+"""
+
+HOSTILE: Final = [
+    "A=1; touch x",
+    "A=1 && touch x | touch x > x",
+    "$(shell touch x)",
+    "A=$(touch x)",
+    "A=$$(touch x)",
+    "A=${shell touch x}",
+    "A=`touch x`",
+    "A='; touch x; '",
+    'A="; touch x; "',
+    "A=1\ntouch x",
+    "A=\\",
+    "A=$(info x)$(error x)",
+    "A=$STACK ~ *",
+]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A directory whose SAM CLI, and its interpreter, write down what they are called with."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "tests/localcloud").mkdir(parents=True)
+    (tmp_path / "tests/localcloud/requirements-sam.txt").touch()
+    programs = tmp_path / ".venv/sam/bin"
+    programs.mkdir(parents=True)
+    (tmp_path / ".venv/sam/.installed").touch()
+    for name in ("sam", "python"):
+        (programs / name).write_text(WRITE_ARGUMENTS)
+        (programs / name).chmod(0o755)
+    return tmp_path
+
+
+def make(*arguments: str, directory: Path, environment: Mapping[str, str] = {}) -> str:
+    return subprocess.run(
+        ["make", "-s", *arguments],  # noqa: S607 - the one that runs these tests
+        cwd=directory,
+        env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | dict(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout
+
+
+class TestParametersOfMake:
+    @pytest.mark.parametrize("target", ["deploy", "deploy-built"])
+    @pytest.mark.parametrize("parameters", HOSTILE)
+    @pytest.mark.parametrize("is_in_environment", [True, False])
+    def test_are_no_code(self, target: str, parameters: str, is_in_environment: bool, checkout: Path) -> None:
+        if is_in_environment:
+            make(target, directory=checkout, environment={"PARAMETERS": parameters})
+        else:
+            make(target, f"PARAMETERS={parameters}", directory=checkout)
+
+        assert not (checkout / "x").exists()
+        words = (checkout / "arguments").read_text().splitlines()
+        assert words[-1 - len(parameters.split()) : -1] == parameters.split()
+        assert sum(word.startswith("Revision=") for word in words) == 1
+
+    def test_may_be_emptied(self, checkout: Path) -> None:
+        shown = make("-n", "deploy", "PARAMETERS=X= Y=1", directory=checkout)
+
+        assert re.search(r"""sam deploy .*'X=""' 'Y=1'$""", shown, re.MULTILINE)
+
+    def test_may_end_with_an_equals_sign(self, checkout: Path) -> None:
+        assert "'A=b='" in make("-n", "deploy", "PARAMETERS=A=b=", directory=checkout)
+
+    def test_may_be_missing(self, checkout: Path) -> None:
+        make("deploy", directory=checkout)
+
+        assert (checkout / "arguments").read_text().splitlines()[-2].startswith("Revision=")
+
+    @pytest.mark.parametrize("target", ["deploy", "deploy-built", "redrive"])
+    def test_the_stack_is_no_code_either(self, target: str, checkout: Path) -> None:
+        make(target, "STACK='$(shell touch x)`touch x`;", directory=checkout)
+
+        assert not (checkout / "x").exists()
+        assert "'$(shell touch x)`touch x`;" in (checkout / "arguments").read_text().splitlines()
+
+    def test_arrive_in_the_sam_cli_as_they_are_meant(self, checkout: Path) -> None:
+        parameters = {
+            "AllowedProjects": "a,b-c",
+            "HuaweiCloudIdpId": "",
+            "VpcepEndpoint": "https://vpcep.example:8443/x?y=z&a",
+            "Pattern": r"^[a-z]+-\d{1,3}$",
+        }
+        words = " ".join(f"{name}={value}" for name, value in parameters.items())
+        make("deploy-built", directory=checkout, environment={"PARAMETERS": words})
+        arguments = (checkout / "arguments").read_text().splitlines()
+        overrides = arguments[arguments.index("--parameter-overrides") + 1 : -1]
+
+        understood = json.loads(run(PARSE_AS_SAM, *overrides))
+
+        assert understood.pop("Revision").isdigit()
+        assert understood == parameters
+
+
+PARSE_AS_SAM: Final = """
+import json, sys
+from samcli.cli.types import CfnParameterOverridesType
+print(json.dumps(CfnParameterOverridesType().convert(sys.argv[1:], None, None)))
+"""
+
+
+def run(program: str, *arguments: str) -> str:
+    return subprocess.run(
+        [SAM, "-c", program, *arguments], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+
+
+def test_a_deployment_by_the_sam_cli_alone_leaves_the_revision_to_sam() -> None:
+    settings = tomllib.loads((ROOT / "samconfig.toml").read_text())["default"]["deploy"]["parameters"]
+    program = f"{PARSE_AS_SAM.rpartition('sys.argv')[0]}json.loads(sys.argv[1]), None, None)))"
+
+    assert json.loads(run(program, json.dumps(settings["parameter_overrides"]))) == {"Revision": ""}
+
+
+class TestBeforeDeploy:
+    def check(
+        self, *words: str, directory: Path, machine: str = "x86_64", environment: Mapping[str, str] = {}
+    ) -> tuple[int, str]:
+        """Its exit status, and what it says, for packages whose extension modules are for a machine."""
+        shutil.copy(ROOT / "template.yml", directory)
+        module = directory / f".aws-sam/build/RenameFromQueue/rpds/rpds.cpython-313-{machine}-linux-gnu.so"
+        module.parent.mkdir(parents=True)
+        module.touch()
+        done = subprocess.run(
+            [SAM, ROOT / "scripts/before_deploy.py", *words],
+            cwd=directory,
+            env={"PATH": os.environ["PATH"], "STACK": "vpcep-rename", **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stderr.strip()
+
+    @pytest.mark.parametrize(
+        ("words", "error"),
+        [
+            (["touch"], "touch: PARAMETERS is NAME=VALUE, separated by spaces"),
+            (["ReadPreviousNames=true"], "ReadPreviousNames: the template has no such parameter; ReadPreviousName?"),
+            (["LogLevel=INFO", 'LogLevel=""'], "LogLevel: given 2 times"),
+            (["Architecture=riscv"], "Architecture=riscv: it is one of x86_64, arm64"),
+        ],
+    )
+    def test_what_is_no_parameter_is_refused(self, words: list[str], error: str, tmp_path: Path) -> None:
+        assert self.check(*words, directory=tmp_path) == (1, error)
+
+    @pytest.mark.parametrize(("architecture", "machine"), [("x86_64", "x86_64"), ("arm64", "aarch64")])
+    def test_a_package_for_the_architecture_is_deployed(self, architecture: str, machine: str, tmp_path: Path) -> None:
+        assert self.check(f"Architecture={architecture}", directory=tmp_path, machine=machine) == (0, "")
+
+    @pytest.mark.parametrize(("architecture", "machine"), [("x86_64", "aarch64"), ("arm64", "x86_64")])
+    def test_a_package_for_another_one_is_not(self, architecture: str, machine: str, tmp_path: Path) -> None:
+        status, error = self.check(f"Architecture={architecture}", directory=tmp_path, machine=machine)
+
+        assert status == 1
+        assert error.startswith(f".aws-sam/build is built for {machine}-linux-gnu, and the stack is for {architecture}")
+
+    def test_a_stack_that_cannot_be_looked_at_is_not_guessed(self, tmp_path: Path) -> None:
+        keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "eu-central-1"}
+        nobody = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
+
+        status, error = self.check(directory=tmp_path, environment=keys | nobody)
+
+        assert status == 1
+        assert error.startswith("The stack's architecture is unknown: ")
+
+
+# ---- The workflow
+
+WORKFLOW: Final = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+
+
+class TestWorkflow:
+    steps: Final[list[dict[str, Any]]] = WORKFLOW["jobs"]["deploy"]["steps"]
+
+    def test_no_variable_is_put_into_a_command(self) -> None:
+        steps = [step for job in WORKFLOW["jobs"].values() for step in job["steps"]]
+
+        assert [step["run"] for step in steps if "${{" in step.get("run", "")] == []
+
+    def test_builds_before_it_has_credentials_and_not_after(self) -> None:
+        [role] = [number for number, step in enumerate(self.steps) if "role-to-assume" in step.get("with", {})]
+
+        assert [step["run"] for step in self.steps[:role] if "run" in step] == ["make build"]
+        assert [step["run"] for step in self.steps[role:] if "run" in step] == ["make deploy-built"]
+
+    def test_builds_for_what_it_deploys(self) -> None:
+        [build, deploy] = [step for step in self.steps if "run" in step]
+
+        assert build["env"] == deploy["env"] == {"PARAMETERS": "${{ vars.PARAMETERS }}"}
+
+    def test_waits_for_a_gradual_deployment_of_each_function_in_turn(self) -> None:
+        preference = TEMPLATE["Globals"]["Function"]["DeploymentPreference"]["Type"]
+        minutes = int(preference.partition("Percent")[2].removesuffix("Minutes"))
+
+        assert WORKFLOW["jobs"]["deploy"]["timeout-minutes"] > len(FUNCTIONS) * minutes + 15
+
+
+def test_what_make_installs_is_hash_locked() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+    installs = re.findall(r"-m pip install.*", makefile)
+
+    assert installs
+    assert [install for install in installs if "--require-hashes" not in install] == []
