@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from tests.integration.observer import HTTP
 from tests.integration.test_deployed_stack import a_service
-from tests.localcloud.aws import ENVIRONMENTS, ROOT, LocalAws, package_environment
+from tests.localcloud.aws import ACCOUNT, ENVIRONMENTS, ROOT, LocalAws, package_environment
 from tests.localcloud.iam import IdentityProvider
 from tests.localcloud.stack import AUDIENCE, FUNCTIONS, IDP_ID, SECRET, Clouds, local_clouds, rename_event
 
@@ -48,15 +49,15 @@ def make(*arguments: str, directory: Path, environment: dict[str, str]) -> subpr
 
 
 class Operator:
-    """Somebody with a checkout and the account's keys."""
+    """Somebody with a checkout and keys, by default those of the account's root."""
 
-    def __init__(self, clouds: Clouds, checkout: Path) -> None:
+    def __init__(self, clouds: Clouds, checkout: Path, keys: Mapping[str, str] = {}) -> None:
         self.clouds = clouds
-        self._checkout = checkout
-        self._environment = clouds.aws.sam_environment() | package_environment()
+        self.checkout = checkout
+        self._environment = clouds.aws.sam_environment() | package_environment() | dict(keys)
 
     def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return make(*arguments, directory=self._checkout, environment=self._environment)
+        return make(*arguments, directory=self.checkout, environment=self._environment)
 
     def deploy(self, parameters: str = "", target: str = "deploy-built") -> None:
         done = self.make(target, f"PARAMETERS={parameters}")
@@ -198,6 +199,32 @@ class TestPrune:
         assert "another" in done.stderr
 
 
+def deploying_role(aws: LocalAws) -> dict[str, str]:
+    """The keys of a user with the permissions that the documents give to who deploys."""
+    document = (ROOT / "docs/deployment.md").read_text(encoding="utf-8")
+    section = document.partition("### Permissions of the deploying role")[2]
+    policy = section.partition("```json\n")[2].partition("```")[0]
+    policy = policy.replace("REGION", aws.region).replace("ACCOUNT", ACCOUNT)
+    iam = aws.client("iam")
+    iam.create_user(UserName="deployer")
+    iam.put_user_policy(UserName="deployer", PolicyName="deploy", PolicyDocument=policy)
+    key = iam.create_access_key(UserName="deployer")["AccessKey"]
+    return {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+
+
+def test_the_documented_permissions_let_make_deploy_and_prune_this_stack_and_no_other(operator: Operator) -> None:
+    """As far as the local AWS asks for them: it makes a stack's resources without asking who wants them."""
+    deployer = Operator(operator.clouds, operator.checkout, deploying_role(operator.clouds.aws))
+
+    deployer.deploy("LogLevel=WARNING")
+    assert deployer.make("prune", "YES=1").returncode == 0
+
+    assert operator.served(HTTP)["POWERTOOLS_LOG_LEVEL"] == "WARNING"
+    done = deployer.make("deploy-built", "STACK=another")
+    assert done.returncode == 2
+    assert "AccessDenied" in done.stderr
+
+
 def test_a_second_stack_collides_with_nothing_and_taken_down_leaves_what_may_hold_events(operator: Operator) -> None:
     aws, first = operator.clouds.aws, operator.clouds.stack
     secret = f"HuaweiCloudCredentialsSecretArn={secret_arn(aws)}"
@@ -264,13 +291,13 @@ class TestArchitecture:
             tags[architecture] = self.tags(checkout / f".build/manylinux_2_28_{machine}-3.13-metadata", machine)
 
         assert tags["arm64"] == tags["x86_64"]
-        assert any("MACHINE" in each for each in tags["arm64"].values())
+        assert {"cp313-cp313-MACHINE"} in tags["arm64"].values()
 
     @staticmethod
-    def tags(metadata: Path, machine: str) -> dict[str, str]:
-        """What each wheel is for, with MACHINE for the machine."""
-        wheels = {path.parent.name: path.read_text() for path in metadata.glob("*.dist-info/WHEEL")}
-        return {
-            name: " ".join(line for line in text.replace(machine, "MACHINE").splitlines() if line.startswith("Tag: "))
-            for name, text in wheels.items()
-        }
+    def tags(metadata: Path, machine: str) -> dict[str, set[str]]:
+        """What each wheel is for, with MACHINE for the machine and whatever version of glibc."""
+        found = {}
+        for path in metadata.glob("*.dist-info/WHEEL"):
+            tags = re.findall(r"^Tag: (.*)$", path.read_text(), re.MULTILINE)
+            found[path.parent.name] = {re.sub(rf"manylinux\w+_{machine}$", "MACHINE", tag) for tag in tags}
+        return found

@@ -102,3 +102,29 @@ def test_sam_makes_no_version_for_another_parameter_alone() -> None:
     first, second = (set(of_type(resources(LogLevel=level), "AWS::Lambda::Version")) for level in ("INFO", "DEBUG"))
 
     assert first == second
+
+
+class TestRevision:
+    @pytest.mark.parametrize("function", FUNCTIONS)
+    @pytest.mark.parametrize("revision", ["1764092362", "1764092363"])
+    def test_makes_a_version_of_its_own_which_stays(self, function: str, revision: str) -> None:
+        version = resources(Revision=revision)[f"{function}Version{revision}"]
+
+        assert version["DeletionPolicy"] == "Retain"
+        # A property that differs would have CloudFormation replace the version before.
+        assert version["Properties"] == {"FunctionName": {"Ref": function}}
+
+    @pytest.mark.parametrize("function", FUNCTIONS)
+    def test_changes_the_function_too(self, function: str) -> None:
+        """Lambda makes no version of what has not changed since the last one."""
+        description = resources(Revision="1764092362")[function]["Properties"]["Description"]
+
+        assert description.endswith(" Revision 1764092362")
+
+    def test_empty_leaves_it_to_sam(self) -> None:
+        first, again, second = (
+            set(of_type(resources(code, Revision=""), "AWS::Lambda::Version")) for code in ("first", "first", "second")
+        )
+
+        assert first == again
+        assert first.isdisjoint(second)

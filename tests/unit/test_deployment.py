@@ -396,3 +396,63 @@ def test_what_make_installs_is_hash_locked() -> None:
 
     assert installs
     assert [install for install in installs if "--require-hashes" not in install] == []
+
+
+# ---- Documents
+
+DOCUMENT: Final = (ROOT / "docs/deployment.md").read_text(encoding="utf-8")
+
+
+def anchors(text: str) -> set[str]:
+    """What GitHub makes of the headings."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "CHANGELOG.md", *(f"docs/{path.name}" for path in ROOT.glob("docs/*.md"))]
+)
+def test_each_link_within_the_project_leads_somewhere(name: str) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", (ROOT / name).read_text(encoding="utf-8")):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = ((ROOT / name).parent / path).resolve() if path else ROOT / name
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked.read_text(encoding="utf-8")), target
+
+
+def test_the_deploying_role_may_make_each_type_of_resource() -> None:
+    section = DOCUMENT.partition("### Permissions of the deploying role")[2]
+    policy = json.loads(section.partition("```json")[2].partition("```")[0])
+    actions = [each["Action"] for each in policy["Statement"]]
+    allowed = {action.partition(":")[0] for each in actions for action in ([each] if isinstance(each, str) else each)}
+    prefixes = {"ApiGateway": "apigateway", "CloudWatch": "cloudwatch", "Serverless": "lambda", "WAFv2": "wafv2"}
+
+    services = {resource["Type"].split("::")[1] for resource in RESOURCES.values()}
+
+    assert {prefixes.get(service, service.lower()) for service in services} - allowed == set()
+    assert {"codedeploy", "cloudformation"} <= allowed  # what SAM makes, and what makes it
+
+
+def test_the_documents_name_parameters_that_there_are() -> None:
+    named = set(re.findall(r"`([A-Z]\w+)=[^`]*`", DOCUMENT))
+    of_make = {"PARAMETERS", "STACK", "YES", "NAME", "ARCHITECTURE", "FunctionVersion"}
+
+    assert len(named) > 5
+    assert named - set(PARAMETERS) - of_make == set()
+
+
+def test_the_documents_name_the_alarms_that_take_a_deployment_back() -> None:
+    section = DOCUMENT.partition("\n## Gradual deployment\n")[2].partition("\n## ")[0]
+
+    assert set(re.findall(r"`(\w+Alarm)`", section)) == {
+        alarm["Ref"] for alarm in TEMPLATE["Globals"]["Function"]["DeploymentPreference"]["Alarms"]
+    }
+
+
+def test_the_documents_name_resources_that_there_are() -> None:
+    named = set(re.findall(r"\$\(resource (\w+)\)", DOCUMENT))
+
+    assert len(named) > 3
+    assert named - set(RESOURCES) == set()
