@@ -9,12 +9,14 @@ import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import yaml
 
+from tests.localcloud.server import LoopbackServer
 from tests.unit.test_operations import (
     ALARMS,
     FUNCTIONS,
@@ -305,6 +307,46 @@ def test_a_deployment_by_the_sam_cli_alone_leaves_the_revision_to_sam() -> None:
     assert json.loads(run(program, json.dumps(settings["parameter_overrides"]))) == {"Revision": ""}
 
 
+KEYS: Final = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "eu-central-1"}
+MACHINES: Final = {"x86_64": "x86_64", "arm64": "aarch64"}
+
+
+class CloudFormation(LoopbackServer):
+    """Gives one answer to everything."""
+
+    def __init__(self, status: int, body: str) -> None:
+        super().__init__()
+        self.answer = status, body.encode()
+
+    def _listen(self) -> ThreadingHTTPServer:
+        status, body = self.answer
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        return ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+
+def stack_with(architecture: str | None) -> tuple[int, str]:
+    """DescribeStacks' answer for a stack that has the parameter, or is older than it."""
+    name = "Architecture" if architecture else "LogLevel"
+    parameter = f"<ParameterKey>{name}</ParameterKey><ParameterValue>{architecture}</ParameterValue>"
+    stack = f"<member><StackName>vpcep-rename</StackName><Parameters><member>{parameter}</member></Parameters></member>"
+    result = f"<DescribeStacksResult><Stacks>{stack}</Stacks></DescribeStacksResult>"
+    return 200, f"<DescribeStacksResponse>{result}</DescribeStacksResponse>"
+
+
+def error_of(code: str, message: str) -> str:
+    return f"<ErrorResponse><Error><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"
+
+
 class TestBeforeDeploy:
     def check(
         self, *words: str, directory: Path, machine: str = "x86_64", environment: Mapping[str, str] = {}
@@ -337,7 +379,7 @@ class TestBeforeDeploy:
     def test_what_is_no_parameter_is_refused(self, words: list[str], error: str, tmp_path: Path) -> None:
         assert self.check(*words, directory=tmp_path) == (1, error)
 
-    @pytest.mark.parametrize(("architecture", "machine"), [("x86_64", "x86_64"), ("arm64", "aarch64")])
+    @pytest.mark.parametrize(("architecture", "machine"), MACHINES.items())
     def test_a_package_for_the_architecture_is_deployed(self, architecture: str, machine: str, tmp_path: Path) -> None:
         assert self.check(f"Architecture={architecture}", directory=tmp_path, machine=machine) == (0, "")
 
@@ -348,11 +390,49 @@ class TestBeforeDeploy:
         assert status == 1
         assert error.startswith(f".aws-sam/build is built for {machine}-linux-gnu, and the stack is for {architecture}")
 
-    def test_a_stack_that_cannot_be_looked_at_is_not_guessed(self, tmp_path: Path) -> None:
-        keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "eu-central-1"}
+    @pytest.mark.parametrize(
+        ("words", "answer", "architecture"),
+        [
+            ([], stack_with("arm64"), "arm64"),
+            ([], stack_with(None), "x86_64"),
+            ([], (400, error_of("ValidationError", "Stack with id vpcep-rename does not exist")), "x86_64"),
+            (["Architecture=x86_64"], stack_with("arm64"), "x86_64"),
+        ],
+    )
+    def test_builds_for_what_is_given_else_for_the_stacks(
+        self, words: list[str], answer: tuple[int, str], architecture: str, tmp_path: Path
+    ) -> None:
+        programs = tmp_path / "bin"
+        programs.mkdir()
+        (programs / "make").write_text(WRITE_ARGUMENTS)
+        (programs / "make").chmod(0o755)
+        with CloudFormation(*answer) as aws:
+            environment = {**KEYS, "AWS_ENDPOINT_URL": aws.url, "PATH": f"{programs}:{os.environ['PATH']}"}
+            status, _ = self.check(
+                "--build", *words, directory=tmp_path, machine=MACHINES[architecture], environment=environment
+            )
+
+        assert status == 0
+        assert (tmp_path / "arguments").read_text().split() == ["build", f"ARCHITECTURE={architecture}"]
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            (403, error_of("AccessDenied", "User is not authorized")),
+            (400, error_of("ValidationError", "1 validation error detected")),
+        ],
+    )
+    def test_a_stack_that_cannot_be_looked_at_is_not_guessed(self, answer: tuple[int, str], tmp_path: Path) -> None:
+        with CloudFormation(*answer) as aws:
+            status, error = self.check(directory=tmp_path, environment={**KEYS, "AWS_ENDPOINT_URL": aws.url})
+
+        assert status == 1
+        assert error.startswith("The stack's architecture is unknown: ")
+
+    def test_nor_one_of_an_aws_that_is_not_there(self, tmp_path: Path) -> None:
         nobody = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
 
-        status, error = self.check(directory=tmp_path, environment=keys | nobody)
+        status, error = self.check(directory=tmp_path, environment=KEYS | nobody)
 
         assert status == 1
         assert error.startswith("The stack's architecture is unknown: ")
