@@ -70,15 +70,17 @@ class Function:
         self._look: Callable[[Deadline], None] = _nothing
         if table := settings.ledger_table:
             ledger = dynamodb = DynamoDbLedger(DynamoDbClient(aws), table)
-            services = breaker = OutageBreaker(
-                services,
-                dynamodb.outage_is_recorded,
-                _dynamodb_client,
-                table=table,
-                item=BREAKER_ITEM,
-                on_transition=self._telemetry.breaker_turned,
-            )
-            self._look = breaker.look
+            # Where dead letters get their outcome Huawei Cloud is not called, and the role may not read the table.
+            if not settings.dead_letter_queue_url:
+                services = breaker = OutageBreaker(
+                    services,
+                    dynamodb.outage_is_recorded,
+                    _dynamodb_client,
+                    table=table,
+                    item=BREAKER_ITEM,
+                    on_transition=self._telemetry.breaker_turned,
+                )
+                self._look = breaker.look
         else:
             self._telemetry.said_once("LEDGER_TABLE is not set: duplicates and stale events are not recognised")
         self._parser = Parser(

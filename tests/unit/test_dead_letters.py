@@ -799,3 +799,14 @@ class TestHandler:
         assert [outcome["data"]["error"]["code"] for outcome in aws.outcomes] == ["Rename.Abandoned"]
         [call] = aws.calls_of("SendMessage")
         assert (call["QueueUrl"], call["MessageBody"]) == (queues["DEAD_LETTER_QUEUE_URL"], record["body"])
+
+    def test_calls_aws_for_what_its_role_may_do_and_nothing_else(
+        self, handler_with: Callable[..., Handler], aws: FakeAws, queues: dict[str, str], world: World
+    ) -> None:
+        aws.answer("TransactWriteItems", {})
+        record = dead(world, sqs_record(cloud_event(time="2020-01-01T00:00:00Z")))
+
+        answer = handler_with(**queues, LEDGER_TABLE="ledger")({"Records": [record]}, FakeContext())
+
+        assert answer == {"batchItemFailures": []}
+        assert [call.operation for call in aws.calls] == ["TransactWriteItems", "PutEvents", "SendMessage"]
