@@ -12,6 +12,7 @@ APART = (
     "tests/integration/test_api_keys.py",
     "tests/integration/test_keyless.py",
     "tests/integration/test_least_privilege.py",
+    "tests/integration/test_producers.py",
     "tests/integration/test_thousand_events.py",
 )
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from function.failures import IDENTIFIER_REUSED
+from tests.integration.lambda_events import sqs_event
 from tests.integration.test_deployed_stack import OUTCOME, RENAMED, a_service, outcome_of
 from tests.localcloud.stack import FUNCTIONS, Clouds, Event, Reply, rename_event
 
@@ -95,6 +96,13 @@ def send(clouds: Clouds, trigger: str, event: Event) -> Reply | None:
         return clouds.post_rename_event(event)
     clouds.send_rename_event(event)
     return None
+
+
+def abandon(clouds: Clouds, event: Event) -> Event:
+    """Have an event given up, as one whose function was ended each time; its outcome. It is a dead letter now."""
+    assert clouds.invoke(DEAD_LETTERS, sqs_event(json.dumps(event))) == {"batchItemFailures": []}
+    [outcome] = outcomes_of(clouds, event)
+    return outcome
 
 
 def quiescent(clouds: Clouds) -> bool:

@@ -24,6 +24,7 @@ from tests.integration.observer import (
     QUEUE,
     THROTTLED,
     TRIGGERS,
+    abandon,
     ago,
     chain,
     chains_of,
@@ -633,12 +634,7 @@ class TestTableOfAnotherKind:
 class TestMakeRedrive:
     def test_brings_dead_letters_back(self, hasty: Clouds) -> None:
         event = rename_event(a_service(hasty), "orders")
-        hasty.aws.client("sqs").send_message(
-            QueueUrl=dead_letter_queue(hasty),
-            MessageBody=json.dumps(event),
-            MessageGroupId=service_of(event),
-            MessageDeduplicationId=event["id"],
-        )
+        abandon(hasty, event)
 
         command = ["make", "redrive"]
         done = subprocess.run(

@@ -15,7 +15,16 @@ import pytest
 from function.breaker import RECOVERY_SECONDS
 from function.ledger import BREAKER_ITEM
 from tests.integration.lambda_events import sqs_event
-from tests.integration.observer import DEAD_LETTERS, HTTP, QUEUE, THROTTLED, dead_letter_queue, rename_queue, until
+from tests.integration.observer import (
+    DEAD_LETTERS,
+    HTTP,
+    QUEUE,
+    THROTTLED,
+    abandon,
+    dead_letter_queue,
+    rename_queue,
+    until,
+)
 from tests.integration.test_deployed_stack import a_service
 from tests.localcloud.stack import FUNCTIONS, Clouds, Event, rename_event
 
@@ -95,13 +104,7 @@ def see_off_of_which_project(clouds: Clouds) -> str:
 
 
 def redrive(clouds: Clouds) -> str:
-    event = rename_event(a_service(clouds), "orders")
-    clouds.aws.client("sqs").send_message(
-        QueueUrl=dead_letter_queue(clouds),
-        MessageBody=json.dumps(event),
-        MessageGroupId=event["data"]["vpc_endpoint_service_id"],
-        MessageDeduplicationId=event["id"],
-    )
+    abandon(clouds, rename_event(a_service(clouds), "orders"))
     answer = clouds.invoke(DEAD_LETTERS, {"redrive": True})
     told = str(answer.get("moved", "refused" if "AccessDenied" in answer.get("errorMessage", "") else answer))
     return f"{told}, {clouds.messages(dead_letter_queue(clouds))} at rest"

@@ -1,8 +1,8 @@
 """AWS on one machine: MiniStack, and template.yml deployed to it by the SAM CLI, as a user deploys it.
 
 What it does as AWS does, and what the tests therefore may rely on: it transforms the template, evaluates the policies
-of the functions' roles and of the queues (hence TLS, which those insist on), checks the signatures of HTTP requests,
-signs web identity tokens, delivers FIFO messages in order, counts receives and moves dead letters.
+of the functions' roles, of the bus and of the queues (hence TLS, which those insist on), checks the signatures of HTTP
+requests, signs web identity tokens, delivers FIFO messages in order, counts receives and moves dead letters.
 """
 
 from __future__ import annotations

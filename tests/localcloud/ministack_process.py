@@ -28,19 +28,53 @@ _tag_context = iam_actions.request_tag_context
 _apply_transforms = engine._apply_transforms
 _alarm = provisioners._RESOURCE_HANDLERS["AWS::CloudWatch::Alarm"]
 _sts = sts.handle_request
+_resolve_condition_key = iam_evaluator._resolve_condition_key
+_access_denied = iam_actions.access_denied_response
 
 
 def _with_condition_keys(service: str, action: str, body: bytes, parameters: dict) -> dict:
     """MiniStack does not know those that the functions' roles restrict PutEvents and GetWebIdentityToken by."""
     context = _tag_context(service, action, body, parameters)
     if action == "events:PutEvents":
-        context["events:source"] = ",".join(sorted({entry["Source"] for entry in json.loads(body)["Entries"]}))
+        sources = sorted({entry["Source"] for entry in json.loads(body)["Entries"]})
+        context["events:source"] = sources if len(sources) > 1 else sources[0]
     if action == "sts:GetWebIdentityToken":
         form = {name: values[0] for name, values in parse_qs(body.decode()).items()}
         context["sts:IdentityTokenAudience"] = [form[name] for name in form if name.startswith("Audience.member.")]
         context["sts:DurationSeconds"] = form.get("DurationSeconds", "300")
         context["sts:SigningAlgorithm"] = form.get("SigningAlgorithm", "")
     return context
+
+
+def _resolved(key: str, context: iam_evaluator.EvalContext) -> object:
+    """MiniStack takes the session's ARN for the role's, and tells services from others by no key."""
+    value = _resolve_condition_key(key, context)
+    match key.lower():
+        case "aws:principalarn":
+            return re.sub(r":sts:(.*):assumed-role/([^/]+)/.*", r":iam:\1:role/\2", value)
+        case "aws:principalisawsservice":
+            return str(context.principal_type == "Service").lower()
+    return value
+
+
+def _tell_denied(service: str, action: str, principal: str = "", *rest: object, **named: object) -> tuple:
+    """The log has who was denied what."""
+    print(f"DENIED {principal} {action}", flush=True)
+    return _access_denied(service, action, principal, *rest, **named)
+
+
+def _create_bus_policy(logical_id: str, properties: dict, stack: str) -> tuple[str, dict]:
+    """MiniStack's CloudFormation makes none, and its API knows no Deny."""
+    bus, sid = properties["EventBusName"], properties["StatementId"]
+    statement = {"Sid": sid, **properties["Statement"]}
+    eventbridge._event_bus_policies[bus] = {"Version": "2012-10-17", "Statement": [statement]}
+    return sid, {}
+
+
+def _bus_policy(arn: str) -> tuple[dict, str] | None:
+    """MiniStack keeps the policy of a bus, and asks it nothing."""
+    policy = eventbridge._event_bus_policies.get(arn.rpartition("/")[2])
+    return (policy, get_account_id()) if policy else None
 
 
 def _with_parameters(template: dict, provided: list | None = None, previous: dict | None = None) -> dict:
@@ -120,10 +154,18 @@ def _die_with_parent() -> None:
 
 if __name__ == "__main__":
     iam_actions.request_tag_context = _with_condition_keys
+    iam_actions.access_denied_response = _tell_denied
+    iam_evaluator._resolve_condition_key = _resolved
+    eventbridge.bus_policy_for_arn = _bus_policy
+    iam_evaluator._RESOURCE_POLICY_LOOKUPS["events"] = ("eventbridge", "bus_policy_for_arn")
     sts.handle_request = _with_signed_tokens
     changesets._apply_transforms = _with_parameters
     provisioners._RESOURCE_HANDLERS["AWS::CloudWatch::Alarm"] = {**_alarm, "create": _create_alarm}
     provisioners._RESOURCE_HANDLERS["AWS::Events::Archive"] = {"create": _create_archive, "delete": _delete_nothing}
+    provisioners._RESOURCE_HANDLERS["AWS::Events::EventBusPolicy"] = {
+        "create": _create_bus_policy,
+        "delete": _delete_nothing,
+    }
     provisioners._RESOURCE_HANDLERS["AWS::Logs::QueryDefinition"] = {"create": _note_query, "delete": _delete_nothing}
     # With TLS it would listen on port 443 as well.
     app._port_is_bindable = lambda host, port: False

@@ -289,13 +289,14 @@ FUNCTIONS = ("RenameFromQueue", "RenameFromHttp", "SettleDeadLetters")
 def local_clouds(
     progress: Callable[[str], object] = lambda line: None,
     account: HuaweiAccount | None = None,
-    parameters: Mapping[str, str] | None = None,
+    parameters: Mapping[str, str] | Callable[[LocalAws], Mapping[str, str]] | None = None,
     *,
     keyless: bool = False,
 ) -> Iterator[Clouds]:
     """Start what is needed, deploy, and take everything down again.
 
-    With an `account` the real Huawei Cloud is used. `parameters` of the template come on top of those that connect it.
+    With an `account` the real Huawei Cloud is used. `parameters` of the template come on top of those that connect it;
+    a function gets the local AWS first, to make what they name.
     `keyless`, there is no secret: the local Huawei Cloud knows the local AWS as an identity provider.
     """
     with ExitStack() as cleanup:
@@ -324,7 +325,7 @@ def local_clouds(
                 "VpcepEndpoint": account.endpoint,
                 "GradualDeployment": "false",  # MiniStack has no CodeDeploy
                 **key,
-                **(parameters or {}),
+                **((parameters(aws) if callable(parameters) else parameters) or {}),
             }
         )
         _allow_batches(aws, stack)
