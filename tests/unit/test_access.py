@@ -343,7 +343,9 @@ TRANSFORMER: Final = RULE["Targets"][0]["InputTransformer"]
 class TestOutcomeLog:
     def test_is_off_by_default(self) -> None:
         assert TEMPLATE["Parameters"]["OutcomeLogDays"]["Default"] == 0
-        assert TEMPLATE["Conditions"]["WithOutcomeLog"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "OutcomeLogDays"}, "0"]}]}
+        assert TEMPLATE["Conditions"]["WithOutcomeLog"] == {
+            "Fn::Not": [{"Fn::Equals": [{"Ref": "OutcomeLogDays"}, "0"]}]
+        }
 
     def test_is_kept_as_long_as_the_parameter_says(self) -> None:
         assert RESOURCES["OutcomeLog"]["Properties"]["RetentionInDays"] == {"Ref": "OutcomeLogDays"}
