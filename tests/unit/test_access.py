@@ -433,7 +433,8 @@ def test_who_renamed_what_is_asked_of_both_logs() -> None:
 
 
 def test_http_errors_are_asked_for_by_what_the_access_log_has() -> None:
-    logged = json.loads(RESOURCES["RenameApi"]["Properties"]["AccessLogSetting"]["Format"])
+    _, setting, _ = RESOURCES["RenameApi"]["Properties"]["AccessLogSetting"]["Fn::If"]
+    logged = json.loads(setting["Format"])
 
     assert QUERIES["HttpErrorsQuery"]["LogGroupNames"] == [{"Ref": "RenameApiLogs"}]
     assert {"status", "caller"} < asked("HttpErrorsQuery") <= set(logged)
