@@ -105,6 +105,19 @@ def abandon(clouds: Clouds, event: Event) -> Event:
     return outcome
 
 
+def let_claims_expire(clouds: Clouds) -> None:
+    """As if a few minutes had passed. Nothing may be in flight: a claim is there for a rename that may yet come."""
+    dynamodb, table = clouds.aws.client("dynamodb"), clouds.stack.outputs["LedgerTableName"]
+    pages = dynamodb.get_paginator("scan").paginate(TableName=table, FilterExpression="attribute_exists(lapses)")
+    for item in (item for page in pages for item in page["Items"]):
+        dynamodb.update_item(
+            TableName=table,
+            Key={"id": item["id"]},
+            UpdateExpression="SET lapses = :now",
+            ExpressionAttributeValues={":now": {"N": str(time.time())}},
+        )
+
+
 def quiescent(clouds: Clouds) -> bool:
     """No event is on its way: each is settled, or rests among the dead letters."""
     return not clouds.messages(rename_queue(clouds)) and not clouds.messages(unsettled_queue(clouds))

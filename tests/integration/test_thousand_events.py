@@ -24,6 +24,7 @@ from tests.integration.observer import (
     code_of,
     dead_letter_queue,
     is_final,
+    let_claims_expire,
     name_in,
     of,
     quiescent,
@@ -216,6 +217,7 @@ def thousand(hasty_clouds: Clouds) -> Thousand:
         assert clouds.post_rename_event(found.dead.newer).status == 200
         while dead := clouds.messages(dead_letter_queue(clouds)):
             assert len(found.moved) < 6, "dead letters come back again and again"
+            let_claims_expire(clouds)
             found.moved.append((dead, clouds.invoke(DEAD_LETTERS, {"redrive": True})["moved"]))
             until(rests, "quiescence", seconds=60)
     found.outcomes += clouds.outcomes_so_far()
