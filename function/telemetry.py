@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
 EVENT_HANDLED: Final = "rename event handled"
 MAX_LOGGED_ID: Final = 256
-_SETTLED: Final = ("Renamed", "RenameSuperseded", "RenameFailed")
+# How old an event was, by what became of it; how old one was that is given up, its waiting has told.
+_AGE_METRICS: Final = {
+    "Renamed": "EventAge",
+    "RenameSuperseded": "EventAge",
+    "RenameFailed": "EventAge",
+    "RenameDeferred": "WaitingAge",
+}
 # At their debug level these write whole requests, signatures included, into the log; the SDK's own logger has no
 # handler, so that its errors would go to stderr past every format.
 _TALKATIVE: Final = ("botocore", "boto3", "urllib3", "HuaweiCloud-SDK-VpcepClient", "aws_lambda_powertools.utilities")
@@ -129,7 +135,7 @@ class Telemetry:
         dead_letter: bool = False,
         **_: Any,
     ) -> None:
-        """Each event under one name, however often it comes; and how old it was when it was settled."""
+        """Each event under one name, however often it comes; and its age, when it was settled or put off."""
         remembered = isinstance(result, Outcome) and result.remembered
         if remembered and dead_letter:
             return  # it was counted when its outcome was decided
@@ -140,8 +146,10 @@ class Telemetry:
             self._count("RenamePublishedLate")
         name = _result_metric(result)
         self._count(name, failure=result.failure)
-        if name in _SETTLED and isinstance(event, RenameEvent):
-            self._count("EventAge", (datetime.now(UTC) - event.time).total_seconds(), MetricUnit.Seconds)
+        if name in _AGE_METRICS and isinstance(event, RenameEvent):
+            # A sender's clock may be ahead, and CloudWatch computes no percentile over a negative value.
+            age = max(0.0, (datetime.now(UTC) - event.time).total_seconds())
+            self._count(_AGE_METRICS[name], age, MetricUnit.Seconds)
 
     def _count(
         self, name: str, value: float = 1, unit: MetricUnit = MetricUnit.Count, failure: Failure | None = None

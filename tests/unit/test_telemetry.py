@@ -340,10 +340,16 @@ class TestAnyRun:
             assert sorted(directive["Dimensions"]) == sorted([["service"], *by])
             assert document["service"] == "vpcep-rename"
             for metric in directive["Metrics"]:
-                assert metric["Unit"] == {"VpcepLatency": "Milliseconds", "EventAge": "Seconds"}.get(
-                    metric["Name"], "Count"
-                )
+                units = {"VpcepLatency": "Milliseconds", "EventAge": "Seconds", "WaitingAge": "Seconds"}
+                assert metric["Unit"] == units.get(metric["Name"], "Count")
                 assert 0 < len(document[metric["Name"]]) <= 100
+
+    def test_measures_how_old_a_valid_event_was_when_it_was_put_off(self, plain: Run) -> None:
+        ages = [value for name, values in metrics_of(plain.metrics) if name == ("WaitingAge",) for value in values]
+        since_2020 = (datetime.now(UTC) - datetime(2020, 1, 1, tzinfo=UTC)).total_seconds()
+
+        assert len(ages) == plain.counts()["RenameDeferred"]
+        assert ages == pytest.approx([since_2020] * len(ages), abs=600)
 
 
 def test_no_secret_and_no_payload_is_told_however_talkative_the_settings(cloud: HuaweiCloud, aws: FakeAws) -> None:
@@ -405,6 +411,20 @@ def test_no_metrics_are_carried_over_into_the_next_invocation(cloud: HuaweiCloud
     result = run(cloud, aws, [message_for("batch-0"), message_for("batch-1")])
 
     assert [document["Renamed"] for document in result.metrics] == [[1.0], [1.0]]
+
+
+def test_no_metric_is_negative_whatever_the_clock_of_the_sender(cloud: HuaweiCloud, aws: FakeAws) -> None:
+    """CloudWatch computes no percentile over a period with a negative value."""
+    # given: events from four minutes ahead, in every way an event can end in
+    ahead = (datetime.now(UTC) + timedelta(minutes=4)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    events = json.loads(json.dumps(every_kind_of_result(cloud, aws)).replace("2020-01-01T00:00:00Z", ahead))
+
+    result = run(cloud, aws, events)
+
+    values = [(name, value) for name, values in metrics_of(result.metrics) for value in values]
+    assert {name for (name,), _ in values} >= {"EventAge", "WaitingAge", "VpcepLatency", "Renamed", "RenameDeferred"}
+    assert [(name, value) for name, value in values if value < 0] == []
+    assert {value for (name,), value in values if name in ("EventAge", "WaitingAge")} == {0.0}
 
 
 def test_a_namespace_that_is_not_set_keeps_no_event_from_being_settled(cloud: HuaweiCloud, aws: FakeAws) -> None:
@@ -505,8 +525,8 @@ class TestCountedAs:
         assert list(told(outcome, receive_count=12)) == ["RenameGivenUp"]
 
     def test_put_back_or_handed_to_the_queue(self, told: Any) -> None:
-        assert list(told(Unsettled(failures.timeout()))) == ["RenameDeferred"]
-        assert list(told(Unsettled(failures.wanted_later()), queued=True)) == ["RenameDeferred"]
+        assert list(told(Unsettled(failures.timeout()))) == ["RenameDeferred", "WaitingAge"]
+        assert list(told(Unsettled(failures.wanted_later()), queued=True)) == ["RenameDeferred", "WaitingAge"]
 
     @pytest.mark.parametrize("keys", [{}, {"receive_count": 1}])
     def test_duplicate(self, told: Any, world: World, keys: dict[str, int]) -> None:
@@ -531,13 +551,21 @@ class TestCountedAs:
         outcome = world.settle(event)
 
         assert list(told(outcome, event)) == ["RenameFailed"]
+        assert list(told(Unsettled(failures.not_published("Throttling")), event)) == ["RenameDeferred"]
 
-    def test_the_age_counts_from_the_events_time(self, told: Any, world: World) -> None:
-        event = replace(world.event(), time=datetime.now(UTC) - timedelta(minutes=2))
+    @pytest.mark.parametrize(("minutes", "seconds"), [(2, 120), (0, 0), (-4, 0)])
+    def test_the_age_counts_from_the_events_time_and_is_never_negative(
+        self, told: Any, world: World, minutes: int, seconds: int
+    ) -> None:
+        """A sender's clock may be some minutes ahead."""
+        event = replace(world.event(), time=datetime.now(UTC) - timedelta(minutes=minutes))
 
-        [age] = told(world.settle(), event)["EventAge"]
+        [settled] = told(world.settle(), event)["EventAge"]
+        [waiting] = told(Unsettled(failures.timeout()), event)["WaitingAge"]
 
-        assert age == pytest.approx(120, abs=5)
+        assert settled == pytest.approx(seconds, abs=5)
+        assert waiting == pytest.approx(seconds, abs=5)
+        assert min(settled, waiting) >= 0
 
     def test_a_call_in_milliseconds(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
         telemetry = world.real_telemetry()
