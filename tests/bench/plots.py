@@ -53,7 +53,7 @@ def cold_starts(results: Mapping[str, Any]) -> None:
     clock = results["cold_start_ms"]
     with _plot("cold-start", height=2.6) as axes:
         _bars(axes, {"first SQS event": clock["sqs"], "first HTTP event": clock["http"]})
-        axes.set_xlabel("cold start to the first answer, ms: median, min – max")
+        axes.set_xlabel("cold start to the first answer, on whole cores, ms: median, min – max")
 
 
 def batches(results: Mapping[str, Any]) -> None:

@@ -70,7 +70,7 @@ def _cold_start(results: Results, trigger: str, what: str, *, peer_goal: float, 
     goals = [_at_most(peer_goal, median(samples["ours"]) / median(samples["peer"]), "× peer")]
     if floor_goal:
         goals.append(_at_most(floor_goal, median(samples["ours"]) / median(samples["floor"]), "× floor"))
-    return Row(f"cold start to the answer to the {what}", _spreads(samples, "ms"), goals)
+    return Row(f"cold start, on whole cores, to the answer to the {what}", _spreads(samples, "ms"), goals)
 
 
 def _cold_start_cpu(results: Results, trigger: str, what: str) -> Row:

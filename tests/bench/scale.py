@@ -1,6 +1,6 @@
-"""Scale on paper: how long a backlog takes to drain, what bounds it, and what a million renames cost.
+"""Scale on paper: how long a backlog takes to drain, what bounds it, and what a million renames and a month cost.
 
-`python -m tests.bench.scale` prints both as Markdown. Every number is a named constant or a field of `Deployment`, so
+`python -m tests.bench.scale` prints all as Markdown. Every number is a named constant or a field of `Deployment`, so
 that whoever has other quotas, latencies or prices puts them in.
 
 Lambda takes a FIFO queue's messages in batches of ten, five batches at a time to begin with and 300 more a minute, up
@@ -33,12 +33,18 @@ DYNAMODB_WRITE_UNIT = 0.625e-6
 DYNAMODB_GB_MONTH = 0.25
 DYNAMODB_BACKUP_GB_MONTH = 0.20
 EVENTBRIDGE_ENTRY = 1.00e-6
+ARCHIVE_GB = 0.10
+ARCHIVE_GB_MONTH = 0.023
+API_REQUEST = 3.50e-6
 LOGS_GB = 0.50
 XRAY_TRACE = 5.00e-6
 CUSTOM_METRIC_MONTH = 0.30
-ALARM_MONTH = 0.10
+ALARM_METRIC_MONTH = 0.10  # an alarm on metric math is charged for each metric in it
 DASHBOARD_MONTH = 3.00
 KMS_KEY_MONTH = 1.00
+KMS_REQUEST = 3.00e-6
+SECRET_MONTH = 0.40
+SECRET_REQUEST = 5.00e-6
 
 # ---- What one settled rename makes
 AWS_CALLS = 3  # claim, settle, publish: one after another
@@ -46,10 +52,20 @@ EVENT_ITEM_BYTES = 1_100  # the outcome is kept in it
 SERVICE_ITEM_BYTES = 200
 LOG_BYTES = 580
 LOG_BYTES_A_BATCH = 650  # START, END, REPORT and the metrics
+ACCESS_LOG_BYTES = 450
+ARCHIVED_BYTES = EVENT_ITEM_BYTES + 300  # with EventBridge's own fields
 TRACED_SHARE = 0.05  # X-Ray's default rule, where it has more than a request a second to choose from
-METRICS = 11 + 20  # by name, and by kind and code where things fail
-ALARMS = 15
 KEPT_MONTHS = 35 / 30
+
+# ---- What there is, however many renames
+METRICS = 12 + 20  # by name, and by kind and code where things fail
+ALARMS = 17
+ALARM_METRICS = 31
+MONTH_SECONDS = 30 * 86_400
+POLLED_QUEUES = 2
+POLLERS = 5  # of an event source mapping whose queue is empty
+POLL_SECONDS = 20
+SECRET_SECONDS = 300  # an environment reads it again
 
 
 @dataclass(frozen=True)
@@ -139,19 +155,27 @@ def _transactional(item_bytes: int) -> int:
     return 2 * math.ceil(item_bytes / 1024)
 
 
-def prices(deployment: Deployment, batch_size: int, renames: int = 1_000_000) -> dict[str, float]:
-    """US dollars for so many renames through the queue, part by part, in batches of this size."""
+def prices(
+    deployment: Deployment, batch_size: int, renames: int = 1_000_000, *, by_http: bool = False
+) -> dict[str, float]:
+    """US dollars for so many renames, part by part: through the queue in batches of this size, or by HTTP."""
     batches = renames / batch_size
     gb_seconds = batches * deployment.batch_seconds(batch_size) * deployment.memory_mib / 1024
     stored_gb = renames * EVENT_ITEM_BYTES / 2**30
-    logs_gb = (renames * LOG_BYTES + batches * LOG_BYTES_A_BATCH) / 2**30
+    archived_gb = renames * ARCHIVED_BYTES / 2**30
+    log_bytes = LOG_BYTES + (ACCESS_LOG_BYTES if by_http else 0)
+    logs_gb = (renames * log_bytes + batches * LOG_BYTES_A_BATCH) / 2**30
     return {
         "DynamoDB, transactional writes": renames * write_units() * DYNAMODB_WRITE_UNIT,
         "DynamoDB, storage and backup for 35 days": stored_gb
         * KEPT_MONTHS
         * (DYNAMODB_GB_MONTH + DYNAMODB_BACKUP_GB_MONTH),
         "EventBridge, outcomes": renames * EVENTBRIDGE_ENTRY,
-        "SQS, send one by one, receive and delete in batches": (renames + 2 * batches) * SQS_FIFO_REQUEST,
+        "EventBridge, archive for 35 days": archived_gb * (ARCHIVE_GB + KEPT_MONTHS * ARCHIVE_GB_MONTH),
+        "SQS, send one by one, receive and delete in batches": 0.0
+        if by_http
+        else (renames + 2 * batches) * SQS_FIFO_REQUEST,
+        "API Gateway, requests": renames * API_REQUEST if by_http else 0.0,
         "Lambda, GB-seconds": gb_seconds * LAMBDA_GB_SECOND,
         "Lambda, requests": batches * LAMBDA_REQUEST,
         "CloudWatch, logs": logs_gb * LOGS_GB,
@@ -159,7 +183,24 @@ def prices(deployment: Deployment, batch_size: int, renames: int = 1_000_000) ->
     }
 
 
+def monthly() -> dict[str, float]:
+    """US dollars for a month without any rename, part by part."""
+    polls = POLLED_QUEUES * POLLERS * MONTH_SECONDS / POLL_SECONDS
+    reads = AS_DEPLOYED.max_concurrency * MONTH_SECONDS / SECRET_SECONDS
+    return {
+        f"CloudWatch, {METRICS} metrics": METRICS * CUSTOM_METRIC_MONTH,
+        f"CloudWatch, {ALARM_METRICS} metrics in {ALARMS} alarms": ALARM_METRICS * ALARM_METRIC_MONTH,
+        "CloudWatch, a dashboard": DASHBOARD_MONTH,
+        f"SQS, {POLLERS} pollers at each of {POLLED_QUEUES} empty queues": polls * SQS_FIFO_REQUEST,
+        "KMS, the alarm topic's key": KMS_KEY_MONTH,
+        f"Secrets Manager, a secret, read by {AS_DEPLOYED.max_concurrency} environments": SECRET_MONTH
+        + reads * SECRET_REQUEST,
+        "KMS, requests for the secret": reads * KMS_REQUEST,
+    }
+
+
 AS_DEPLOYED = Deployment()
+HTTP_AS_DEPLOYED = Deployment(memory_mib=1_024)
 SCENARIOS = {
     "as deployed: 5 environments": AS_DEPLOYED,
     "50 environments": replace(AS_DEPLOYED, max_concurrency=50),
@@ -188,14 +229,22 @@ def drain_table() -> str:
 
 
 def price_table() -> str:
-    """Markdown: a row for each part."""
-    full, single = prices(AS_DEPLOYED, BATCH_SIZE), prices(AS_DEPLOYED, 1)
-    lines = ["| a million renames | in batches of ten | one by one |", "|---|---:|---:|"]
-    lines += [f"| {part} | ${full[part]:.2f} | ${single[part]:.2f} |" for part in full]
-    lines.append(f"| **together** | **${sum(full.values()):.2f}** | **${sum(single.values()):.2f}** |")
-    month = METRICS * CUSTOM_METRIC_MONTH + ALARMS * ALARM_MONTH + DASHBOARD_MONTH + KMS_KEY_MONTH
-    beside = f"{METRICS} metrics, {ALARMS} alarms, a dashboard, the topic's key"
-    lines.append(f"| a month beside it, however many: {beside} | ${month:.2f} | |")
+    """Markdown: a row for each part, and then the parts of a month."""
+    columns = (
+        prices(AS_DEPLOYED, BATCH_SIZE),
+        prices(AS_DEPLOYED, 1),
+        prices(HTTP_AS_DEPLOYED, 1, by_http=True),
+    )
+    lines = ["| a million renames | in batches of ten | one by one | by HTTP |", "|---|---:|---:|---:|"]
+    for part in columns[0]:
+        cells = [f"${column[part]:.2f}" if column[part] else "" for column in columns]
+        lines.append(f"| {part} | {' | '.join(cells)} |")
+    lines.append(f"| **together** | {' | '.join(f'**${sum(column.values()):.2f}**' for column in columns)} |")
+    key = " | ".join([f"${1e6 * KMS_REQUEST:.2f}"] * len(columns))
+    lines += [f"| with `KmsKeyArn`, at most: a KMS request an outcome | {key} |", ""]
+    lines += ["| a month, however many | |", "|---|---:|"]
+    lines += [f"| {part} | ${price:.2f} |" for part, price in monthly().items()]
+    lines.append(f"| **together** | **${sum(monthly().values()):.2f}** |")
     return "\n".join(lines)
 
 

@@ -24,6 +24,7 @@ from tests.integration.lambda_events import proxy_event, sqs_event
 from tests.localcloud.aws import ROOT
 from tests.localcloud.huawei import HuaweiCloud
 from tests.localcloud.stack import LOCAL_ACCOUNT, rename_event
+from tests.template import of_type
 from tests.unit.fakes import FakeAws
 
 BENCH = Path(__file__).parent
@@ -218,13 +219,39 @@ class TestScale:
         assert math.isclose(prices["Lambda, requests"], 0.1 * 0.2)
         gb_seconds = 100_000 * 0.5 * scale.MIB_OF_A_CORE / 1024
         assert math.isclose(prices["Lambda, GB-seconds"], gb_seconds * scale.LAMBDA_GB_SECOND)
+        archived_gb = 1.4e9 / 2**30
+        assert math.isclose(prices["EventBridge, archive for 35 days"], archived_gb * (0.1 + 35 / 30 * 0.023))
+        assert prices["API Gateway, requests"] == 0
+
+    def test_prices_by_http(self) -> None:
+        by_queue = scale.prices(self.deployment, batch_size=1)
+        by_http = scale.prices(self.deployment, batch_size=1, by_http=True)
+
+        others = {"API Gateway, requests", "SQS, send one by one, receive and delete in batches", "CloudWatch, logs"}
+        assert {part for part in by_http if by_http[part] != by_queue[part]} == others
+        assert math.isclose(by_http["API Gateway, requests"], 3.5)
+        assert by_http["SQS, send one by one, receive and delete in batches"] == 0
+
+    def test_prices_of_a_month(self) -> None:
+        [polling] = [price for part, price in scale.monthly().items() if part.startswith("SQS")]
+        assert math.isclose(polling, 2 * 5 * 3 * 60 * 24 * 30 * 0.5e-6)
+
+    def test_alarms_are_those_of_the_template(self) -> None:
+        alarms = of_type("AWS::CloudWatch::Alarm").values()
+        metrics = [
+            len([query for query in alarm.get("Metrics", [{"MetricStat": {}}]) if "MetricStat" in query])
+            for alarm in alarms
+        ]
+        assert (len(alarms), sum(metrics)) == (scale.ALARMS, scale.ALARM_METRICS)
 
     def test_defaults_are_those_of_the_template(self) -> None:
         template = (ROOT / "template.yml").read_text()
         concurrency = template.partition("MaxConcurrency:\n")[2].partition("Default: ")[2].split()[0]
         memory = template.partition("  RenameFromQueue:\n")[2].partition("MemorySize: ")[2].split()[0]
+        http_memory = template.partition("  RenameFromHttp:\n")[2].partition("MemorySize: ")[2].split()[0]
         deployed = scale.AS_DEPLOYED
         assert (int(concurrency), int(memory)) == (deployed.max_concurrency, deployed.memory_mib)
+        assert int(http_memory) == scale.HTTP_AS_DEPLOYED.memory_mib
 
     def test_tables_have_a_row_for_each_backlog_and_part(self) -> None:
         assert len(scale.drain_table().splitlines()) == 2 + len(scale.BACKLOGS)
