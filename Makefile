@@ -34,7 +34,7 @@ PIP_INSTALL := -m pip install -qq --no-compile --no-input --no-deps --only-binar
 
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: run test lint build deploy deploy-built prune redrive bench fuzz audit sbom licences clean lock environments \
+.PHONY: run test lint build deploy deploy-built prune redrive bench dashboard fuzz audit sbom licences clean lock environments \
 	build-RenameFromQueue build-RenameFromHttp build-SettleDeadLetters
 
 run: environments
@@ -93,6 +93,11 @@ fuzz: $(DEV)
 bench: environments .venv/bench/.installed
 	@.venv/dev/bin/python -m tests.bench $(RUNS)
 	@.venv/bench/bin/python -m tests.bench.plots
+
+# The dashboard's picture for the documents, of a run with an outage in it; six minutes.
+dashboard: environments .venv/bench/.installed
+	@.venv/dev/bin/python -m tests.dashboard
+	@.venv/bench/bin/python -m tests.dashboard.draw
 
 clean:
 	rm -rf .venv .build .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis

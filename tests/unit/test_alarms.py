@@ -61,7 +61,7 @@ def api(name: str) -> Metric:
     return Metric.of("AWS/ApiGateway", name, ApiName=STACK, Stage="v1")
 
 
-QUEUES: Final = ("RenameQueue", "UnsettledQueue", "RenameDeadLetterQueue")
+QUEUES: Final = ("RenameQueue", "UnsettledQueue", "RenameDeadLetterQueue", "OutcomeBusDeadLetterQueue")
 FUNCTIONS: Final = ("RenameFromQueue", "RenameFromHttp", "SettleDeadLetters")
 VISIBLE, NOT_VISIBLE, AGE = (
     *("ApproximateNumberOfMessagesVisible", "ApproximateNumberOfMessagesNotVisible"),
@@ -135,6 +135,10 @@ class Fault(NamedTuple):
 
 def dead_letters(day: Day, begin: int, end: int) -> None:
     day.put(range(begin, end), queue(VISIBLE, "RenameDeadLetterQueue"), 2)
+
+
+def lost_outcomes(day: Day, begin: int, end: int) -> None:
+    day.put(range(begin, end), queue(VISIBLE, "OutcomeBusDeadLetterQueue"), 2)
 
 
 def backlog(day: Day, begin: int, end: int) -> None:
@@ -235,6 +239,7 @@ FAULTS: Final = {
     "HttpDurationAlarm": Fault(slow("RenameFromHttp", 24_000), HOUR, noticed_within=6, over_within=25),
     "DeadLettersDurationAlarm": Fault(slow("SettleDeadLetters", 55_000), HOUR, noticed_within=6, over_within=25),
     "HttpErrorsAlarm": Fault(api_fails, HOUR, noticed_within=2, over_within=7),
+    "OutcomeBusDeadLettersAlarm": Fault(lost_outcomes, 3 * HOUR, noticed_within=1, over_within=1),
 }
 
 

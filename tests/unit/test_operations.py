@@ -23,10 +23,12 @@ from function import failures
 from function.events import Outcome
 from function.failures import EventName, Kind
 from function.telemetry import EVENT_HANDLED
+from tests.dashboard.widgets import rows, widgets
 from tests.template import RESOURCES, ROOT, TEMPLATE, of_type
 from tests.unit.fakes import World, cloud_event, http_request, sqs_record
 
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
+OPERATIONS: Final = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 STACK: Final = {"Ref": "AWS::StackName"}
 ALARMS: Final = of_type("AWS::CloudWatch::Alarm")
 FUNCTIONS: Final = of_type("AWS::Serverless::Function")
@@ -125,35 +127,20 @@ def metrics_of_alarm(properties: dict[str, Any]) -> Iterator[tuple[Metric, dict[
         yield Metric(stat["Namespace"], stat["MetricName"], frozenset(dimensions)), dimensions
 
 
-@cache
-def widgets() -> tuple[dict[str, Any], ...]:
-    [dashboard] = of_type("AWS::CloudWatch::Dashboard").values()
-    # What stands for a value becomes text; ${!LABEL} is CloudWatch's own.
-    return tuple(json.loads(dashboard["DashboardBody"]["Fn::Sub"])["widgets"])
-
-
 _SEARCH: Final = re.compile(r"SEARCH\('\{([\w,/]+)\} (.*)', '\w+', \d+\)")
 
 
 def metrics_of_widget(widget: dict[str, Any]) -> Iterator[tuple[Metric, dict[str, str]]]:
-    """Each metric of a widget, with its shorthand written out."""
-    before: list[str] = []
-    for row in widget["properties"].get("metrics", []):
-        words = [word for word in row if isinstance(word, str)]
-        if not words:
-            before = []  # nothing to refer to for the shorthand of the next
-            if search := _SEARCH.fullmatch(row[0]["expression"]):
-                namespace, *dimensions = search[1].split(",")
-                for name in re.findall(r'"(\w+)"', search[2].partition("MetricName=")[2]):
-                    yield Metric(namespace, name, frozenset(dimensions)), {}
-            continue
-        if words[0] == "...":
-            words = before[: len(before) - len(words) + 1] + words[1:]
-        words = [old if word == "." else word for word, old in zip(words, before + words, strict=False)]
-        before = words
-        namespace, name, *pairs = words
-        values = dict(zip(pairs[::2], pairs[1::2], strict=True))
-        yield Metric(namespace, name, frozenset(values)), values
+    """Each metric of a widget."""
+    for words, options in rows(widget):
+        if search := _SEARCH.fullmatch(options.get("expression", "")):
+            namespace, *dimensions = search[1].split(",")
+            for name in re.findall(r'"(\w+)"', search[2].partition("MetricName=")[2]):
+                yield Metric(namespace, name, frozenset(dimensions)), {}
+        elif words:
+            namespace, name, *pairs = words
+            values = dict(zip(pairs[::2], pairs[1::2], strict=True))
+            yield Metric(namespace, name, frozenset(values)), values
 
 
 def named_by(value: object) -> str | None:
@@ -385,8 +372,8 @@ class TestQuery:
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_query_is_named_in_the_readme(name: str) -> None:
-    assert f"“{QUERIES[name]['Name']['Fn::Sub'].partition('/')[2]}”" in README
+def test_query_is_documented(name: str) -> None:
+    assert f"“{QUERIES[name]['Name']['Fn::Sub'].partition('/')[2]}”" in OPERATIONS
 
 
 # ---- Gradual deployment
@@ -418,5 +405,14 @@ def test_the_runbook_has_an_entry_an_alarm_and_no_other() -> None:
     assert list(runbook()) == list(ALARMS)
 
 
-def test_the_readme_names_each_metric_of_the_function(emitted: set[Metric]) -> None:
-    assert [metric.name for metric in emitted if f"`{metric.name}`" not in README] == []
+def test_each_metric_of_the_function_is_documented(emitted: set[Metric]) -> None:
+    assert [metric.name for metric in emitted if f"| `{metric.name}` |" not in OPERATIONS] == []
+
+
+def test_each_alarm_is_documented_and_whether_it_takes_a_deployment_back() -> None:
+    guards = [alarm["Ref"] for alarm in TEMPLATE["Globals"]["Function"]["DeploymentPreference"]["Alarms"]]
+
+    found = re.findall(r"^\| `(\w+Alarm)` (¹ )?\|", OPERATIONS, re.MULTILINE)
+
+    assert [name for name, _ in found] == list(ALARMS)
+    assert {name for name, mark in found if mark} == set(guards)
