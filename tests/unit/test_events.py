@@ -43,6 +43,7 @@ from tests.unit.builders import (
     rename_data,
     rename_event,
     transport,
+    valid,
 )
 
 KILOBYTE = 1024
@@ -200,6 +201,38 @@ def test_an_optional_attribute_that_is_null_counts_as_left_out(attribute: str) -
 )
 def test_a_time_of_any_form_of_rfc_3339_is_taken_as_its_instant(text: str, instant: datetime) -> None:
     assert taken(rename_event(time=text)).time == instant
+
+
+@pytest.mark.parametrize(
+    ("text", "microseconds"),
+    [
+        ("1970-01-01T00:00:00Z", "0"),
+        ("1970-01-01T00:00:01.5Z", "1500000"),
+        ("2026-11-02T08:15:00Z", "1793607300000000"),
+        ("2026-11-02T08:15:00.123456Z", "1793607300123456"),
+        ("2026-11-02T08:15:00.123456001Z", "1793607300123456.001"),
+        ("2026-11-02T08:15:00.123456789Z", "1793607300123456.789"),
+        ("2026-11-02t10:15:00.123456700+02:00", "1793607300123456.7"),
+        ("2026-11-02T08:15:00.1234567z", "1793607300123456.7"),
+        ("2026-11-02T08:15:00.123456000Z", "1793607300123456"),
+        ("2026-11-02T08:15:00.100000000-00:00", "1793607300100000"),
+        ("1969-12-31T23:59:59.999999999Z", "-0.001"),
+        ("0001-01-01T00:00:00.000000001Z", "-62135596799999999.999"),
+        ("9999-12-31T23:59:59.999999999Z", "253402300799999999.999"),
+    ],
+)
+def test_a_time_has_microseconds_since_the_epoch_with_all_its_digits(text: str, microseconds: str) -> None:
+    event = valid().at(text)
+
+    assert str(event.time_microseconds) == microseconds
+
+
+def test_times_within_a_microsecond_are_told_apart() -> None:
+    earlier = taken(rename_event(time="2026-11-02T08:15:00.123456001Z"))
+    later = taken(rename_event(time="2026-11-02T08:15:00.123456789Z"))
+
+    assert earlier.time_microseconds < later.time_microseconds
+    assert later.at(earlier.cloud_event["time"]).time_microseconds == earlier.time_microseconds
 
 
 def test_a_time_five_minutes_ahead_is_taken() -> None:
