@@ -5,25 +5,28 @@ structured CloudEvent here and is held against ``contract/rename-event.schema.js
 outcome as in ``contract/outcome.schema.json`` here.
 """
 
+import base64
 import hashlib
 import json
-import math
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from function import failures
 from function.deadline import Deadline
+from function.envelopes import Envelope, eventbridge_event, sns_notification
 from function.failures import Failure, Kind, RenameFailedError, Violation
+from function.strict_json import NotJsonError, load
 
 RENAME_REQUESTED: Final = "vpcep.endpoint_service.rename_requested.v1"
 RENAMED: Final = "vpcep.endpoint_service.renamed.v1"
@@ -31,7 +34,6 @@ RENAME_FAILED: Final = "vpcep.endpoint_service.rename_failed.v1"
 OUTCOME_SOURCE: Final = "vpcep.rename"
 
 MAX_EVENT_BYTES: Final = 256 * 1024
-MAX_DEPTH: Final = 16
 # An EventBridge entry holds 256 KB; an echoed request must leave room for JSON escapes and for the rest of the outcome.
 MAX_ECHOED_EVENT_BYTES: Final = 128 * 1024
 MAX_ECHOED_TEXT: Final = 32 * 1024
@@ -48,13 +50,19 @@ _MAY_BE_RIGHT_ANOTHER_TIME: Final = frozenset({AHEAD_OF_TIME, FORBIDDEN_PROJECT,
 
 _OUTCOME_IDS: Final = uuid.UUID("0f7c8a52-3f5e-5a39-9d0d-6e0f6f1a7c11")
 _CONTRACT: Final = Path(__file__).parent / "contract"
-_MAX_INTEGER_DIGITS: Final = 19
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 # Without zeros at the end: one instant has one form.
 _FINER_THAN_MICROSECONDS: Final = re.compile(r"\.[0-9]{6}([0-9]*[1-9])")
-_ATTRIBUTE: Final = re.compile(r"(?!data$)[a-z0-9]+")
+_ATTRIBUTE: Final = re.compile(r"(?!data$)[a-z0-9]+|data_base64")
 _SUBJECT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_STRUCTURED_ONLY: Final = frozenset({"specversion", "id", "source", "type", "time", "data"})
+_MESSAGES: Final = {
+    "minLength": "must not be empty",
+    "minimum": "must be an integer of 32 bits",
+    "maximum": "must be an integer of 32 bits",
+}
+_STRUCTURED_ONLY: Final = frozenset({"specversion", "id", "source", "type", "time", "data", "data_base64"})
+# By W3C Trace Context, version 00.
+_TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Round(NamedTuple):
@@ -77,14 +85,43 @@ class Attributes:
     """The CloudEvents attributes that a transport carries or stands in for.
 
     Attributes:
-        given: as carried, without their prefix.
-        id, source, time: what stands in where the event and ``given`` are silent.
+        id, source: the defaults where a transport carries ``data`` alone and ``given`` lacks them.
+        time: the default wherever there is none.
+        given: as carried beside ``data`` alone, without their prefix.
+        violations: what is wrong with those beyond their values.
     """
 
     id: str
     source: str
     time: str
     given: Mapping[str, str]
+    violations: tuple[Violation, ...] = ()
+
+    @classmethod
+    def carried(cls, pairs: Iterable[tuple[str, str | None]], *, event_id: str, source: str, time: str) -> "Attributes":
+        """With ``given`` from names and values; what is no text (None) and two values of one name are violations."""
+        given: dict[str, str | None] = {}
+        broken: dict[str, Violation] = {}
+        for name, value in pairs:
+            if value is None:
+                broken[name] = Violation(f"/{_escaped(name)}", "must be UTF-8 text, percent-encoded in a header")
+            elif given.setdefault(name, value) != value:
+                broken[name] = Violation(f"/{_escaped(name)}", "comes with two values")
+        right = {name: value for name, value in given.items() if name not in broken and value is not None}
+        return cls(event_id, source, time, right, tuple(broken.values()))
+
+    def within(self, envelope: Envelope) -> "Attributes":
+        """Those of an event in an envelope that came with these."""
+
+        def text(value: object, default: str) -> str:
+            return value if isinstance(value, str) else default
+
+        return Attributes.carried(
+            envelope.attributes,
+            event_id=text(envelope.id, self.id),
+            source=text(envelope.source, self.source),
+            time=text(envelope.time, self.time),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,37 +281,52 @@ class Parser:
         """
         schema = json.loads((_CONTRACT / "rename-event.schema.json").read_text(encoding="utf-8"))
         schema["$defs"]["data"]["properties"]["endpoint_service_name"]["maxLength"] = name_max_length
+        self._schema = schema
         self._validator = Draft202012Validator(schema)
         self._is_allowed_project = is_allowed_project
         self._is_allowed_region = is_allowed_region
         self._now = now
 
     def parse(
-        self, text: str, attributes: Attributes, deadline: Deadline, *, structured: bool | None = None
+        self,
+        text: str,
+        attributes: Attributes,
+        deadline: Deadline,
+        *,
+        structured: bool | None = None,
+        may_be_enveloped: bool = True,
     ) -> RenameEvent | InvalidEvent:
         """Parse and validate one event; all violations at once.
 
         Args:
-            text: the event, or its ``data`` alone.
+            text: the event, or its ``data`` alone, or an envelope around either.
             attributes: what the transport carries.
             deadline: bounds the question for the key, whose project is allowed.
             structured: whether the text is a whole CloudEvent; None to tell by its shape.
+            may_be_enveloped: whether the transport is one that SNS and EventBridge deliver to.
         """
-        refuse = _Refusal(text, attributes)
+        received = attributes.time
+        refuse = _Refusal(text, attributes, received)
         if len(text.encode("utf-8", "surrogatepass")) > MAX_EVENT_BYTES:
             return refuse([Violation("", f"must have at most {MAX_EVENT_BYTES} bytes")], too_large=True)
         try:
-            content = _load(text)
-        except _NotJsonError as error:
+            content = load(text)
+            if may_be_enveloped and (envelope := sns_notification(content)):
+                attributes = attributes.within(envelope)
+                refuse = _Refusal(envelope.content, attributes, received)
+                content = load(envelope.content)
+        except NotJsonError as error:
             return refuse([Violation("", str(error))])
+        if may_be_enveloped and (envelope := eventbridge_event(content)):
+            content, attributes = envelope.content, attributes.within(envelope)
+            refuse = _Refusal(to_json(content), attributes, received)
         if not isinstance(content, dict):
             return refuse([Violation("", "must be an object")])
         if structured is None:
             structured = not _STRUCTURED_ONLY.isdisjoint(content)
-        event = content if structured else _in_structured_mode(content, attributes)
-        # CloudEvents' JSON format takes an attribute that is null for one that is left out.
-        event = {name: value for name, value in event.items() if value is not None or not _ATTRIBUTE.fullmatch(name)}
-        violations = list(self._violations(event, deadline))
+        event = _in_structured_mode(content, attributes, structured=structured)
+        found = self._violations(event, () if structured else attributes.violations, deadline)
+        violations = list(islice(found, MAX_VIOLATIONS + 1))
         if not _MAY_BE_RIGHT_ANOTHER_TIME.issuperset(violations):
             return refuse(violations, event)
         data = event["data"]
@@ -294,15 +346,25 @@ class Parser:
 
     def unreadable(self, text: str, attributes: Attributes, message: str) -> InvalidEvent:
         """What a transport could not even make text of."""
-        return _Refusal(text, attributes)([Violation("", message)])
+        return _Refusal(text, attributes, attributes.time)([Violation("", message)])
 
-    def _violations(self, event: dict[str, Any], deadline: Deadline) -> Iterator[Violation]:
-        broken = set()
+    def _violations(
+        self, event: dict[str, Any], of_transport: tuple[Violation, ...], deadline: Deadline
+    ) -> Iterator[Violation]:
+        """One by one, as they are found: whoever takes only the first ones pays for no others."""
+        yield from of_transport
+        broken = {violation.path for violation in of_transport}
+        most = self._schema["maxProperties"]
+        if len(event) > most:
+            yield Violation("", f"must have at most {most} attributes")
+            event = {name: value for name, value in event.items() if name in self._schema["properties"]}
         for name, value in event.items():
             # JSON is checked already, a transport's attributes are not.
             if not (_is_carriable(name) and (not isinstance(value, str) or _is_carriable(value))):
                 broken.add(f"/{_escaped(name)}")
                 yield Violation(f"/{_escaped(name)}", "holds a lone surrogate")
+        if "data" not in event and isinstance(event.get("data_base64"), str):
+            yield Violation("/data_base64", "must be JSON in UTF-8, in base64")
         for error in self._validator.iter_errors(event):
             for violation in _explain(error):
                 broken.add(violation.path)
@@ -452,34 +514,45 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _in_structured_mode(data: dict[str, Any], attributes: Attributes) -> dict[str, Any]:
-    defaults = {
-        "specversion": "1.0",
-        "id": attributes.id,
-        "source": attributes.source,
-        "type": RENAME_REQUESTED,
-        "time": attributes.time,
-    }
-    return defaults | {**attributes.given, "data": data}
+def _in_structured_mode(content: dict[str, Any], attributes: Attributes, *, structured: bool) -> dict[str, Any]:
+    """The whole event, with ``data`` decoded and its time."""
+    event = content
+    if not structured:
+        defaults = {"specversion": "1.0", "id": attributes.id, "source": attributes.source, "type": RENAME_REQUESTED}
+        event = defaults | {"time": attributes.time} | {**attributes.given, "data": content}
+    # CloudEvents' JSON format takes an attribute that is null for one that is left out.
+    event = {name: value for name, value in event.items() if value is not None or not _ATTRIBUTE.fullmatch(name)}
+    if not _is_traceparent(event.get("traceparent")):
+        event.pop("traceparent", None)
+    event.setdefault("time", attributes.time)
+    if event.get("data") is None and isinstance(event.get("data_base64"), str):
+        with suppress(ValueError):
+            data = load(base64.b64decode(event["data_base64"], validate=True).decode("utf-8"))
+            event = {name: value for name, value in event.items() if name != "data_base64"} | {"data": data}
+    return event
+
+
+def _is_traceparent(value: object) -> bool:
+    return isinstance(value, str) and _TRACEPARENT.fullmatch(value) is not None
 
 
 class _Refusal:
     """Makes an invalid event of what a transport delivered."""
 
-    def __init__(self, text: str, attributes: Attributes) -> None:
+    def __init__(self, text: str, attributes: Attributes, received: str) -> None:
         self._text = text
         self._attributes = attributes
+        self._received = received
 
     def __call__(
         self, violations: list[Violation], event: dict[str, Any] | None = None, *, too_large: bool = False
     ) -> InvalidEvent:
         attributes = self._attributes
-        time = attributes.time
+        time = self._received
         if event is not None and not any(violation.path == "/time" for violation in violations):
             time = rfc3339(_parse_time(event["time"]))
         if len(violations) > MAX_VIOLATIONS:
-            rest = len(violations) - MAX_VIOLATIONS
-            violations = [*violations[:MAX_VIOLATIONS], Violation("", f"and {rest} more violations")]
+            violations = [*violations[:MAX_VIOLATIONS], Violation("", "and more")]
         return InvalidEvent(
             request=self._echo(event),
             id=self._identity("id", event) or attributes.id,
@@ -504,76 +577,6 @@ class _Refusal:
 
 def _is_carriable(text: str) -> bool:
     return carriable(text) == text
-
-
-class _NotJsonError(ValueError):
-    """The text is not JSON as RFC 8259 wants it between strangers; says what is wrong and repeats nothing of it."""
-
-
-def _load(text: str) -> object:
-    try:
-        content = json.loads(
-            text,
-            object_pairs_hook=_without_duplicates,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-            parse_int=_bounded,
-        )
-        to_json(content).encode("utf-8")
-    except json.JSONDecodeError as error:
-        message = f"is not JSON: {error.msg} at line {error.lineno} column {error.colno}"
-        raise _NotJsonError(message) from None
-    except RecursionError:
-        message = f"must be nested at most {MAX_DEPTH} deep"
-        raise _NotJsonError(message) from None
-    except UnicodeEncodeError:
-        message = "holds a lone surrogate"
-        raise _NotJsonError(message) from None
-    if _depth(content) > MAX_DEPTH:
-        message = f"must be nested at most {MAX_DEPTH} deep"
-        raise _NotJsonError(message)
-    return content
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        message = "is not JSON: an object has two members of one name"
-        raise _NotJsonError(message)
-    return content
-
-
-def _refuse_constant(_: str) -> NoReturn:
-    message = "is not JSON: NaN and Infinity are no numbers"
-    raise _NotJsonError(message)
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        message = "holds a number that is too large"
-        raise _NotJsonError(message)
-    return number
-
-
-def _bounded(text: str) -> int:
-    if len(text) > _MAX_INTEGER_DIGITS:
-        message = "holds a number that is too large"
-        raise _NotJsonError(message)
-    return int(text)
-
-
-def _depth(content: object) -> int:
-    depth, level = 0, [content]
-    while level:
-        depth += 1
-        level = [
-            child
-            for node in level
-            if isinstance(node, dict | list)
-            for child in (node.values() if isinstance(node, dict) else node)
-        ]
-    return depth - 1
 
 
 def _parse_time(text: str) -> datetime:
@@ -606,21 +609,21 @@ def _explain(error: ValidationError) -> Iterator[Violation]:
                     yield Violation(f"{path}/{_escaped(name)}", "is not a known field")
         case _ if "propertyNames" in error.relative_schema_path:
             yield Violation(f"{path}/{_escaped(instance)}", schema["description"])
+        case "anyOf":
+            both = "data" in instance
+            yield Violation("/data_base64", "must not come beside data") if both else Violation("/data", "is missing")
         case "type":
             kinds = [limit] if isinstance(limit, str) else limit
             yield Violation(path, f"must be of type {' or '.join(kinds)}")
         case "const":
             yield Violation(path, f"must be {json.dumps(limit)}")
-        case "minLength":
-            yield Violation(path, "must not be empty")
         case "maxLength":
             yield Violation(path, f"must have at most {limit} characters")
         case "pattern":
             yield Violation(path, schema["description"])
-        case "minimum" | "maximum":
-            yield Violation(path, "must be an integer of 32 bits")
         case _:
-            yield Violation(path, f"breaks the rule {error.validator}: {limit}")
+            rule = str(error.validator)
+            yield Violation(path, _MESSAGES.get(rule, f"breaks the rule {rule}: {limit}"))
 
 
 def _escaped(step: object) -> str:

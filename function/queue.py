@@ -36,7 +36,9 @@ class FifoQueue:
             deduplication_id: of this hand-over, not of the event: an event that is sent again after it was given up
                 must not be dropped as a duplicate.
         """
-        return self._send(to_json(event.cloud_event), event.vpc_endpoint_service_id, deduplication_id, {})
+        # SQS takes the characters of XML 1.0. Escaping whatever is not ASCII could make the message too large.
+        body = to_json(event.cloud_event).replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
+        return self._send(body, event.vpc_endpoint_service_id, deduplication_id, {})
 
     def forward(self, body: str, group: str, attributes: Mapping[str, Any], message_id: str) -> bool:
         """Put a message into the queue as it is; False where SQS did not take it.

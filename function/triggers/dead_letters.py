@@ -6,14 +6,15 @@ brought again.
 """
 
 import base64
-import json
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final, Protocol
 
 from function.deadline import Deadline
+from function.envelopes import attribute_name
 from function.events import Outcome, Parser
 from function.rename import Renamer
+from function.strict_json import load
 from function.telemetry import Telemetry
 from function.triggers.sqs import ATTRIBUTE_PREFIX, TRIGGER, Record
 from function.workers import Workers
@@ -74,14 +75,16 @@ def _attributes(record: Record, outcome: Outcome) -> dict[str, Any]:
     """The message's attributes, and the event's identity where they lack it: what moves gets a new id and time."""
     own = {name: _as_sent(attribute) for name, attribute in record.message_attributes.items()}
     request = outcome.cloud_event["data"]["request"]
-    if not isinstance(request, dict) or json.loads(record.body) == request:
+    # A whole event is the same wherever it lies, and so is one in an envelope.
+    if not isinstance(request, dict) or load(record.body) != request.get("data"):
         return own
+    carried = {name: attribute_name(name) for name in own}
     identity = {
         f"{ATTRIBUTE_PREFIX}{name}": {"StringValue": str(request[name]), "DataType": "String"}
         for name in ("id", "source", "time")
-        if request.get(name)
+        if request.get(name) and name not in carried.values()
     }
-    wanted = identity | {name: value for name, value in own.items() if name.startswith(ATTRIBUTE_PREFIX)}
+    wanted = identity | {name: own[name] for name, attribute in carried.items() if attribute is not None}
     return dict(list((wanted | own).items())[:MAX_ATTRIBUTES])
 
 

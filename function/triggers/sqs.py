@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 
 from function import failures
 from function.deadline import Deadline
+from function.envelopes import carried_attributes
 from function.events import Attributes, Outcome, Parser, RenameEvent, rfc3339
 from function.failures import Failure, Kind
 from function.rename import Renamer, Unsettled
@@ -68,17 +69,12 @@ class Record:
     @property
     def attributes(self) -> Attributes:
         """What it carries of an event's attributes, and what stands in for the rest."""
-        given = {
-            name.removeprefix(ATTRIBUTE_PREFIX).lower(): attribute.get("stringValue") or ""
-            for name, attribute in self.message_attributes.items()
-            if name.startswith(ATTRIBUTE_PREFIX)
-        }
-        return Attributes(
-            id=self.message_id,
+        return Attributes.carried(
+            carried_attributes(self.message_attributes, "dataType", "stringValue"),
+            event_id=self.message_id,
             # A dead letter's event came to the queue that it was moved from.
             source=self._system.get("DeadLetterQueueSourceArn") or self._message["eventSourceARN"],
             time=rfc3339(datetime.fromtimestamp(int(self._system["SentTimestamp"]) / 1000, UTC)),
-            given=given,
         )
 
 

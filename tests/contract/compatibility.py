@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from jsonschema import Draft202012Validator
+
 Schema = dict[str, Any] | bool
 
 _SAY_NOTHING: Final = {"$schema", "$id", "$comment", "$defs", "title", "description", "examples", "format"}
@@ -66,7 +68,7 @@ class _Comparison:
         for name in known.keys() | sent_properties.keys():
             if self._consumer and name not in sent_properties:
                 yield f"{place}/{name}: is gone"
-            if name in known or not self._consumer:
+            if (name in known or not self._consumer) and _may_have(sent, name):
                 yield from self.of(
                     known.get(name, others_taken), sent_properties.get(name, others_sent), f"{place}/{name}"
                 )
@@ -76,7 +78,10 @@ class _Comparison:
         for keyword in taken.keys() & {"then", "else", "items", "propertyNames"}:
             yield from self.of(taken[keyword], sent.get(keyword, True), f"{place}({keyword})")
         compared = _SAY_NOTHING | _UPPER | _LOWER | {*_CLOSED, "type", "enum", "const", "required", "properties"}
-        for keyword in taken.keys() - compared - {"then", "else", "items", "propertyNames"}:
+        choice = taken.get("anyOf")
+        if choice != sent.get("anyOf") and not any(not list(self.of(one, sent, place)) for one in choice or [True]):
+            yield f"{place}: anyOf {sent.get('anyOf')}"
+        for keyword in taken.keys() - compared - {"then", "else", "items", "propertyNames", "anyOf"}:
             if taken[keyword] != sent.get(keyword):
                 yield f"{place}: {keyword} {sent.get(keyword)}"
         # `then` and `else` mean something else where the condition does.
@@ -124,6 +129,10 @@ def _enumerated(schema: dict[str, Any]) -> list[Any] | None:
 
 def _is_among(values: list[Any] | None, allowed: list[Any]) -> bool:
     return values is not None and all(value in allowed for value in values)
+
+
+def _may_have(schema: dict[str, Any], name: str) -> bool:
+    return Draft202012Validator(schema.get("propertyNames", True)).is_valid(name)
 
 
 def _others(schema: dict[str, Any]) -> Schema:

@@ -140,10 +140,18 @@ BREAKS_PRODUCERS: Final[dict[str, Change]] = {
         or s["$defs"].update(other=data(s) | {"required": [*data(s)["required"], "region"]})
     ),
     "a condition is new": lambda s: s.update({"if": {"required": ["subject"]}, "then": {"required": ["dataschema"]}}),
+    "one choice is gone": lambda s: s["anyOf"].pop(),
+    "each choice asks for more": lambda s: [choice["required"].append("time") for choice in s["anyOf"]],
+    "a choice is new": lambda s: data(s).update(anyOf=[{"required": ["region"]}, {"required": ["project_id"]}]),
+    "what is dropped is refused": field(root, "traceparent", pattern="^00-"),
     "a keyword nobody knows here": lambda s: data(s).update(dependentRequired={"region": ["project_id"]}),
 }
 HARMLESS_FOR_PRODUCERS: Final[dict[str, Change]] = {
     "nothing": lambda _: None,
+    "a choice that is sent already": lambda s: data(s).update(
+        anyOf=[{"required": ["region"]}, {"required": ["endpoint_service_name"]}]
+    ),
+    "a field is refused that has never been a name": lambda s: s["properties"].update(Team=False),
     "a new optional field": lambda s: data(s)["properties"].update(ticket={"type": "string"}),
     "an optional requirement is dropped": lambda s: data(s)["required"].remove("endpoint_service_name"),
     "a maximum is higher": field(data, "endpoint_service_name", maxLength=64),

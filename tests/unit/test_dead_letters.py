@@ -340,6 +340,22 @@ class TestRefusals:
 # ---- What moves
 
 
+def in_notification(message: dict[str, Any]) -> dict[str, Any]:
+    """As SNS sends it to a queue."""
+    return {
+        "Type": "Notification",
+        "MessageId": "sns-1",
+        "TopicArn": "arn:aws:sns:eu-west-1:123456789012:renames.fifo",
+        "Message": json.dumps(message),
+        "Timestamp": rfc3339(START),
+    }
+
+
+def timeless() -> dict[str, Any]:
+    """A whole event whose time is its transport's."""
+    return {name: value for name, value in cloud_event().items() if name != "time"}
+
+
 def seen_off(world: World, record: dict[str, Any]) -> Forwarded:
     assert world.dead_letters(record) == []
     return world.queue.forwarded[-1]
@@ -404,6 +420,25 @@ class TestMessage:
 
         assert moved.attributes == {name: text(value, data_type) for name, (data_type, value) in attributes.items()}
 
+    @pytest.mark.parametrize("prefix", ["ce-", "CE_", "cloudEvents:"])
+    def test_keeps_an_identity_in_another_spelling(self, world: World, prefix: str) -> None:
+        attributes = {f"{prefix}{name}": ("String", value) for name, value in {"id": "42", "source": "/cmdb/7"}.items()}
+
+        moved = seen_off(world, dead(world, sqs_record(rename_data(), attributes=attributes)))
+
+        assert moved.attributes.keys() == {*attributes, "ce_time"}
+
+    @pytest.mark.parametrize(
+        "body", [cloud_event() | {"time": None}, in_notification(rename_data())], ids=["whole", "SNS"]
+    )
+    def test_gets_no_identity_where_its_body_has_it(self, world: World, body: dict[str, Any]) -> None:
+        assert seen_off(world, dead(world, sqs_record(body))).attributes == {}
+
+    def test_may_begin_with_a_byte_order_mark(self, world: World) -> None:
+        moved = seen_off(world, dead(world, sqs_record("\ufeff" + json.dumps(rename_data()))))
+
+        assert moved.attributes["ce_id"] == text("message-1")
+
     def test_gets_of_its_identity_what_it_lacks(self, world: World) -> None:
         moved = seen_off(world, dead(world, sqs_record(rename_data(), attributes={"ce_source": ("String", "/cmdb/7")})))
 
@@ -423,10 +458,17 @@ class TestMessage:
 
 
 class TestIdentity:
-    """A binary-mode event whose attributes its transport stands in for is the same event before and after it moved."""
+    """An event whose attributes are those of its transport is the same event before and after it moved."""
 
-    def test_is_the_same_for_a_settled_event(self, world: World) -> None:
-        record = sqs_record(rename_data())
+    BODIES = pytest.mark.parametrize(
+        "body",
+        [rename_data(), timeless(), in_notification(rename_data()), in_notification(timeless())],
+        ids=["data alone", "no time", "data alone in SNS", "no time in SNS"],
+    )
+
+    @BODIES
+    def test_is_the_same_for_a_settled_event(self, world: World, body: dict[str, Any]) -> None:
+        record = sqs_record(body)
         world.sqs(record)
 
         moved = seen_off(world, dead(world, record))
@@ -436,8 +478,9 @@ class TestIdentity:
         assert len(world.bus.outcomes) == 3
         assert len(world.services.calls) == 1
 
-    def test_is_the_same_for_a_given_up_event(self, world: World) -> None:
-        record = sqs_record(rename_data())
+    @BODIES
+    def test_is_the_same_for_a_given_up_event(self, world: World, body: dict[str, Any]) -> None:
+        record = sqs_record(body)
         outcome = give_up(world, record)
 
         moved = seen_off(world, dead(world, record))
@@ -447,8 +490,9 @@ class TestIdentity:
         assert world.bus.outcomes[-1].cloud_event["data"]["follows"] == outcome.id
         assert world.bus.outcomes[-1].cloud_event["data"]["request"] == outcome.cloud_event["data"]["request"]
 
-    def test_is_the_same_for_an_abandoned_event(self, world: World) -> None:
-        moved = seen_off(world, dead(world, sqs_record(rename_data())))
+    @BODIES
+    def test_is_the_same_for_an_abandoned_event(self, world: World, body: dict[str, Any]) -> None:
+        moved = seen_off(world, dead(world, sqs_record(body)))
         world.sqs(redriven(world, moved))
 
         abandoned, renamed = last_two(world)

@@ -18,7 +18,7 @@ import function
 FUNCTION: Final = Path(function.__file__).parent
 
 CLOUD_CLIENTS: Final = ("boto3", "botocore", "mypy_boto3_*", "huaweicloudsdk*")
-CORE: Final = ("deadline", "events", "failures", "rename")
+CORE: Final = ("deadline", "envelopes", "events", "failures", "rename", "strict_json")
 TRIGGERS: Final = ("triggers.*",)
 ADAPTERS: Final = ("aws", "breaker", "bus", "credentials", "ledger", "queue", "vpcep")
 WIRING: Final = "app"

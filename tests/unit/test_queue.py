@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import boto3
@@ -11,7 +13,7 @@ from botocore.config import Config
 
 from function.queue import FifoQueue
 from tests.deadlines import within
-from tests.unit.fakes import SERVICE, FakeAws, World
+from tests.unit.fakes import SERVICE, FakeAws, World, cloud_event
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -44,6 +46,27 @@ class TestSending:
         assert call["QueueUrl"] == url
         assert call["MessageGroupId"] == SERVICE
         assert json.loads(call["MessageBody"]) == event.cloud_event
+
+    @pytest.mark.parametrize("event_id", ["\ufffe", "\uffff", "a\uffffb", "\\uffff", "\ufffd", "名前 🚀 \U0001ffff"])
+    def test_carries_no_character_that_sqs_refuses(
+        self, aws: FakeAws, queue: FifoQueue, world: World, event_id: str
+    ) -> None:
+        event = world.event(id=event_id)
+
+        assert queue.send(event, "request-1")
+
+        [call] = aws.calls_of("SendMessage")
+        # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
+        assert re.fullmatch("[\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*", call["MessageBody"])
+        assert json.loads(call["MessageBody"]) == event.cloud_event
+
+    def test_carries_the_largest_event(self, aws: FakeAws, queue: FifoQueue, world: World) -> None:
+        many = {f"x{number}": "😀" * 1024 for number in range(26)}
+        event = replace(world.event(), cloud_event=cloud_event(id="😀" * 1024) | many)
+
+        queue.send(event, "request-1")
+
+        assert len(aws.calls_of("SendMessage")[0]["MessageBody"].encode()) < 256 * 1024
 
     def test_is_deduplicated_by_the_hand_over_and_not_by_the_event(
         self, aws: FakeAws, queue: FifoQueue, world: World

@@ -588,6 +588,45 @@ class TestBinaryMode:
             and [violation.path for violation in outcome.failure.violations] == ["/id"]
         )
 
+    @pytest.mark.parametrize("prefix", ["ce_", "ce-", "CE_", "Ce-", "cloudEvents:", "cloudEvents_", "CLOUDEVENTS_"])
+    def test_takes_the_attributes_in_any_spelling(self, world: World, prefix: str) -> None:
+        sent = {"id": "event-7", "source": "/cmdb/7", "time": "2026-11-24T02:10:52Z", "team": "network"}
+        attributes = {f"{prefix}{name}": ("String", value) for name, value in sent.items()}
+
+        assert world.sqs(sqs_record(rename_data(), attributes=attributes)) == []
+        assert world.bus.outcomes[0].cloud_event["data"]["request"] == cloud_event() | sent
+
+    def test_takes_two_spellings_of_one_value_for_one(self, world: World) -> None:
+        attributes = {"ce_id": ("String", "event-7"), "cloudEvents:id": ("String", "event-7")}
+
+        world.sqs(sqs_record(rename_data(), attributes=attributes))
+
+        assert world.bus.outcomes[0].cloud_event["data"]["request"]["id"] == "event-7"
+
+    @pytest.mark.parametrize("other", ["CE_ID", "ce-id", "cloudEvents:id", "cloudEvents_ID"])
+    def test_refuses_two_spellings_of_two_values(self, world: World, other: str) -> None:
+        attributes = {"ce_id": ("String", "event-7"), other: ("String", "event-8")}
+
+        assert world.sqs(sqs_record(rename_data(), attributes=attributes)) == []
+
+        [outcome] = world.bus.outcomes
+        assert outcome.failure is not None
+        assert outcome.failure.violations == (("/id", "comes with two values"),)
+        assert world.services.calls == []
+
+    def test_ignores_two_values_beside_a_structured_event(self, world: World) -> None:
+        attributes = {"ce_id": ("String", "event-7"), "ce-id": ("String", "event-8")}
+
+        world.sqs(sqs_record(cloud_event(id="inside"), attributes=attributes))
+
+        assert world.bus.outcomes[0].cloud_event["data"]["request"]["id"] == "inside"
+
+    @pytest.mark.parametrize("name", ["ceid", "x-ce_id", "cloudEvents-id", "id"])
+    def test_takes_no_other_attribute(self, world: World, name: str) -> None:
+        world.sqs(sqs_record(rename_data(), attributes={name: ("String", "event-7")}))
+
+        assert world.bus.outcomes[0].cloud_event["data"]["request"]["id"] == "message-1"
+
     def test_falls_back_on_the_message(self, world: World) -> None:
         assert world.sqs(sqs_record(rename_data())) == []
 
@@ -604,6 +643,44 @@ class TestBinaryMode:
     def test_settles_an_event_with_attributes_of_strange_names(self, world: World, name: str) -> None:
         assert world.sqs(sqs_record(rename_data(), attributes={name: ("String", "x")})) == []
         assert len(world.bus.outcomes) == 1
+
+
+class TestEnvelopes:
+    """What SNS and EventBridge deliver to the queue."""
+
+    def test_of_sns_hold_an_event(self, world: World) -> None:
+        body = {
+            "Type": "Notification",
+            "MessageId": "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324",
+            "TopicArn": "arn:aws:sns:eu-west-1:123456789012:renames.fifo",
+            "Message": json.dumps(rename_data()),
+            "Timestamp": "2026-11-24T02:10:52.123Z",
+            "MessageAttributes": {"ce_id": {"Type": "String", "Value": "event-7"}},
+        }
+
+        assert world.sqs(sqs_record(body)) == []
+
+        expected = cloud_event(id="event-7", source=body["TopicArn"], time=body["Timestamp"])
+        assert world.bus.outcomes[0].cloud_event["data"]["request"] == expected
+        assert world.services.names[SERVICE] == "orders"
+
+    def test_of_eventbridge_hold_an_event(self, world: World) -> None:
+        body = {
+            "version": "0",
+            "id": "53dc4d37-cffa-4f76-80c9-8b7d4a4d2eaa",
+            "detail-type": "Service renamed",
+            "source": "com.example.cmdb",
+            "account": "123456789012",
+            "time": "2026-11-24T02:10:52Z",
+            "region": "eu-west-1",
+            "resources": [],
+            "detail": rename_data(),
+        }
+
+        assert world.sqs(sqs_record(body)) == []
+
+        expected = cloud_event(id=body["id"], source=body["source"], time=body["time"])
+        assert world.bus.outcomes[0].cloud_event["data"]["request"] == expected
 
 
 def test_the_response_is_json(world: World) -> None:

@@ -1,0 +1,88 @@
+"""I-JSON (RFC 7493) in: JSON that means the same to every reader.
+
+A module of its own because what comes from a stranger is read here and nowhere else: no member twice, no number that a
+double cannot hold, no lone surrogate, no depth that ends in a RecursionError.
+"""
+
+import json
+import math
+from typing import Any, Final, NoReturn
+
+MAX_DEPTH: Final = 16
+
+_MAX_INTEGER_DIGITS: Final = 19
+
+
+class NotJsonError(ValueError):
+    """The text is not I-JSON; says what is wrong and repeats nothing of it."""
+
+
+def load(text: str) -> object:
+    """The value that a text holds, which may begin with a byte order mark.
+
+    Raises:
+        NotJsonError: it holds none.
+    """
+    try:
+        content = json.loads(
+            text.removeprefix("\ufeff"),
+            object_pairs_hook=_without_duplicates,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_bounded,
+        )
+        json.dumps(content, ensure_ascii=False).encode("utf-8")
+    except json.JSONDecodeError as error:
+        message = f"is not JSON: {error.msg} at line {error.lineno} column {error.colno}"
+        raise NotJsonError(message) from None
+    except RecursionError:
+        message = f"must be nested at most {MAX_DEPTH} deep"
+        raise NotJsonError(message) from None
+    except UnicodeEncodeError:
+        message = "holds a lone surrogate"
+        raise NotJsonError(message) from None
+    if _depth(content) > MAX_DEPTH:
+        message = f"must be nested at most {MAX_DEPTH} deep"
+        raise NotJsonError(message)
+    return content
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        message = "is not JSON: an object has two members of one name"
+        raise NotJsonError(message)
+    return content
+
+
+def _refuse_constant(_: str) -> NoReturn:
+    message = "is not JSON: NaN and Infinity are no numbers"
+    raise NotJsonError(message)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        message = "holds a number that is too large"
+        raise NotJsonError(message)
+    return number
+
+
+def _bounded(text: str) -> int:
+    if len(text) > _MAX_INTEGER_DIGITS:
+        message = "holds a number that is too large"
+        raise NotJsonError(message)
+    return int(text)
+
+
+def _depth(content: object) -> int:
+    depth, level = 0, [content]
+    while level:
+        depth += 1
+        level = [
+            child
+            for node in level
+            if isinstance(node, dict | list)
+            for child in (node.values() if isinstance(node, dict) else node)
+        ]
+    return depth - 1
