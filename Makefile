@@ -132,7 +132,7 @@ METADATA := $(DEPENDENCIES)-metadata
 # which the one without its C library will do.
 POWERTOOLS := aws_lambda_powertools
 UNUSED := pymongo gridfs dns dnspython-*.dist-info _yaml yaml/_yaml*.so jsonschema/benchmarks charset_normalizer/cli \
-	$(POWERTOOLS)/event_handler/openapi/swagger_ui $(addprefix $(POWERTOOLS)/utilities/,auth_alpha batch data_masking \
+	$(POWERTOOLS)/event_handler $(addprefix $(POWERTOOLS)/utilities/,auth_alpha batch data_classes data_masking \
 	feature_flags idempotency kafka parameters parser streaming validation)
 
 $(DEPENDENCIES)/.complete: requirements.txt Makefile | $(SAM)

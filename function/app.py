@@ -106,7 +106,7 @@ class Function:
                 case {"Records": [*records]} if all(_is_of_sqs(record) for record in records):
                     return self._sqs.handle(event, deadline)
                 case {"httpMethod": str(), "requestContext": {"requestTimeEpoch": int()}}:
-                    return self._http.handle(event, context, deadline)
+                    return self._http.handle(event, deadline)
                 case {"redrive": True}:
                     return self._redrive(deadline)
         finally:
@@ -131,8 +131,7 @@ class Function:
             raise SettingsError(message)
         return {"moved": FifoQueue(_sqs_client, url).move_all(queue, deadline)}
 
-    # Each trigger is made when its first event comes: a function that serves the queue never pays for the REST
-    # resolver, one that serves HTTP never for the batch.
+    # Each trigger is made when its first event comes: no function pays for one that it does not serve.
 
     @cached_property
     def _sqs(self) -> "SqsTrigger | DeadLetterTrigger":

@@ -3,14 +3,15 @@
 What cannot be settled while the caller waits is handed to the queue, and answered with 202.
 """
 
+import base64
+import hashlib
 import math
+import re
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import unquote
-
-from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
-from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
 
 from function import failures
 from function.deadline import Deadline
@@ -20,12 +21,16 @@ from function.rename import Renamer, Unsettled
 from function.telemetry import Telemetry
 
 TRIGGER: Final = "http"
+METHOD: Final = "POST"
 PATH: Final = "/rename-events"
 ATTRIBUTE_PREFIX: Final = "ce-"
 STRUCTURED: Final = "application/cloudevents+json"
 BINARY: Final = "application/json"
 RETRY_AFTER_SECONDS: Final = 30
+NO_HEADERS: Final[Mapping[str, str]] = {}
 
+# By RFC 9110, 5.6.4.
+_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _STATUS_OF: Final = {
     Kind.INVALID: HTTPStatus.BAD_REQUEST,
     Kind.NOT_FOUND: HTTPStatus.NOT_FOUND,
@@ -43,6 +48,93 @@ class RenameQueue(Protocol):
     def send(self, event: RenameEvent, deduplication_id: str) -> bool: ...
 
 
+class Response(NamedTuple):
+    """What the caller gets."""
+
+    status: int
+    media_type: str
+    body: str
+    headers: Mapping[str, str] = NO_HEADERS
+
+    def to_proxy(self) -> dict[str, Any]:
+        headers = {"Content-Type": self.media_type, **self.headers}
+        return {
+            "statusCode": int(self.status),
+            "multiValueHeaders": {name: [value] for name, value in headers.items()},
+            "body": self.body,
+            "isBase64Encoded": False,
+        }
+
+
+class Request:
+    """A proxy event of a REST API."""
+
+    def __init__(self, event: Mapping[str, Any]) -> None:
+        self._event = event
+        self._context: Mapping[str, Any] = event["requestContext"]
+        values = event.get("multiValueHeaders") or {n: [value] for n, value in (event.get("headers") or {}).items()}
+        self._headers: dict[str, list[str]] = {}
+        for name, sent in values.items():
+            self._headers.setdefault(name.lower(), []).extend(sent)
+
+    @property
+    def route(self) -> tuple[str, str]:
+        """The API's own: the path has the base path of a custom domain before it."""
+        return self._event["httpMethod"], self._event["resource"]
+
+    @property
+    def media_type(self) -> str:
+        return (self._header("content-type") or BINARY).partition(";")[0].strip().lower()
+
+    @property
+    def raw_body(self) -> str:
+        return self._event.get("body") or ""
+
+    @property
+    def body(self) -> str:
+        """Raises ValueError where it is not base64 of UTF-8 though it should be."""
+        return base64.b64decode(self.raw_body).decode() if self._event.get("isBase64Encoded") else self.raw_body
+
+    @property
+    def id(self) -> str:
+        return self._context.get("requestId") or ""
+
+    @property
+    def prefers_async(self) -> bool:
+        """By RFC 7240: in one header or several, each with preferences that may have parameters."""
+        preferences = ",".join(self._headers.get("prefer", [])).split(",")
+        return any(preference.partition(";")[0].strip().lower() == "respond-async" for preference in preferences)
+
+    @property
+    def attributes(self) -> Attributes:
+        received = datetime.fromtimestamp(self._context["requestTimeEpoch"] / 1000, UTC)
+        return Attributes.carried(
+            self._carried(),
+            event_id=self._header("idempotency-key") or self.id,
+            source=self._source,
+            time=rfc3339(received),
+        )
+
+    @property
+    def _source(self) -> str:
+        """The API's id and who calls it, so that two callers with one Idempotency-Key have sent two events."""
+        api: str = self._context.get("apiId") or ""
+        caller = (self._context.get("identity") or {}).get("userArn")
+        if not caller:
+            return api
+        if ":assumed-role/" in caller:  # its last part is the session, another one for each run of one caller
+            caller = caller.rpartition("/")[0]
+        return f"{api}/{hashlib.sha256(caller.encode()).hexdigest()[:32]}"
+
+    def _carried(self) -> Iterator[tuple[str, str | None]]:
+        for name, values in self._headers.items():
+            if name.startswith(ATTRIBUTE_PREFIX):
+                yield from ((name.removeprefix(ATTRIBUTE_PREFIX), _decoded(value)) for value in values)
+
+    def _header(self, name: str) -> str | None:
+        return self._headers.get(name, [None])[-1]
+
+
 class HttpTrigger:
     """Handles ``POST /rename-events``."""
 
@@ -51,33 +143,20 @@ class HttpTrigger:
         self._renamer = renamer
         self._telemetry = telemetry
         self._queue = queue
-        # Said outright: with POWERTOOLS_DEV in the environment the resolver would print every event.
-        self._resolver = APIGatewayRestResolver(debug=False)
-        self._resolver.post(PATH)(self._post)
 
-    def handle(self, event: dict[str, Any], context: object, deadline: Deadline) -> dict[str, Any]:
+    def handle(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
         """Returns a proxy response."""
-        self._resolver.context["deadline"] = deadline
-        return dict(self._resolver.resolve(event, context))  # type: ignore[arg-type]
+        return self._respond(Request(event), deadline).to_proxy()
 
-    def _post(self) -> Response[str]:
-        request: APIGatewayProxyEvent = self._resolver.current_event
-        deadline: Deadline = self._resolver.context["deadline"]
-        media_type = (request.headers.get("content-type") or BINARY).partition(";")[0].strip().lower()
-        if media_type not in (STRUCTURED, BINARY):
+    def _respond(self, request: Request, deadline: Deadline) -> Response:
+        if request.route != (METHOD, PATH):
+            # An API that sends its requests here by another name has lost an event.
+            self._telemetry.unexpected(None, http_route=" ".join(request.route))
+            return _problem(404, "Not Found", f"There is {METHOD} {PATH} and nothing else.")
+        if request.media_type not in (STRUCTURED, BINARY):
             return _problem(415, "Unsupported Media Type", f"Send {STRUCTURED} or {BINARY}.")
-        attributes = _attributes(request)
-        try:
-            text = request.decoded_body or ""
-        except ValueError:
-            event: RenameEvent | InvalidEvent = self._parser.unreadable(
-                request.body or "", attributes, "is not base64 of UTF-8"
-            )
-        else:
-            event = self._parser.parse(
-                text, attributes, deadline, structured=True if media_type == STRUCTURED else None
-            )
-        if isinstance(event, RenameEvent) and _prefers_async(request) and self._hand_over(event, request):
+        event = self._parse(request, deadline)
+        if isinstance(event, RenameEvent) and request.prefers_async and self._hand_over(event, request):
             self._telemetry.handled(event, Unsettled(failures.wanted_later()), TRIGGER, queued=True)
             return _queued(event, preferred=True)
         result = self._renamer.settle(event, deadline, TRIGGER)
@@ -94,11 +173,19 @@ class HttpTrigger:
         self._telemetry.handled(event, result, TRIGGER)
         return _response(event, result)
 
-    def _hand_over(self, event: RenameEvent, request: APIGatewayProxyEvent) -> bool:
-        return self._queue is not None and self._queue.send(event, request.request_context.request_id or event.id)
+    def _parse(self, request: Request, deadline: Deadline) -> RenameEvent | InvalidEvent:
+        try:
+            text = request.body
+        except ValueError:
+            return self._parser.unreadable(request.raw_body, request.attributes, "is not base64 of UTF-8")
+        structured = True if request.media_type == STRUCTURED else None
+        return self._parser.parse(text, request.attributes, deadline, structured=structured, may_be_enveloped=False)
+
+    def _hand_over(self, event: RenameEvent, request: Request) -> bool:
+        return self._queue is not None and self._queue.send(event, request.id or event.id)
 
 
-def _response(event: RenameEvent | InvalidEvent, result: Outcome | Unsettled) -> Response[str]:
+def _response(event: RenameEvent | InvalidEvent, result: Outcome | Unsettled) -> Response:
     if isinstance(result, Unsettled):
         detail = f"{result.failure.code}: the outcome could not be published. Send the event again."
         return _problem(503, "Service Unavailable", detail, {"Retry-After": str(RETRY_AFTER_SECONDS)})
@@ -114,35 +201,23 @@ def _response(event: RenameEvent | InvalidEvent, result: Outcome | Unsettled) ->
     return Response(status, STRUCTURED, result.to_json(), headers)
 
 
-def _queued(event: RenameEvent, *, preferred: bool = False) -> Response[str]:
+def _queued(event: RenameEvent, *, preferred: bool = False) -> Response:
     body = to_json({"id": event.id, "source": event.source, "status": "queued"})
     return Response(202, BINARY, body, {"Preference-Applied": "respond-async"} if preferred else {})
 
 
-def _problem(status: int, title: str, detail: str, headers: dict[str, str] | None = None) -> Response[str]:
+def _problem(status: int, title: str, detail: str, headers: Mapping[str, str] = NO_HEADERS) -> Response:
     """Problem details by RFC 9457, for requests that hold no rename event to answer."""
     body = to_json({"type": "about:blank", "title": title, "status": status, "detail": detail})
     return Response(status, "application/problem+json", body, headers)
 
 
-def _prefers_async(request: APIGatewayProxyEvent) -> bool:
-    """By RFC 7240: in one header or several, each with preferences that may have parameters."""
-    headers = request.multi_value_headers.get("prefer") or [request.headers.get("prefer") or ""]
-    preferences = ",".join(headers).split(",")
-    return any(preference.partition(";")[0].strip().lower() == "respond-async" for preference in preferences)
-
-
-def _attributes(request: APIGatewayProxyEvent) -> Attributes:
-    given = {
-        name.lower().removeprefix(ATTRIBUTE_PREFIX): unquote(value)
-        for name, value in request.headers.items()
-        if name.lower().startswith(ATTRIBUTE_PREFIX)
-    }
-    context = request.request_context
-    received = datetime.fromtimestamp(context.request_time_epoch / 1000, UTC)
-    return Attributes(
-        id=request.headers.get("idempotency-key") or context.request_id or "",
-        source=context.api_id or "",
-        time=rfc3339(received),
-        given=given,
-    )
+def _decoded(value: str) -> str | None:
+    """By CloudEvents' HTTP protocol binding, 3.1.3.2: out of quotes, then percent-decoded. None where it is no text."""
+    value = value.strip()
+    if quoted := _QUOTED.fullmatch(value):
+        value = re.sub(r"\\(.)", r"\1", quoted[1])
+    try:
+        return unquote(value, errors="strict") if value.isascii() else None
+    except UnicodeDecodeError:
+        return None

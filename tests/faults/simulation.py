@@ -309,7 +309,7 @@ class _Simulation:
                 self._unheard.append(sending)
 
         def handle(invocation: Invocation) -> dict[str, Any]:
-            return self._http.handle(proxy_event, None, _deadline(invocation))
+            return self._http.handle(proxy_event, _deadline(invocation))
 
         Invocation(world, request_id, HTTP_TIMEOUT_SECONDS, handle, answered)
 
@@ -475,9 +475,9 @@ class _ObservedParser:
         parser._validator = _QuickValidator(parser._validator)  # type: ignore[assignment]
 
     def parse(
-        self, text: str, attributes: Attributes, deadline: Deadline, *, structured: bool | None = None
+        self, text: str, attributes: Attributes, deadline: Deadline, **options: Any
     ) -> RenameEvent | InvalidEvent:
-        event = self._parser.parse(text, attributes, deadline, structured=structured)
+        event = self._parser.parse(text, attributes, deadline, **options)
         running(self._world).event = event
         return event
 

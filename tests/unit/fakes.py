@@ -563,7 +563,7 @@ class World:
         trigger = HttpTrigger(
             self.parser(), self.renamer(), cast("Telemetry", self.telemetry), self.queue if with_queue else None
         )
-        return HttpReply.of(trigger.handle(request, FakeContext(seconds), self.clock.until(seconds)))
+        return HttpReply.of(trigger.handle(request, self.clock.until(seconds)))
 
 
 _NO_ATTRIBUTES = Attributes(id="transport-id", source="/transport", time=START.isoformat(), given={})

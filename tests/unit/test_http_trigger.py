@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -330,12 +331,73 @@ class TestAttributes:
 
         assert reply.body["data"]["request"]["id"] == value
 
-    @pytest.mark.parametrize("value", ["%ff", "%", "%zz", "%00"])
-    def test_that_are_wrongly_encoded_do_no_harm(self, world: World, value: str) -> None:
+    @pytest.mark.parametrize(
+        ("sent", "value"),
+        [
+            ('"event-7"', "event-7"),
+            ('"a b"', "a b"),
+            (r'"a\"b\\c"', r'a"b\c'),
+            ('"caf%C3%A9"', "café"),
+            ("caf%C3%A9", "café"),
+            (" event-7 ", "event-7"),
+            ("%25C3", "%C3"),
+            ("100%", "100%"),
+            ("%zz", "%zz"),
+            ('a"b"', 'a"b"'),
+            ('"a"b"', '"a"b"'),
+            ('"', '"'),
+            ("%22a%22", '"a"'),
+        ],
+    )
+    def test_follow_the_http_binding_of_cloudevents(self, world: World, sent: str, value: str) -> None:
+        reply = world.http(http_request(rename_data(), headers={"ce-id": sent}))
+
+        assert reply.body["data"]["request"]["id"] == value
+        assert reply.status == 200
+
+    def test_of_a_quoted_and_a_plain_id_are_of_one_event(self, world: World) -> None:
+        for sent in ("event-7", '"event-7"', "event%2D7"):
+            world.http(http_request(rename_data(), headers={"ce-id": sent, "ce-source": "/cmdb"}))
+
+        assert len({outcome.id for outcome in world.bus.outcomes}) == 1
+
+    def test_may_quote_a_source(self, world: World) -> None:
+        reply = world.http(http_request(rename_data(), headers={"ce-source": '"/cmdb"'}))
+
+        assert reply.body["data"]["request"]["source"] == "/cmdb"
+
+    @pytest.mark.parametrize("value", ["%C0", "%FF", "%C3", "%ED%A0%80", "%C0%80", '"%FF"', "naïve", "\ufffd"])
+    def test_that_are_no_utf_8_are_refused(self, world: World, value: str) -> None:
+        """Else several ids would become one, of U+FFFD."""
         reply = world.http(http_request(rename_data(), headers={"ce-id": value}))
 
-        assert reply.status in (200, 400)
-        settled_as(reply, world)
+        assert reply.status == 400
+        [violation] = settled_as(reply, world)["data"]["error"]["violations"]
+        assert violation == {"path": "/id", "message": "must be UTF-8 text, percent-encoded in a header"}
+
+    @pytest.mark.parametrize("value", ["", '""', "%00", "a%0Ab"])
+    def test_that_are_no_ids_are_refused(self, world: World, value: str) -> None:
+        reply = world.http(http_request(rename_data(), headers={"ce-id": value}))
+
+        assert reply.status == 400
+        assert {violation["path"] for violation in reply.body["data"]["error"]["violations"]} == {"/id"}
+
+    def test_that_come_twice_must_agree(self, world: World) -> None:
+        assert world.http(http_request(rename_data(), headers={"ce-id": ["1", '"1"', "%31"]})).status == 200
+
+        reply = world.http(http_request(rename_data(), headers={"ce-id": ["1", "2"]}))
+
+        assert reply.body["data"]["error"]["violations"] == [{"path": "/id", "message": "comes with two values"}]
+
+    def test_that_are_wrong_are_none_of_a_structured_event(self, world: World) -> None:
+        assert world.http(structured(None, **{"ce-id": ["1", "2"], "ce-source": "%FF"})).status == 200
+
+    @pytest.mark.parametrize("value", ["", "0", "00-x"])
+    def test_may_hold_a_traceparent_that_is_none(self, world: World, value: str) -> None:
+        reply = world.http(http_request(rename_data(), headers={"ce-traceparent": value}))
+
+        assert reply.status == 200
+        assert "traceparent" not in reply.body["data"]["request"]
 
     def test_fall_back_on_the_idempotency_key(self, world: World) -> None:
         for name in ("Idempotency-Key", "idempotency-key"):
@@ -354,6 +416,14 @@ class TestAttributes:
         assert (request["id"], request["source"]) == (REQUEST_ID, API_ID)
         assert request["time"] == START.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
+    @pytest.mark.parametrize("missing", [{}, {"time": None}])
+    def test_give_a_structured_event_its_time_where_it_has_none(self, world: World, missing: dict[str, Any]) -> None:
+        event = {name: value for name, value in cloud_event().items() if name != "time"} | missing
+
+        request = world.http(structured(event)).body["data"]["request"]
+
+        assert request["time"] == START.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
     @pytest.mark.parametrize("headers", [{"ce-type": "other"}, {"ce-specversion": "0.3"}, {"ce-time": "soon"}])
     def test_that_are_wrong_are_an_invalid_event(self, world: World, headers: dict[str, str]) -> None:
         reply = world.http(http_request(rename_data(), headers=headers))
@@ -369,6 +439,106 @@ class TestAttributes:
         request[name] = value
 
         assert world.http(request).status == 200
+
+
+USER = "arn:aws:iam::123456789012:user/producers/cmdb"
+ROLE = "arn:aws:sts::123456789012:assumed-role/Producer"
+
+
+def called_by(arn: str | None, **headers: str) -> dict[str, Any]:
+    """A request whose event names no source."""
+    request = http_request(rename_data(), headers={"Idempotency-Key": "key-1"} | headers)
+    request["requestContext"]["identity"]["userArn"] = arn
+    return request
+
+
+def source_of(world: World, request: dict[str, Any]) -> str:
+    return str(world.http(request).body["data"]["request"]["source"])
+
+
+class TestCaller:
+    def test_is_part_of_the_default_source(self, world: World) -> None:
+        source = source_of(world, called_by(USER))
+
+        assert re.fullmatch(rf"{API_ID}/[0-9a-f]{{32}}", source)
+        assert source == source_of(world, called_by(USER))
+
+    def test_is_not_told(self, world: World) -> None:
+        reply = world.http(called_by(USER))
+
+        assert "cmdb" not in json.dumps(reply.body)
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            f"{USER}2",
+            USER.replace("123456789012", "210987654321"),
+            "arn:aws:iam::123456789012:root",
+            f"{ROLE}/session",
+            "arn:aws:sts::123456789012:federated-user/cmdb",
+        ],
+    )
+    def test_with_the_key_of_another_one_has_sent_another_event(self, world: World, other: str) -> None:
+        for arn in (USER, other):
+            assert world.http(called_by(arn)).status == 200
+
+        first, second = world.bus.outcomes
+        assert first.id != second.id
+
+    def test_that_assumes_its_role_again_is_the_same_one(self, world: World) -> None:
+        """A session's name is another one for each task, instance and run: a retry may come from any."""
+        sessions = ("i-0abcd1234", "botocore-session-1793607300", "user@example.com")
+
+        assert len({source_of(world, called_by(f"{ROLE}/{session}")) for session in sessions}) == 1
+
+    def test_of_another_role_is_another_one(self, world: World) -> None:
+        names = ("Producer", "Producer2", "Producers")
+        arns = [f"arn:aws:sts::123456789012:assumed-role/{name}/session" for name in names]
+
+        assert len({source_of(world, called_by(arn)) for arn in arns}) == 3
+
+    @pytest.mark.parametrize("identity", [None, {}, {"userArn": None}, {"userArn": ""}])
+    def test_may_be_unknown(self, world: World, identity: dict[str, Any] | None) -> None:
+        request = called_by(None)
+        request["requestContext"]["identity"] = identity
+
+        assert source_of(world, request) == API_ID
+
+    def test_is_nothing_to_an_event_that_names_its_source(self, world: World) -> None:
+        assert source_of(world, called_by(USER, **{"ce-source": "/cmdb"})) == "/cmdb"
+
+
+class TestRoute:
+    @pytest.mark.parametrize("path", ["/names/rename-events", "/rename-events/", "/v1/rename-events"])
+    def test_is_the_apis_resource_and_not_the_path(self, world: World, path: str) -> None:
+        """Of a custom domain the path has the base path before it."""
+        assert world.http(structured() | {"path": path}).status == 200
+
+    @pytest.mark.parametrize(
+        "elsewhere", [{"resource": "/{proxy+}"}, {"resource": "/names/rename-events"}, {"httpMethod": "GET"}]
+    )
+    def test_that_is_none_is_told_to_the_caller_and_in_the_log(self, world: World, elsewhere: dict[str, str]) -> None:
+        reply = world.http(structured() | elsewhere)
+
+        assert reply.status == 404
+        assert reply.headers["content-type"] == "application/problem+json"
+        assert len(world.telemetry.defects) == 1
+        assert world.services.calls == []
+
+
+@pytest.mark.parametrize("content_type", [STRUCTURED, "application/json"])
+def test_an_envelope_is_for_the_queue(world: World, content_type: str) -> None:
+    envelope = {"id": "1", "source": "/cmdb", "time": START.isoformat(), "detail-type": "x", "detail": cloud_event()}
+
+    assert world.http(http_request(envelope, headers={"Content-Type": content_type})).status == 400
+
+
+@pytest.mark.parametrize("base64_", [True, False])
+def test_a_byte_order_mark_is_skipped(world: World, base64_: bool) -> None:
+    body = "\ufeff" + json.dumps(cloud_event())
+    sent = base64.b64encode(body.encode()).decode() if base64_ else body
+
+    assert world.http(http_request(sent, headers={"Content-Type": STRUCTURED}, base64=base64_)).status == 200
 
 
 class TestPreferringAnAnswerAtOnce:
