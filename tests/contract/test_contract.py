@@ -186,6 +186,7 @@ def test_what_is_documented_is_what_is_emitted() -> None:
 
 VALID: Final = ("rename-structured.json", "rename-with-precondition.json", "unknown-service.json")
 VALID_DATA: Final = ("rename-binary.json",)
+ENVELOPES: Final = ("rename-in-sns.json", "rename-in-eventbridge.json")
 INVALID: Final = {
     "invalid-name.json": [
         ("/data/endpoint_service_name", "must have at most 16 characters"),
@@ -213,7 +214,10 @@ def sample(name: str) -> str:
 
 
 def test_there_is_no_sample_that_these_tests_do_not_know() -> None:
-    assert {path.name for path in SAMPLES.iterdir()} == {*VALID, *VALID_DATA, *INVALID, *NO_JSON, *OUTCOMES}
+    assert {path.name for path in SAMPLES.iterdir()} == {
+        *(*VALID, *VALID_DATA, *ENVELOPES),
+        *(*INVALID, *NO_JSON, *OUTCOMES),
+    }
 
 
 @pytest.mark.parametrize("name", VALID)
@@ -226,6 +230,14 @@ def test_a_sample_of_a_whole_event_is_valid(name: str) -> None:
 def test_a_sample_of_data_alone_is_valid_data(name: str) -> None:
     assert broken(RENAME_EVENT, rename_event(data=json.loads(sample(name)))) == []
     assert isinstance(parser().parse(sample(name), transport(), a_minute()), RenameEvent)
+
+
+@pytest.mark.parametrize("name", ENVELOPES)
+def test_a_sample_of_an_envelope_holds_a_valid_event(name: str) -> None:
+    event = parser().parse(sample(name), transport(), a_minute())
+
+    assert isinstance(event, RenameEvent)
+    assert broken(RENAME_EVENT, event.cloud_event) == []
 
 
 @pytest.mark.parametrize("name", INVALID)

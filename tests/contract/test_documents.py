@@ -25,7 +25,17 @@ from tests.contract.documents import (
     references,
     validator,
 )
-from tests.contract.test_contract import CONTRACT, INVALID, NO_JSON, OUTCOMES, SCHEMAS, VALID, VALID_DATA, sample
+from tests.contract.test_contract import (
+    CONTRACT,
+    ENVELOPES,
+    INVALID,
+    NO_JSON,
+    OUTCOMES,
+    SCHEMAS,
+    VALID,
+    VALID_DATA,
+    sample,
+)
 from tests.unit.fakes import (
     HttpReply,
     World,
@@ -320,6 +330,8 @@ def test_messages_bear_the_types_of_their_events() -> None:
     assert {key: message["name"] for key, message in MESSAGES.items()} == {
         "renameEvent": events.RENAME_REQUESTED,
         "renameEventData": events.RENAME_REQUESTED,
+        "snsNotification": "Notification",
+        "eventBridgeEvent": "EventBridge event",
         "renamed": events.RENAMED,
         "renameFailed": events.RENAME_FAILED,
     }
@@ -343,12 +355,14 @@ def test_an_outcome_is_an_entry_of_the_bus_by_its_type(message: str) -> None:
     [
         ("renameEvent", VALID),
         ("renameEventData", VALID_DATA),
+        ("snsNotification", ("rename-in-sns.json",)),
+        ("eventBridgeEvent", ("rename-in-eventbridge.json",)),
         ("renamed", ("outcome-renamed.json",)),
         ("renameFailed", ("outcome-failed.json",)),
     ],
 )
 def test_a_message_takes_its_samples_and_no_other(message: str, samples: tuple[str, ...]) -> None:
-    all_of_json = {*VALID, *VALID_DATA, *OUTCOMES, *INVALID} - {*NO_JSON, "invalid-duplicate-key.json"}
+    all_of_json = {*VALID, *VALID_DATA, *ENVELOPES, *OUTCOMES, *INVALID} - {*NO_JSON, "invalid-duplicate-key.json"}
     payload = payload_validator(message)
 
     assert {name for name in all_of_json if payload.is_valid(json.loads(sample(name)))} == set(samples)
