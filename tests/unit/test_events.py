@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from function import failures
+from function import events, failures
 from function.deadline import Deadline
 from function.envelopes import attribute_name
 from function.events import (
@@ -955,6 +955,15 @@ def test_the_number_of_violations_is_bounded() -> None:
 
     assert len(event.violations) == 51
     assert event.violations[-1] == ("", "and more")
+
+
+def test_violations_beyond_those_that_are_told_are_not_even_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(events, "_escaped", lambda step: made.append(step) or str(step))
+
+    refused(rename_data(**{f"field{number}": 1 for number in range(10_000)}))
+
+    assert 50 < len(made) < 60
 
 
 def test_fifty_violations_are_all_told() -> None:
