@@ -7,6 +7,7 @@ use up its receives. What has not come to an end in time goes back too, and is l
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -158,13 +159,14 @@ class SqsTrigger:
 
     def _put_off(self, groups: Sequence["_Group"], deadline: Deadline) -> None:
         """A group moves again only when none of its messages is invisible: all of them wait for the first."""
-        delays = {
-            record.receipt_handle: delay
-            for group in groups
-            if (delay := self._delay(group)) is not None
-            for record in group.records
-            if record not in group.settled
-        }
+        delays: dict[str, int] = {}
+        for group in groups:
+            # One with a record that is not as SQS makes them is left to the queue.
+            with suppress(KeyError, ValueError):
+                delay = self._delay(group)
+                if delay is not None:
+                    unsettled = [record for record in group.records if record not in group.settled]
+                    delays |= dict.fromkeys([record.receipt_handle for record in unsettled], delay)
         if self._queue is not None and delays:
             self._queue.extend_visibility(delays, replace(deadline, report_seconds=_LAST_REQUEST_SECONDS).to_report())
 

@@ -152,6 +152,18 @@ class TestBatch:
         assert world.sqs(record_of(0), strange, record_of(2)) == ["message-1"]
         assert [type(defect) for defect in world.telemetry.defects] == [ValueError]
 
+    @pytest.mark.parametrize("name", ["SentTimestamp", "ApproximateReceiveCount", "receiptHandle"])
+    def test_with_a_strange_record_is_reported_though_something_else_goes_back(self, world: World, name: str) -> None:
+        strange, throttled_ = record_of(1), record_of(2)
+        (strange if name in strange else strange["attributes"])[name] = ""
+        if name == "receiptHandle":
+            del strange[name]
+        world.services.refuse(throttled(), times=None)
+
+        assert set(world.sqs(strange, throttled_)) == {"message-1", "message-2"}
+
+        assert "handle-of-message-2" in [handle for handles, _ in world.queue.put_offs for handle in handles]
+
     def test_tells_of_each_event_once(self, world: World) -> None:
         world.services.refuse(unavailable(), times=None)
 
