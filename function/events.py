@@ -103,6 +103,8 @@ class Attributes:
         given: dict[str, str | None] = {}
         broken: dict[str, Violation] = {}
         for name, value in pairs:
+            if value is None and name == "traceparent":
+                continue  # it refuses nothing
             if value is None:
                 broken[name] = Violation(f"/{_escaped(name)}", "must be UTF-8 text, percent-encoded in a header")
             elif given.setdefault(name, value) != value:

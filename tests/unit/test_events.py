@@ -356,6 +356,12 @@ def test_an_attribute_that_is_no_text_is_the_one_violation() -> None:
     assert event.id == "message-1"
 
 
+def test_a_traceparent_that_is_no_text_is_dropped() -> None:
+    assert (
+        taken(rename_data(), carried(("traceparent", None), ("id", "8f0c"))).cloud_event.keys() == rename_event().keys()
+    )
+
+
 def test_an_attribute_once_a_text_and_once_none_is_the_one_violation() -> None:
     for pairs in ([("id", "1"), ("id", None)], [("id", None), ("id", "1")]):
         assert paths(refused(rename_data(), carried(*pairs))) == {"/id"}
