@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -239,6 +239,73 @@ class TestWiring:
         for variable in ("HUAWEICLOUD_REGION", "ALLOWED_REGIONS"):
             with pytest.raises(settings.SettingsError, match=variable):
                 app.Function(settings.load(ENVIRONMENT | {variable: "xx-nowhere-1"}))
+
+
+class TestCredentialsInReplies:
+    """What Huawei Cloud repeats of the key goes nowhere: not to the caller, the bus or the ledger."""
+
+    KEY = ("UNITACCESSKEY", "unit/secret+key", "unit-security-token/==")
+    FORMS: Final[dict[str, Callable[[str], str]]] = {
+        "plain": str,
+        "percent-encoded": lambda secret: "".join(f"%{ord(character):02x}" for character in secret),
+        "JSON escapes": lambda secret: "".join(f"\\u{ord(character):04X}" for character in secret),
+    }
+
+    @pytest.fixture
+    def handler(self, handler_with: Callable[..., Handler], aws: FakeAws, cloud: HuaweiCloud) -> Handler:
+        ak, sk, token = self.KEY
+        cloud.set_credentials(ak, sk, token)
+        for operation in ("GetItem", "TransactWriteItems", "UpdateItem"):
+            aws.answer(operation, {}, times=None)
+        return handler_with(
+            HUAWEICLOUD_SDK_SK=sk, HUAWEICLOUD_SDK_SECURITY_TOKEN=token, LEDGER_TABLE="ledger", MAX_RECEIVES="1"
+        )
+
+    @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.parametrize("trigger", ["http", "sqs"])
+    @pytest.mark.parametrize(("status", "code"), [(400, "EndPoint.0002"), (401, "APIGW.0301"), (403, "AK.{}")])
+    def test_leaves_by_no_way_out(
+        self,
+        handler: Handler,
+        aws: FakeAws,
+        cloud: HuaweiCloud,
+        status: int,
+        code: str,
+        trigger: str,
+        form: str,
+    ) -> None:
+        shown = [self.FORMS[form](secret) for secret in self.KEY]
+        said = f"Get secretKey failed,ak:{', '.join(shown)}"
+        cloud.fail(status, code.format(shown[0]), message=said, headers={"X-Request-Id": f"id-{shown[1]}"}, times=None)
+        event = http_request(event_now()) if trigger == "http" else sqs_event(sqs_record(event_now()))
+
+        response = handler(event, FakeContext())
+
+        sent = json.dumps([call.parameters for call in aws.calls])
+        told = [json.dumps(response), sent]
+        if trigger == "sqs" or status == 400:
+            assert "Get secretKey failed,ak:***, ***, ***" in sent
+            assert {"PutEvents", "TransactWriteItems"} <= {call.operation for call in aws.calls}
+        for secret in (*self.KEY, *shown):
+            for text in told:
+                assert secret not in text
+                assert json.dumps(json.dumps(secret)[1:-1])[1:-1] not in text
+
+
+class TestKeyless:
+    KEYLESS: Final = {"HUAWEICLOUD_SDK_AK": "", "HUAWEICLOUD_SDK_SK": "", "HUAWEICLOUD_SDK_IDP_ID": "aws"}
+
+    def test_asks_for_the_iam_endpoint_where_that_of_vpcep_does_not_tell(self, app: ModuleType) -> None:
+        elsewhere = {"HUAWEICLOUD_REGION": "xx-nowhere-1", "VPCEP_ENDPOINT": "https://endpoints.example.com"}
+
+        with pytest.raises(settings.SettingsError, match="HUAWEICLOUD_SDK_IAM_ENDPOINT is missing"):
+            app.Function(settings.load(ENVIRONMENT | self.KEYLESS | elsewhere))
+
+    def test_names_the_setting_of_a_region_that_vpcep_is_not_known_in(self, app: ModuleType) -> None:
+        nowhere = {"HUAWEICLOUD_REGION": "xx-nowhere-1"}
+
+        with pytest.raises(settings.SettingsError, match="HUAWEICLOUD_REGION"):
+            app.Function(settings.load(ENVIRONMENT | self.KEYLESS | nowhere))
 
 
 class TestColdStart:
