@@ -454,7 +454,7 @@ class TestCredentialsInReplies:
             "name": f'{{"endpoint_service_name": "{shown}"}}',
         }
         status = "200 OK" if field == "name" else "401 Unauthorized"
-        header = f"X-Request-Id: {shown}" if field == "header's request id" else "X-Request-Id: 1"
+        header = f"X-Request-Id: {shown}" if field == "header's request id" else "X-Other: 1"
 
         def serve(connection: socket.socket) -> None:
             receive_request(connection)
