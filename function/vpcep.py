@@ -339,7 +339,7 @@ class KeyGuard:
         self._home = region, credentials.project_id
         self._forget = forget
         self._now = now
-        self._probing = threading.Lock()
+        self._probe = _Probe()
         self._lock = threading.Lock()
         self._accepted_until = 0.0
         self._refused_in_a_row = 0
@@ -369,15 +369,26 @@ class KeyGuard:
 
     @contextmanager
     def _alone(self, deadline: Deadline) -> Iterator[None]:
-        waits = not self._probing.acquire(blocking=False)
-        if waits and not self._probing.acquire(timeout=max(0.0, deadline.remaining())):
-            raise _not_called()
+        probe = self._probe
+        if not probe.lock.acquire(blocking=False):
+            probe = self._waited(deadline)
         try:
-            if waits and deadline.remaining() < MIN_CALL_SECONDS:
-                raise _not_called()
+            probe.deadline = deadline
             yield
         finally:
-            self._probing.release()
+            probe.lock.release()
+
+    def _waited(self, deadline: Deadline) -> "_Probe":
+        while (seconds := deadline.remaining() - MIN_CALL_SECONDS) > 0:
+            probe = self._probe
+            if probe.lock.acquire(timeout=min(seconds, max(MIN_CALL_SECONDS, probe.deadline.remaining()))):
+                return probe
+            if probe.deadline.remaining() < 0:
+                # Stuck before its request, which it does not send any more.
+                with self._lock:
+                    if self._probe is probe:
+                        self._probe = _Probe()
+        raise _not_called()
 
     def _is_accepted(self) -> bool:
         return self._now() < self._accepted_until
@@ -432,6 +443,18 @@ class KeyGuard:
         place = target.region, target.project_id
         others = [] if place == self._home else [self._OTHER_PROJECTS]
         return [self._EVERYBODY, *others, place, (*place, target.vpc_endpoint_service_id.casefold())]
+
+
+class _Probe:
+    """The right to make a call alone.
+
+    Attributes:
+        deadline: of the call that has it, or had it last.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.deadline = Deadline(0.0, 0.0)
 
 
 class _Key:

@@ -869,6 +869,35 @@ class TestAThreadThatOutlivesItsInvocation:
         assert (failure.code, failure.in_doubt) == ("Rename.Timeout", False)
         assert server.stops_listening() == b""
 
+    def test_holds_up_the_calls_of_the_next_one_for_a_moment_at_the_most(
+        self, cloud: HuaweiCloud, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # given: the first call of a key is stuck in a look-up beyond its deadline
+        stuck, goes_on = threading.Event(), threading.Event()
+
+        def first_hangs() -> None:
+            if not stuck.is_set():
+                stuck.set()
+                goes_on.wait(LONG)
+
+        look_up(monkeypatch, first_hangs)
+        vpcep = adapter(cloud.url)
+        with ThreadPoolExecutor(1) as threads:
+            straggler = threads.submit(rename_failure, vpcep, SHORT)
+            stuck.wait(LONG)
+            time.sleep(SHORT)
+            began = time.monotonic()
+
+            # when
+            replies = in_parallel(10, lambda _: vpcep.rename(TARGET, "billing", within(LONG)))
+
+            # then
+            assert [reply.name for reply in replies] == ["billing"] * 10
+            assert time.monotonic() - began < 2.0
+            goes_on.set()
+            assert (straggler.result().code, straggler.result().in_doubt) == ("Rename.Timeout", False)
+        assert len(cloud.calls) == 10
+
     def test_after_a_freeze_during_the_look_up(
         self, server: SilentServer, monkeypatch: pytest.MonkeyPatch, clock: MovedClock
     ) -> None:
