@@ -157,7 +157,7 @@ def load(environment: Mapping[str, str]) -> Settings:
     for variable in environment:
         if variable.startswith("AWS_ENDPOINT_URL"):  # boto3 reads some of them itself
             read.url(variable)
-    # Powertools reads these itself. It fails on a wrong level, and on an empty name when the first metrics are written.
+    # Powertools reads these itself. It fails on a wrong level; with an empty name metrics lack what the alarms look at.
     if read.verbatim("POWERTOOLS_LOG_LEVEL", _LOG_LEVEL.fullmatch) is None:
         read.verbatim("LOG_LEVEL", _LOG_LEVEL.fullmatch)
     read.verbatim("POWERTOOLS_SERVICE_NAME", _SERVICE_NAME.fullmatch, may_be_empty=False)
