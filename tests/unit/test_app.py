@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, Final
@@ -23,6 +25,7 @@ from tests.unit.fakes import (
     FakeAws,
     FakeContext,
     HttpReply,
+    RawServer,
     cloud_event,
     http_request,
     service_id,
@@ -290,6 +293,50 @@ class TestCredentialsInReplies:
             for text in told:
                 assert secret not in text
                 assert json.dumps(json.dumps(secret)[1:-1])[1:-1] not in text
+
+
+class TestASecretsManagerThatHangs:
+    """It takes connections, and answers nothing."""
+
+    @pytest.mark.parametrize("project", [{}, {"project_id": PROJECT}], ids=["default", "named"])
+    @pytest.mark.parametrize("trigger", ["sqs", "http"])
+    def test_is_asked_by_one_thread_and_the_handler_reports(
+        self,
+        handler_with: Callable[..., Handler],
+        cloud: HuaweiCloud,
+        monkeypatch: pytest.MonkeyPatch,
+        trigger: str,
+        project: dict[str, str],
+    ) -> None:
+        monkeypatch.setattr("function.aws.READ_SECONDS", 0.3)
+
+        def hang(connection: socket.socket) -> None:
+            while connection.recv(65_536):
+                pass
+
+        with RawServer(hang) as secrets_manager:
+            handler = handler_with(
+                HUAWEICLOUD_CREDENTIALS_SECRET="huawei", AWS_ENDPOINT_URL_SECRETS_MANAGER=secrets_manager.url
+            )
+            services = [service_id(number) for number in range(10)]
+            events = [event_now(vpc_endpoint_service_id=service, **project) | {"id": service} for service in services]
+            records = [
+                sqs_record(event, message_id=service, group=service)
+                for event, service in zip(events, services, strict=True)
+            ]
+            began = time.monotonic()
+
+            for _ in range(2):
+                if trigger == "sqs":
+                    response = handler(sqs_event(*records), FakeContext())
+                    assert len(response["batchItemFailures"]) == 10
+                else:
+                    assert HttpReply.of(handler(http_request(events[0]), FakeContext())).status == 503
+
+            # then: two tries of one question for all of that
+            assert time.monotonic() - began < 3.0
+            assert secrets_manager.connections == 2
+        assert cloud.calls == []
 
 
 class TestKeyless:
