@@ -8,10 +8,11 @@ import io
 import json
 import re
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -65,6 +66,8 @@ MAX_IDLE_SECONDS: Final = 60.0
 TEMPORARY_KEY_SECONDS: Final = 3_600
 USER_AGENT: Final = "vpcep-rename"
 
+# SO_LINGER on, for no time: the connection is reset when it is closed.
+_RESET: Final = struct.pack("ii", 1, 0)
 _SECONDS: Final = re.compile(r"[0-9]{1,6}")
 
 
@@ -563,6 +566,7 @@ class _Connection:
 
     response_class: Any = _Response
     kept_since: float | None = None
+    awaits_reply: bool = False
 
     def send(self, data: Any) -> None:
         # Names are looked up without a time-out, and an environment may freeze at any point: time may be over by now.
@@ -570,8 +574,21 @@ class _Connection:
             self.connect()  # type: ignore[attr-defined]
         if _call.deadline.remaining() <= 0:
             raise _TransportError(failures.timeout(in_doubt=_call.sent))
-        _call.sent = True
+        _call.sent = self.awaits_reply = True
         super().send(data)  # type: ignore[misc]
+
+    def getresponse(self) -> Any:
+        response = super().getresponse()  # type: ignore[misc]
+        self.awaits_reply = False
+        return response
+
+    def close(self) -> None:
+        if self.awaits_reply and self.sock is not None:  # type: ignore[attr-defined]
+            # Else the kernel would go on to repeat what nobody has acknowledged, for minutes.
+            with suppress(OSError):
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)  # type: ignore[attr-defined]
+        self.awaits_reply = False
+        super().close()  # type: ignore[misc]
 
 
 class _HttpConnection(_Connection, HTTPConnection):

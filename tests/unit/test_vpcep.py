@@ -898,6 +898,26 @@ class TestAThreadThatOutlivesItsInvocation:
             assert (straggler.result().code, straggler.result().in_doubt) == ("Rename.Timeout", False)
         assert len(cloud.calls) == 10
 
+    def test_leaves_nothing_that_the_kernel_would_repeat(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """A request that was not acknowledged would be sent again for minutes, by a connection that ends in order."""
+        ends, ended = [], threading.Event()
+
+        def serve(connection: socket.socket) -> None:
+            receive_request(connection)
+            try:
+                ends.append(connection.recv(1))
+            except OSError as error:
+                ends.append(type(error))
+            ended.set()
+
+        for tls in (None, of_a_trusted_server(monkeypatch, tmp_path)):
+            with RawServer(serve, tls) as server:
+                assert rename_failure(adapter(server.url), SHORT).in_doubt
+                assert ended.wait(LONG)
+            ended.clear()
+
+        assert ends == [ConnectionResetError] * 2
+
     def test_after_a_freeze_during_the_look_up(
         self, server: SilentServer, monkeypatch: pytest.MonkeyPatch, clock: MovedClock
     ) -> None:
