@@ -77,7 +77,7 @@ class _RememberedCredentials(ABC):
         self._state_lock = threading.Lock()
         self._asking = threading.Lock()
         self._question = 0
-        self._given_up = 0
+        self._given_up = -1
 
     def __call__(self, deadline: Deadline) -> Credentials:
         """The key as of now; waits for it no longer than the deadline allows.
@@ -96,12 +96,12 @@ class _RememberedCredentials(ABC):
         if not self._asking.acquire(blocking=False) and not self._waited(deadline):
             return self._state
         try:
-            self._question += 1
             state = self._state
             if self._now() < state.ask_again_at or deadline.remaining() <= 0:
                 return state
             return self._store(self._ask(state, deadline), asked_at=state, deadline=deadline)
         finally:
+            self._question += 1
             self._asking.release()
 
     def _waited(self, deadline: Deadline) -> bool:
