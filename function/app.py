@@ -30,7 +30,7 @@ from function.queue import FifoQueue
 from function.rename import EndpointServices, Ledger, Renamer
 from function.settings import Settings, SettingsError
 from function.telemetry import Telemetry
-from function.vpcep import Credentials, Iam, UnknownRegionError, Vpcep
+from function.vpcep import Credentials, Iam, UnknownRegionError, Vpcep, iam_endpoint
 from function.workers import Workers
 
 if TYPE_CHECKING:
@@ -198,13 +198,15 @@ def _aws(settings: Settings) -> Aws:
 
 def _services(settings: Settings, regions: frozenset[str], aws: Aws, telemetry: Telemetry) -> Vpcep:
     own = settings.huaweicloud_region
-    credentials, forget = _credentials(settings, aws)
+    endpoints = {own: settings.vpcep_endpoint} if settings.vpcep_endpoint else {}
     try:
+        credentials, forget = _credentials(settings, endpoints, aws)
         return Vpcep(
             credentials,
             forget=forget,
+            region=own,
             regions=regions,
-            endpoints={own: settings.vpcep_endpoint} if settings.vpcep_endpoint else {},
+            endpoints=endpoints,
             allowed_projects=settings.allowed_projects,
             pool_size=settings.max_parallel_renames,
             on_call=telemetry.called,
@@ -216,20 +218,19 @@ def _services(settings: Settings, regions: frozenset[str], aws: Aws, telemetry: 
 
 
 def _credentials(
-    settings: Settings, aws: Aws
+    settings: Settings, endpoints: dict[str, str], aws: Aws
 ) -> tuple[Callable[[Deadline], Credentials], Callable[[Credentials], None]]:
-    """Where the key comes from, and who hears that it was refused."""
+    """Where the key comes from, and what is called with one that was refused."""
     if settings.credentials_secret:
         client = SecretsManagerClient(aws)
         secret = SecretCredentials(client, settings.credentials_secret, default_project=settings.project_id)
         return secret, secret.forget
     if settings.idp_id:
-        iam = Iam(
-            settings.idp_id,
-            settings.project_id or "",
-            region=settings.huaweicloud_region,
-            endpoint=settings.iam_endpoint,
-        )
+        endpoint = settings.iam_endpoint or iam_endpoint(settings.huaweicloud_region, endpoints)
+        if endpoint is None:
+            message = "HUAWEICLOUD_SDK_IAM_ENDPOINT is missing: VPCEP's endpoint does not tell that of IAM"
+            raise SettingsError(message)
+        iam = Iam(settings.idp_id, settings.project_id or "", endpoint=endpoint)
         federated = FederatedCredentials(StsClient(aws), iam, audience=settings.idp_audience)
         return federated, federated.forget
     key = Credentials(

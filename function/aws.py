@@ -43,6 +43,15 @@ _UNIFORM: Final = SystemRandom().uniform
 _LEAF: Final = re.compile(r"<(\w+)>([^<]*)</\1>")
 _OK: Final = 200
 _SERVER_ERROR: Final = 500
+# Of host names, by how a region's name begins. botocore knows them too, but takes its time to read what it knows.
+_SUFFIXES: Final = {
+    "cn": "amazonaws.com.cn",
+    "eusc": "amazonaws.eu",
+    "us-iso": "c2s.ic.gov",
+    "us-isob": "sc2s.sgov.gov",
+    "eu-isoe": "cloud.adc-e.uk",
+    "us-isof": "csp.hci.ic.gov",
+}
 _THROTTLED: Final = frozenset(
     {
         "LimitExceededException",
@@ -196,7 +205,8 @@ class Aws:
         return answer
 
     def _endpoint(self, host: str) -> str:
-        suffix = "amazonaws.com.cn" if self._region.startswith("cn-") else "amazonaws.com"
+        partition = "-".join(self._region.split("-")[:2])
+        suffix = _SUFFIXES.get(partition) or _SUFFIXES.get(partition.partition("-")[0], "amazonaws.com")
         own = self._endpoints.get(host) or self._endpoints.get("")
         return (own or f"https://{host}.{self._region}.{suffix}").rstrip("/")
 

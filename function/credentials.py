@@ -5,11 +5,14 @@ a temporary one to the function's role.
 """
 
 import json
+import math
+import re
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError, ResponseStreamingError
 
@@ -19,8 +22,10 @@ from function.failures import Failure, Kind, RenameFailedError
 from function.vpcep import Credentials, Iam
 
 MAX_AGE_SECONDS: Final = 300
-# How long the last key is good enough while Secrets Manager does not answer: each question costs seconds.
+# How long a failure is remembered, and the last key good enough meanwhile: each question costs seconds.
 PAUSE_SECONDS: Final = 30
+# For whoever has the last key while another thread asks for a newer one.
+MAX_WAIT_SECONDS: Final = 8.0
 # A token is used at once; a temporary key is renewed this long before it expires, so that an outage may pass meanwhile.
 ID_TOKEN_SECONDS: Final = 300
 RENEWAL_SECONDS: Final = 600
@@ -28,6 +33,10 @@ RENEWAL_SECONDS: Final = 600
 EXCHANGE_SECONDS: Final = 6.0
 _CLIENT_ERRORS: Final = range(400, 500)
 _THROTTLED: Final = frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException"})
+# What editors, terminals and consoles leave around a value.
+_BLANKS: Final = " \t\r\n\v\f\0\N{NO-BREAK SPACE}\N{ZERO WIDTH SPACE}\N{BYTE ORDER MARK}"
+_KEY_TEXT: Final = re.compile(r"[!-~]+")
+_PROJECT_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SOMEBODY_MUST_ACT: Final = frozenset(
     {
         "AccessDeniedException",
@@ -40,14 +49,110 @@ _SOMEBODY_MUST_ACT: Final = frozenset(
 )
 
 
+class _State(NamedTuple):
+    """What is known of the key.
+
+    Attributes:
+        key: the last one, None where there is none to be used.
+        usable_until: seconds since the epoch.
+        ask_again_at: seconds since the epoch.
+        failure: of the last question, None where it was answered.
+    """
+
+    key: Credentials | None = None
+    usable_until: float = math.inf
+    ask_again_at: float = 0.0
+    failure: Failure | None = None
+
+
+class _RememberedCredentials(ABC):
+    """A key that is asked for seldom, by one thread for all.
+
+    While it asks, the others wait, each until its own deadline; what it learns holds for them too.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._state = _State()
+        self._state_lock = threading.Lock()
+        self._asking = threading.Lock()
+        self._question = 0
+        self._given_up = -1
+
+    def __call__(self, deadline: Deadline) -> Credentials:
+        """The key as of now; waits for it no longer than the deadline allows.
+
+        Raises:
+            RenameFailedError: ``access`` where somebody must act, ``unavailable`` where nobody answers.
+        """
+        state = self._state
+        if self._now() >= state.ask_again_at:
+            state = self._renewed(deadline)
+        if state.key is None or self._now() >= state.usable_until:
+            raise RenameFailedError(state.failure or self._unanswered("it has not been had in time"))
+        return state.key
+
+    def _renewed(self, deadline: Deadline) -> _State:
+        if not self._asking.acquire(blocking=False) and not self._waited(deadline):
+            return self._state
+        try:
+            state = self._state
+            if self._now() < state.ask_again_at or deadline.remaining() <= 0:
+                return state
+            return self._store(self._ask(state, deadline), asked_at=state, deadline=deadline)
+        finally:
+            self._question += 1
+            self._asking.release()
+
+    def _waited(self, deadline: Deadline) -> bool:
+        """Wait for the question that is being asked; once, for it may hang in a look-up that has no time-out."""
+        question = self._question
+        seconds = 0.0 if question == self._given_up else deadline.remaining()
+        if self._state.key is not None:
+            seconds = min(seconds, MAX_WAIT_SECONDS)
+        if self._asking.acquire(timeout=max(0.0, seconds)):
+            return True
+        self._given_up = question
+        return False
+
+    def _store(self, state: _State, *, asked_at: _State, deadline: Deadline) -> _State:
+        if state.failure is not None and state.failure.kind is Kind.UNAVAILABLE and deadline.remaining() <= 0:
+            state = state._replace(ask_again_at=0.0)  # it may have been for want of time alone
+        with self._state_lock:
+            if self._state is not asked_at and state.key == asked_at.key:
+                state = state._replace(ask_again_at=0.0)  # it was refused meanwhile
+            self._state = state
+        return state
+
+    def forget(self, key: Credentials) -> None:
+        """Ask anew for the next call, if this key is still the last: it may have been replaced. Never waits."""
+        with self._state_lock:
+            if key == self._state.key and self._may_forget():
+                self._state = self._state._replace(ask_again_at=0.0)
+
+    def _may_forget(self) -> bool:
+        return True
+
+    @abstractmethod
+    def _ask(self, state: _State, deadline: Deadline) -> _State:
+        """Ask for the key."""
+
+    @abstractmethod
+    def _unanswered(self, reason: str) -> Failure:
+        """There is no key, and nobody's failure to tell."""
+
+
 class SecretsManagerClient(Protocol):
     """As boto3's, with the deadline of each request."""
 
     def get_secret_value(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
 
 
-class SecretCredentials:
-    """The key in a Secrets Manager secret ``{"ak", "sk", "project_id"}``, and ``"security_token"`` where it has one."""
+class SecretCredentials(_RememberedCredentials):
+    """The key in a Secrets Manager secret ``{"ak", "sk", "project_id"}``, and ``"security_token"`` where it has one.
+
+    The last key is used on while Secrets Manager does not answer, but not when it refuses, or the secret is malformed.
+    """
 
     def __init__(
         self,
@@ -55,73 +160,66 @@ class SecretCredentials:
         secret: str,
         *,
         default_project: str | None,
-        monotonic: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
     ) -> None:
         """
         Args:
             secret: name or ARN.
             default_project: where the secret names none.
+            now: seconds since the epoch; a clock that also goes on while the environment is frozen.
         """
+        super().__init__(now)
         self._client = client
         self._secret = secret
         self._default_project = default_project
-        self._lock = threading.Lock()
-        self._monotonic = monotonic
-        self._ask_again_at = 0.0
-        self._last: Credentials | None = None
 
-    def __call__(self, deadline: Deadline) -> Credentials:
-        """The key as of now.
+    def _ask(self, state: _State, deadline: Deadline) -> _State:
+        try:
+            key = self._read(self._client.get_secret_value(deadline, SecretId=self._secret))
+        except (ClientError, BotoCoreError) as error:
+            code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+            kind = Kind.ACCESS if code in _SOMEBODY_MUST_ACT else Kind.UNAVAILABLE
+            failure = _no_secret(f"cannot be read: {code}", kind)
+        except RenameFailedError as error:
+            failure = error.failure
+        else:
+            return _State(key, ask_again_at=self._now() + MAX_AGE_SECONDS)
+        last = None if failure.kind is Kind.ACCESS else state.key
+        return _State(last, ask_again_at=self._now() + PAUSE_SECONDS, failure=failure)
 
-        Raises:
-            RenameFailedError: ``access`` where somebody must mend the secret or the permission to read it,
-                ``unavailable`` where Secrets Manager does not answer and never has.
-        """
-        with self._lock:
-            if self._last is not None and self._monotonic() < self._ask_again_at:
-                return self._last
-            try:
-                self._last = self._read(self._client.get_secret_value(deadline, SecretId=self._secret))
-                self._ask_again_at = self._monotonic() + MAX_AGE_SECONDS
-            except (ClientError, BotoCoreError) as error:
-                code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
-                kind = Kind.ACCESS if code in _SOMEBODY_MUST_ACT else Kind.UNAVAILABLE
-                if self._last is None or kind is Kind.ACCESS:
-                    message = f"The secret with the key for Huawei Cloud cannot be read: {code}."
-                    raise RenameFailedError(failures.credentials(message, kind=kind)) from None
-                self._ask_again_at = self._monotonic() + PAUSE_SECONDS
-            return self._last
-
-    def forget(self, key: Credentials) -> None:
-        """Look at the secret anew for the next call, if this key is still the last: it may have been rotated."""
-        with self._lock:
-            if key == self._last:
-                self._ask_again_at = 0.0
+    def _unanswered(self, reason: str) -> Failure:
+        return _no_secret(f"cannot be read: {reason}", Kind.UNAVAILABLE)
 
     def _read(self, answer: dict[str, Any]) -> Credentials:
         try:
-            secret = json.loads(answer.get("SecretString") or "")
-        except ValueError:
-            raise RenameFailedError(_malformed()) from None
+            secret = json.loads((answer.get("SecretString") or "").strip(_BLANKS))
+        except (ValueError, RecursionError):
+            raise RenameFailedError(_malformed("is not a JSON text")) from None
         if not isinstance(secret, dict):
-            raise RenameFailedError(_malformed())
-        match (
-            secret.get("ak"),
-            secret.get("sk"),
-            secret.get("security_token", ""),
-            secret.get("project_id", self._default_project),
-        ):
-            case (str(access_key), str(secret_key), str(token), str(project_id)) if (
-                access_key and secret_key and project_id
-            ):
-                return Credentials(access_key, secret_key, token or None, project_id)
-            case _:
-                raise RenameFailedError(_malformed())
+            raise RenameFailedError(_malformed("is not a JSON object"))
+
+        def text(name: str, pattern: re.Pattern[str], default: str | None = None) -> str:
+            value = secret.get(name, default)
+            if not isinstance(value, str) or not (value := value.strip(_BLANKS)):
+                raise RenameFailedError(_malformed(f'has no text under "{name}"'))
+            if not pattern.fullmatch(value):
+                raise RenameFailedError(_malformed(f'has a character under "{name}" that cannot be part of it'))
+            return value
+
+        return Credentials(
+            text("ak", _KEY_TEXT),
+            text("sk", _KEY_TEXT),
+            text("security_token", _KEY_TEXT) if secret.get("security_token", "") != "" else None,
+            text("project_id", _PROJECT_ID, self._default_project),
+        )
 
 
-def _malformed() -> failures.Failure:
-    message = 'The secret with the key for Huawei Cloud is not of the form {"ak", "sk", "project_id"}.'
-    return failures.credentials(message, kind=Kind.ACCESS)
+def _malformed(reason: str) -> Failure:
+    return _no_secret(f'{reason}. Its form is {{"ak", "sk", "project_id"}}', Kind.ACCESS)
+
+
+def _no_secret(reason: str, kind: Kind) -> Failure:
+    return failures.credentials(f"The secret with the key for Huawei Cloud {reason}.", kind=kind)
 
 
 class StsClient(Protocol):
@@ -130,8 +228,11 @@ class StsClient(Protocol):
     def get_web_identity_token(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
 
 
-class FederatedCredentials:
-    """A temporary key from Huawei Cloud, for a token by which AWS vouches for the function's role: no secret at all."""
+class FederatedCredentials(_RememberedCredentials):
+    """A temporary key from Huawei Cloud, for a token by which AWS vouches for the function's role: no secret at all.
+
+    None is given up before it expires.
+    """
 
     def __init__(self, client: StsClient, iam: Iam, *, audience: str, now: Callable[[], float] = time.time) -> None:
         """
@@ -139,54 +240,34 @@ class FederatedCredentials:
             audience: whom the token is for: the client id that the identity provider is registered with.
             now: seconds since the epoch; a clock that also goes on while the environment is frozen.
         """
+        super().__init__(now)
         self._client = client
         self._iam = iam
         self._audience = audience
-        self._now = now
-        self._lock = threading.Lock()
-        self._key: Credentials | None = None
-        self._expires_at = 0.0
-        self._failure: Failure | None = None
-        self._ask_again_at = 0.0
         self._forget_again_at = 0.0
 
-    def __call__(self, deadline: Deadline) -> Credentials:
-        """The key as of now; none is given up before it expires.
+    def _may_forget(self) -> bool:
+        """Once in a while only: another key helps where one was called back, not where a permission is missing."""
+        if self._now() < self._forget_again_at:
+            return False
+        self._forget_again_at = self._now() + MAX_AGE_SECONDS
+        return True
 
-        Raises:
-            RenameFailedError: ``access`` where somebody must mend the identity provider or the role, ``unavailable``
-                where AWS or Huawei Cloud does not answer.
-        """
-        with self._lock:
-            if self._now() >= self._ask_again_at:
-                self._ask(deadline)
-            if self._key is None or self._now() >= self._expires_at:
-                raise RenameFailedError(self._failure or _no_key("it has expired", Kind.UNAVAILABLE))
-            return self._key
-
-    def forget(self, key: Credentials) -> None:
-        """Ask for another key for the next call, if this one is still the last.
-
-        Once in a while only: another one helps where this one was called back, not where a permission is missing.
-        """
-        with self._lock:
-            if key == self._key and self._now() >= self._forget_again_at:
-                self._ask_again_at = 0.0
-                self._forget_again_at = self._now() + MAX_AGE_SECONDS
-
-    def _ask(self, deadline: Deadline) -> None:
+    def _ask(self, state: _State, deadline: Deadline) -> _State:
         try:
-            self._key, expires = self._iam.temporary_key(self._id_token(deadline), EXCHANGE_SECONDS)
+            key, expires = self._iam.temporary_key(self._id_token(deadline), deadline.within(EXCHANGE_SECONDS))
         except (ClientError, BotoCoreError) as error:
-            self._failure = _no_token(error)
-            self._ask_again_at = self._now() + PAUSE_SECONDS
+            failure = _no_token(error)
         except RenameFailedError as error:
-            self._failure = _refused(error.failure)
-            self._ask_again_at = self._now() + PAUSE_SECONDS
+            failure = _refused(error.failure)
         else:
-            self._failure = None
-            self._expires_at = expires.timestamp()
-            self._ask_again_at = max(self._expires_at - RENEWAL_SECONDS, self._now() + PAUSE_SECONDS)
+            expires_at = expires.timestamp()
+            ask_again_at = max(expires_at - RENEWAL_SECONDS, self._now() + PAUSE_SECONDS)
+            return _State(key, expires_at, ask_again_at)
+        return state._replace(ask_again_at=self._now() + PAUSE_SECONDS, failure=failure)
+
+    def _unanswered(self, reason: str) -> Failure:
+        return _no_key(reason, Kind.UNAVAILABLE)
 
     def _id_token(self, deadline: Deadline) -> str:
         answer = self._client.get_web_identity_token(

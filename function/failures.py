@@ -339,9 +339,7 @@ def abandoned() -> Failure:
 
 def credentials(message: str, *, kind: Kind) -> Failure:
     """The key for Huawei Cloud cannot be had: ``access`` when somebody must act, ``unavailable`` when it may pass."""
-    return Failure(
-        "Rename.CredentialsUnavailable", message, kind, retryable=True, called=False, quick=kind is Kind.UNAVAILABLE
-    )
+    return Failure("Rename.CredentialsUnavailable", message, kind, retryable=True, called=False)
 
 
 def not_published(reason: str) -> Failure:

@@ -72,6 +72,9 @@ class EndpointServices(Protocol):
 
     def allows_project(self, project_id: str, deadline: Deadline) -> bool: ...
 
+    def raise_if_refused(self, target: Target, deadline: Deadline) -> None:
+        """Fail without a call where one would only be refused, as far as is remembered."""
+
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply: ...
 
     def read(self, target: Target, deadline: Deadline) -> Reply: ...

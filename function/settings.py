@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 _REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+)+")
 _PROJECT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -12,8 +13,18 @@ _AUDIENCE = re.compile(r"[!-~]{5,255}")
 _SECRET = re.compile(r"[A-Za-z0-9/_+=.@:-]{1,2048}")
 _BUS = re.compile(r"[A-Za-z0-9/._-]{1,256}|arn:[a-z-]+:events:[a-z0-9-]+:[0-9]{12}:event-bus/[A-Za-z0-9/._-]+")
 _TABLE = re.compile(r"[A-Za-z0-9._-]{3,255}|arn:[a-z-]+:dynamodb:[a-z0-9-]+:[0-9]{12}:table/[A-Za-z0-9._-]+")
-_URL = re.compile(r"https?://\S+")
-_URLS = re.compile(rf"({_URL.pattern})(,{_URL.pattern})*")
+# Of an access key, a secret key, a token.
+_KEY_TEXT = re.compile(r"[!-~]+")
+# No user, no query: parsers of URLs do not agree on where a host begins and ends behind these.
+_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9._~/%-]*)?")
+_LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
+_SDK_ENDPOINTS = "HUAWEICLOUD_SDK_REGION_VPCEP_"
+_LOG_LEVEL = re.compile(r"NOTSET|DEBUG|INFO|WARN|WARNING|ERROR|CRITICAL|FATAL", re.IGNORECASE)
+# As CloudWatch takes the value of a dimension, and the name of a namespace.
+_SERVICE_NAME = re.compile(r"[!-~][ -~]{0,249}")
+_NAMESPACE = re.compile(r"[A-Za-z0-9 ._/#:-]{1,255}")
+# What editors, terminals and consoles leave around a value.
+_BLANKS = " \t\r\n\v\f\0\N{NO-BREAK SPACE}\N{ZERO WIDTH SPACE}\N{BYTE ORDER MARK}"
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _NAME_LENGTH_LIMIT = 255
 _AWS_ENDPOINTS = {
@@ -97,34 +108,37 @@ def load(environment: Mapping[str, str]) -> Settings:
     secret = read.matching("HUAWEICLOUD_CREDENTIALS_SECRET", _SECRET)
     idp_id = read.matching("HUAWEICLOUD_SDK_IDP_ID", _IDP_ID)
     region = read.matching("HUAWEICLOUD_REGION", _REGION) or read.missing("HUAWEICLOUD_REGION")
-    # The SDK reads this one itself, and may find several endpoints in it.
-    sdk_override = f"HUAWEICLOUD_SDK_REGION_VPCEP_{region.replace('-', '_').upper()}"
+    # The SDK reads these itself, and may find several endpoints in each.
+    sdk_endpoints = {
+        variable: read.verbatim(variable, _are_endpoints)
+        for variable in environment
+        if variable.startswith(_SDK_ENDPOINTS)
+    }
+    sdk_override = sdk_endpoints.get(f"{_SDK_ENDPOINTS}{region.replace('-', '_').upper()}")
     settings = Settings(
         huaweicloud_region=region,
-        vpcep_endpoint=None if read.matching(sdk_override, _URLS) else read.matching("VPCEP_ENDPOINT", _URL),
-        access_key=read.text("HUAWEICLOUD_SDK_AK"),
-        secret_key=read.text("HUAWEICLOUD_SDK_SK"),
-        security_token=read.text("HUAWEICLOUD_SDK_SECURITY_TOKEN"),
+        vpcep_endpoint=None if sdk_override else read.url("VPCEP_ENDPOINT"),
+        access_key=read.matching("HUAWEICLOUD_SDK_AK", _KEY_TEXT),
+        secret_key=read.matching("HUAWEICLOUD_SDK_SK", _KEY_TEXT),
+        security_token=read.matching("HUAWEICLOUD_SDK_SECURITY_TOKEN", _KEY_TEXT),
         project_id=read.matching("HUAWEICLOUD_SDK_PROJECT_ID", _PROJECT_ID),
         credentials_secret=secret,
         idp_id=idp_id,
         idp_audience=read.matching("HUAWEICLOUD_IDP_AUDIENCE", _AUDIENCE) or "huaweicloud",
-        iam_endpoint=read.matching("HUAWEICLOUD_SDK_IAM_ENDPOINT", _URL),
+        iam_endpoint=read.url("HUAWEICLOUD_SDK_IAM_ENDPOINT"),
         outcome_bus=read.matching("OUTCOME_BUS", _BUS) or read.missing("OUTCOME_BUS"),
         ledger_table=read.matching("LEDGER_TABLE", _TABLE),
-        rename_queue_url=read.matching("RENAME_QUEUE_URL", _URL),
-        dead_letter_queue_url=read.matching("DEAD_LETTER_QUEUE_URL", _URL),
+        rename_queue_url=read.url("RENAME_QUEUE_URL"),
+        dead_letter_queue_url=read.url("DEAD_LETTER_QUEUE_URL"),
         max_receives=read.number("MAX_RECEIVES", at_most=1_000),
         name_max_length=read.number("NAME_MAX_LENGTH", at_most=_NAME_LENGTH_LIMIT) or 16,
         allowed_projects=read.items("ALLOWED_PROJECTS", _PROJECT_ID),
         allowed_regions=read.items("ALLOWED_REGIONS", _REGION),
         max_parallel_renames=read.number("MAX_PARALLEL_RENAMES", at_most=100) or 10,
         read_previous_name=read.flag("READ_PREVIOUS_NAME"),
-        metrics_namespace=read.text("POWERTOOLS_METRICS_NAMESPACE") or "VpcepRename",
+        metrics_namespace=read.matching("POWERTOOLS_METRICS_NAMESPACE", _NAMESPACE) or "VpcepRename",
         aws_region=read.text("AWS_REGION") or read.text("AWS_DEFAULT_REGION") or read.missing("AWS_REGION"),
-        aws_endpoints={
-            host: url for host, variable in _AWS_ENDPOINTS.items() if (url := read.matching(variable, _URL))
-        },
+        aws_endpoints={host: url for host, variable in _AWS_ENDPOINTS.items() if (url := read.url(variable))},
         aws_access_key_id=read.text("AWS_ACCESS_KEY_ID"),
         aws_secret_access_key=read.text("AWS_SECRET_ACCESS_KEY"),
         aws_session_token=read.text("AWS_SESSION_TOKEN"),
@@ -140,6 +154,13 @@ def load(environment: Mapping[str, str]) -> Settings:
         for variable in ("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_PROJECT_ID"):
             if not read.text(variable):
                 read.missing(variable, hint=" (or HUAWEICLOUD_CREDENTIALS_SECRET, or HUAWEICLOUD_SDK_IDP_ID)")
+    for variable in environment:
+        if variable.startswith("AWS_ENDPOINT_URL"):  # boto3 reads some of them itself
+            read.url(variable)
+    # Powertools reads these itself. It fails on a wrong level; with an empty name metrics lack what the alarms look at.
+    if read.verbatim("POWERTOOLS_LOG_LEVEL", _LOG_LEVEL.fullmatch) is None:
+        read.verbatim("LOG_LEVEL", _LOG_LEVEL.fullmatch)
+    read.verbatim("POWERTOOLS_SERVICE_NAME", _SERVICE_NAME.fullmatch, may_be_empty=False)
     if read.problems:
         raise SettingsError("; ".join(read.problems))
     return settings
@@ -153,7 +174,7 @@ class _Reader:
         self.problems: list[str] = []
 
     def text(self, variable: str) -> str | None:
-        return self._environment.get(variable, "").strip() or None
+        return self._environment.get(variable, "").strip(_BLANKS) or None
 
     def missing(self, variable: str, hint: str = "") -> str:
         if not any(problem.startswith(f"{variable} ") for problem in self.problems):
@@ -163,6 +184,17 @@ class _Reader:
     def matching(self, variable: str, pattern: re.Pattern[str]) -> str | None:
         value = self.text(variable)
         return value if value is None else self._checked(variable, value, pattern.fullmatch)
+
+    def url(self, variable: str) -> str | None:
+        value = self.text(variable)
+        return value if value is None else self._checked(variable, value, _is_endpoint)
+
+    def verbatim(self, variable: str, is_right: Callable[[str], object], *, may_be_empty: bool = True) -> str | None:
+        """For others that read the variable themselves, blanks included."""
+        value = self._environment.get(variable)
+        if value is None or (may_be_empty and not value):
+            return None
+        return self._checked(variable, value, is_right)
 
     def items(self, variable: str, pattern: re.Pattern[str]) -> frozenset[str]:
         entries = [entry.strip() for entry in (self.text(variable) or "").split(",")]
@@ -184,3 +216,19 @@ class _Reader:
         if not is_right(value) and problem not in self.problems:
             self.problems.append(problem)
         return value
+
+
+def _is_endpoint(text: str) -> bool:
+    """Encrypted, unless it stays on this machine."""
+    try:
+        url = urlsplit(text)
+        host, _ = url.hostname, url.port
+    except ValueError:
+        return False
+    if not _URL.fullmatch(text) or not host:
+        return False
+    return url.scheme == "https" or _LOOPBACK.fullmatch(host) is not None
+
+
+def _are_endpoints(text: str) -> bool:
+    return all(map(_is_endpoint, text.split(",")))

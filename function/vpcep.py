@@ -8,9 +8,11 @@ import io
 import json
 import re
 import socket
+import struct
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -41,8 +43,9 @@ from urllib3.util import Retry
 
 from function import failures
 from function.deadline import Deadline
-from function.failures import Failure, Kind, RenameFailedError
-from function.rename import Reply, Target
+from function.failures import CODE_MAX_LENGTH, MESSAGE_MAX_LENGTH, Failure, Kind, RenameFailedError
+from function.redaction import Redactor
+from function.rename import MIN_CALL_SECONDS, Reply, Target
 from function.tls import trust
 
 CONNECT_SECONDS: Final = 3.0
@@ -52,10 +55,19 @@ MAX_REQUEST_ID: Final = 128
 REFUSED_KEY_PAUSE_SECONDS: Final = 60.0
 # How long a key that was accepted is trusted to be so still.
 ACCEPTED_KEY_SECONDS: Final = 60.0
+# Of other projects in a row, before the key is left alone for all of them; the default project's may follow.
+MAX_REFUSALS_OF_OTHER_PROJECTS: Final = 2
+MAX_REMEMBERED_REFUSALS: Final = 1_000
+# The one before is kept for calls that began with it.
+MAX_KEYS: Final = 2
+# NATs and load balancers forget an idle connection, and tell neither side.
+MAX_IDLE_SECONDS: Final = 60.0
 # Between a quarter of an hour and a day. How long a key goes on that somebody has got hold of.
 TEMPORARY_KEY_SECONDS: Final = 3_600
 USER_AGENT: Final = "vpcep-rename"
 
+# SO_LINGER on, for no time: the connection is reset when it is closed.
+_RESET: Final = struct.pack("ii", 1, 0)
 _SECONDS: Final = re.compile(r"[0-9]{1,6}")
 
 
@@ -73,20 +85,25 @@ class Credentials(NamedTuple):
 
 
 class _Call(threading.local):
-    """The call that this thread makes: when it must end, how far it came, and what is known of the reply."""
+    """The call that this thread makes: when it must end, how far it came, and what is known of the reply.
 
-    deadline: float = 0.0
-    connected: bool = False
+    Attributes:
+        sent: a part of the request may have left.
+    """
+
+    deadline: Deadline = Deadline(0.0, 0.0)
+    redactor: Redactor = Redactor(())
+    sent: bool = False
     status: int | None = None
     huawei_request_id: str | None = None
 
-    def begin(self, seconds: float) -> None:
-        self.deadline = time.monotonic() + seconds
-        self.connected, self.status, self.huawei_request_id = False, None, None
+    def begin(self, deadline: Deadline, redactor: Redactor) -> None:
+        self.deadline, self.redactor = deadline, redactor
+        self.sent, self.status, self.huawei_request_id = False, None, None
 
     def seconds_left(self) -> float:
         """Raises TimeoutError where none is left."""
-        seconds = self.deadline - time.monotonic()
+        seconds = self.deadline.remaining()
         if seconds <= 0:
             raise TimeoutError
         return seconds
@@ -103,35 +120,38 @@ class Vpcep:
         credentials: Callable[[Deadline], Credentials],
         *,
         forget: Callable[[Credentials], None] = lambda _: None,
+        region: str,
         regions: Iterable[str],
         endpoints: dict[str, str],
         allowed_projects: frozenset[str],
         pool_size: int,
         on_call: Callable[[float], None] = lambda _: None,
-        monotonic: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
     ) -> None:
         """
         Args:
-            credentials: cheap to call; raises RenameFailedError.
-            forget: hears of a key that was refused, so that ``credentials`` looks whether there is another.
+            credentials: cheap to call as a rule, and waits no longer than its deadline; raises RenameFailedError.
+            forget: called with a key that was refused, so that ``credentials`` looks whether there is another.
+            region: the function's own.
             regions: all that events may name.
             endpoints: by region, where another endpoint than the region's own is to be used.
             allowed_projects: what events may name beside the key's own project.
             pool_size: connections kept alive.
-            on_call: hears how many seconds each call took, whatever came of it.
+            on_call: called with the duration of each call in seconds, whatever came of it.
+            now: seconds since the epoch; a clock that also goes on while the environment is frozen.
 
         Raises:
             UnknownRegionError: the SDK knows no endpoint there.
         """
+        self._region = region
         self._regions = {name: _region(name, endpoints) for name in regions}
         self._allowed_projects = allowed_projects
         self._credentials = credentials
         self._forget = forget
         self._pool_size = pool_size
         self._on_call = on_call
-        self._monotonic = monotonic
-        self._clients: dict[tuple[str, str], _Client] = {}
-        self._key: _Key | None = None
+        self._now = now
+        self._keys: dict[Credentials, _Key] = {}
         self._lock = threading.Lock()
 
     def default_project(self, deadline: Deadline) -> str:
@@ -139,6 +159,15 @@ class Vpcep:
 
     def allows_project(self, project_id: str, deadline: Deadline) -> bool:
         return project_id in self._allowed_projects or project_id == self.default_project(deadline)
+
+    def raise_if_refused(self, target: Target, deadline: Deadline) -> None:
+        """Look before a call is prepared, which costs the ledger two writes.
+
+        Raises:
+            RenameFailedError: a call for this endpoint service would end in a refusal that is remembered; or there is
+                no key.
+        """
+        self._key(deadline).guard.raise_if_refused(target)
 
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
         """``PUT /v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/name``
@@ -164,14 +193,27 @@ class Vpcep:
         return self._call(target, lambda client: client.list_service_details(request).service_name, deadline)
 
     def _call(self, target: Target, operation: Callable[[Any], object], deadline: Deadline) -> Reply:
-        client = self._client(target, deadline)
+        key = self._key(deadline)
+        client = self._client(key, target)
         try:
-            return client.call(operation, deadline.remaining())
+            return key.guard.call(target, lambda: self._send(client, key, operation, deadline), deadline)
         except RenameFailedError as error:
             failure = error.failure
-            if failure.kind is Kind.ACCESS and self._has_other_than(client.key.credentials, deadline):
+            if failure.kind is Kind.ACCESS and self._has_other_than(key.credentials, deadline):
                 raise RenameFailedError(replace(failure, quick=True)) from error
             raise
+
+    def _send(self, client: VpcepClient, key: "_Key", operation: Callable[[Any], object], deadline: Deadline) -> Reply:
+        began = time.monotonic()
+        _call.begin(deadline, key.redactor)
+        try:
+            name = operation(client)
+        except Exception as error:
+            raise RenameFailedError(_failure(error)) from error
+        finally:
+            self._on_call(time.monotonic() - began)
+        reported = key.redactor.clean(name, len(name)) if isinstance(name, str) else None
+        return Reply(reported, _call.status, _call.huawei_request_id)
 
     def _has_other_than(self, credentials: Credentials, deadline: Deadline) -> bool:
         try:
@@ -179,19 +221,39 @@ class Vpcep:
         except RenameFailedError:
             return False
 
-    def _client(self, target: Target, deadline: Deadline) -> "_Client":
+    def _key(self, deadline: Deadline) -> "_Key":
+        credentials = self._credentials(deadline)
         with self._lock:
-            credentials = self._credentials(deadline)  # within the lock: none comes after a newer one
-            if self._key is None or self._key.credentials != credentials:
-                self._key = _Key(credentials, self._forget, self._monotonic)
-                self._clients.clear()
-            client = self._clients.get((target.region, target.project_id))
-            if client is None:
-                own = credentials._replace(project_id=target.project_id)
-                sdk = _build(own, self._regions[target.region], self._pool_size)
-                client = _Client(sdk, self._key, self._on_call)
-                self._clients[target.region, target.project_id] = client
-            return client
+            # By the key itself: whoever was slow to take an older one to a call meets what is known of that one.
+            if credentials not in self._keys:
+                while len(self._keys) >= MAX_KEYS:
+                    del self._keys[next(iter(self._keys))]
+                self._keys[credentials] = _Key(credentials, self._region, self._forget, self._now)
+            return self._keys[credentials]
+
+    def _client(self, key: "_Key", target: Target) -> VpcepClient:
+        with self._lock:
+            place = target.region, target.project_id
+            if place not in key.clients:
+                own = key.credentials._replace(project_id=target.project_id)
+                key.clients[place] = _build(own, self._regions[target.region], self._pool_size)
+            return key.clients[place]
+
+
+def iam_endpoint(region: str, endpoints: dict[str, str]) -> str | None:
+    """The address of a region's IAM: in the domain that VPCEP has there. None where that tells nothing.
+
+    The SDK's own list lacks regions, and for those names the IAM of another site.
+
+    Args:
+        endpoints: of VPCEP by region, where another endpoint than the region's own is to be used.
+
+    Raises:
+        UnknownRegionError: the SDK knows no endpoint there.
+    """
+    known = VpcepRegion.static_fields.get(region) or _region(region, endpoints)
+    scheme, separator, domain = known.endpoints[0].partition("://vpcep.")
+    return f"{scheme}://iam.{domain}" if separator else None
 
 
 class Iam:
@@ -200,19 +262,19 @@ class Iam:
     Its own credentials take the token from a file, wait for minutes, and let every thread ask for itself.
     """
 
-    def __init__(self, idp_id: str, project_id: str, *, region: str, endpoint: str | None) -> None:
+    def __init__(self, idp_id: str, project_id: str, *, endpoint: str) -> None:
         """
         Args:
             idp_id: of the identity provider, as it is registered.
             project_id: what the key is used for.
-            endpoint: another one than the region's own.
+            endpoint: of IAM.
         """
         self._idp_id = idp_id
         self._project_id = project_id
-        self._endpoint = endpoint or IamHelper.get_iam_endpoint(region)
+        self._endpoint = endpoint
         self._config = HttpConfig(user_agent=USER_AGENT)
 
-    def temporary_key(self, id_token: str, seconds: float) -> tuple[Credentials, datetime]:
+    def temporary_key(self, id_token: str, deadline: Deadline) -> tuple[Credentials, datetime]:
         """A key, and when it expires.
 
         ``POST /v3.0/OS-AUTH/id-token/tokens``, then ``POST /v3.0/OS-CREDENTIAL/securitytokens``
@@ -224,12 +286,12 @@ class Iam:
         http = HttpClient(self._config, http_handler=None, exception_handler=_ErrorReplies(), logger=None)
         _take_over(http, pool_size=1)
         try:
-            _call.begin(seconds)
+            _call.begin(deadline, Redactor(id_token.split(".")))
             request = IamHelper.get_create_unscoped_token_by_id_token_request(
                 self._config, self._endpoint, self._idp_id, id_token
             )
             token = IamHelper.create_unscoped_token_by_id_token(http, request)
-            _call.begin(_call.seconds_left())
+            _call.begin(deadline, Redactor([token, *id_token.split(".")]))
             request = IamHelper.get_create_temporary_access_key_by_token_request(
                 self._config, self._endpoint, token, TEMPORARY_KEY_SECONDS
             )
@@ -250,84 +312,168 @@ class Iam:
                 raise _TransportError(_unconfirmed())
 
 
-class _Key:
-    """Whether a key has been accepted of late, or refused.
+class KeyGuard:
+    """Whether a key has been accepted of late, and what it was refused for.
 
-    Until it has been accepted calls go one by one, and none follows a refusal: a batch that renames side by side would
-    lock a wrong key at once.
+    Five wrong signatures in a row lock a key. So until it has been accepted calls go one by one, and what was refused
+    is left alone for a while. A 401 for the default project is about the key. One for another project or region may be
+    about that alone; two in a row are taken to be about the key, but the default project may still prove the contrary.
+    Any other refusal is about the one endpoint service.
     """
 
+    _EVERYBODY: Final = "everybody"
+    _OTHER_PROJECTS: Final = "other projects"
+
     def __init__(
-        self, credentials: Credentials, forget: Callable[[Credentials], None], monotonic: Callable[[], float]
+        self,
+        credentials: Credentials,
+        region: str,
+        *,
+        forget: Callable[[Credentials], None],
+        now: Callable[[], float],
     ) -> None:
-        self.credentials = credentials
-        self.one_by_one = threading.Lock()
+        """
+        Args:
+            region: where the key's own project is the default one.
+            forget: called with a key that was refused.
+            now: seconds since the epoch.
+        """
+        self._credentials = credentials
+        self._home = region, credentials.project_id
         self._forget = forget
-        self._monotonic = monotonic
+        self._now = now
+        self._probe = _Probe()
+        self._lock = threading.Lock()
         self._accepted_until = 0.0
+        self._refused_in_a_row = 0
         self._refusals: dict[object, tuple[float, Failure]] = {}
 
-    @property
-    def is_accepted(self) -> bool:
-        return self._monotonic() < self._accepted_until
+    def call(self, target: Target, send: Callable[[], Reply], deadline: Deadline) -> Reply:
+        """Make a call and learn from what comes of it; while it is open whether the key is accepted, alone.
 
-    def accept(self) -> None:
-        self._accepted_until = self._monotonic() + ACCEPTED_KEY_SECONDS
+        Raises:
+            RenameFailedError: the call's failure; the refusal that is remembered, or that there was no time for a call,
+                with ``called`` False.
+        """
+        if not self._is_accepted():
+            with self._alone(deadline):
+                if not self._is_accepted():
+                    return self._call(target, send, deadline)
+        return self._call(target, send, deadline)
 
-    def refuse(self, failure: Failure, by: object) -> None:
-        """A key that is wrong is wrong everywhere; one that may not do a thing may do others."""
-        self._forget(self.credentials)  # first: who sees the refusal looks for another key at once
-        everywhere = failure.http_status == HTTPStatus.UNAUTHORIZED
-        if everywhere:
-            self._accepted_until = 0.0
-        self._refusals[None if everywhere else by] = (self._monotonic() + REFUSED_KEY_PAUSE_SECONDS, failure)
+    def raise_if_refused(self, target: Target) -> None:
+        """Raises RenameFailedError with ``called`` False where a call for this target was refused a moment ago."""
+        now = self._now()
+        with self._lock:
+            for scope in self._scopes(target):
+                until, failure = self._refusals.get(scope, (0.0, None))
+                if failure is not None and now < until:
+                    raise RenameFailedError(replace(failure, called=False))
 
-    def raise_refusal(self, by: object) -> None:
-        """Raises RenameFailedError where the key was refused a moment ago."""
-        for refused_by in (None, by):
-            until, failure = self._refusals.get(refused_by, (0.0, None))
-            if failure is not None and self._monotonic() < until:
-                raise RenameFailedError(replace(failure, called=False))
-
-
-class _Client:
-    """The SDK's client for one region and project."""
-
-    def __init__(self, client: VpcepClient, key: _Key, on_call: Callable[[float], None]) -> None:
-        self._client = client
-        self.key = key
-        self._on_call = on_call
-
-    def call(self, operation: Callable[[Any], object], seconds: float) -> Reply:
-        if self.key.is_accepted:
-            return self._call(operation, seconds)
-        began = time.monotonic()
-        if not self.key.one_by_one.acquire(timeout=seconds):
-            raise RenameFailedError(replace(failures.timeout(), called=False))
+    @contextmanager
+    def _alone(self, deadline: Deadline) -> Iterator[None]:
+        probe = self._probe
+        if not probe.lock.acquire(blocking=False):
+            probe = self._waited(deadline)
         try:
-            if not self.key.is_accepted:
-                return self._call(operation, seconds - (time.monotonic() - began))
+            probe.deadline = deadline
+            yield
         finally:
-            self.key.one_by_one.release()
-        return self._call(operation, seconds - (time.monotonic() - began))
+            probe.lock.release()
 
-    def _call(self, operation: Callable[[Any], object], seconds: float) -> Reply:
-        self.key.raise_refusal(by=self)
-        began = time.monotonic()
-        _call.begin(seconds)
+    def _waited(self, deadline: Deadline) -> "_Probe":
+        while (seconds := deadline.remaining() - MIN_CALL_SECONDS) > 0:
+            probe = self._probe
+            if probe.lock.acquire(timeout=min(seconds, max(MIN_CALL_SECONDS, probe.deadline.remaining()))):
+                return probe
+            if probe.deadline.remaining() < 0:
+                # Stuck before its request, which it does not send any more.
+                with self._lock:
+                    if self._probe is probe:
+                        self._probe = _Probe()
+        raise _not_called()
+
+    def _is_accepted(self) -> bool:
+        return self._now() < self._accepted_until
+
+    def _call(self, target: Target, send: Callable[[], Reply], deadline: Deadline) -> Reply:
+        self.raise_if_refused(target)
+        if deadline.remaining() <= 0:
+            raise _not_called()
         try:
-            name = operation(self._client)
-        except Exception as error:
-            failure = _failure(error)
+            reply = send()
+        except RenameFailedError as error:
+            failure = error.failure
             if failure.kind is Kind.ACCESS:
-                self.key.refuse(failure, by=self)
-            elif failure.http_status is not None:
-                self.key.accept()
-            raise RenameFailedError(failure) from error
-        finally:
-            self._on_call(time.monotonic() - began)
-        self.key.accept()
-        return Reply(name if isinstance(name, str) else None, _call.status, _call.huawei_request_id)
+                self._refuse(target, failure)
+            elif failure.code.lower().startswith("endpoint."):  # VPCEP's own, which answers behind the gateway only
+                self._accept()
+            raise
+        if reply.name is not None:
+            self._accept()
+        return reply
+
+    def _accept(self) -> None:
+        with self._lock:
+            self._accepted_until = self._now() + ACCEPTED_KEY_SECONDS
+            self._refused_in_a_row = 0
+            self._refusals.pop(self._OTHER_PROJECTS, None)
+
+    def _refuse(self, target: Target, failure: Failure) -> None:
+        self._forget(self._credentials)  # first: who sees the refusal looks for another key at once
+        with self._lock:
+            now = self._now()
+            self._refusals = {scope: refusal for scope, refusal in self._refusals.items() if now < refusal[0]}
+            while len(self._refusals) > MAX_REMEMBERED_REFUSALS:
+                del self._refusals[next(iter(self._refusals))]
+            for scope in self._refused_scopes(target, failure):
+                self._refusals[scope] = now + REFUSED_KEY_PAUSE_SECONDS, failure
+
+    def _refused_scopes(self, target: Target, failure: Failure) -> Iterable[object]:
+        *_, place, service = self._scopes(target)
+        if failure.http_status != HTTPStatus.UNAUTHORIZED:
+            return [service]
+        self._accepted_until = 0.0
+        self._refused_in_a_row += 1
+        if place == self._home:
+            return [self._EVERYBODY]
+        if self._refused_in_a_row >= MAX_REFUSALS_OF_OTHER_PROJECTS:
+            return [self._OTHER_PROJECTS, place]
+        return [place]
+
+    def _scopes(self, target: Target) -> list[object]:
+        """Whose refusals concern a target, from everybody's to its own."""
+        place = target.region, target.project_id
+        others = [] if place == self._home else [self._OTHER_PROJECTS]
+        return [self._EVERYBODY, *others, place, (*place, target.vpc_endpoint_service_id.casefold())]
+
+
+class _Probe:
+    """The right to make a call alone.
+
+    Attributes:
+        deadline: of the call that has it, or had it last.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.deadline = Deadline(0.0, 0.0)
+
+
+class _Key:
+    """A key, with its guard, the SDK's clients by region and project, and what takes it out of texts."""
+
+    def __init__(
+        self, credentials: Credentials, region: str, forget: Callable[[Credentials], None], now: Callable[[], float]
+    ) -> None:
+        self.credentials = credentials
+        self.guard = KeyGuard(credentials, region, forget=forget, now=now)
+        self.redactor = Redactor((credentials.access_key, credentials.secret_key, credentials.security_token))
+        self.clients: dict[tuple[str, str], VpcepClient] = {}
+
+
+def _not_called() -> RenameFailedError:
+    return RenameFailedError(replace(failures.timeout(), called=False))
 
 
 class _TransportError(Exception):
@@ -353,12 +499,13 @@ class _ErrorReplies(ExceptionHandler):  # type: ignore[misc]
 
     def handle_exception(self, request: object, response: requests.Response) -> NoReturn:  # noqa: ARG002 - the SDK's signature
         code, message, request_id = _error_body(response.content)
+        clean = _call.redactor.clean
         raise _TransportError(
             failures.from_reply(
-                code,
-                message,
+                clean(code or "", CODE_MAX_LENGTH + 1),
+                clean(message, MESSAGE_MAX_LENGTH),
                 status=response.status_code,
-                huawei_request_id=_call.huawei_request_id or request_id,
+                huawei_request_id=_call.huawei_request_id or clean(request_id or "", MAX_REQUEST_ID),
                 retry_after=_retry_after(response.headers.get("Retry-After")),
             )
         )
@@ -414,33 +561,66 @@ class _Response(HTTPResponse):
         self.fp = io.BufferedReader(_Incoming(sock))
 
 
-class _Watched:
-    """Tells whether a request may have left: a connection was there."""
+class _Connection:
+    """Sends nothing of a request after its call's deadline, and tells whether some of it may have left."""
 
     response_class: Any = _Response
+    kept_since: float | None = None
+    awaits_reply: bool = False
 
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        _call.connected = self.sock is not None  # type: ignore[attr-defined]
-        super().request(*args, **kwargs)  # type: ignore[misc]
+    def send(self, data: Any) -> None:
+        # Names are looked up without a time-out, and an environment may freeze at any point: time may be over by now.
+        if self.sock is None:  # type: ignore[attr-defined]
+            self.connect()  # type: ignore[attr-defined]
+        if _call.deadline.remaining() <= 0:
+            raise _TransportError(failures.timeout(in_doubt=_call.sent))
+        _call.sent = self.awaits_reply = True
+        super().send(data)  # type: ignore[misc]
 
-    def connect(self) -> None:
-        super().connect()  # type: ignore[misc]
-        _call.connected = True
+    def getresponse(self) -> Any:
+        response = super().getresponse()  # type: ignore[misc]
+        self.awaits_reply = False
+        return response
+
+    def close(self) -> None:
+        if self.awaits_reply and self.sock is not None:  # type: ignore[attr-defined]
+            # Else the kernel would go on to repeat what nobody has acknowledged, for minutes.
+            with suppress(OSError):
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)  # type: ignore[attr-defined]
+        self.awaits_reply = False
+        super().close()  # type: ignore[misc]
 
 
-class _HttpConnection(_Watched, HTTPConnection):
+class _HttpConnection(_Connection, HTTPConnection):
     """Without TLS, for another endpoint."""
 
 
-class _HttpsConnection(_Watched, HTTPSConnection):
+class _HttpsConnection(_Connection, HTTPSConnection):
     """With TLS, verified."""
 
 
-class _HttpPool(HTTPConnectionPool):
+class _Pool:
+    """Uses no connection again that was idle for long, by a clock that goes on while the environment is frozen."""
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection = super()._get_conn(timeout)  # type: ignore[misc]
+        if connection.kept_since is not None:
+            idle = _call.deadline.now() - connection.kept_since
+            if not 0 <= idle < MAX_IDLE_SECONDS:
+                connection.close()  # which connects anew when it is used
+        return connection
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.kept_since = _call.deadline.now()
+        super()._put_conn(conn)  # type: ignore[misc]
+
+
+class _HttpPool(_Pool, HTTPConnectionPool):
     ConnectionCls = _HttpConnection
 
 
-class _HttpsPool(HTTPSConnectionPool):
+class _HttpsPool(_Pool, HTTPSConnectionPool):
     ConnectionCls = _HttpsConnection
 
 
@@ -473,7 +653,8 @@ class _Adapter(HTTPAdapter):
         except (requests.exceptions.RequestException, HTTPError, OSError) as error:
             raise _lost(error) from error
         _call.status = response.status_code
-        _call.huawei_request_id = response.headers.get("X-Request-Id", "")[:MAX_REQUEST_ID] or None
+        request_id = response.headers.get("X-Request-Id", "")
+        _call.huawei_request_id = _call.redactor.clean(request_id, MAX_REQUEST_ID) or None
         _take_body(response)
         return response
 
@@ -484,8 +665,8 @@ def _lost(error: Exception) -> Exception:
     if isinstance(error, requests.exceptions.ConnectionError) and error.args:
         reason = getattr(error.args[0], "reason", error.args[0])
     if isinstance(error, requests.exceptions.Timeout) or isinstance(reason, TimeoutError | ReadTimeoutError):
-        return _TransportError(failures.timeout(in_doubt=_call.connected))
-    if _call.connected:
+        return _TransportError(failures.timeout(in_doubt=_call.sent))
+    if _call.sent:
         return _TransportError(failures.connection_failed(in_doubt=True))
     # The SDK tries the region's next endpoint, where there is one.
     return cast("Exception", HostUnreachableException(str(error)))
@@ -503,7 +684,7 @@ def _take_body(response: requests.Response) -> None:
     if broken:
         response.close()
         if response.status_code < HTTPStatus.BAD_REQUEST:
-            late = time.monotonic() >= _call.deadline
+            late = _call.deadline.remaining() <= 0
             failure = failures.timeout(in_doubt=True) if late else _unconfirmed()
             raise _TransportError(replace(failure, huawei_request_id=_call.huawei_request_id))
         body.clear()

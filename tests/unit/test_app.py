@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -23,6 +25,7 @@ from tests.unit.fakes import (
     FakeAws,
     FakeContext,
     HttpReply,
+    RawServer,
     cloud_event,
     http_request,
     service_id,
@@ -239,6 +242,117 @@ class TestWiring:
         for variable in ("HUAWEICLOUD_REGION", "ALLOWED_REGIONS"):
             with pytest.raises(settings.SettingsError, match=variable):
                 app.Function(settings.load(ENVIRONMENT | {variable: "xx-nowhere-1"}))
+
+
+class TestCredentialsInReplies:
+    """What Huawei Cloud repeats of the key goes nowhere: not to the caller, the bus or the ledger."""
+
+    KEY = ("UNITACCESSKEY", "unit/secret+key", "unit-security-token/==")
+    FORMS: Final[dict[str, Callable[[str], str]]] = {
+        "plain": str,
+        "percent-encoded": lambda secret: "".join(f"%{ord(character):02x}" for character in secret),
+        "JSON escapes": lambda secret: "".join(f"\\u{ord(character):04X}" for character in secret),
+    }
+
+    @pytest.fixture
+    def handler(self, handler_with: Callable[..., Handler], aws: FakeAws, cloud: HuaweiCloud) -> Handler:
+        ak, sk, token = self.KEY
+        cloud.set_credentials(ak, sk, token)
+        for operation in ("GetItem", "TransactWriteItems", "UpdateItem"):
+            aws.answer(operation, {}, times=None)
+        return handler_with(
+            HUAWEICLOUD_SDK_SK=sk, HUAWEICLOUD_SDK_SECURITY_TOKEN=token, LEDGER_TABLE="ledger", MAX_RECEIVES="1"
+        )
+
+    @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.parametrize("trigger", ["http", "sqs"])
+    @pytest.mark.parametrize(("status", "code"), [(400, "EndPoint.0002"), (401, "APIGW.0301"), (403, "AK.{}")])
+    def test_leaves_by_no_way_out(
+        self,
+        handler: Handler,
+        aws: FakeAws,
+        cloud: HuaweiCloud,
+        status: int,
+        code: str,
+        trigger: str,
+        form: str,
+    ) -> None:
+        shown = [self.FORMS[form](secret) for secret in self.KEY]
+        said = f"Get secretKey failed,ak:{', '.join(shown)}"
+        cloud.fail(status, code.format(shown[0]), message=said, headers={"X-Request-Id": f"id-{shown[1]}"}, times=None)
+        event = http_request(event_now()) if trigger == "http" else sqs_event(sqs_record(event_now()))
+
+        response = handler(event, FakeContext())
+
+        sent = json.dumps([call.parameters for call in aws.calls])
+        told = [json.dumps(response), sent]
+        if trigger == "sqs" or status == 400:
+            assert "Get secretKey failed,ak:***, ***, ***" in sent
+            assert {"PutEvents", "TransactWriteItems"} <= {call.operation for call in aws.calls}
+        for secret in (*self.KEY, *shown):
+            for text in told:
+                assert secret not in text
+                assert json.dumps(json.dumps(secret)[1:-1])[1:-1] not in text
+
+
+class TestASecretsManagerThatHangs:
+    """It takes connections, and answers nothing."""
+
+    @pytest.mark.parametrize("project", [{}, {"project_id": PROJECT}], ids=["default", "named"])
+    @pytest.mark.parametrize("trigger", ["sqs", "http"])
+    def test_is_asked_by_one_thread_and_the_handler_reports(
+        self,
+        handler_with: Callable[..., Handler],
+        cloud: HuaweiCloud,
+        monkeypatch: pytest.MonkeyPatch,
+        trigger: str,
+        project: dict[str, str],
+    ) -> None:
+        monkeypatch.setattr("function.aws.READ_SECONDS", 0.3)
+
+        def hang(connection: socket.socket) -> None:
+            while connection.recv(65_536):
+                pass
+
+        with RawServer(hang) as secrets_manager:
+            handler = handler_with(
+                HUAWEICLOUD_CREDENTIALS_SECRET="huawei", AWS_ENDPOINT_URL_SECRETS_MANAGER=secrets_manager.url
+            )
+            services = [service_id(number) for number in range(10)]
+            events = [event_now(vpc_endpoint_service_id=service, **project) | {"id": service} for service in services]
+            records = [
+                sqs_record(event, message_id=service, group=service)
+                for event, service in zip(events, services, strict=True)
+            ]
+            began = time.monotonic()
+
+            for _ in range(2):
+                if trigger == "sqs":
+                    response = handler(sqs_event(*records), FakeContext())
+                    assert len(response["batchItemFailures"]) == 10
+                else:
+                    assert HttpReply.of(handler(http_request(events[0]), FakeContext())).status == 503
+
+            # then: two tries of one question for all of that
+            assert time.monotonic() - began < 3.0
+            assert secrets_manager.connections == 2
+        assert cloud.calls == []
+
+
+class TestKeyless:
+    KEYLESS: Final = {"HUAWEICLOUD_SDK_AK": "", "HUAWEICLOUD_SDK_SK": "", "HUAWEICLOUD_SDK_IDP_ID": "aws"}
+
+    def test_asks_for_the_iam_endpoint_where_that_of_vpcep_does_not_tell(self, app: ModuleType) -> None:
+        elsewhere = {"HUAWEICLOUD_REGION": "xx-nowhere-1", "VPCEP_ENDPOINT": "https://endpoints.example.com"}
+
+        with pytest.raises(settings.SettingsError, match="HUAWEICLOUD_SDK_IAM_ENDPOINT is missing"):
+            app.Function(settings.load(ENVIRONMENT | self.KEYLESS | elsewhere))
+
+    def test_names_the_setting_of_a_region_that_vpcep_is_not_known_in(self, app: ModuleType) -> None:
+        nowhere = {"HUAWEICLOUD_REGION": "xx-nowhere-1"}
+
+        with pytest.raises(settings.SettingsError, match="HUAWEICLOUD_REGION"):
+            app.Function(settings.load(ENVIRONMENT | self.KEYLESS | nowhere))
 
 
 class TestColdStart:

@@ -27,6 +27,7 @@ from botocore.exceptions import (
     ResponseStreamingError,
     SSLError,
 )
+from botocore.loaders import Loader
 
 from function.aws import MAX_ATTEMPTS, Aws, DynamoDbClient, EventBridgeClient, Key, SecretsManagerClient, StsClient
 from tests.deadlines import within
@@ -61,6 +62,9 @@ REQUESTS: dict[tuple[str, str], dict[str, Any]] = {
     },
 }
 EACH = pytest.mark.parametrize(("service", "operation"), REQUESTS)
+
+
+PARTITIONS = Loader().load_data("partitions")["partitions"]
 
 
 class Answer(NamedTuple):
@@ -192,6 +196,28 @@ class TestRequests:
         DynamoDbClient(aws).get_item(within(10), TableName="ledger", Key=ID)
 
         assert [request.url for request in wire.requests] == ["http://events.example/", "http://all.example/"]
+
+    @pytest.mark.parametrize("partition", [entry["id"] for entry in PARTITIONS])
+    def test_go_to_the_hosts_of_each_partition(self, partition: str) -> None:
+        """In every region of it that botocore knows."""
+        [entry] = [entry for entry in PARTITIONS if entry["id"] == partition]
+        regions = [region for region in entry["regions"] if not region.endswith("-global")]
+
+        assert regions
+        for region in regions:
+            aws = Aws(region=region, endpoints={}, key=KEY)
+            for service in CLIENTS:
+                assert aws._endpoint(service) == f"https://{service}.{region}.{entry['outputs']['dnsSuffix']}"
+
+    @pytest.mark.parametrize("service", CLIENTS)
+    @pytest.mark.parametrize(
+        "region", ["eusc-de-east-1", "us-iso-east-1", "us-isob-east-1", "us-gov-west-1", "cn-north-1"]
+    )
+    def test_go_where_boto3s_go(self, region: str, service: str) -> None:
+        config = Config(ignore_configured_endpoint_urls=True)
+        client = boto3.client(cast("Any", service), region_name=region, config=config)
+
+        assert Aws(region=region, endpoints={}, key=KEY)._endpoint(service) == client.meta.endpoint_url
 
 
 def content(request: Request) -> Any:

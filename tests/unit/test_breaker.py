@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -292,6 +293,13 @@ class TestOpen:
         assert breaker.default_project(within(SECONDS)) == PROJECT
         assert breaker.allows_project(PROJECT, within(SECONDS))
         assert not breaker.allows_project(OTHER_PROJECT, within(SECONDS))
+
+    def test_leaves_the_question_of_refusals_alone(self, breaker: OutageBreaker, world: World) -> None:
+        open_(breaker, world)
+        breaker.raise_if_refused(TARGET, within(SECONDS))
+        world.services.remembered_refusals[TARGET] = wrong_key()
+
+        assert failed(breaker.raise_if_refused, TARGET, within(SECONDS)) == replace(wrong_key(), called=False)
 
     def test_is_not_brought_about_by_a_key_that_cannot_be_read(self, breaker: OutageBreaker, world: World) -> None:
         world.services.lose_credentials(failures.credentials("none", kind=Kind.UNAVAILABLE))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -11,7 +14,9 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from function.credentials import MAX_AGE_SECONDS, SecretCredentials
+from function import credentials as module
+from function.credentials import MAX_AGE_SECONDS, PAUSE_SECONDS, SecretCredentials
+from function.deadline import Deadline
 from function.failures import Kind
 from function.vpcep import Credentials
 from tests.deadlines import within
@@ -34,7 +39,7 @@ def credentials(aws: FakeAws, clock: FakeClock) -> SecretCredentials:
 
 def from_secret(aws: FakeAws, clock: FakeClock, default_project: str | None = None) -> SecretCredentials:
     aws.secret = json.dumps(SECRET)
-    return SecretCredentials(client_of(aws), ARN, default_project=default_project, monotonic=clock.monotonic)
+    return SecretCredentials(client_of(aws), ARN, default_project=default_project, now=clock.epoch)
 
 
 def client_of(aws: FakeAws) -> Any:
@@ -216,8 +221,8 @@ class TestNoSecret:
         assert code in failure.message
 
     @pytest.mark.parametrize(("code", "status"), [("InternalServiceError", 500), ("ThrottlingException", 400)])
-    def test_that_may_pass_is_tried_again(
-        self, aws: FakeAws, credentials: SecretCredentials, code: str, status: int
+    def test_that_may_pass_is_tried_again_after_a_pause(
+        self, aws: FakeAws, credentials: SecretCredentials, clock: FakeClock, code: str, status: int
     ) -> None:
         aws.fail("GetSecretValue", code, status=status)
 
@@ -225,12 +230,18 @@ class TestNoSecret:
 
         assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", Kind.UNAVAILABLE)
         assert failure.retryable
+        assert [failed(credentials, within(10)) for _ in range(3)] == [failure] * 3
+        assert reads(aws) == 1
+        clock.sleep(PAUSE_SECONDS + 1)
         assert credentials(within(10)).access_key == "AK1"
 
-    def test_for_want_of_an_answer_is_tried_again(self, aws: FakeAws, credentials: SecretCredentials) -> None:
+    def test_for_want_of_an_answer_is_tried_again_after_a_pause(
+        self, aws: FakeAws, credentials: SecretCredentials, clock: FakeClock
+    ) -> None:
         aws.hang_up("GetSecretValue")
 
         assert failed(credentials, within(10)).kind is Kind.UNAVAILABLE
+        clock.sleep(PAUSE_SECONDS + 1)
         assert credentials(within(10)).access_key == "AK1"
 
     @pytest.mark.parametrize(
@@ -251,6 +262,8 @@ class TestNoSecret:
             json.dumps(SECRET | {"ak": ["AK1"]}),
             json.dumps(SECRET | {"project_id": ""}),
             json.dumps(SECRET | {"security_token": 5}),
+            json.dumps(SECRET | {"ak": "\n"}),
+            "[" * 100_000,
         ],
     )
     def test_of_the_right_form_is_an_access_failure_that_repeats_nothing_of_it(
@@ -274,4 +287,183 @@ class TestNoSecret:
         aws.secret = json.dumps(SECRET)
         clock.sleep(MAX_AGE_SECONDS + 1)
 
+        assert credentials(within(10)).access_key == "AK1"
+
+
+class TestBlanks:
+    """What editors, terminals and consoles leave around a value is no part of it."""
+
+    @pytest.mark.parametrize("field", ["ak", "sk", "project_id", "security_token"])
+    @pytest.mark.parametrize("blank", ["\n", "\r\n", "\r", " ", "\t", "\ufeff", "\u200b", "\u00a0", "\0"], ids=ascii)
+    def test_around_a_value_are_taken_off(
+        self, aws: FakeAws, credentials: SecretCredentials, field: str, blank: str
+    ) -> None:
+        secret = SECRET | {"security_token": "T1"}
+        aws.secret = json.dumps(secret | {field: f"{blank}{secret[field]}{blank}"})
+
+        assert credentials(within(10)) == Credentials("AK1", "SK1", "T1", PROJECT)
+
+    @pytest.mark.parametrize("before", ["\ufeff", "\ufeff\r\n", "\n", " "], ids=ascii)
+    def test_before_the_text_are_taken_off(self, aws: FakeAws, credentials: SecretCredentials, before: str) -> None:
+        aws.secret = before + json.dumps(SECRET) + "\n"
+
+        assert credentials(within(10)).access_key == "AK1"
+
+    @pytest.mark.parametrize("field", ["ak", "sk", "project_id", "security_token"])
+    @pytest.mark.parametrize("blank", ["\n", "\r\n", " ", "\t", "\ufeff", "\u200b", "\0", "\x7f", "\u00e9"], ids=ascii)
+    def test_within_a_value_are_an_access_failure_that_names_the_field(
+        self, aws: FakeAws, credentials: SecretCredentials, field: str, blank: str
+    ) -> None:
+        aws.secret = json.dumps(SECRET | {field: f"VAL{blank}UE"})
+
+        failure = failed(credentials, within(10))
+
+        assert (failure.kind, failure.called) == (Kind.ACCESS, False)
+        assert f'"{field}"' in failure.message
+        assert "VAL" not in failure.message
+
+    @pytest.mark.parametrize("project_id", ["../projects", "a/b", "a" * 65, "a%0A"])
+    def test_are_not_all_that_a_project_cannot_have(
+        self, aws: FakeAws, credentials: SecretCredentials, project_id: str
+    ) -> None:
+        aws.secret = json.dumps(SECRET | {"project_id": project_id})
+
+        failure = failed(credentials, within(10))
+
+        assert failure.kind is Kind.ACCESS
+        assert '"project_id"' in failure.message
+        assert project_id not in failure.message
+
+    @pytest.mark.parametrize(("secret", "words"), [("AK1:SK1", "not a JSON text"), ("[]", "not a JSON object")])
+    def test_or_another_form_is_told(
+        self, aws: FakeAws, credentials: SecretCredentials, secret: str, words: str
+    ) -> None:
+        aws.secret = secret
+
+        assert words in failed(credentials, within(10)).message
+
+
+class StuckClient:
+    """Secrets Manager as it is while the look-up of its name hangs: no deadline holds."""
+
+    def __init__(self) -> None:
+        self.questions = 0
+        self.goes_on = threading.Event()
+        self.secret = SECRET
+
+    def get_secret_value(self, deadline: Deadline, **_: Any) -> dict[str, Any]:
+        self.questions += 1
+        secret = self.secret
+        if not self.goes_on.wait(10):
+            raise TimeoutError
+        return {"SecretString": json.dumps(secret)}
+
+
+@pytest.fixture
+def stuck() -> Iterator[StuckClient]:
+    client = StuckClient()
+    yield client
+    client.goes_on.set()
+
+
+class TestAQuestionThatHangs:
+    @pytest.fixture
+    def threads(self, stuck: StuckClient) -> Iterator[ThreadPoolExecutor]:
+        with ThreadPoolExecutor(11) as threads:
+            yield threads
+            stuck.goes_on.set()
+
+    @pytest.fixture
+    def credentials(self, stuck: StuckClient, clock: FakeClock) -> SecretCredentials:
+        return SecretCredentials(stuck, ARN, default_project=None, now=clock.epoch)
+
+    def begin(self, threads: ThreadPoolExecutor, stuck: StuckClient, credentials: SecretCredentials) -> Future[Any]:
+        asked, asks = stuck.questions, threads.submit(credentials, within(10))
+        while stuck.questions == asked:
+            time.sleep(0.01)
+        return asks
+
+    def test_is_asked_once_by_ten_threads(self, aws: FakeAws, credentials: SecretCredentials, clock: FakeClock) -> None:
+        credentials = from_secret(aws, clock)
+        aws.delay = 3.0  # more than the client waits
+        began = time.monotonic()
+
+        with ThreadPoolExecutor(10) as threads:
+            failures = list(threads.map(lambda _: failed(credentials, within(10)), range(10)))
+
+        assert {failure.kind for failure in failures} == {Kind.UNAVAILABLE}
+        assert reads(aws) == 1
+        assert time.monotonic() - began < 2.5
+
+    def test_holds_others_until_their_deadlines_at_the_most(
+        self, threads: ThreadPoolExecutor, stuck: StuckClient, credentials: SecretCredentials
+    ) -> None:
+        asks = self.begin(threads, stuck, credentials)
+        began = time.monotonic()
+
+        failures = list(threads.map(lambda _: failed(credentials, within(0.3)), range(10)))
+
+        assert 0.25 < time.monotonic() - began < 1.5
+        assert {(failure.kind, failure.called) for failure in failures} == {(Kind.UNAVAILABLE, False)}
+        # then: who asks again does not wait again for the same
+        began = time.monotonic()
+        failed(credentials, within(10))
+        assert time.monotonic() - began < 0.2
+        assert stuck.questions == 1
+        # when the answer comes after all
+        stuck.goes_on.set()
+        assert asks.result().access_key == credentials(within(10)).access_key == "AK1"
+
+    def test_leaves_others_the_last_key(
+        self,
+        threads: ThreadPoolExecutor,
+        stuck: StuckClient,
+        credentials: SecretCredentials,
+        clock: FakeClock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 0.1)
+        stuck.goes_on.set()
+        credentials(within(10))
+        stuck.goes_on.clear()
+        clock.sleep(MAX_AGE_SECONDS + 1)
+        self.begin(threads, stuck, credentials)
+
+        assert credentials(within(10)).access_key == "AK1"
+
+    def test_keeps_nobody_from_telling_that_a_key_was_refused(
+        self, threads: ThreadPoolExecutor, stuck: StuckClient, credentials: SecretCredentials, clock: FakeClock
+    ) -> None:
+        stuck.goes_on.set()
+        key = credentials(within(10))
+        stuck.goes_on.clear()
+        clock.sleep(MAX_AGE_SECONDS + 1)
+        asks = self.begin(threads, stuck, credentials)
+        began = time.monotonic()
+
+        # when: it was rotated after the question had been answered by Secrets Manager, and before the answer came
+        credentials.forget(key)
+        stuck.secret = ROTATED
+
+        assert time.monotonic() - began < 0.2
+        stuck.goes_on.set()
+        assert asks.result() == key
+        assert credentials(within(10)).access_key == "AK2"
+
+    def test_for_want_of_time_is_asked_again_at_once(
+        self, aws: FakeAws, credentials: SecretCredentials, clock: FakeClock
+    ) -> None:
+        credentials = from_secret(aws, clock)
+        aws.delay = 0.5
+        aws.fail("GetSecretValue", "InternalServiceError", status=500)
+
+        failed(credentials, within(0.3))
+
+        assert credentials(within(10)).access_key == "AK1"
+
+    def test_is_not_asked_after_the_deadline(self, aws: FakeAws, clock: FakeClock) -> None:
+        credentials = from_secret(aws, clock)
+
+        assert failed(credentials, within(-1)).kind is Kind.UNAVAILABLE
+        assert reads(aws) == 0
         assert credentials(within(10)).access_key == "AK1"

@@ -332,7 +332,11 @@ class TestOwnFailures:
             (failures.no_time_left(), "Rename.NoTimeLeft", Means(Kind.UNAVAILABLE, retryable=True)),
             (failures.not_published("x"), "Rename.OutcomeNotPublished", Means(Kind.UNAVAILABLE, retryable=True)),
             (failures.credentials("x", kind=Kind.ACCESS), "Rename.CredentialsUnavailable", ACCESS),
-            (failures.credentials("x", kind=Kind.UNAVAILABLE), "Rename.CredentialsUnavailable", TRY_AGAIN),
+            (
+                failures.credentials("x", kind=Kind.UNAVAILABLE),
+                "Rename.CredentialsUnavailable",
+                Means(Kind.UNAVAILABLE, retryable=True),
+            ),
         ],
     )
     def test_mean_what_their_names_say(self, failure: Failure, code: str, means: Means) -> None:

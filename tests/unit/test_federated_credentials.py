@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
+from huaweicloudsdkcore.auth.endpoint import get_iam_endpoint_by_id
+from huaweicloudsdkvpcep.v1.region.vpcep_region import VpcepRegion
 
 from function import credentials as module
 from function.credentials import MAX_AGE_SECONDS, PAUSE_SECONDS, RENEWAL_SECONDS, FederatedCredentials
 from function.deadline import Deadline
 from function.failures import Kind, RenameFailedError
 from function.rename import Target
-from function.vpcep import TEMPORARY_KEY_SECONDS, Credentials, Iam, Vpcep
+from function.vpcep import TEMPORARY_KEY_SECONDS, Credentials, Iam, Vpcep, iam_endpoint
 from tests.deadlines import within
 from tests.localcloud.huawei import HuaweiCloud
 from tests.localcloud.iam import KEY_PATH, TOKEN_PATH, HuaweiIam, IdentityProvider
@@ -76,7 +78,7 @@ def credentials(iam: HuaweiIam, sts: FakeSts, clock: MovedClock) -> FederatedCre
 
 
 def federated(url: str, sts: FakeSts, clock: MovedClock) -> FederatedCredentials:
-    return FederatedCredentials(sts, Iam(IDP, PROJECT, region=REGION, endpoint=url), audience=AUDIENCE, now=clock)
+    return FederatedCredentials(sts, Iam(IDP, PROJECT, endpoint=url), audience=AUDIENCE, now=clock)
 
 
 def exchanges(iam: HuaweiIam) -> int:
@@ -86,7 +88,12 @@ def exchanges(iam: HuaweiIam) -> int:
 class TestAKey:
     def test_opens_the_door(self, cloud: HuaweiCloud, credentials: FederatedCredentials) -> None:
         vpcep = Vpcep(
-            credentials, regions={REGION}, endpoints={REGION: cloud.url}, allowed_projects=frozenset(), pool_size=1
+            credentials,
+            region=REGION,
+            regions={REGION},
+            endpoints={REGION: cloud.url},
+            allowed_projects=frozenset(),
+            pool_size=1,
         )
 
         assert vpcep.rename(Target(REGION, PROJECT, SERVICE), "orders", within(10.0)).name == "orders"
@@ -108,10 +115,34 @@ class TestAKey:
     ) -> None:
         assert (sts.requests, iam.calls) == ([], [])
 
-    def test_comes_from_the_endpoint_of_the_region_where_no_other_is_named(self) -> None:
-        iam = Iam(IDP, PROJECT, region="ap-southeast-3", endpoint=None)
+    @pytest.mark.parametrize("region", sorted(VpcepRegion.static_fields))
+    def test_comes_from_the_iam_in_the_domain_of_the_regions_vpcep(self, region: str) -> None:
+        domain = VpcepRegion.static_fields[region].endpoints[0].removeprefix(f"https://vpcep.{region}.")
+        own = get_iam_endpoint_by_id(region)
 
-        assert iam._endpoint == "https://iam.ap-southeast-3.myhuaweicloud.com"
+        endpoint = iam_endpoint(region, {})
+
+        assert domain in ("myhuaweicloud.com", "myhuaweicloud.eu")
+        assert endpoint == f"https://iam.{region}.{domain}"
+        # then: as the SDK has it, where it has one
+        assert own in (None, endpoint)
+
+    def test_comes_from_the_other_site_in_eu_west_101(self) -> None:
+        assert iam_endpoint("eu-west-101", {}) == "https://iam.eu-west-101.myhuaweicloud.eu"
+
+    @pytest.mark.parametrize(
+        ("region", "vpcep", "iam"),
+        [
+            ("cn-north-4", "http://127.0.0.1:4567", "https://iam.cn-north-4.myhuaweicloud.com"),
+            ("cn-north-4", "https://vpcep.example.com", "https://iam.cn-north-4.myhuaweicloud.com"),
+            ("xx-nowhere-1", "https://vpcep.xx-nowhere-1.example.com", "https://iam.xx-nowhere-1.example.com"),
+            ("xx-nowhere-1", "https://endpoints.example.com", None),
+        ],
+    )
+    def test_comes_from_another_endpoints_domain_where_the_region_is_not_known(
+        self, region: str, vpcep: str, iam: str | None
+    ) -> None:
+        assert iam_endpoint(region, {region: vpcep}) == iam
 
 
 class TestMemory:
@@ -237,6 +268,7 @@ class TestForget:
         vpcep = Vpcep(
             credentials,
             forget=credentials.forget,
+            region=REGION,
             regions={REGION},
             endpoints={REGION: cloud.url},
             allowed_projects=frozenset(),
@@ -392,6 +424,13 @@ class TestTime:
         assert time.monotonic() - began < 0.65
         assert "Rename.Timeout" in failure.message
 
+    def test_is_bounded_by_the_deadline_too(self, iam: HuaweiIam, credentials: FederatedCredentials) -> None:
+        iam.delay = 3.0
+        began = time.monotonic()
+
+        assert failed(credentials, within(0.3)).kind is Kind.UNAVAILABLE
+        assert time.monotonic() - began < 1.0
+
     def test_is_bounded_for_a_reply_that_trickles_in(
         self, sts: FakeSts, clock: MovedClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -445,6 +484,29 @@ class TestSecrecy:
         [token] = sts.tokens
         told = [*traceback.format_exception(caught.value), repr(caught.value.failure), caplog.text]
         assert not [text for text in told for part in token.split(".") if part in text]
+
+    @pytest.mark.parametrize("path", [TOKEN_PATH, KEY_PATH])
+    def test_no_failure_repeats_a_token_that_iam_repeats(
+        self,
+        iam: HuaweiIam,
+        sts: FakeSts,
+        credentials: FederatedCredentials,
+        monkeypatch: pytest.MonkeyPatch,
+        path: str,
+    ) -> None:
+        token = "header.payload.signature"
+        monkeypatch.setattr(sts, "get_web_identity_token", lambda *_, **__: {"WebIdentityToken": token})
+        said = f"of {token}"
+        if path == KEY_PATH:
+            iam.fail(201, {}, {"X-Subject-Token": "unscoped-token"})
+            said += " and unscoped%2Dtoken"
+        iam.fail(401, {"error": {"code": said, "message": said}}, {"X-Request-Id": said})
+
+        failure = failed(credentials, within(20))
+
+        assert failure.http_status == 401
+        assert failure.huawei_request_id == "of ***.***.***" + (" and ***" if path == KEY_PATH else "")
+        assert not [part for part in (*token.split("."), "unscoped") if part in repr(failure)]
 
     def test_no_success_is_logged(
         self, credentials: FederatedCredentials, sts: FakeSts, caplog: pytest.LogCaptureFixture

@@ -178,14 +178,30 @@ OPTIONAL: Final = (
     "MAX_PARALLEL_RENAMES",
     "READ_PREVIOUS_NAME",
     "POWERTOOLS_METRICS_NAMESPACE",
-    SDK_OVERRIDE,
 )
+# Which others read, blanks included.
+READ_BY_OTHERS: Final = ("POWERTOOLS_LOG_LEVEL", SDK_OVERRIDE)
 
 
-@pytest.mark.parametrize("value", ["", "  ", "\n"])
+@pytest.mark.parametrize("value", ["", "  ", "\n", "\ufeff"])
 @pytest.mark.parametrize("variable", OPTIONAL)
 def test_an_empty_variable_counts_as_not_set(variable: str, value: str) -> None:
     assert load(COMPLETE | {variable: value}) == load(COMPLETE)
+
+
+@pytest.mark.parametrize("variable", READ_BY_OTHERS)
+def test_an_empty_variable_of_others_counts_as_not_set_and_a_blank_one_is_malformed(variable: str) -> None:
+    assert load(COMPLETE | {variable: ""}) == load(COMPLETE)
+    assert error_of(COMPLETE | {variable: "  "}) == f"{variable} is malformed"
+
+
+@pytest.mark.parametrize("blank", ["\n", "\r\n", " ", "\t", "\ufeff", "\u200b", "\0"], ids=ascii)
+@pytest.mark.parametrize("variable", ["HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_PROJECT_ID"])
+def test_blanks_around_a_part_of_the_key_are_dropped_and_within_it_are_malformed(variable: str, blank: str) -> None:
+    value = COMPLETE[variable]
+
+    assert load(COMPLETE | {variable: f"{blank}{value}{blank}"}) == load(COMPLETE)
+    assert error_of(COMPLETE | {variable: f"{value}{blank}{value}"}) == f"{variable} is malformed"
 
 
 def test_space_around_a_value_is_dropped() -> None:
@@ -290,7 +306,7 @@ def test_an_identity_provider_beside_a_key_or_a_secret_is_refused_for_one_would_
 
 def test_the_sdks_own_override_wins_over_the_endpoint() -> None:
     """The SDK reads it itself, and may find several endpoints in it."""
-    settings = load(COMPLETE | {"VPCEP_ENDPOINT": "http://a.example.com", SDK_OVERRIDE: "http://b.example.com"})
+    settings = load(COMPLETE | {"VPCEP_ENDPOINT": "https://a.example.com", SDK_OVERRIDE: "https://b.example.com"})
 
     assert settings.vpcep_endpoint is None
 
@@ -298,9 +314,9 @@ def test_the_sdks_own_override_wins_over_the_endpoint() -> None:
 def test_an_override_for_another_region_leaves_the_endpoint_alone() -> None:
     other = "HUAWEICLOUD_SDK_REGION_VPCEP_EU_WEST_101"
 
-    settings = load(COMPLETE | {"VPCEP_ENDPOINT": "http://a.example.com", other: "http://b.example.com"})
+    settings = load(COMPLETE | {"VPCEP_ENDPOINT": "https://a.example.com", other: "https://b.example.com"})
 
-    assert settings.vpcep_endpoint == "http://a.example.com"
+    assert settings.vpcep_endpoint == "https://a.example.com"
 
 
 def test_an_override_may_name_several_endpoints() -> None:
@@ -318,6 +334,96 @@ def test_a_required_variable_that_is_missing_is_named(variable: str, value: str 
     message = error_of(environment if value is None else environment | {variable: value})
 
     assert message == f"{variable} is missing"
+
+
+ENDPOINTS: Final = (
+    "VPCEP_ENDPOINT",
+    SDK_OVERRIDE,
+    "HUAWEICLOUD_SDK_REGION_VPCEP_EU_WEST_101",
+    "HUAWEICLOUD_SDK_IAM_ENDPOINT",
+    "RENAME_QUEUE_URL",
+    "DEAD_LETTER_QUEUE_URL",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_DYNAMODB",
+    "AWS_ENDPOINT_URL_EVENTBRIDGE",
+    "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+    "AWS_ENDPOINT_URL_STS",
+    "AWS_ENDPOINT_URL_SQS",
+)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://vpcep.example.com",
+        "http://10.0.0.1:8080",
+        "http://128.0.0.1",
+        "http://127.0.0.1.example.com",
+        "http://localhost.example.com",
+        "http://127.0.0.1@example.com/",
+        "http://127.0.0.1:80@example.com",
+        "http://example.com#@127.0.0.1",
+        "http://example.com\\@127.0.0.1",
+        "HTTP://example.com",
+        "http://[::2]",
+        "http://[::1",
+        "http://127.0.0.1:port",
+        "https://:443",
+        "https://a.example.com b",
+    ],
+)
+@pytest.mark.parametrize("variable", ENDPOINTS)
+def test_an_endpoint_without_encryption_is_malformed(variable: str, url: str) -> None:
+    assert error_of(COMPLETE | {variable: url}) == f"{variable} is malformed"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8000",
+        "http://127.1.2.3/path",
+        "http://localhost:4566",
+        "http://[::1]:80",
+        "https://example.com",
+    ],
+)
+@pytest.mark.parametrize("variable", ENDPOINTS)
+def test_an_endpoint_on_this_machine_needs_none(variable: str, url: str) -> None:
+    assert load(COMPLETE | {variable: url})
+
+
+def test_each_of_several_endpoints_is_looked_at() -> None:
+    several = "https://a.example.com,http://b.example.com"
+
+    assert error_of(COMPLETE | {SDK_OVERRIDE: several}) == f"{SDK_OVERRIDE} is malformed"
+
+
+# ---- What Powertools reads
+
+
+@pytest.mark.parametrize("value", ["TRACE", "verbose", " INFO", "INFO\n", "10"])
+@pytest.mark.parametrize("variable", ["POWERTOOLS_LOG_LEVEL", "LOG_LEVEL"])
+def test_a_log_level_that_there_is_not_is_malformed(variable: str, value: str) -> None:
+    assert error_of(COMPLETE | {variable: value}) == f"{variable} is malformed"
+
+
+@pytest.mark.parametrize("value", ["DEBUG", "debug", "INFO", "Warning", "WARN", "ERROR", "CRITICAL"])
+def test_a_log_level_is_taken_in_either_case(value: str) -> None:
+    assert load(COMPLETE | {"POWERTOOLS_LOG_LEVEL": value})
+
+
+def test_the_log_level_of_others_does_not_matter_where_powertools_has_its_own() -> None:
+    assert load(COMPLETE | {"POWERTOOLS_LOG_LEVEL": "INFO", "LOG_LEVEL": "trace"})
+
+
+@pytest.mark.parametrize("value", ["", " ", "\n", " name", "n\u00e4me", "a" * 251])
+def test_a_service_name_that_cannot_be_a_dimension_is_malformed(value: str) -> None:
+    assert error_of(COMPLETE | {"POWERTOOLS_SERVICE_NAME": value}) == "POWERTOOLS_SERVICE_NAME is malformed"
+
+
+@pytest.mark.parametrize("value", ["n\u00e4me", "a" * 256, "a\nb"])
+def test_a_namespace_that_cloudwatch_would_not_take_is_malformed(value: str) -> None:
+    assert error_of(COMPLETE | {"POWERTOOLS_METRICS_NAMESPACE": value}) == "POWERTOOLS_METRICS_NAMESPACE is malformed"
 
 
 MALFORMED: Final = [

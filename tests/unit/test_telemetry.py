@@ -390,6 +390,18 @@ def test_no_secret_of_secrets_manager_is_told_either(cloud: HuaweiCloud, aws: Fa
     assert [secret for secret in SECRETS if secret in result.stdout + result.stderr] == []
 
 
+def test_no_credentials_that_a_reply_repeats_are_told(cloud: HuaweiCloud, aws: FakeAws) -> None:
+    encoded = ["".join(f"%{ord(character):02x}" for character in secret) for secret in (AK, SK, TOKEN)]
+    for said in (f"{AK} {SK} {TOKEN}", " ".join(encoded)):
+        cloud.fail(403, f"AK.{said}", message=said, headers={"X-Request-Id": f"id {said}"})
+
+    result = run(cloud, aws, [message_for("batch-0"), message_for("batch-1")], root_at_debug=True)
+
+    assert [line["error_code"] for line in result.handled] == ["AK.*** *** ***"] * 2
+    assert [line["huawei_request_id"] for line in result.handled] == ["id *** *** ***"] * 2
+    assert [said for said in (AK, SK, TOKEN, *encoded) if said in result.stdout + result.stderr] == []
+
+
 def test_no_message_of_the_sdk_goes_past_the_log(cloud: HuaweiCloud, aws: FakeAws) -> None:
     """Of its own the SDK logs what it cannot connect to, through a logger without a handler."""
     result = run(cloud, aws, [message_for("batch-0")], seconds=4.6, VPCEP_ENDPOINT="http://127.0.0.1:9")

@@ -13,11 +13,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,7 @@ from function.deadline import Deadline
 from function.failures import Failure, Kind, RenameFailedError
 from function.rename import Reply, Target
 from function.tls import trust
-from function.vpcep import Credentials, UnknownRegionError, Vpcep
+from function.vpcep import MAX_REMEMBERED_REFUSALS, Credentials, KeyGuard, UnknownRegionError, Vpcep
 from tests.deadlines import within
 from tests.localcloud.huawei import HuaweiCloud
 from tests.unit.fakes import (
@@ -38,9 +41,11 @@ from tests.unit.fakes import (
     PROJECT,
     REGION,
     SERVICE,
+    MovedClock,
     RawServer,
     failed,
     receive_request,
+    refusal,
 )
 
 KEY = Credentials("LOCALACCESSKEY", "local-secret-key", None, PROJECT)
@@ -72,18 +77,19 @@ def adapter(
     forget: Callable[[Credentials], None] = lambda key: None,
     projects: frozenset[str] = frozenset(),
     on_call: Callable[[float], None] = lambda _: None,
-    monotonic: Callable[[], float] = time.monotonic,
+    now: Callable[[], float] = time.time,
 ) -> Vpcep:
     endpoints = {REGION: url} if isinstance(url, str) else url
     return Vpcep(
         credentials,
         forget=forget,
+        region=REGION,
         regions=set(endpoints) or {REGION},
         endpoints=endpoints,
         allowed_projects=projects,
         pool_size=10,
         on_call=on_call,
-        monotonic=monotonic,
+        now=now,
     )
 
 
@@ -415,6 +421,72 @@ class TestErrorReplies:
             failure = rename_failure(adapter(server.url))
 
         assert (failure.kind, failure.quick) == (Kind.ACCESS, False)
+
+
+CREDENTIALS = {"access key": KEY.access_key, "secret key": KEY.secret_key, "token": "security-token/+1234567890"}
+
+
+class TestCredentialsInReplies:
+    """Huawei Cloud's 401 repeats the access key that it was sent; with both keys swapped that is the secret one."""
+
+    @pytest.fixture
+    def key(self) -> Credentials:
+        return KEY._replace(security_token=CREDENTIALS["token"])
+
+    @pytest.mark.parametrize("form", ["plain", "percent-encoded", "JSON escapes", "base64"])
+    @pytest.mark.parametrize("field", ["code", "message", "body's request id", "header's request id", "name"])
+    @pytest.mark.parametrize("secret", CREDENTIALS)
+    def test_are_taken_out(self, key: Credentials, secret: str, field: str, form: str) -> None:
+        said = CREDENTIALS[secret]
+        escaped = "".join(f"\\u{ord(character):04x}" for character in said)
+        shown = {
+            "plain": said,
+            "percent-encoded": "".join(f"%{ord(character):02X}" for character in said),
+            "JSON escapes": escaped if "header" not in field else escaped.replace("\\", "\\\\"),
+            "base64": b64encode(said.encode()).decode(),
+        }[form]
+        # JSON escapes are those of the body, and once more those within its text
+        bodies = {
+            "code": f'{{"error_code": "AK.{shown}", "error_msg": "No."}}',
+            "message": f'{{"error_code": "APIGW.0301", "error_msg": "Get secretKey failed,ak:{shown}"}}',
+            "body's request id": f'{{"error_code": "APIGW.0301", "request_id": "{shown}"}}',
+            "header's request id": '{"error_code": "APIGW.0301"}',
+            "name": f'{{"endpoint_service_name": "{shown}"}}',
+        }
+        status = "200 OK" if field == "name" else "401 Unauthorized"
+        header = f"X-Request-Id: {shown}" if field == "header's request id" else "X-Other: 1"
+
+        def serve(connection: socket.socket) -> None:
+            receive_request(connection)
+            body = bodies[field].encode()
+            head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Content-Type: application/json", header]
+            connection.sendall("\r\n".join([*head, "", ""]).encode() + body)
+
+        with RawServer(serve) as server:
+            result: Reply | Failure
+            try:
+                result = adapter(server.url, lambda _: key).rename(TARGET, "orders", within(LONG))
+            except RenameFailedError as error:
+                result = error.failure
+
+        told = repr(result)
+        assert "***" in told
+        assert said not in told
+        assert shown not in told
+
+    @pytest.mark.parametrize("secret", CREDENTIALS)
+    def test_are_taken_out_before_the_text_is_cut(self, key: Credentials, secret: str) -> None:
+        said = CREDENTIALS[secret]
+        body = json.dumps({"error_code": "APIGW.0301", "error_msg": "." * 995 + said, "request_id": "." * 120 + said})
+
+        def serve(connection: socket.socket) -> None:
+            receive_request(connection)
+            connection.sendall(b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body.encode()))
+
+        with RawServer(serve) as server:
+            failure = rename_failure(adapter(server.url, lambda _: key))
+
+        assert (failure.message, failure.huawei_request_id) == ("." * 995 + "***", "." * 120 + "***")
 
 
 class TestRepliesThatProveNothing:
@@ -750,9 +822,469 @@ class TestDeadline:
             failure = rename_failure(vpcep, SHORT)
 
             # then: it was never sent
-            assert (failure.code, failure.in_doubt) == ("Rename.Timeout", False)
-            assert first.result().in_doubt
+            assert (failure.code, failure.in_doubt, failure.called) == ("Rename.Timeout", False, False)
+            assert (first.result().in_doubt, first.result().called) == (True, True)
         assert len(cloud.calls) == 1
+
+    def test_that_has_passed_leaves_no_call_to_make(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+        failure = rename_failure(vpcep, -1.0)
+
+        assert (failure.code, failure.in_doubt, failure.called) == ("Rename.Timeout", False, False)
+        assert cloud.calls == []
+
+    def test_that_is_near_when_the_wait_is_over_leaves_no_call_to_make(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+        cloud.fail(kind="hang")
+        with ThreadPoolExecutor(max_workers=10) as pool:
+            first = pool.submit(rename_failure, vpcep, 2 * SHORT)
+            while not cloud.calls:
+                time.sleep(0.01)
+
+            # when: nine wait, and have a moment left after it
+            others = list(pool.map(lambda _: rename_failure(vpcep, 2 * SHORT), range(9)))
+
+            # then
+            assert {(failure.code, failure.called) for failure in others} == {("Rename.Timeout", False)}
+            assert first.result().called
+        assert len(cloud.calls) == 1
+
+
+class TestAThreadThatOutlivesItsInvocation:
+    """Whenever it wakes up, it sends nothing any more."""
+
+    @pytest.fixture(params=["http", "https"])
+    def server(
+        self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> Iterator[SilentServer]:
+        context = of_a_trusted_server(monkeypatch, tmp_path) if request.param == "https" else None
+        with SilentServer(context) as server:
+            yield server
+
+    def test_after_a_look_up_that_hung_until_its_deadline(
+        self, server: SilentServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        look_up(monkeypatch, lambda: time.sleep(2 * SHORT))
+
+        failure = rename_failure(adapter(server.url), SHORT)
+
+        assert (failure.code, failure.in_doubt) == ("Rename.Timeout", False)
+        assert server.stops_listening() == b""
+
+    def test_holds_up_the_calls_of_the_next_one_for_a_moment_at_the_most(
+        self, cloud: HuaweiCloud, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # given: the first call of a key is stuck in a look-up beyond its deadline
+        stuck, goes_on = threading.Event(), threading.Event()
+
+        def first_hangs() -> None:
+            if not stuck.is_set():
+                stuck.set()
+                goes_on.wait(LONG)
+
+        look_up(monkeypatch, first_hangs)
+        vpcep = adapter(cloud.url)
+        with ThreadPoolExecutor(1) as threads:
+            straggler = threads.submit(rename_failure, vpcep, SHORT)
+            stuck.wait(LONG)
+            time.sleep(SHORT)
+            began = time.monotonic()
+
+            # when
+            replies = in_parallel(10, lambda _: vpcep.rename(TARGET, "billing", within(LONG)))
+
+            # then
+            assert [reply.name for reply in replies] == ["billing"] * 10
+            assert time.monotonic() - began < 2.0
+            goes_on.set()
+            assert (straggler.result().code, straggler.result().in_doubt) == ("Rename.Timeout", False)
+        assert len(cloud.calls) == 10
+
+    def test_leaves_nothing_that_the_kernel_would_repeat(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """A request that was not acknowledged would be sent again for minutes, by a connection that ends in order."""
+        ends, ended = [], threading.Event()
+
+        def serve(connection: socket.socket) -> None:
+            receive_request(connection)
+            try:
+                ends.append(connection.recv(1))
+            except OSError as error:
+                ends.append(type(error))
+            ended.set()
+
+        for tls in (None, of_a_trusted_server(monkeypatch, tmp_path)):
+            with RawServer(serve, tls) as server:
+                assert rename_failure(adapter(server.url), SHORT).in_doubt
+                assert ended.wait(LONG)
+            ended.clear()
+
+        assert ends == [ConnectionResetError] * 2
+
+    def test_after_a_freeze_during_the_look_up(
+        self, server: SilentServer, monkeypatch: pytest.MonkeyPatch, clock: MovedClock
+    ) -> None:
+        def freeze() -> None:
+            clock.ahead = 3_600.0
+
+        look_up(monkeypatch, freeze)
+
+        failure = failed(adapter(server.url).rename, TARGET, "orders", on(clock, LONG))
+
+        assert (failure.code, failure.in_doubt) == ("Rename.Timeout", False)
+        assert server.stops_listening() == b""
+
+    def test_after_a_freeze_that_began_when_the_connection_was_taken(
+        self, server: SilentServer, monkeypatch: pytest.MonkeyPatch, clock: MovedClock
+    ) -> None:
+        server.answers = 1
+        vpcep = adapter(server.url)
+        assert vpcep.rename(TARGET, "orders", on(clock, LONG)).name == "orders"
+        before = server.received
+        putrequest = HTTPConnection.putrequest
+
+        def freeze(*arguments: Any, **more: Any) -> None:
+            clock.ahead = 3_600.0
+            putrequest(*arguments, **more)
+
+        monkeypatch.setattr(HTTPConnection, "putrequest", freeze)
+
+        failure = failed(vpcep.rename, TARGET, "billing", on(clock, LONG))
+
+        assert (failure.code, failure.in_doubt) == ("Rename.Timeout", False)
+        assert server.stops_listening() == before
+
+    def test_after_a_freeze_amid_the_request_leaves_doubt(
+        self, server: SilentServer, monkeypatch: pytest.MonkeyPatch, clock: MovedClock
+    ) -> None:
+        endheaders = HTTPConnection.endheaders
+
+        def freeze(*arguments: Any, **more: Any) -> None:
+            endheaders(*arguments, **more)
+            clock.ahead = 3_600.0
+
+        monkeypatch.setattr(HTTPConnection, "endheaders", freeze)
+
+        failure = failed(adapter(server.url).rename, TARGET, "orders", on(clock, LONG))
+
+        # then: a request without its body changes nothing, but who knows how it was cut
+        assert (failure.code, failure.in_doubt) == ("Rename.Timeout", True)
+        assert b"endpoint_service_name" not in server.stops_listening()
+
+
+class SilentServer(RawServer):
+    """Keeps what it receives; answers the first few requests, where it is told to."""
+
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        super().__init__(self._listen, tls)
+        self.received = b""
+        self.answers = 0
+        self._done = threading.Event()
+
+    def _listen(self, connection: socket.socket) -> None:
+        for _ in range(self.answers):
+            self.received += receive_request(connection)
+            connection.sendall(http_reply("200 OK", b'{"endpoint_service_name":"orders"}'))
+        try:
+            while data := connection.recv(65_536):
+                self.received += data
+        finally:
+            self._done.set()
+
+    def stops_listening(self) -> bytes:
+        """What was received until the client closed the connection."""
+        if self.connections:
+            assert self._done.wait(LONG)
+        return self.received
+
+
+def look_up(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object]) -> None:
+    """Something happens before the name of a host is resolved."""
+    getaddrinfo = socket.getaddrinfo
+
+    def slow(*arguments: Any, **more: Any) -> Any:
+        meanwhile()
+        return getaddrinfo(*arguments, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+
+
+def on(clock: MovedClock, seconds: float) -> Deadline:
+    """So many seconds from now on, by another clock."""
+    return Deadline(clock() + seconds, clock() + seconds + 4.0, clock)
+
+
+class TestConnectionsAfterAFreeze:
+    """What was idle for a minute by the wall clock may be dead, and neither side knows."""
+
+    def serve(self, connection: socket.socket) -> None:
+        while True:
+            receive_request(connection)
+            connection.sendall(http_reply("200 OK", b'{"endpoint_service_name":"orders"}'))
+
+    @pytest.mark.parametrize(("ahead", "connections"), [(0, 1), (59, 1), (61, 2), (3_600, 2), (-3_600, 2)])
+    def test_are_kept_for_a_minute(self, clock: MovedClock, ahead: float, connections: int) -> None:
+        with RawServer(self.serve) as server:
+            vpcep = adapter(server.url)
+            vpcep.rename(TARGET, "orders", on(clock, LONG))
+
+            clock.ahead += ahead
+            vpcep.rename(TARGET, "orders", on(clock, LONG))
+
+            assert server.connections == connections
+
+    def test_are_not_used_by_any_of_ten_threads(self, clock: MovedClock) -> None:
+        # given: ten kept connections, each of which is reset at its next use after a freeze
+        frozen, ten = threading.Event(), threading.Barrier(10)
+
+        def serve(connection: socket.socket) -> None:
+            born_before = not frozen.is_set()
+            while True:
+                receive_request(connection)
+                if frozen.is_set() and born_before:
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    return
+                if born_before and proven.is_set():
+                    with suppress(threading.BrokenBarrierError):
+                        ten.wait(SHORT)
+                connection.sendall(http_reply("200 OK", b'{"endpoint_service_name":"orders"}'))
+
+        proven = threading.Event()
+        with RawServer(serve) as server:
+            vpcep = adapter(server.url)
+            vpcep.rename(TARGET, "orders", on(clock, LONG))  # which proves the key
+            proven.set()
+            in_parallel(10, lambda _: vpcep.rename(TARGET, "orders", on(clock, LONG)))
+            assert server.connections == 10
+
+            # when
+            frozen.set()
+            clock.ahead += 400
+            replies = in_parallel(10, lambda _: vpcep.rename(TARGET, "orders", on(clock, LONG)))
+
+        # then
+        assert [reply.name for reply in replies] == ["orders"] * 10
+
+
+def target(project: str = PROJECT, service: str = SERVICE, region: str = REGION) -> Target:
+    return Target(region, project, service)
+
+
+class TestTheKeyGuard:
+    """Who is concerned by a refusal, and what proves a key."""
+
+    OTHER_REGION = "eu-west-101"
+    EVERYBODY = (
+        target(),
+        target(service=OTHER_SERVICE),
+        target(OTHER_PROJECT),
+        target(region=OTHER_REGION),
+        target(OTHER_PROJECT, OTHER_SERVICE, OTHER_REGION),
+    )
+
+    @pytest.fixture
+    def guard(self, clock: MovedClock) -> KeyGuard:
+        return KeyGuard(KEY, REGION, forget=lambda _: None, now=clock)
+
+    def call(self, guard: KeyGuard, to: Target, result: Reply | Failure) -> Failure | None:
+        """The failure that a call ends in whose answer is this, if it is made."""
+
+        def send() -> Reply:
+            if isinstance(result, Failure):
+                raise RenameFailedError(result)
+            return result
+
+        try:
+            guard.call(to, send, within(LONG))
+        except RenameFailedError as error:
+            return error.failure
+        return None
+
+    def refused(self, guard: KeyGuard) -> list[Target]:
+        """Those of everybody for whom no call would be made."""
+        found = []
+        for one in self.EVERYBODY:
+            try:
+                guard.raise_if_refused(one)
+            except RenameFailedError as error:
+                found += [one] * (not error.failure.called)
+        return found
+
+    @pytest.mark.parametrize(
+        ("code", "status", "to", "concerned"),
+        [
+            ("APIGW.0301", 401, target(), EVERYBODY),
+            (None, 401, target(), EVERYBODY),
+            ("EndPoint.0003", 401, target(), EVERYBODY),
+            ("APIGW.0301", 401, target(OTHER_PROJECT), [target(OTHER_PROJECT)]),
+            ("APIGW.0307", 401, target(region=OTHER_REGION), [target(region=OTHER_REGION)]),
+            ("APIGW.0302", 403, target(), [target()]),
+            ("EndPoint.0004", 403, target(), [target()]),
+            (None, 403, target(), [target()]),
+            ("APIGW.0101", 404, target(), [target()]),
+            ("APIGW.0501", 405, target(), [target()]),
+            ("EndPoint.0014", 400, target(), [target()]),
+            ("APIGW.0304", 403, target(OTHER_PROJECT), [target(OTHER_PROJECT)]),
+            ("EndPoint.0004", 403, target(service=SERVICE.upper()), [target()]),
+        ],
+    )
+    def test_a_refusal_concerns(
+        self,
+        guard: KeyGuard,
+        clock: MovedClock,
+        code: str | None,
+        status: int,
+        to: Target,
+        concerned: Sequence[Target],
+    ) -> None:
+        refusal = failures.from_reply(code, "No.", status=status)
+
+        assert self.call(guard, to, refusal) == refusal
+
+        assert self.refused(guard) == list(concerned)
+        # then: for a minute
+        clock.ahead += 59
+        assert self.refused(guard) == list(concerned)
+        clock.ahead += 2
+        assert self.refused(guard) == []
+
+    def test_a_refused_project_holds_for_its_services_in_its_region(self, guard: KeyGuard) -> None:
+        self.call(guard, target(OTHER_PROJECT), refusal("APIGW.0301", 401))
+
+        with pytest.raises(RenameFailedError):
+            guard.raise_if_refused(target(OTHER_PROJECT, OTHER_SERVICE))
+        guard.raise_if_refused(target(OTHER_PROJECT, OTHER_SERVICE, self.OTHER_REGION))
+
+    def test_two_projects_refused_in_a_row_concern_all_but_the_default_one(self, guard: KeyGuard) -> None:
+        self.call(guard, target("project-2"), refusal("APIGW.0301", 401))
+        self.call(guard, target("project-3"), refusal("APIGW.0301", 401))
+
+        assert self.refused(guard) == [one for one in self.EVERYBODY if one[:2] != (REGION, PROJECT)]
+        # when the default project proves the key
+        self.call(guard, target(), Reply("orders", 200, None))
+        # then: what was refused stays so, and nothing else
+        assert self.refused(guard) == []
+        with pytest.raises(RenameFailedError):
+            guard.raise_if_refused(target("project-2"))
+
+    def test_a_success_between_two_refused_projects_tells_them_from_the_key(self, guard: KeyGuard) -> None:
+        self.call(guard, target("project-2"), refusal("APIGW.0301", 401))
+        self.call(guard, target(OTHER_PROJECT), Reply("orders", 200, None))
+        self.call(guard, target("project-3"), refusal("APIGW.0301", 401))
+
+        assert self.refused(guard) == []
+
+    def test_refusals_are_remembered_within_bounds(self, guard: KeyGuard) -> None:
+        for number in range(MAX_REMEMBERED_REFUSALS + 100):
+            self.call(guard, target(service=f"service-{number}"), refusal("EndPoint.0004", 403))
+
+        assert len(guard._refusals) <= MAX_REMEMBERED_REFUSALS + 1
+        with pytest.raises(RenameFailedError):
+            guard.raise_if_refused(target(service=f"service-{MAX_REMEMBERED_REFUSALS + 99}"))
+
+    @pytest.mark.parametrize(
+        ("result", "accepts"),
+        [
+            (Reply("orders", 200, None), True),
+            (Reply("", 200, None), True),
+            (refusal("EndPoint.2003", 400), True),
+            (refusal("EndPoint.0001", 500), True),
+            (refusal("EndPoint.0022", 400), True),
+            (refusal("endpoint.3045", 400), True),
+            (Reply(None, 200, None), False),
+            (Reply(None, 302, None), False),
+            (failures.from_reply(None, "", status=503), False),
+            (failures.from_reply(None, "", status=404), False),
+            (failures.from_reply(None, "", status=429), False),
+            (failures.from_reply(None, "", status=400), False),
+            (refusal("APIGW.0308", 429), False),
+            (refusal("APIGW.0201", 502), False),
+            (refusal("APIGW.0201", 413), False),
+            (refusal("APIGW.0601", 500), False),
+            (refusal("EndPoint.0004", 403), False),
+            (failures.unconfirmed_reply(status=200, huawei_request_id=None), False),
+            (failures.timeout(in_doubt=True), False),
+            (failures.connection_failed(), False),
+        ],
+        ids=repr,
+    )
+    def test_an_answer_accepts_the_key(self, guard: KeyGuard, result: Reply | Failure, accepts: bool) -> None:
+        self.call(guard, target(), result)
+        at_once, most = 0, 0
+
+        def send() -> Reply:
+            nonlocal at_once, most
+            at_once += 1
+            most = max(most, at_once)
+            time.sleep(0.02)
+            at_once -= 1
+            raise RenameFailedError(failures.connection_failed())
+
+        in_parallel(8, lambda n: guard.call(target(service=f"service-{n}"), send, within(LONG)))
+
+        assert (most > 1) is accepts
+
+    @pytest.mark.parametrize("project", [PROJECT, OTHER_PROJECT])
+    def test_a_refusal_of_the_key_ends_its_acceptance(self, guard: KeyGuard, project: str) -> None:
+        self.call(guard, target(), Reply("orders", 200, None))
+        assert guard._is_accepted()
+
+        self.call(guard, target(project), refusal("APIGW.0301", 401))
+
+        assert not guard._is_accepted()
+
+    def test_a_missing_permission_does_not(self, guard: KeyGuard) -> None:
+        self.call(guard, target(), Reply("orders", 200, None))
+        self.call(guard, target(), refusal("EndPoint.0004", 403))
+
+        assert guard._is_accepted()
+
+    def test_an_acceptance_lasts_a_minute_by_the_wall_clock(self, guard: KeyGuard, clock: MovedClock) -> None:
+        self.call(guard, target(), Reply("orders", 200, None))
+
+        clock.ahead += 61
+
+        assert not guard._is_accepted()
+
+    def test_a_gateway_before_a_wrong_key_does_not_let_ten_signatures_through(self) -> None:
+        answers = [http_reply("503 Service Unavailable")]
+        requests = []
+
+        def serve(connection: socket.socket) -> None:
+            requests.append(receive_request(connection))
+            connection.sendall(answers.pop() if answers else http_reply("401 No", b'{"error_code":"APIGW.0301"}'))
+
+        with RawServer(serve) as server:
+            vpcep = adapter(server.url)
+            rename_failure(vpcep)
+
+            in_parallel(10, lambda _: vpcep.rename(TARGET, "orders", within(LONG)))
+
+        assert len(requests) == 2
+
+
+class TestRaiseIfRefused:
+    def test_repeats_a_refusal_without_a_call(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+        cloud.fail(403, "EndPoint.0004")
+        refusal = rename_failure(vpcep)
+
+        assert failed(vpcep.raise_if_refused, TARGET, within(LONG)) == replace(refusal, called=False)
+        vpcep.raise_if_refused(TARGET._replace(vpc_endpoint_service_id=OTHER_SERVICE), within(LONG))
+        assert len(cloud.calls) == 1
+
+    def test_has_nothing_to_say_of_another_key(self, cloud: HuaweiCloud) -> None:
+        keys = [WRONG_KEY]
+        vpcep = adapter(cloud.url, lambda _: keys[-1])
+        rename_failure(vpcep)
+
+        keys.append(KEY)
+
+        vpcep.raise_if_refused(TARGET, within(LONG))
+
+    def test_tells_that_there_is_no_key(self, cloud: HuaweiCloud) -> None:
+        failure = failures.credentials("The secret is gone.", kind=Kind.ACCESS)
+
+        def credentials(_: Deadline) -> Credentials:
+            raise RenameFailedError(failure)
+
+        assert failed(adapter(cloud.url, credentials).raise_if_refused, TARGET, within(LONG)) == failure
 
 
 class TestAKeyThatIsRefused:
@@ -760,7 +1292,7 @@ class TestAKeyThatIsRefused:
 
     def test_is_tried_once_by_ten_at_a_time_then_once_a_minute(self, cloud: HuaweiCloud) -> None:
         now = 1_000.0
-        vpcep = adapter(cloud.url, lambda _: WRONG_KEY, monotonic=lambda: now)
+        vpcep = adapter(cloud.url, lambda _: WRONG_KEY, now=lambda: now)
 
         # when
         results = in_parallel(10, lambda _: vpcep.rename(TARGET, "orders", within(LONG)))
@@ -782,7 +1314,7 @@ class TestAKeyThatIsRefused:
         in_parallel(10, lambda _: vpcep.rename(TARGET, "orders", within(LONG)))
         assert len(cloud.calls) == 2
 
-    def test_is_tried_once_whatever_the_project(self, cloud: HuaweiCloud) -> None:
+    def test_is_tried_twice_for_many_other_projects_and_once_more_for_its_own(self, cloud: HuaweiCloud) -> None:
         # given
         projects = [f"project-{number}" for number in range(10)]
         for project in projects:
@@ -791,13 +1323,15 @@ class TestAKeyThatIsRefused:
 
         # when
         in_parallel(10, lambda n: vpcep.rename(Target(REGION, projects[n], SERVICE), "orders", within(LONG)))
+        assert len(cloud.calls) == 2
 
-        # then
-        assert len(cloud.calls) == 1
+        # then: two fewer than lock it
+        in_parallel(10, lambda _: vpcep.rename(TARGET, "orders", within(LONG)))
+        assert len(cloud.calls) == 3
 
     def test_works_again_when_it_was_put_right_on_the_other_side(self, cloud: HuaweiCloud) -> None:
         now = 1_000.0
-        vpcep = adapter(cloud.url, lambda _: WRONG_KEY, monotonic=lambda: now)
+        vpcep = adapter(cloud.url, lambda _: WRONG_KEY, now=lambda: now)
         rename_failure(vpcep)
         cloud.set_credentials(WRONG_KEY.access_key, WRONG_KEY.secret_key)
 
@@ -978,6 +1512,29 @@ class TestARotationAmidCalls:
         assert [call.authenticated for call in cloud.calls].count(False) == 1
 
 
+class TestAQuestionForTheKeyThatHangs:
+    def test_holds_up_nobody_else(self, cloud: HuaweiCloud) -> None:
+        goes_on, hangs = threading.Event(), threading.Event()
+
+        def credentials(_: Deadline) -> Credentials:
+            if not hangs.is_set():
+                hangs.set()
+                goes_on.wait(LONG)
+            return KEY
+
+        vpcep = adapter(cloud.url, credentials)
+        with ThreadPoolExecutor(1) as threads:
+            stuck = threads.submit(vpcep.rename, TARGET, "orders", within(LONG))
+            hangs.wait(LONG)
+            began = time.monotonic()
+
+            assert vpcep.rename(TARGET, "billing", within(LONG)).name == "billing"
+            assert time.monotonic() - began < 1.0
+
+            goes_on.set()
+            assert stuck.result().name == "orders"
+
+
 class TestProjectsAndRegions:
     def test_only_the_keys_own_and_the_listed_projects_are_allowed(self) -> None:
         vpcep = adapter("http://127.0.0.1:9", projects=frozenset({OTHER_PROJECT}))
@@ -1008,7 +1565,14 @@ class TestProjectsAndRegions:
 
     def test_a_region_that_vpcep_is_not_known_in_is_one_clear_error(self) -> None:
         with pytest.raises(UnknownRegionError, match=r"^xx-nowhere-1$"):
-            Vpcep(lambda _: KEY, regions=["xx-nowhere-1"], endpoints={}, allowed_projects=frozenset(), pool_size=1)
+            Vpcep(
+                lambda _: KEY,
+                region="xx-nowhere-1",
+                regions=["xx-nowhere-1"],
+                endpoints={},
+                allowed_projects=frozenset(),
+                pool_size=1,
+            )
 
     def test_a_region_nobody_knows_is_fine_where_its_endpoint_is_given(self, cloud: HuaweiCloud) -> None:
         vpcep = adapter({"xx-nowhere-1": cloud.url})
@@ -1028,7 +1592,9 @@ from tests.deadlines import within
 from function.tls import trust
 from function.vpcep import Credentials, Vpcep
 key = Credentials({KEY.access_key!r}, {KEY.secret_key!r}, None, {PROJECT!r})
-vpcep = Vpcep(lambda _: key, regions=[{REGION!r}], endpoints={{}}, allowed_projects=frozenset(), pool_size=1)
+vpcep = Vpcep(
+    lambda _: key, region={REGION!r}, regions=[{REGION!r}], endpoints={{}}, allowed_projects=frozenset(), pool_size=1
+)
 print(vpcep.rename(Target({REGION!r}, {PROJECT!r}, {SERVICE!r}), "orders", within({LONG})).name)
 """
         own = {"HUAWEICLOUD_SDK_REGION_VPCEP_CN_NORTH_4": f"{closed},{cloud.url}"}

@@ -1,0 +1,104 @@
+"""Takes credentials out of what Huawei Cloud's replies say, in whatever encoding they come.
+
+A refusal may repeat the key that it was sent, and what a reply says goes into outcomes, which many may read.
+Apart from the adapter, because it knows nothing of HTTP.
+"""
+
+import re
+from base64 import b64encode
+from collections.abc import Iterable
+from typing import Final
+
+REDACTED: Final = "***"
+# How much of a text is looked at; a reply's message may be as long as the reply.
+_MAX_TEXT: Final = 65_536
+# Shorter ones are no credentials of Huawei Cloud's, and would be found in every text.
+_MIN_SECRET: Final = 4
+# Nested this deep, an encoding is no accident.
+_MAX_PASSES: Final = 8
+# Percent-encoding, nested as well; JSON's; numeric character references of HTML. Each repetition is bounded, lest
+# the time that a text takes grow with the square of its length.
+_ESCAPE: Final = re.compile(
+    r"%(?:25){0,16}([0-9a-f]{2})|\\{1,16}u([0-9a-f]{4})|\\{1,16}(/)|&\#x([0-9a-f]{1,6});|&\#([0-9]{1,6});",
+    re.IGNORECASE,
+)
+_BASES: Final = (16, 16, None, 16, 10)
+_LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+
+
+class Redactor:
+    """Replaces secrets in texts: plain, percent-encoded, escaped as in JSON or HTML, or in base64, in either case."""
+
+    def __init__(self, secrets: Iterable[str | None]) -> None:
+        known = [secret for secret in secrets if secret and len(secret) >= _MIN_SECRET]
+        self._needles = sorted({form for secret in known for form in _forms(secret)}, key=len, reverse=True)
+
+    def clean(self, text: str, length: int) -> str:
+        """The text without the secrets, and after that cut to a length; nothing of one that defies decoding."""
+        window = text[:_MAX_TEXT]
+        decoded = _decode(window)
+        if decoded is None:
+            return REDACTED[:length]
+        plain, places = decoded
+        plain = plain.translate(_LOWER)
+        spans = sorted(self._spans(plain, places))
+        cleaned, end = [], 0
+        for start, stop in spans:
+            if start >= end:
+                cleaned += [window[end:start], REDACTED]
+            end = max(end, stop)
+        if len(text) > len(window):
+            # The beginning of a secret may be left at the end of the window.
+            tail = max(map(len, self._needles), default=0)
+            window = window[: places[max(0, len(plain) - tail)]]
+        cleaned.append(window[end:])
+        return "".join(cleaned)[:length]
+
+    def _spans(self, plain: str, places: "range | list[int]") -> Iterable[tuple[int, int]]:
+        for needle in self._needles:
+            at = plain.find(needle)
+            while at >= 0:
+                yield places[at], places[at + len(needle)]
+                at = plain.find(needle, at + len(needle))
+
+
+def _forms(secret: str) -> Iterable[str]:
+    """What is looked for, in lower case: the secret, and its base64 wherever it stands within what was encoded."""
+    yield secret.translate(_LOWER)
+    for before in range(3):
+        encoded = b64encode(b"\0" * before + secret.encode()).decode().rstrip("=")
+        # The characters at both ends take in bits of what stands beside the secret.
+        whole = encoded[-(-8 * before // 6) : (before + len(secret.encode())) * 8 // 6]
+        for core in {whole, whole.replace("+", "-").replace("/", "_")}:
+            yield core.translate(_LOWER)
+
+
+def _decode(text: str) -> "tuple[str, range | list[int]] | None":
+    """The text without its escapes, and where in the text each of its characters began, the end's place included."""
+    places: range | list[int] = range(len(text) + 1)
+    for _ in range(_MAX_PASSES):
+        plain: list[str] = []
+        moved: list[int] = []
+        end = 0
+        for escape in _ESCAPE.finditer(text):
+            character = _character(escape)
+            if character is None:
+                continue
+            plain += [text[end : escape.start()], character]
+            moved += places[end : escape.start() + 1]
+            end = escape.end()
+        if not plain:
+            return text, places
+        plain.append(text[end:])
+        moved += places[end:]
+        text, places = "".join(plain), moved
+    return None
+
+
+def _character(escape: re.Match[str]) -> str | None:
+    """The ASCII character that an escape stands for; credentials have no others."""
+    for digits, base in zip(escape.groups(), _BASES, strict=True):
+        if digits is not None:
+            code = ord(digits) if base is None else int(digits, base)
+            return chr(code) if code < 128 else None  # noqa: PLR2004 - the end of ASCII
+    return None

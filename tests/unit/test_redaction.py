@@ -1,0 +1,135 @@
+"""What is taken out of the texts of replies: each secret in each form, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import time
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import quote
+
+import pytest
+
+from function.redaction import Redactor
+
+ACCESS_KEY: Final = "HPUAXZ7Q0LOCALACCESS"
+SECRET_KEY: Final = "s3cr/et+K3y~with?all=of>it&more=="
+TOKEN: Final = "ggpjbi1ub3J0aC00T0" * 100 + "=="
+SECRETS: Final = {"access key": ACCESS_KEY, "secret key": SECRET_KEY, "token": TOKEN}
+
+
+def percent(text: str) -> str:
+    return "".join(f"%{ord(character):02x}" for character in text)
+
+
+def json_escaped(text: str) -> str:
+    return "".join(f"\\u{ord(character):04X}" for character in text)
+
+
+FORMS: Final[dict[str, Callable[[str], str]]] = {
+    "plain": str,
+    "lower case": str.lower,
+    "upper case": str.upper,
+    "percent-encoded": lambda secret: quote(secret, safe=""),
+    "percent-encoded in lower case": lambda secret: quote(secret, safe="").lower(),
+    "percent-encoded throughout": percent,
+    "percent-encoded twice": lambda secret: quote(percent(secret)),
+    "percent-encoded five times": lambda secret: quote(quote(quote(quote(percent(secret))))),
+    "escaped as in JSON": json_escaped,
+    "escaped as in JSON twice": lambda secret: json.dumps(json_escaped(secret))[1:-1],
+    "JSON in JSON": lambda secret: json.dumps(json.dumps(secret)),
+    "with escaped slashes": lambda secret: secret.replace("/", "\\/"),
+    "with slashes escaped twice": lambda secret: secret.replace("/", "\\\\\\/"),
+    "percent-encoded within JSON escapes": lambda secret: json_escaped(percent(secret)),
+    "JSON escapes percent-encoded": lambda secret: percent(json_escaped(secret)),
+    "in HTML": lambda secret: "".join(f"&#{ord(character)};" for character in secret),
+    "in HTML by hexadecimals": lambda secret: "".join(f"&#x{ord(character):X};" for character in secret),
+    "half encoded": lambda secret: secret[:5] + percent(secret[5:10]) + secret[10:],
+    **{
+        f"base64 from {before} to {after}": lambda secret, before=before, after=after: b64encode(
+            b"<:>"[:before] + secret.encode() + b"xyz"[:after]
+        ).decode()
+        for before in range(4)
+        for after in range(4)
+    },
+    "base64 for URLs": lambda secret: urlsafe_b64encode(secret.encode()).decode(),
+    "base64 percent-encoded": lambda secret: quote(b64encode(secret.encode()).decode(), safe=""),
+}
+
+
+@pytest.fixture(scope="module")
+def redactor() -> Redactor:
+    return Redactor((ACCESS_KEY, SECRET_KEY, TOKEN))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_secret_is_taken_out_and_what_is_around_it_stays(redactor: Redactor, secret: str, form: str) -> None:
+    text = f"Get secretKey failed,ak:{FORMS[form](SECRETS[secret])}, and so on."
+
+    cleaned = redactor.clean(text, 1_000)
+
+    assert cleaned.startswith("Get secretKey failed,ak:")
+    assert cleaned.endswith(", and so on.")
+    assert "***" in cleaned
+    # then: of base64 at most what the beginning and the end share with their neighbours
+    assert len(cleaned) - len("Get secretKey failed,ak:, and so on.***") <= 12
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("length", [128, 1_000])
+def test_a_secret_across_the_length_is_taken_out_before_the_text_is_cut(
+    redactor: Redactor, secret: str, length: int
+) -> None:
+    for before in range(length - 30, length + 1):
+        assert redactor.clean("." * before + SECRETS[secret], length) == ("." * before + "***")[:length]
+
+
+def test_a_secret_across_the_end_of_what_is_looked_at_leaves_no_beginning(redactor: Redactor) -> None:
+    text = "".join(percent(TOKEN) for _ in range(40))
+
+    assert redactor.clean(text, 100_000).replace("*", "") == ""
+
+
+def test_secrets_that_overlap_or_repeat_are_taken_out() -> None:
+    redactor = Redactor(("secret", "secret-and-more", None, ""))
+
+    assert redactor.clean("secret-and-more, secretsecret, SECRET", 100) == "***, ******, ***"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "The endpoint service does not exist.",
+        "100 % of it, %zz, %, \\ and \\u12, &#; and &#9999999;",
+        "%E5%90%8D%E5%89%8D \\u540d \u540d\u524d",
+        "a%20b\\/c",
+        "\ud800 \x00",
+        ACCESS_KEY[:-1],
+    ],
+)
+def test_any_other_text_stays_as_it_is(redactor: Redactor, text: str) -> None:
+    assert redactor.clean(text, 1_000) == text
+
+
+def test_what_is_too_short_for_a_secret_is_none() -> None:
+    assert Redactor(("a", "abc")).clean("abcabc", 100) == "abcabc"
+
+
+@pytest.mark.parametrize(
+    "unit", ["x", "%41", "\\", "\\u0041", "&#0", "&#x41;", "%25", "%", SECRET_KEY, "ab" + TOKEN[:9]]
+)
+def test_a_text_of_a_megabyte_takes_no_time(redactor: Redactor, unit: str) -> None:
+    began = time.process_time()
+
+    redactor.clean(unit * (1_048_576 // len(unit)), 1_000)
+
+    assert time.process_time() - began < 1.0
+
+
+def test_a_text_that_defies_decoding_is_left_out(redactor: Redactor) -> None:
+    text = "%" + "25" * 1_000 + "41"
+
+    assert redactor.clean(text, 1_000) == "***"
