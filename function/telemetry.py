@@ -109,6 +109,10 @@ class Telemetry:
         self._logger.warning("outage breaker turned", extra={"state": transition.to_state.value})
         self._count("OutageBreakerOpen", int(is_open))
 
+    def breaker_failed(self, error: Exception) -> None:
+        """The outage breaker failed before a call or after it; the call was made all the same."""
+        self._logger.warning("outage breaker failed", extra=_of_exception(error))
+
     def unexpected(self, error: BaseException | None, **keys: Any) -> None:
         """A defect that kept an event from being handled at all; its record goes back to the queue."""
         self._logger.error("rename event not handled", extra=keys | (_of_exception(error) if error else {}))

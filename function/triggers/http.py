@@ -40,7 +40,7 @@ _STATUS_OF: Final = {
 class RenameQueue(Protocol):
     """Where events go that cannot be settled now. False where it did not take the event."""
 
-    def send(self, event: RenameEvent, deduplication_id: str) -> bool: ...
+    def send(self, event: RenameEvent, deduplication_id: str, deadline: Deadline) -> bool: ...
 
 
 class HttpTrigger:
@@ -77,7 +77,7 @@ class HttpTrigger:
             event = self._parser.parse(
                 text, attributes, deadline, structured=True if media_type == STRUCTURED else None
             )
-        if isinstance(event, RenameEvent) and _prefers_async(request) and self._hand_over(event, request):
+        if isinstance(event, RenameEvent) and _prefers_async(request) and self._hand_over(event, request, deadline):
             self._telemetry.handled(event, Unsettled(failures.wanted_later()), TRIGGER, queued=True)
             return _queued(event, preferred=True)
         result = self._renamer.settle(event, deadline, TRIGGER)
@@ -86,7 +86,7 @@ class HttpTrigger:
             if (
                 isinstance(event, RenameEvent)
                 and result.failure.kind is not Kind.ACCESS
-                and self._hand_over(event, request)
+                and self._hand_over(event, request, deadline)
             ):
                 self._telemetry.handled(event, result, TRIGGER, queued=True)
                 return _queued(event)
@@ -94,8 +94,9 @@ class HttpTrigger:
         self._telemetry.handled(event, result, TRIGGER)
         return _response(event, result)
 
-    def _hand_over(self, event: RenameEvent, request: APIGatewayProxyEvent) -> bool:
-        return self._queue is not None and self._queue.send(event, request.request_context.request_id or event.id)
+    def _hand_over(self, event: RenameEvent, request: APIGatewayProxyEvent, deadline: Deadline) -> bool:
+        deduplication_id = request.request_context.request_id or event.id
+        return self._queue is not None and self._queue.send(event, deduplication_id, deadline)
 
 
 def _response(event: RenameEvent | InvalidEvent, result: Outcome | Unsettled) -> Response[str]:

@@ -50,8 +50,6 @@ def handler_with(
 
     def start(**environment: str) -> Handler:
         monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
-        # The SQS client outlives a function, which a process has one of.
-        app._sqs_client.cache_clear()
         local = {"VPCEP_ENDPOINT": cloud.url, "AWS_ENDPOINT_URL": aws.url}
         function = app.Function(settings.load(ENVIRONMENT | local | environment))
         monkeypatch.setattr(app, "_function", function)
