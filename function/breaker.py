@@ -258,6 +258,4 @@ class _Store:
     @staticmethod
     def _deadline() -> Deadline:
         """A call that used up its time is told all the same."""
-        of_call = _deadline.get()
-        at = min(of_call.now() + STORE_SECONDS, of_call.invocation_ends_at)
-        return Deadline(at, of_call.invocation_ends_at, of_call.now)
+        return _deadline.get().to_report().within(STORE_SECONDS)

@@ -68,7 +68,7 @@ class DeadLetterTrigger:
             record.group,
             _attributes(record, result),
             record.message_id,
-            deadline,
+            deadline.to_report(),
         )
 
 

@@ -96,7 +96,7 @@ class HttpTrigger:
 
     def _hand_over(self, event: RenameEvent, request: APIGatewayProxyEvent, deadline: Deadline) -> bool:
         deduplication_id = request.request_context.request_id or event.id
-        return self._queue is not None and self._queue.send(event, deduplication_id, deadline)
+        return self._queue is not None and self._queue.send(event, deduplication_id, deadline.to_report())
 
 
 def _response(event: RenameEvent | InvalidEvent, result: Outcome | Unsettled) -> Response[str]:

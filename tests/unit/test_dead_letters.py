@@ -653,13 +653,20 @@ class TestMoveAll:
         assert call["MessageSystemAttributeNames"] == ["MessageGroupId"]
         assert call["MaxNumberOfMessages"] <= 10
 
-    def test_stops_when_its_time_is_used_up(self, aws: FakeAws, resting: FifoQueue, renames: FifoQueue) -> None:
+    def test_stops_when_its_time_is_used_up(
+        self, world: World, aws: FakeAws, sqs: SqsClient, renames: FifoQueue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         holding(aws, [message(1)], [message(2)], [message(3)])
+        delete = sqs.delete_message
 
-        def now() -> float:
-            return 10.0 if len(deleted(aws)) > 1 else 0.0
+        def delete_slowly(deadline: Deadline, **request: Any) -> dict[str, Any]:
+            answer = delete(deadline, **request)
+            world.clock.sleep(5.0)
+            return answer
 
-        assert resting.move_all(renames, Deadline(10.0, 14.0, now)) == 2
+        monkeypatch.setattr(sqs, "delete_message", delete_slowly)
+
+        assert FifoQueue(sqs, url_of(aws, "dead")).move_all(renames, world.clock.until(10.0)) == 2
 
         assert (sent(aws), deleted(aws)) == (["body 1", "body 2"], ["handle-1", "handle-2"])
         assert len(aws.calls_of("ReceiveMessage")) == 2
