@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -731,3 +732,41 @@ class TestConnection:
                 get(own("https://dynamodb.example"))
 
         assert set(asked) == {b"CONNECT dynamodb.example:443"}
+
+    def test_through_a_proxy_is_kept_and_made_anew(
+        self,
+        own: Callable[..., DynamoDbClient],
+        tls: ssl.SSLContext,
+        ca_bundle: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        clock = FakeClock()
+
+        def answer(connection: Any) -> None:
+            while receive_request(connection):
+                connection.sendall(ANSWER)
+
+        with RawServer(answer, tls) as server:
+
+            def tunnel(connection: Any) -> None:
+                receive_request(connection)
+                with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as onward:
+                    connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                    back = threading.Thread(target=copy, args=(onward, connection), daemon=True)
+                    back.start()
+                    copy(connection, onward)
+
+            with RawServer(tunnel) as proxy:
+                monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+                client = own(server.url, ca_bundle=ca_bundle)
+                for idle in (0, MAX_IDLE_SECONDS - 1, MAX_IDLE_SECONDS + 1):
+                    clock.seconds += idle
+                    assert client.get_item(clock.until(10), TableName="ledger", Key=ID) == {}
+
+                assert (proxy.connections, server.connections) == (2, 2)
+
+
+def copy(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65_536):
+            target.sendall(data)
