@@ -4,20 +4,17 @@ import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, Final, cast
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Final
 
 from function import settings as environment
 from function.aws import (
-    CONNECT_SECONDS,
-    MAX_ATTEMPTS,
-    MAX_CONNECTIONS,
-    READ_SECONDS,
     Aws,
     DynamoDbClient,
     EventBridgeClient,
     Key,
     SecretsManagerClient,
+    SqsClient,
     StsClient,
 )
 from function.breaker import OutageBreaker
@@ -25,7 +22,7 @@ from function.bus import EventBridge
 from function.credentials import FederatedCredentials, SecretCredentials
 from function.deadline import Deadline
 from function.events import Parser
-from function.ledger import BREAKER_ITEM, DynamoDbLedger, LedgerSchemaError, NoLedger
+from function.ledger import DynamoDbLedger, LedgerSchemaError, NoLedger, breaker_item
 from function.queue import FifoQueue
 from function.rename import EndpointServices, Ledger, Renamer
 from function.settings import Settings, SettingsError
@@ -35,8 +32,6 @@ from function.workers import Workers
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
-    from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_sqs import SQSClient
 
     from function.triggers.dead_letters import DeadLetterTrigger
     from function.triggers.http import HttpTrigger
@@ -44,13 +39,6 @@ if TYPE_CHECKING:
 
 # What an invocation keeps of its time to publish the outcomes and to report.
 REPORT_MARGIN_SECONDS: Final = 4.0
-# As function.aws waits and repeats.
-BOTO3_CONFIG: Final[dict[str, Any]] = {
-    "connect_timeout": CONNECT_SECONDS,
-    "read_timeout": READ_SECONDS,
-    "retries": {"mode": "standard", "total_max_attempts": MAX_ATTEMPTS},
-    "max_pool_connections": MAX_CONNECTIONS,
-}
 
 
 class UnknownTriggerError(ValueError):
@@ -64,23 +52,25 @@ class Function:
         self._settings = settings
         self._telemetry = Telemetry(settings.metrics_namespace)
         regions = settings.allowed_regions | {settings.huaweicloud_region}
-        aws = _aws(settings)
+        aws = self._aws = _aws(settings)
         services: EndpointServices = _services(settings, regions, aws, self._telemetry)
         ledger: Ledger = NoLedger()
         self._look: Callable[[Deadline], None] = _nothing
         if table := settings.ledger_table:
-            ledger = dynamodb = DynamoDbLedger(DynamoDbClient(aws), table)
+            client = DynamoDbClient(aws)
+            ledger = dynamodb = DynamoDbLedger(client, table)
             # Where dead letters get their outcome Huawei Cloud is not called, and the role may not read the table.
             if not settings.dead_letter_queue_url:
                 services = breaker = OutageBreaker(
                     services,
                     dynamodb.outage_is_recorded,
-                    _dynamodb_client,
+                    client,
                     table=table,
-                    item=BREAKER_ITEM,
+                    item=breaker_item,
                     on_transition=self._telemetry.breaker_turned,
+                    on_error=self._telemetry.breaker_failed,
                 )
-                self._look = breaker.look
+                self._look = partial(breaker.look, settings.huaweicloud_region)
         else:
             self._telemetry.said_once("LEDGER_TABLE is not set: duplicates and stale events are not recognised")
         self._parser = Parser(
@@ -116,12 +106,18 @@ class Function:
 
     def _see_to_the_ledger(self, deadline: Deadline) -> None:
         """Before the first event is parsed; nothing talks to a network at import."""
-        try:
+
+        def look() -> None:
             self._look(deadline)
+            self._look = _nothing
+
+        if self._look is _nothing:
+            return
+        try:
+            Workers(1).run([look], deadline)
         except LedgerSchemaError as error:
             message = f"LEDGER_TABLE is malformed: no table whose key is the string id ({error})"
             raise SettingsError(message) from None
-        self._look = _nothing
 
     def _redrive(self, deadline: Deadline) -> dict[str, Any]:
         """Bring dead letters again. For an operator's hand; what has been settled meanwhile makes no call."""
@@ -129,7 +125,7 @@ class Function:
         if url is None or queue is None:
             message = "a redrive needs DEAD_LETTER_QUEUE_URL and RENAME_QUEUE_URL"
             raise SettingsError(message)
-        return {"moved": FifoQueue(_sqs_client, url).move_all(queue, deadline)}
+        return {"moved": self._queue(url).move_all(queue, deadline)}
 
     # Each trigger is made when its first event comes: no function pays for one that it does not serve.
 
@@ -139,7 +135,7 @@ class Function:
         if settings.dead_letter_queue_url:
             from function.triggers.dead_letters import DeadLetterTrigger  # noqa: PLC0415
 
-            queue = FifoQueue(_sqs_client, settings.dead_letter_queue_url)
+            queue = self._queue(settings.dead_letter_queue_url)
             return DeadLetterTrigger(self._parser, self._renamer, self._telemetry, queue, Workers(1))
         from function.triggers.sqs import SqsTrigger  # noqa: PLC0415
 
@@ -156,29 +152,15 @@ class Function:
     def _http(self) -> "HttpTrigger":
         from function.triggers.http import HttpTrigger  # noqa: PLC0415
 
-        return HttpTrigger(self._parser, self._renamer, self._telemetry, self._rename_queue)
+        return HttpTrigger(self._parser, self._renamer, self._telemetry, self._rename_queue, Workers(1))
 
     @property
     def _rename_queue(self) -> FifoQueue | None:
         url = self._settings.rename_queue_url
-        return FifoQueue(_sqs_client, url) if url else None
+        return self._queue(url) if url else None
 
-
-def _boto3_client(service: Any) -> Any:
-    """For what most invocations do without: boto3 costs as much as half a cold start."""
-    import boto3  # noqa: PLC0415
-    from botocore.config import Config  # noqa: PLC0415
-
-    return boto3.client(service, config=Config(**BOTO3_CONFIG))
-
-
-@cache
-def _sqs_client() -> "SQSClient":
-    return cast("SQSClient", _boto3_client("sqs"))
-
-
-def _dynamodb_client() -> "DynamoDBClient":
-    return cast("DynamoDBClient", _boto3_client("dynamodb"))
+    def _queue(self, url: str) -> FifoQueue:
+        return FifoQueue(SqsClient(self._aws), url)
 
 
 def _is_of_sqs(record: object) -> bool:

@@ -1,21 +1,25 @@
-"""Talks to AWS: signs and sends the few requests that every event needs.
+"""Talks to AWS: signs and sends the few requests that the function needs.
 
 A client of boto3 reads the models of its service, its endpoints and its documentation first, which is a quarter of a
-cold start. The clients here have those methods of boto3's that the function calls, with the same arguments, answers and
-exceptions, so that either fits. What the function needs less often it calls by boto3.
+cold start, and knows no deadline. The clients here have those methods of boto3's that the function calls, with the same
+arguments, answers and exceptions, and the deadline of each request; but bytes are in base64, as on the wire.
 """
 
+import io
 import json
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from http.client import HTTPResponse
 from random import SystemRandom
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
 import urllib3
 from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSHTTPConnectionPool, AWSHTTPSConnectionPool, AWSRequest
+from botocore.awsrequest import AWSRequest
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -28,14 +32,19 @@ from botocore.exceptions import (
     SSLError,
 )
 from botocore.utils import get_environ_proxies
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import Timeout
 
 from function.deadline import Deadline
 from function.tls import trust
 
 CONNECT_SECONDS: Final = 1.0
+# Of a whole answer, however it trickles in.
 READ_SECONDS: Final = 2.0
 MAX_CONNECTIONS: Final = 50
+# A NAT gateway forgets an idle connection after 350 s, and after a freeze nobody knows what has become of any.
+MAX_IDLE_SECONDS: Final = 60.0
 # What does not answer soon is asked again by the queue, not by waiting.
 MAX_ATTEMPTS: Final = 2
 # The kernel's, since those of the process would repeat themselves in all that come from one snapshot.
@@ -57,6 +66,7 @@ _THROTTLED: Final = frozenset(
         "LimitExceededException",
         "ProvisionedThroughputExceededException",
         "RequestLimitExceeded",
+        "RequestThrottled",
         "Throttling",
         "ThrottlingException",
         "TooManyRequestsException",
@@ -151,25 +161,25 @@ class Aws:
     ) -> dict[str, Any]:
         """One request, and once more where that may help.
 
+        A kept connection that turns out to be closed counts as no attempt: it says nothing about the service.
+
         Raises:
             ClientError: the service's refusal.
-            BotoCoreError: no answer.
+            BotoCoreError: no answer, or no time for one.
         """
-        attempt = 1
+        attempt, fresh = 1, False
         while True:
+            exchange = _Exchange(deadline, fresh=fresh)
             try:
-                return self._send(service, operation, request, deadline)
-            except BotoCoreError as error:
-                if attempt == MAX_ATTEMPTS:
+                return self._send(service, operation, request, exchange)
+            except (BotoCoreError, ClientError) as error:
+                fresh = isinstance(error, BotoCoreError)
+                if exchange.reused and fresh and not isinstance(error, ReadTimeoutError):
+                    continue
+                wait = _retry_wait(error)
+                if wait is None or attempt == MAX_ATTEMPTS or deadline.remaining() <= wait:
                     raise
-                # A connection that was kept alive while the environment was frozen costs one quick retry.
-                wait = 0.0 if isinstance(error, ConnectionClosedError) else 1.0
-            except ClientError as error:
-                code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
-                if attempt == MAX_ATTEMPTS or (status < _SERVER_ERROR and code not in _THROTTLED):
-                    raise
-                wait = 1.0
-            self._sleep(_UNIFORM(0, wait))
+            self._sleep(wait)
             attempt += 1
 
     def _send(
@@ -177,15 +187,16 @@ class Aws:
         service: _JsonService | _QueryService,
         operation: str,
         request: Mapping[str, Any],
-        deadline: Deadline,
+        exchange: "_Exchange",
     ) -> dict[str, Any]:
         url = f"{self._endpoint(service.host)}/"
-        seconds = deadline.remaining()
-        if seconds <= 0:
-            raise ConnectTimeoutError(endpoint_url=url)
         headers, body = service.message(operation, request)
         signed = AWSRequest("POST", url, headers=headers, data=body)
         SigV4Auth(self._now_valid_key(), service.host, self._region).add_auth(signed)
+        seconds = exchange.deadline.remaining()
+        if seconds <= 0:
+            raise ConnectTimeoutError(endpoint_url=url)
+        scope = _exchange.set(exchange)
         try:
             response = self._http.request(
                 "POST",
@@ -197,6 +208,8 @@ class Aws:
             )
         except urllib3.exceptions.HTTPError as error:
             raise _lost(error, url) from error
+        finally:
+            _exchange.reset(scope)
         answer = service.answer(response.data)
         if response.status != _OK:
             raise _refusal(operation, response.status, response.headers, answer if isinstance(answer, dict) else {})
@@ -229,9 +242,112 @@ def _pool(proxies: Mapping[str, str], ca_bundle: str | None) -> urllib3.PoolMana
     }
     proxy = proxies.get("https")
     pool = urllib3.ProxyManager(proxy, **settings) if proxy else urllib3.PoolManager(**settings)
-    # botocore's connections send a request's headers and body in one piece.
-    pool.pool_classes_by_scheme = {"http": AWSHTTPConnectionPool, "https": AWSHTTPSConnectionPool}
+    pool.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
     return pool
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """One request and its answer.
+
+    Attributes:
+        fresh: it must have a new connection.
+        reused: it was given a kept one.
+    """
+
+    deadline: Deadline
+    fresh: bool
+    reused: bool = False
+
+
+# What urllib3 has no argument for.
+_exchange: Final[ContextVar[_Exchange]] = ContextVar("_exchange")
+
+
+class _DeadlineReader(io.RawIOBase):
+    """Ends an answer by its deadline; a socket's own time-out starts anew with each byte that trickles in."""
+
+    def __init__(self, raw: io.RawIOBase, sock: Any, deadline: Deadline) -> None:
+        self._raw = raw
+        self._sock = sock
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        seconds = self._deadline.remaining()
+        if seconds <= 0:
+            raise TimeoutError
+        self._sock.settimeout(seconds)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(HTTPResponse):
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        deadline = _exchange.get().deadline.within(READ_SECONDS)
+        self.fp = io.BufferedReader(_DeadlineReader(self.fp.detach(), sock, deadline))
+
+
+class _Connection:
+    """Sends nothing after the deadline: who was frozen while it connected must not."""
+
+    response_class: Any = _Response
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]
+        if _exchange.get().deadline.remaining() <= 0:
+            self.close()  # type: ignore[attr-defined]
+            raise TimeoutError
+
+
+class _HttpConnection(_Connection, HTTPConnection):
+    """Without TLS, for another endpoint."""
+
+
+class _HttpsConnection(_Connection, HTTPSConnection):
+    """With TLS, verified."""
+
+
+class _Pool:
+    """Hands out no connection that was idle for long, by a clock that goes on while the environment is frozen."""
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection = super()._get_conn(timeout)  # type: ignore[misc]
+        exchange = _exchange.get()
+        if not connection.is_closed:
+            idle = exchange.deadline.now() - connection.kept_since
+            if exchange.fresh or idle > MAX_IDLE_SECONDS:
+                connection.close()  # urllib3 opens it anew
+        exchange.reused = not connection.is_closed
+        return connection
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn:
+            conn.kept_since = _exchange.get().deadline.now()
+        super()._put_conn(conn)  # type: ignore[misc]
+
+
+class _HttpPool(_Pool, HTTPConnectionPool):
+    ConnectionCls = _HttpConnection
+
+
+class _HttpsPool(_Pool, HTTPSConnectionPool):
+    ConnectionCls = _HttpsConnection
+
+
+def _retry_wait(error: BotoCoreError | ClientError) -> float | None:
+    """Seconds until another attempt, None where none would help."""
+    if isinstance(error, ClientError):
+        code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
+        if status < _SERVER_ERROR and code not in _THROTTLED:
+            return None
+    return 0.0 if isinstance(error, ConnectionClosedError) else _UNIFORM(0, 1.0)
 
 
 def _lost(error: urllib3.exceptions.HTTPError, url: str) -> BotoCoreError:
@@ -270,12 +386,15 @@ class _Client:
 
 
 class DynamoDbClient(_Client):
-    """As much of boto3's DynamoDB client as the ledger needs."""
+    """As much of boto3's DynamoDB client as the ledger and the breaker need."""
 
     _SERVICE: Final = _JsonService("dynamodb", "DynamoDB_20120810", "1.0")
 
     def get_item(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
         return self._aws.call(self._SERVICE, "GetItem", request, deadline)
+
+    def put_item(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
+        return self._aws.call(self._SERVICE, "PutItem", request, deadline)
 
     def update_item(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
         return self._aws.call(self._SERVICE, "UpdateItem", request, deadline)
@@ -300,6 +419,24 @@ class SecretsManagerClient(_Client):
 
     def get_secret_value(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
         return self._aws.call(self._SERVICE, "GetSecretValue", request, deadline)
+
+
+class SqsClient(_Client):
+    """As much of boto3's SQS client as the queues need."""
+
+    _SERVICE: Final = _JsonService("sqs", "AmazonSQS", "1.0")
+
+    def send_message(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
+        return self._aws.call(self._SERVICE, "SendMessage", request, deadline)
+
+    def receive_message(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
+        return self._aws.call(self._SERVICE, "ReceiveMessage", request, deadline)
+
+    def delete_message(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
+        return self._aws.call(self._SERVICE, "DeleteMessage", request, deadline)
+
+    def change_message_visibility_batch(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
+        return self._aws.call(self._SERVICE, "ChangeMessageVisibilityBatch", request, deadline)
 
 
 class StsClient(_Client):

@@ -1,57 +1,72 @@
-"""The outage breaker: after a run of unavailable answers Huawei Cloud is left alone for a while.
+"""The outage breaker: after a run of unavailable answers a region of Huawei Cloud is left alone for a while.
 
-Powertools' circuit breaker around the endpoint services, its state shared through the ledger's table. Calls that do not
-go out leave their events to the queue, which brings them again later and later. It comes into play with the first
-unavailable answer, here or in another environment: until then it would cost a cold start its imports.
+Powertools' circuit breaker around the endpoint services, one for each region, its state shared through the ledger's
+table. Calls that do not go out leave their events to the queue, which brings them again later and later. It comes into
+play with the first unavailable answer, here or in another environment: until then it would cost a cold start its
+imports.
+
+A call that was made keeps its result, whatever the breaker makes of it. Where the breaker itself fails, the call is
+made.
 """
 
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from function import failures
 from function.deadline import Deadline
-from function.failures import Kind, RenameFailedError
+from function.failures import Failure, Kind, RenameFailedError
 from function.rename import EndpointServices, Reply, Target
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.circuit_breaker import CircuitTransition
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 FAILURE_THRESHOLD: Final = 10
 RECOVERY_SECONDS: Final = 60
 STATE_CACHE_SECONDS: Final = 15
+LOOK_SECONDS: Final = 3.0
+# Of each request of Powertools' for the shared state.
+STORE_SECONDS: Final = 1.0
 
-Call = Callable[[], Reply]
-Answer = Reply | RenameFailedError
 
+class DynamoDbClient(Protocol):
+    """As boto3's, with the deadline of each request."""
 
-class _OutageError(RenameFailedError):
-    """An answer that counts towards an outage."""
+    def get_item(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
+
+    def put_item(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
+
+    def update_item(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
 
 
 class OutageBreaker:
-    """Endpoint services that are left alone during an outage."""
+    """Endpoint services that are left alone during an outage of their region."""
 
     def __init__(
         self,
         services: EndpointServices,
-        is_recorded: Callable[[Deadline], bool],
-        client: "Callable[[], DynamoDBClient]",
+        is_recorded: Callable[[str, Deadline], bool],
+        client: DynamoDbClient,
         *,
         table: str,
-        item: str,
+        item: Callable[[str], str],
         on_transition: "Callable[[CircuitTransition], None]",
-        monotonic: Callable[[], float] = time.monotonic,
+        on_error: Callable[[Exception], None] = lambda _: None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         """
         Args:
-            is_recorded: whether the table holds a state that is not closed. May raise for a table that will never do.
-            client: boto3's, called at the first need.
+            is_recorded: whether the table holds a state of this region that is not closed. May raise for a table that
+                will never do.
             table: name or ARN; its key is the string ``id``.
-            item: the key of the breaker's state.
-            on_transition: hears when the breaker opens, probes and closes.
+            item: the key of a region's state.
+            on_transition: called when a breaker opens, probes and closes.
+            on_error: called with what the breaker failed with; the call it was asked for has been made all the same.
+            now: seconds since the epoch.
         """
         self._services = services
         self._is_recorded = is_recorded
@@ -59,18 +74,24 @@ class OutageBreaker:
         self._table = table
         self._item = item
         self._on_transition = on_transition
-        self._monotonic = monotonic
+        self._on_error = on_error
+        self._now = now
         self._lock = threading.Lock()
-        self._look_again_at = 0.0
-        self._guarded: Callable[[Call], Answer] | None = None
+        self._looks: dict[str, _Look] = {}
+        self._breakers: dict[str, Callable[[_Call], None]] = {}
 
-    def look(self, deadline: Deadline) -> None:
+    def look(self, region: str, deadline: Deadline) -> None:
         """Learn of an outage that another environment has found. What was seen holds for a few seconds."""
-        with self._lock:
-            if self._guarded is None and self._monotonic() >= self._look_again_at:
-                if self._is_recorded(deadline):
-                    self._guarded = self._guard()
-                self._look_again_at = self._monotonic() + STATE_CACHE_SECONDS
+        look = self._looks.setdefault(region, _Look())
+        if region in self._breakers or not look.lock.acquire(timeout=LOOK_SECONDS):
+            return
+        try:
+            if self._now() >= look.again_at:
+                if self._is_recorded(region, deadline.within(LOOK_SECONDS)):
+                    self._breaker(region)
+                look.again_at = self._now() + STATE_CACHE_SECONDS
+        finally:
+            look.lock.release()
 
     def default_project(self, deadline: Deadline) -> str:
         return self._services.default_project(deadline)
@@ -82,45 +103,55 @@ class OutageBreaker:
         self._services.raise_if_refused(target, deadline)
 
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
-        return self._unless_open(lambda: self._services.rename(target, name, deadline), deadline)
+        return self._unless_open(target.region, lambda: self._services.rename(target, name, deadline), deadline)
 
     def read(self, target: Target, deadline: Deadline) -> Reply:
-        return self._unless_open(lambda: self._services.read(target, deadline), deadline)
+        return self._unless_open(target.region, lambda: self._services.read(target, deadline), deadline)
 
-    def _unless_open(self, call: Call, deadline: Deadline) -> Reply:
-        self._services.default_project(deadline)  # a key that cannot be read is no outage of Huawei Cloud
-        self.look(deadline)
-        answer = self._guarded(call) if self._guarded else self._unguarded(call)
-        if isinstance(answer, RenameFailedError):
-            raise answer
-        return answer
-
-    def _unguarded(self, call: Call) -> Answer:
+    def _unless_open(self, region: str, make: Callable[[], Reply], deadline: Deadline) -> Reply:
+        call = _Call(make)
         try:
-            return _answer(call)
-        except _OutageError as error:
-            first = error
+            self._ask_breaker(region, call, deadline)
+        except _OutageError:
+            pass  # which is for Powertools alone
+        except Exception as error:  # noqa: BLE001 - the breaker must not become the outage
+            if error is not call.result:
+                self._on_error(error)
+        result = call.make()
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def _ask_breaker(self, region: str, call: "_Call", deadline: Deadline) -> None:
+        self.look(region, deadline)
+        if region not in self._breakers:
+            call.make()
+            if not call.is_outage:
+                return
+        with _call_scope(deadline):
+            self._breaker(region)(call)
+
+    def _breaker(self, region: str) -> "Callable[[_Call], None]":
         with self._lock:
-            guarded = self._guarded = self._guarded or self._guard()
+            if region not in self._breakers:
+                self._breakers[region] = self._new_breaker(self._item(region))
+            return self._breakers[region]
 
-        def tell() -> Reply:
-            raise first
-
-        return guarded(tell)
-
-    def _guard(self) -> Callable[[Call], Answer]:
+    def _new_breaker(self, item: str) -> "Callable[[_Call], None]":
         from aws_lambda_powertools.utilities.circuit_breaker import (  # noqa: PLC0415 - see the module's docstring
             CircuitBreakerConfig,
-            CircuitBreakerOpenError,
             circuit_breaker,
         )
         from aws_lambda_powertools.utilities.circuit_breaker.persistence import (  # noqa: PLC0415
             CircuitBreakerDynamoDBPersistence,
         )
 
-        guarded: Callable[[Call], Answer] = circuit_breaker(
-            name=self._item,
-            persistence_store=CircuitBreakerDynamoDBPersistence(table_name=self._table, boto3_client=self._client()),
+        breaker: Callable[[_Call], None] = circuit_breaker(
+            name=item,
+            persistence_store=CircuitBreakerDynamoDBPersistence(
+                table_name=self._table,
+                boto3_client=cast("Any", _Store(self._client)),
+            ),
             config=CircuitBreakerConfig(
                 failure_threshold=FAILURE_THRESHOLD,
                 recovery_timeout=RECOVERY_SECONDS,
@@ -128,23 +159,106 @@ class OutageBreaker:
                 handled_exceptions=_OutageError,
                 local_cache_max_age=STATE_CACHE_SECONDS,
             ),
+            on_circuit_open=_Call.refuse,
             on_transition=self._on_transition,
-        )(_answer)
+        )(_Call.tell)
+        return breaker
 
-        def unless_open(call: Call) -> Answer:
+
+class _OutageError(Exception):
+    """An answer that counts towards an outage."""
+
+
+class _Call:
+    """One call to Huawei Cloud, made once at most.
+
+    Attributes:
+        result: the reply, or what was raised; None while there is neither.
+    """
+
+    def __init__(self, make: Callable[[], Reply]) -> None:
+        self._make = make
+        self.result: Reply | Exception | None = None
+
+    @property
+    def is_outage(self) -> bool:
+        return self._was_made and self._failure is not None and self._failure.kind is Kind.UNAVAILABLE
+
+    @property
+    def _was_made(self) -> bool:
+        """Huawei Cloud was called; not so where the key was missing, or a lock not free in time."""
+        return isinstance(self.result, Reply) or (self._failure is not None and self._failure.called)
+
+    @property
+    def _failure(self) -> Failure | None:
+        return self.result.failure if isinstance(self.result, RenameFailedError) else None
+
+    def make(self) -> Reply | Exception:
+        if self.result is None:
             try:
-                return guarded(call)
-            except CircuitBreakerOpenError:
-                raise RenameFailedError(failures.outage()) from None
+                self.result = self._make()
+            except Exception as error:  # noqa: BLE001 - raised to whoever wants the reply
+                self.result = error
+        return self.result
 
-        return unless_open
+    def refuse(self, circuit: object) -> None:  # noqa: ARG002 - Powertools' signature
+        if self.result is None:
+            self.result = RenameFailedError(failures.outage())
+
+    def tell(self) -> None:
+        """Make the call, and tell Powertools what it says about the region.
+
+        Any answer ends a run of outages, and a probe. What was not called says nothing: Powertools lets an exception
+        that it does not handle pass without a trace, and a probe goes on until its lease expires.
+        """
+        result = self.make()
+        if self.is_outage:
+            raise _OutageError
+        if isinstance(result, Exception) and not self._was_made:
+            raise result
 
 
-def _answer(call: Call) -> Answer:
-    """A failure of another kind is an answer too: to Powertools, what is raised ends neither a run nor a probe."""
+@dataclass(slots=True)
+class _Look:
+    """The last look at a region's state; by one thread at a time.
+
+    Attributes:
+        again_at: seconds since the epoch.
+    """
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    again_at: float = 0.0
+
+
+_deadline: Final[ContextVar[Deadline]] = ContextVar("_deadline")
+
+
+@contextmanager
+def _call_scope(deadline: Deadline) -> Iterator[None]:
+    """What this thread asks of the shared state within is for a call with this deadline."""
+    scope = _deadline.set(deadline)
     try:
-        return call()
-    except RenameFailedError as error:
-        if error.failure.kind is Kind.UNAVAILABLE:
-            raise _OutageError(error.failure) from error
-        return error
+        yield
+    finally:
+        _deadline.reset(scope)
+
+
+class _Store:
+    """The function's own client, with the methods of boto3's that Powertools calls."""
+
+    def __init__(self, client: DynamoDbClient) -> None:
+        self._client = client
+
+    def get_item(self, **request: Any) -> dict[str, Any]:
+        return self._client.get_item(self._deadline(), **request)
+
+    def put_item(self, **request: Any) -> dict[str, Any]:
+        return self._client.put_item(self._deadline(), **request)
+
+    def update_item(self, **request: Any) -> dict[str, Any]:
+        return self._client.update_item(self._deadline(), **request)
+
+    @staticmethod
+    def _deadline() -> Deadline:
+        """A call that used up its time is told all the same."""
+        return _deadline.get().to_report().within(STORE_SECONDS)

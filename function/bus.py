@@ -1,6 +1,8 @@
 """Talks to EventBridge: puts outcomes on the outcome bus.
 
-What threads publish while a request is under way goes out together in the next one. Nobody waits for others to come.
+Group commit: the first thread that finds no request in flight sends the batch for every waiter, and what comes
+meanwhile goes out with the next one. Nobody waits for others to come, nor longer than its own deadline for the one that
+sends.
 """
 
 import threading
@@ -21,6 +23,9 @@ BACKOFF_BASE_SECONDS: Final = 0.1
 MAX_ENTRIES: Final = 10
 # EventBridge counts source, type and detail: with room for the first two.
 MAX_REQUEST_BYTES: Final = 250_000
+# After which another thread may send too. A client's two attempts end sooner, unless the network hangs where it can set
+# no time-out, as while it looks up a name.
+MAX_REQUEST_SECONDS: Final = 10.0
 # Nobody knows that the bus took it.
 UNKNOWN_ANSWER: Final = "UnknownAnswer"
 _UNIFORM: Final = SystemRandom().uniform
@@ -57,9 +62,9 @@ class EventBridge:
         """
         self._client = client
         self._bus = bus
-        self._turn = threading.Condition()
+        self._condition = threading.Condition()
         self._waiting: list[_Entry] = []
-        self._is_sending = False
+        self._request_ends: Deadline | None = None
 
     def publish(self, outcome: Outcome, deadline: Deadline) -> None:
         """Put one outcome on the bus.
@@ -80,36 +85,43 @@ class EventBridge:
             raise RenameFailedError(failures.not_published(refusal))
 
     def _put(self, outcome: Outcome, deadline: Deadline) -> str | None:
-        """Why the bus refused it, None when it did not. Whoever finds nobody sending sends for all who wait."""
+        """Why the bus refused it, None when it did not."""
         entry = _Entry(outcome)
-        with self._turn:
+        with self._condition:
             self._waiting.append(entry)
             while not entry.is_done:
-                if self._is_sending:
-                    self._turn.wait()
+                busy = self._request_ends.remaining() if self._request_ends else 0.0
+                if busy <= 0 and entry in self._waiting:
+                    self._flush_batch(deadline)
+                elif busy > 0 and (left := deadline.remaining()) > 0:
+                    self._condition.wait(min(busy, left))
                 else:
-                    self._send_some(deadline)
+                    # It may get there yet, which is harmless: a copy has the same id.
+                    if entry in self._waiting:
+                        self._waiting.remove(entry)
+                    return UNKNOWN_ANSWER
         if isinstance(entry.answer, Exception):
             raise entry.answer
         return entry.answer
 
-    def _send_some(self, deadline: Deadline) -> None:
-        """The oldest that fit into one request. Holds the turn, but for the time that the request takes."""
+    def _flush_batch(self, deadline: Deadline) -> None:
+        """Send the oldest that fit into one request. Holds the condition, but for the time that the request takes."""
         entries = _of_one_request(self._waiting)
         del self._waiting[: len(entries)]
-        self._is_sending = True
-        self._turn.release()
+        request_ends = self._request_ends = deadline.within(MAX_REQUEST_SECONDS)
+        self._condition.release()
         answers: Sequence[str | Exception | None] = [UNKNOWN_ANSWER] * len(entries)
         try:
-            answers = self._send(entries, deadline)
+            answers = self._send(entries, request_ends)
         except Exception as error:  # noqa: BLE001 - each of those who wait raises it
             answers = [error] * len(entries)
         finally:
-            self._turn.acquire()
+            self._condition.acquire()
             for entry, answer in zip(entries, answers, strict=True):
                 entry.is_done, entry.answer = True, answer
-            self._is_sending = False
-            self._turn.notify_all()
+            if self._request_ends is request_ends:
+                self._request_ends = None
+            self._condition.notify_all()
 
     def _send(self, entries: Sequence[_Entry], deadline: Deadline) -> list[str | None]:
         try:

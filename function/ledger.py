@@ -67,7 +67,6 @@ _UNIFORM: Final = SystemRandom().uniform
 _BUSY: Final = "TransactionConflict"
 _REFUSED: Final = "ConditionalCheckFailed"
 _ANSWERS: Final = frozenset({"None", _REFUSED, _BUSY})
-BREAKER_ITEM: Final = "breaker#vpcep"
 _SETTLED: Final = "settled"
 _GIVEN_UP: Final = "given_up"
 
@@ -134,8 +133,8 @@ class DynamoDbLedger:
         self._now = now
         self._sleep = sleep
 
-    def outage_is_recorded(self, deadline: Deadline) -> bool:
-        """Whether the outage breaker keeps a state here that is not closed. False where that cannot be read now.
+    def outage_is_recorded(self, region: str, deadline: Deadline) -> bool:
+        """Whether the region's outage breaker keeps a state here that is not closed. False where that cannot be read.
 
         The first request to the table, so that one which is not as this module needs it is found before any call.
 
@@ -146,7 +145,7 @@ class DynamoDbLedger:
             answer = self._client.get_item(
                 deadline,
                 TableName=self._table,
-                Key=_key(BREAKER_ITEM),
+                Key=_key(breaker_item(region)),
                 ProjectionExpression="#state",
                 ExpressionAttributeNames={"#state": "state"},
             )
@@ -398,6 +397,11 @@ class DynamoDbLedger:
 
     def _expiration(self, retention: timedelta = RETENTION) -> dict[str, str]:
         return _number(int(self._now() + retention.total_seconds()))
+
+
+def breaker_item(region: str) -> str:
+    """The id of the item in which the outage breaker of a region of VPCEP keeps its state."""
+    return f"breaker#vpcep/{region}"
 
 
 def _key(name: str) -> dict[str, Any]:

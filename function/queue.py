@@ -1,35 +1,41 @@
 """Talks to SQS: hands over rename events, puts them off, and lays dead letters to rest."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from function.deadline import Deadline
 from function.events import RenameEvent, to_json
 
-if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
-
 # A short poll may find nothing in a queue that holds something.
 MOVE_WAIT_SECONDS: Final = 1
+MAX_BATCH_ENTRIES: Final = 10
+
+
+class SqsClient(Protocol):
+    """As boto3's, with the deadline of each request, and bytes in base64."""
+
+    def send_message(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
+
+    def receive_message(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
+
+    def delete_message(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
+
+    def change_message_visibility_batch(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
 
 
 class FifoQueue:
     """One FIFO queue: the rename queue, or the dead-letter queue."""
 
-    def __init__(self, client: "Callable[[], SQSClient]", url: str) -> None:
-        """
-        Args:
-            client: called at the first need, for most invocations have none.
-        """
+    def __init__(self, client: SqsClient, url: str) -> None:
         self._client = client
         self._url = url
 
-    def send(self, event: RenameEvent, deduplication_id: str) -> bool:
-        """Put the event into the queue, in structured mode; False where SQS did not take it.
+    def send(self, event: RenameEvent, deduplication_id: str, deadline: Deadline) -> bool:
+        """Put the event into the queue, in structured mode; False where nobody knows that SQS took it.
 
         Args:
             event: its endpoint service is the message group, so that one service's renames stay in order.
@@ -38,16 +44,18 @@ class FifoQueue:
         """
         # SQS takes the characters of XML 1.0. Escaping whatever is not ASCII could make the message too large.
         body = to_json(event.cloud_event).replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
-        return self._send(body, event.vpc_endpoint_service_id, deduplication_id, {})
+        return self._send(body, event.vpc_endpoint_service_id, deduplication_id, {}, deadline)
 
-    def forward(self, body: str, group: str, attributes: Mapping[str, Any], message_id: str) -> bool:
-        """Put a message into the queue as it is; False where SQS did not take it.
+    def forward(
+        self, body: str, group: str, attributes: Mapping[str, Any], message_id: str, deadline: Deadline
+    ) -> bool:
+        """Put a message into the queue as it is; False where nobody knows that SQS took it.
 
         Args:
-            attributes: message attributes as ``SendMessage`` takes them.
+            attributes: message attributes as ``SendMessage`` takes them, binary ones in base64.
             message_id: of the message that this one stands for.
         """
-        return self._send(body, group, message_id, attributes)
+        return self._send(body, group, message_id, attributes, deadline)
 
     def move_all(self, to: "FifoQueue", deadline: Deadline) -> int:
         """Move messages to another queue, unchanged, until none is left to take or the time is used up.
@@ -56,49 +64,51 @@ class FifoQueue:
             How many were moved.
 
         Raises:
-            ClientError, BotoCoreError: SQS refused; what was not moved is still here.
+            ClientError, BotoCoreError: SQS refused, or did not answer; what was not moved is still here.
         """
         moved = 0
-        while deadline.remaining() > 0:
-            messages = (
-                self._client()
-                .receive_message(
-                    QueueUrl=self._url,
-                    MaxNumberOfMessages=10,
-                    WaitTimeSeconds=MOVE_WAIT_SECONDS,
-                    MessageAttributeNames=["All"],
-                    MessageSystemAttributeNames=["MessageGroupId"],
-                )
-                .get("Messages", [])
-            )
+        while deadline.remaining() > MOVE_WAIT_SECONDS:
+            messages = self._client.receive_message(
+                deadline,
+                QueueUrl=self._url,
+                MaxNumberOfMessages=MAX_BATCH_ENTRIES,
+                WaitTimeSeconds=MOVE_WAIT_SECONDS,
+                MessageAttributeNames=["All"],
+                MessageSystemAttributeNames=["MessageGroupId"],
+            ).get("Messages", [])
             if not messages:
                 break
             for message in messages:
                 group = message["Attributes"]["MessageGroupId"]
-                if not to.forward(message["Body"], group, message.get("MessageAttributes", {}), message["MessageId"]):
+                attributes = message.get("MessageAttributes", {})
+                if not to.forward(message["Body"], group, attributes, message["MessageId"], deadline):
                     return moved
-                self._client().delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
+                self._client.delete_message(deadline, QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
                 moved += 1
         return moved
 
-    def extend_visibility(self, delays: Mapping[str, int], deadline: Deadline) -> None:  # noqa: ARG002 - the protocol's
-        """Let messages come again after so long. Where SQS refuses, the queue's visibility time-out holds.
+    def extend_visibility(self, delays: Mapping[str, int], deadline: Deadline) -> None:
+        """Let messages come again after so long. Where SQS refuses one, its visibility time-out holds.
 
         Args:
-            delays: seconds, by receipt handle; ten at most.
+            delays: seconds from now on, by receipt handle.
         """
-        with suppress(BotoCoreError, ClientError):
-            self._client().change_message_visibility_batch(
-                QueueUrl=self._url,
-                Entries=[
-                    {"Id": str(number), "ReceiptHandle": handle, "VisibilityTimeout": seconds}
-                    for number, (handle, seconds) in enumerate(delays.items())
-                ],
-            )
+        entries = [
+            {"Id": str(number), "ReceiptHandle": handle, "VisibilityTimeout": seconds}
+            for number, (handle, seconds) in enumerate(delays.items())
+        ]
+        for start in range(0, len(entries), MAX_BATCH_ENTRIES):
+            with suppress(BotoCoreError, ClientError):
+                self._client.change_message_visibility_batch(
+                    deadline, QueueUrl=self._url, Entries=entries[start : start + MAX_BATCH_ENTRIES]
+                )
 
-    def _send(self, body: str, group: str, deduplication: str, attributes: Mapping[str, Any]) -> bool:
+    def _send(
+        self, body: str, group: str, deduplication: str, attributes: Mapping[str, Any], deadline: Deadline
+    ) -> bool:
         try:
-            self._client().send_message(
+            self._client.send_message(
+                deadline,
                 QueueUrl=self._url,
                 MessageBody=body,
                 MessageGroupId=group,

@@ -292,6 +292,7 @@ class Renamer:
         attempt.target = self._target(event, attempt)
         if attempt.deadline.remaining() < MIN_CALL_SECONDS:
             raise RenameFailedError(failures.no_time_left())
+        self._services.raise_if_refused(attempt.target, attempt.deadline)
         match self._ledger.claim(event, attempt.target, attempt.deadline):
             case Claim() as claim:
                 attempt.event, attempt.target = claim.event, claim.target

@@ -32,6 +32,7 @@ _AWS_ENDPOINTS = {
     "dynamodb": "AWS_ENDPOINT_URL_DYNAMODB",
     "events": "AWS_ENDPOINT_URL_EVENTBRIDGE",
     "secretsmanager": "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+    "sqs": "AWS_ENDPOINT_URL_SQS",
     "sts": "AWS_ENDPOINT_URL_STS",
 }
 

@@ -105,9 +105,13 @@ class Telemetry:
 
     def breaker_turned(self, transition: "CircuitTransition") -> None:
         """The outage breaker opened, probes or closed."""
-        is_open = transition.to_state.value == "OPEN"
-        self._logger.warning("outage breaker turned", extra={"state": transition.to_state.value})
-        self._count("OutageBreakerOpen", int(is_open))
+        state = transition.to_state.value
+        self._logger.warning("outage breaker turned", extra={"state": state, "circuit": transition.circuit_name})
+        self._count("OutageBreakerOpen", int(state == "OPEN"))
+
+    def breaker_failed(self, error: Exception) -> None:
+        """The outage breaker failed before a call or after it; the call was made all the same."""
+        self._logger.warning("outage breaker failed", extra=_of_exception(error))
 
     def unexpected(self, error: BaseException | None, **keys: Any) -> None:
         """A defect that kept an event from being handled at all; its record goes back to the queue."""

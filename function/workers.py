@@ -25,10 +25,13 @@ class Workers:
 
         A task that has not begun by then is not begun; one that hangs goes on in a thread that nobody waits for.
 
-        Args:
-            tasks: must not raise.
+        Raises:
+            Exception: what a task raised that is done.
         """
         running = [self._threads.submit(task) for task in tasks]
-        if wait(running, timeout=max(0.0, deadline.remaining())).not_done:
+        done, hanging = wait(running, timeout=max(0.0, deadline.remaining()))
+        if hanging:
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._threads = ThreadPoolExecutor(self._most)
+        for task in done:
+            task.result()

@@ -5,7 +5,6 @@ each gets its outcome, once more where it had one, and moves on unchanged to the
 brought again.
 """
 
-import base64
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final, Protocol
@@ -25,7 +24,9 @@ MAX_ATTRIBUTES: Final = 10  # of a message, by SQS
 class DeadLetterQueue(Protocol):
     """Where dead letters rest. False where it did not take the message."""
 
-    def forward(self, body: str, group: str, attributes: Mapping[str, Any], message_id: str) -> bool: ...
+    def forward(
+        self, body: str, group: str, attributes: Mapping[str, Any], message_id: str, deadline: Deadline
+    ) -> bool: ...
 
 
 class DeadLetterTrigger:
@@ -68,6 +69,7 @@ class DeadLetterTrigger:
             record.group,
             _attributes(record, result),
             record.message_id,
+            deadline.to_report(),
         )
 
 
@@ -89,7 +91,7 @@ def _attributes(record: Record, outcome: Outcome) -> dict[str, Any]:
 
 
 def _as_sent(attribute: Mapping[str, Any]) -> dict[str, Any]:
-    """As ``SendMessage`` takes it; Lambda delivers bytes in base64."""
+    """As ``SendMessage`` takes it; bytes are in base64 here as there."""
     if attribute["dataType"].startswith("Binary"):
-        return {"BinaryValue": base64.b64decode(attribute["binaryValue"]), "DataType": attribute["dataType"]}
+        return {"BinaryValue": attribute["binaryValue"], "DataType": attribute["dataType"]}
     return {"StringValue": attribute["stringValue"], "DataType": attribute["dataType"]}

@@ -8,6 +8,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple, Protocol
@@ -16,9 +17,10 @@ from urllib.parse import unquote
 from function import failures
 from function.deadline import Deadline
 from function.events import Attributes, InvalidEvent, Outcome, Parser, RenameEvent, rfc3339, to_json
-from function.failures import Kind
+from function.failures import Failure, Kind
 from function.rename import Renamer, Unsettled
 from function.telemetry import Telemetry
+from function.workers import Workers
 
 TRIGGER: Final = "http"
 METHOD: Final = "POST"
@@ -27,6 +29,13 @@ ATTRIBUTE_PREFIX: Final = "ce-"
 STRUCTURED: Final = "application/cloudevents+json"
 BINARY: Final = "application/json"
 RETRY_AFTER_SECONDS: Final = 30
+# Before the end of the invocation: until when the event may be worked on, its outcome be remembered and published, the
+# queue be asked to take it instead, a failure be published, and the caller be answered whatever hangs.
+_SETTLE_SECONDS: Final = 7.0
+_REPORT_SECONDS: Final = 4.5
+_HAND_OVER_SECONDS: Final = 3.0
+_GIVE_UP_SECONDS: Final = 1.0
+_ANSWER_SECONDS: Final = 0.7
 NO_HEADERS: Final[Mapping[str, str]] = {}
 
 # By RFC 9110, 5.6.4.
@@ -45,7 +54,7 @@ _STATUS_OF: Final = {
 class RenameQueue(Protocol):
     """Where events go that cannot be settled now. False where it did not take the event."""
 
-    def send(self, event: RenameEvent, deduplication_id: str) -> bool: ...
+    def send(self, event: RenameEvent, deduplication_id: str, deadline: Deadline) -> bool: ...
 
 
 class Response(NamedTuple):
@@ -138,7 +147,10 @@ class Request:
 class HttpTrigger:
     """Handles ``POST /rename-events``."""
 
-    def __init__(self, parser: Parser, renamer: Renamer, telemetry: Telemetry, queue: RenameQueue | None) -> None:
+    def __init__(
+        self, parser: Parser, renamer: Renamer, telemetry: Telemetry, queue: RenameQueue | None, workers: Workers
+    ) -> None:
+        self._workers = workers
         self._parser = parser
         self._renamer = renamer
         self._telemetry = telemetry
@@ -146,7 +158,11 @@ class HttpTrigger:
 
     def handle(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
         """Returns a proxy response."""
-        return self._respond(Request(event), deadline).to_proxy()
+        responses: list[Response] = []
+        self._workers.run(
+            [lambda: responses.append(self._respond(Request(event), deadline))], _before_end(deadline, _ANSWER_SECONDS)
+        )
+        return (responses[0] if responses else _unavailable(failures.no_time_left())).to_proxy()
 
     def _respond(self, request: Request, deadline: Deadline) -> Response:
         if request.route != (METHOD, PATH):
@@ -156,20 +172,22 @@ class HttpTrigger:
         if request.media_type not in (STRUCTURED, BINARY):
             return _problem(415, "Unsupported Media Type", f"Send {STRUCTURED} or {BINARY}.")
         event = self._parse(request, deadline)
-        if isinstance(event, RenameEvent) and request.prefers_async and self._hand_over(event, request):
+        if isinstance(event, RenameEvent) and request.prefers_async and self._hand_over(event, request, deadline):
             self._telemetry.handled(event, Unsettled(failures.wanted_later()), TRIGGER, queued=True)
             return _queued(event, preferred=True)
-        result = self._renamer.settle(event, deadline, TRIGGER)
+        settling = replace(_before_end(deadline, _SETTLE_SECONDS), report_seconds=_REPORT_SECONDS)
+        result = self._renamer.settle(event, settling, TRIGGER)
         if isinstance(result, Unsettled):
             # A caller whose key is refused gets no better answer by waiting for the queue.
             if (
                 isinstance(event, RenameEvent)
                 and result.failure.kind is not Kind.ACCESS
-                and self._hand_over(event, request)
+                and self._hand_over(event, request, deadline)
             ):
                 self._telemetry.handled(event, result, TRIGGER, queued=True)
                 return _queued(event)
-            result = self._renamer.give_up(event, result, deadline, TRIGGER)
+            giving_up = replace(_before_end(deadline, _GIVE_UP_SECONDS), report_seconds=_GIVE_UP_SECONDS)
+            result = self._renamer.give_up(event, result, giving_up, TRIGGER)
         self._telemetry.handled(event, result, TRIGGER)
         return _response(event, result)
 
@@ -181,14 +199,15 @@ class HttpTrigger:
         structured = True if request.media_type == STRUCTURED else None
         return self._parser.parse(text, request.attributes, deadline, structured=structured, may_be_enveloped=False)
 
-    def _hand_over(self, event: RenameEvent, request: Request) -> bool:
-        return self._queue is not None and self._queue.send(event, request.id or event.id)
+    def _hand_over(self, event: RenameEvent, request: Request, deadline: Deadline) -> bool:
+        return self._queue is not None and self._queue.send(
+            event, request.id or event.id, _before_end(deadline, _HAND_OVER_SECONDS)
+        )
 
 
 def _response(event: RenameEvent | InvalidEvent, result: Outcome | Unsettled) -> Response:
     if isinstance(result, Unsettled):
-        detail = f"{result.failure.code}: the outcome could not be published. Send the event again."
-        return _problem(503, "Service Unavailable", detail, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+        return _unavailable(result.failure)
     status = HTTPStatus.OK
     headers = {}
     if result.failure is not None:
@@ -199,6 +218,16 @@ def _response(event: RenameEvent | InvalidEvent, result: Outcome | Unsettled) ->
     if isinstance(event, InvalidEvent) and event.too_large:
         status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     return Response(status, STRUCTURED, result.to_json(), headers)
+
+
+def _before_end(deadline: Deadline, seconds: float) -> Deadline:
+    """So long before the invocation ends."""
+    return replace(deadline, at=deadline.invocation_ends_at - seconds)
+
+
+def _unavailable(failure: Failure) -> Response:
+    detail = f"{failure.code}: the outcome could not be published. Send the event again."
+    return _problem(503, "Service Unavailable", detail, {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
 def _queued(event: RenameEvent, *, preferred: bool = False) -> Response:

@@ -395,7 +395,7 @@ class HandOver:
         self._promises = promises
         self._queue = queue
 
-    def send(self, event: RenameEvent, deduplication_id: str) -> bool:
+    def send(self, event: RenameEvent, deduplication_id: str, deadline: Deadline) -> bool:
         known = self._promises.find(event.cloud_event)
         body, group = to_json(event.cloud_event), event.vpc_endpoint_service_id
 
@@ -422,7 +422,9 @@ class Rest:
         self._from = from_
         self._queue = queue
 
-    def forward(self, body: str, group: str, attributes: Mapping[str, Any], message_id: str) -> bool:
+    def forward(
+        self, body: str, group: str, attributes: Mapping[str, Any], message_id: str, deadline: Deadline
+    ) -> bool:
         event = next(message.event for message in self._from.messages if message.id == message_id)
         as_delivered = {
             name: {"stringValue": attribute["StringValue"], "dataType": attribute["DataType"]}

@@ -180,7 +180,7 @@ class _Simulation:
         workers = cast("Workers", _InTurn())
         self._sqs = build.sqs(*common, self._queue, workers, max_receives=max_receives, uniform=world.random.uniform)
         self._dead_letters = build.dead_letters(*common, Rest(world, self._off, self._rest), workers)
-        self._http = build.http(*common, HandOver(world, self.promises, self._queue))
+        self._http = build.http(*common, HandOver(world, self.promises, self._queue), workers)
 
     # ---- The course of a run
 

@@ -272,7 +272,7 @@ def handle(event: Any, conditions: dict[str, Any], *, dead_letters: bool = False
         _look=lambda _: None,
         _settings=None,
         _sqs=DeadLetterTrigger(parser, renamer, telemetry, world.queue, Workers(1)) if dead_letters else trigger,
-        _http=HttpTrigger(parser, renamer, telemetry, queue),
+        _http=HttpTrigger(parser, renamer, telemetry, queue, Workers(1)),
     )
     return wired.handle(event, cast("Any", FakeContext(60.0))), world
 

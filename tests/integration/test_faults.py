@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from function.breaker import FAILURE_THRESHOLD, RECOVERY_SECONDS
-from function.ledger import BREAKER_ITEM, CLAIM_SLACK_SECONDS
+from function.ledger import CLAIM_SLACK_SECONDS, breaker_item
 from tests.integration.lambda_events import sqs_event
 from tests.integration.observer import (
     HTTP,
@@ -279,7 +279,7 @@ class TestOutage:
     @pytest.fixture(autouse=True)
     def closed_breaker(self, hasty: Clouds) -> Iterator[None]:
         yield
-        hasty.aws.client("dynamodb").delete_item(TableName=table(hasty), Key={"id": {"S": BREAKER_ITEM}})
+        hasty.aws.client("dynamodb").delete_item(TableName=table(hasty), Key=breaker_key(hasty))
         hasty.start_anew(QUEUE, HTTP)
 
     def test_huawei_cloud_is_left_alone_until_it_recovers(self, hasty: Clouds) -> None:
@@ -310,7 +310,7 @@ class TestOutage:
 
     @staticmethod
     def breaker(clouds: Clouds) -> dict[str, Any]:
-        item = clouds.aws.client("dynamodb").get_item(TableName=table(clouds), Key={"id": {"S": BREAKER_ITEM}})["Item"]
+        item = clouds.aws.client("dynamodb").get_item(TableName=table(clouds), Key=breaker_key(clouds))["Item"]
         return dict(item)
 
     def let_time_pass(self, clouds: Clouds, seconds: int) -> None:
@@ -318,10 +318,14 @@ class TestOutage:
         opened_at = int(self.breaker(clouds)["opened_at"]["N"]) - seconds
         clouds.aws.client("dynamodb").update_item(
             TableName=table(clouds),
-            Key={"id": {"S": BREAKER_ITEM}},
+            Key=breaker_key(clouds),
             UpdateExpression="SET opened_at = :then",
             ExpressionAttributeValues={":then": {"N": str(opened_at)}},
         )
+
+
+def breaker_key(clouds: Clouds) -> dict[str, Any]:
+    return {"id": {"S": breaker_item(clouds.account.region)}}
 
 
 def table(clouds: Clouds) -> str:

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
 from function.breaker import RECOVERY_SECONDS
-from function.ledger import BREAKER_ITEM
+from function.ledger import breaker_item
 from tests.integration.lambda_events import sqs_event
 from tests.integration.observer import (
     DEAD_LETTERS,
@@ -121,12 +121,28 @@ def outage(clouds: Clouds, since: int) -> Iterator[None]:
     """Another environment found Huawei Cloud unavailable, so many seconds ago."""
     dynamodb, table = clouds.aws.client("dynamodb"), clouds.stack.outputs["LedgerTableName"]
     opened_at = {"N": str(int(time.time()) - since)}
-    item = {"id": {"S": BREAKER_ITEM}, "state": {"S": "OPEN"}, "failure_count": {"N": "10"}, "opened_at": opened_at}
+    key = breaker_key(clouds)
+    item = key | {"state": {"S": "OPEN"}, "failure_count": {"N": "10"}, "opened_at": opened_at}
     dynamodb.put_item(TableName=table, Item=item)
     try:
         yield
     finally:
-        dynamodb.delete_item(TableName=table, Key={"id": item["id"]})
+        dynamodb.delete_item(TableName=table, Key=key)
+
+
+def breaker_key(clouds: Clouds) -> dict[str, Any]:
+    return {"id": {"S": breaker_item(clouds.account.region)}}
+
+
+def then_breaker(ask: Callable[[Clouds], str]) -> Callable[[Clouds], str]:
+    """What came of it, and the state of the outage breaker after it."""
+
+    def asked(clouds: Clouds) -> str:
+        told, table = ask(clouds), clouds.stack.outputs["LedgerTableName"]
+        item = clouds.aws.client("dynamodb").get_item(TableName=table, Key=breaker_key(clouds))["Item"]
+        return f"{told}, breaker {item['state']['S']}"
+
+    return asked
 
 
 # ---- What each permission is needed for
@@ -139,11 +155,11 @@ NEEDS = {
     (QUEUE, "KeepLedger", "dynamodb:UpdateItem"): Need(
         rename_from_queue, "stays in the queue, not called: Rename.LedgerUnavailable", "settled"
     ),
-    # The outage breaker cannot let anyone try whether the outage is over: each call fails, for a reason nobody expects.
+    # The outage breaker cannot choose who tries whether the outage is over: everybody does, and it never closes.
     (QUEUE, "KeepLedger", "dynamodb:PutItem"): Need(
-        rename_from_queue,
-        "stays in the queue, not called: Rename.InternalError",
-        "settled",
+        then_breaker(rename_from_queue),
+        "settled, breaker OPEN",
+        "settled, breaker CLOSED",
         outage=RECOVERY_SECONDS,
         anew="once",
     ),
@@ -164,7 +180,11 @@ NEEDS = {
     (HTTP, "PublishOutcomes", "events:PutEvents"): Need(rename_by_http, "202, called", "200, called"),
     (HTTP, "KeepLedger", "dynamodb:UpdateItem"): Need(rename_by_http, "202, not called", "200, called"),
     (HTTP, "KeepLedger", "dynamodb:PutItem"): Need(
-        rename_by_http, "202, not called", "200, called", outage=RECOVERY_SECONDS, anew="once"
+        then_breaker(rename_by_http),
+        "200, called, breaker OPEN",
+        "200, called, breaker CLOSED",
+        outage=RECOVERY_SECONDS,
+        anew="once",
     ),
     (HTTP, "KeepLedger", "dynamodb:GetItem"): Need(
         rename_by_http, "200, called", "202, not called", outage=0, anew="each time"

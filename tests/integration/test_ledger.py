@@ -292,11 +292,13 @@ def test_of_a_superseded_event_the_newer_one_is_named(clouds: Clouds) -> None:
 
 class TestTable:
     def test_of_the_stack_is_right(self, clouds: Clouds) -> None:
-        DynamoDbLedger(own_client(clouds), clouds.stack.outputs["LedgerTableName"]).outage_is_recorded(within(10))
+        DynamoDbLedger(own_client(clouds), clouds.stack.outputs["LedgerTableName"]).outage_is_recorded(
+            "cn-north-4", within(10)
+        )
 
     def test_that_is_missing_is_found_out(self, clouds: Clouds) -> None:
         with pytest.raises(LedgerSchemaError, match="ResourceNotFoundException"):
-            DynamoDbLedger(own_client(clouds), "missing").outage_is_recorded(within(10))
+            DynamoDbLedger(own_client(clouds), "missing").outage_is_recorded("cn-north-4", within(10))
 
     @pytest.mark.parametrize(
         "keys",
@@ -318,7 +320,7 @@ class TestTable:
         )
         try:
             with pytest.raises(LedgerSchemaError, match="ValidationException"):
-                DynamoDbLedger(own_client(clouds), name).outage_is_recorded(within(10))
+                DynamoDbLedger(own_client(clouds), name).outage_is_recorded("cn-north-4", within(10))
         finally:
             client.delete_table(TableName=name)
 

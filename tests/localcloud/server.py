@@ -49,6 +49,10 @@ class LoopbackServer(ABC):
         """The server, on a port of its own."""
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # with five, a batch's connections wait for a second
+
+
 class JsonServer(LoopbackServer):
     """Answers each POST with JSON, after a delay that the end of the `with` block cuts short."""
 
@@ -59,7 +63,7 @@ class JsonServer(LoopbackServer):
         self.delay = 0.0
 
     def _listen(self) -> ThreadingHTTPServer:
-        return ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
+        return _Server(("127.0.0.1", 0), _handler_of(self))
 
     @abstractmethod
     def _receive(self, path: str, headers: Message, body: bytes) -> Reply | None:

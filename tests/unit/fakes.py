@@ -6,7 +6,6 @@ changed in one place.
 
 from __future__ import annotations
 
-import io
 import json
 import socket
 import ssl
@@ -20,20 +19,16 @@ from datetime import UTC, datetime, timedelta
 from email.message import Message
 from functools import cache
 from types import SimpleNamespace, TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
-import boto3
 import botocore.session
 import pytest
-import urllib3
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
-from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
 from botocore.model import ServiceModel
 from botocore.validate import ParamValidator
 
 from function import failures
-from function.aws import Aws, DynamoDbClient, Key
+from function.aws import Aws, DynamoDbClient, Key, SqsClient
 from function.deadline import REPORT_SECONDS, Deadline
 from function.events import FIRST_ROUND, Attributes, InvalidEvent, Outcome, Parser, RenameEvent, Round
 from function.failures import Failure, RenameFailedError
@@ -47,9 +42,6 @@ from function.workers import Workers
 from tests.faults.dynamodb import Table
 from tests.localcloud.server import JsonServer
 from tests.localcloud.server import Reply as JsonReply
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 REGION = "cn-north-4"
 PROJECT = "0123456789abcdef0123456789abcdef"
@@ -408,13 +400,15 @@ class FakeQueue:
         self.put_offs: list[tuple[list[str], int]] = []
         self.refuses = False
 
-    def send(self, event: RenameEvent, deduplication_id: str) -> bool:
+    def send(self, event: RenameEvent, deduplication_id: str, deadline: Deadline) -> bool:
         if self.refuses:
             return False
         self.sent.append((event, deduplication_id))
         return True
 
-    def forward(self, body: str, group: str, attributes: Mapping[str, Any], message_id: str) -> bool:
+    def forward(
+        self, body: str, group: str, attributes: Mapping[str, Any], message_id: str, deadline: Deadline
+    ) -> bool:
         if self.refuses:
             return False
         self.forwarded.append(Forwarded(body, group, dict(attributes), message_id))
@@ -565,9 +559,8 @@ class World:
         return in_order
 
     def http(self, request: dict[str, Any], *, with_queue: bool = True, seconds: float = 25.0) -> HttpReply:
-        trigger = HttpTrigger(
-            self.parser(), self.renamer(), cast("Telemetry", self.telemetry), self.queue if with_queue else None
-        )
+        queue = self.queue if with_queue else None
+        trigger = HttpTrigger(self.parser(), self.renamer(), cast("Telemetry", self.telemetry), queue, Workers(1))
         return HttpReply.of(trigger.handle(request, self.clock.until(seconds)))
 
 
@@ -740,7 +733,7 @@ class _AwsAnswer(NamedTuple):
 
 
 class FakeAws(JsonServer):
-    """As much of EventBridge, SQS and Secrets Manager as boto3 needs to be content; up while the `with` block lasts."""
+    """As much of EventBridge, SQS and Secrets Manager as their clients need; up while the `with` block lasts."""
 
     content_type = "application/x-amz-json-1.1"
 
@@ -756,6 +749,11 @@ class FakeAws(JsonServer):
         answer = self._answer(headers["X-Amz-Target"].partition(".")[2], json.loads(body))
         self._stopping.wait(self.delay)
         return None if answer.hang_up else JsonReply(answer.status, answer.body)
+
+    def sqs(self) -> SqsClient:
+        """The function's own client."""
+        key = Key("local", "local", None)
+        return SqsClient(Aws(region="eu-west-1", endpoints={"": self.url}, key=key, sleep=lambda seconds: None))
 
     @property
     def outcomes(self) -> list[dict[str, Any]]:
@@ -824,7 +822,7 @@ class _DynamoDbFault(NamedTuple):
 
 
 class FakeDynamoDb:
-    """A table behind the function's own client or boto3's; no byte leaves the process.
+    """A table behind the function's own client; no byte leaves the process.
 
     It takes no request that boto3 would not send, and knows a transaction by its request token, as DynamoDB does: once
     done, the same request again changes nothing.
@@ -846,12 +844,6 @@ class FakeDynamoDb:
         aws = Aws(region="eu-west-1", endpoints={}, key=Key("local", "local", None), sleep=sleep)
         aws._http = cast("Any", SimpleNamespace(request=self._request))
         return DynamoDbClient(aws)
-
-    def boto3_client(self) -> DynamoDBClient:
-        config = Config(retries={"mode": "standard", "total_max_attempts": 2})
-        client = boto3.client("dynamodb", config=config)
-        client.meta.events.register("before-send.dynamodb", self._send)
-        return client
 
     def item(self, key: str) -> dict[str, Any] | None:
         return self.table.get({"id": {"S": key}})
@@ -879,12 +871,6 @@ class FakeDynamoDb:
         """urllib3's."""
         status, answer = self._carry_out(headers["X-Amz-Target"], body)
         return SimpleNamespace(status=status, data=json.dumps(answer).encode(), headers={})
-
-    def _send(self, request: AWSPreparedRequest, **_: Any) -> AWSResponse:
-        """botocore's."""
-        status, answer = self._carry_out(request.headers["X-Amz-Target"].decode(), request.body)
-        raw = urllib3.HTTPResponse(io.BytesIO(json.dumps(answer).encode()), preload_content=False)
-        return AWSResponse(request.url, status, {}, raw)
 
     def _carry_out(self, target: str, body: bytes) -> tuple[int, dict[str, Any]]:
         operation = target.partition(".")[2]

@@ -7,8 +7,10 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from email.message import Message
 from types import ModuleType
 from typing import Any, Final
 
@@ -16,6 +18,7 @@ import pytest
 
 from function import settings
 from tests.localcloud.huawei import HuaweiCloud
+from tests.localcloud.server import Reply
 from tests.unit.fakes import (
     BUS,
     ENVIRONMENT,
@@ -53,8 +56,6 @@ def handler_with(
 
     def start(**environment: str) -> Handler:
         monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
-        # The SQS client outlives a function, which a process has one of.
-        app._sqs_client.cache_clear()
         local = {"VPCEP_ENDPOINT": cloud.url, "AWS_ENDPOINT_URL": aws.url}
         function = app.Function(settings.load(ENVIRONMENT | local | environment))
         monkeypatch.setattr(app, "_function", function)
@@ -137,6 +138,65 @@ class TestTriggers:
             handler({"secret": "marker"}, FakeContext())
 
         assert "marker" not in str(caught.value)
+
+
+class ForgetfulAws(FakeAws):
+    """Hangs up on connections that it has forgotten meanwhile; the server has a thread for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: set[threading.Thread] = set()
+        self._forgotten: set[threading.Thread] = set()
+        self.hang_ups = 0
+        self.answer("GetItem", {}, times=None)
+        self.answer("TransactWriteItems", {}, times=None)
+
+    def forget_connections(self) -> None:
+        self._forgotten |= self._known
+
+    def _receive(self, path: str, headers: Message, body: bytes) -> Reply | None:
+        connection = threading.current_thread()
+        if connection in self._forgotten:
+            self.hang_ups += 1
+            return None
+        self._known.add(connection)
+        return super()._receive(path, headers, body)
+
+
+class TestThaw:
+    @pytest.fixture
+    def aws(self) -> Iterator[FakeAws]:
+        with ForgetfulAws() as aws:
+            yield aws
+
+    def test_of_dead_connections_to_aws_sends_no_event_back_and_waits_for_nothing(
+        self,
+        handler_with: Callable[..., Handler],
+        aws: ForgetfulAws,
+        cloud: HuaweiCloud,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("function.aws._UNIFORM", lambda *_: pytest.fail("waits to ask again"))
+        handler = handler_with(LEDGER_TABLE="ledger")
+        services = [f"{number:08}-8a62-448e-89ed-f2cbde8e6a3b" for number in range(10)]
+        for service in services:
+            cloud.add_service(service, name="billing")
+
+        for number in range(6):
+            records = [
+                sqs_record(
+                    event_now(id=f"{number}-{service}", vpc_endpoint_service_id=service),
+                    message_id=f"{number}-{service}",
+                    group=service,
+                )
+                for service in services
+            ]
+            assert handler(sqs_event(*records), FakeContext()) == {"batchItemFailures": []}
+            if number > 0:
+                aws.forget_connections()
+
+        assert aws.hang_ups > 0
+        assert len(aws.outcomes) == 60
 
 
 class TestWiring:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import socket
 import ssl
-from collections.abc import Callable, Mapping
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,8 +35,19 @@ from botocore.exceptions import (
     SSLError,
 )
 from botocore.loaders import Loader
+from urllib3.connection import HTTPConnection
 
-from function.aws import MAX_ATTEMPTS, Aws, DynamoDbClient, EventBridgeClient, Key, SecretsManagerClient, StsClient
+from function.aws import (
+    MAX_ATTEMPTS,
+    MAX_IDLE_SECONDS,
+    Aws,
+    DynamoDbClient,
+    EventBridgeClient,
+    Key,
+    SecretsManagerClient,
+    SqsClient,
+    StsClient,
+)
 from tests.deadlines import within
 from tests.unit.fakes import FakeAws, FakeClock, RawServer, receive_request
 
@@ -39,9 +57,11 @@ CLIENTS = {
     "dynamodb": DynamoDbClient,
     "events": EventBridgeClient,
     "secretsmanager": SecretsManagerClient,
+    "sqs": SqsClient,
     "sts": StsClient,
 }
 ID = {"id": {"S": "名前"}}
+QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/renames.fifo"
 UPDATE = {
     "TableName": "ledger",
     "Key": ID,
@@ -51,10 +71,24 @@ UPDATE = {
 }
 REQUESTS: dict[tuple[str, str], dict[str, Any]] = {
     ("dynamodb", "get_item"): {"TableName": "ledger", "Key": ID},
+    ("dynamodb", "put_item"): {"TableName": "ledger", "Item": ID, "ConditionExpression": "attribute_not_exists(id)"},
     ("dynamodb", "update_item"): UPDATE,
     ("dynamodb", "transact_write_items"): {"TransactItems": [{"Update": UPDATE}], "ClientRequestToken": "token"},
     ("events", "put_events"): {"Entries": [{"EventBusName": "bus", "Source": "s", "DetailType": "t", "Detail": "{}"}]},
     ("secretsmanager", "get_secret_value"): {"SecretId": "huawei"},
+    ("sqs", "send_message"): {
+        "QueueUrl": QUEUE,
+        "MessageBody": "名前",
+        "MessageGroupId": "group",
+        "MessageDeduplicationId": "1",
+        "MessageAttributes": {"ce_id": {"StringValue": "名前", "DataType": "String"}},
+    },
+    ("sqs", "receive_message"): {"QueueUrl": QUEUE, "MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"]},
+    ("sqs", "delete_message"): {"QueueUrl": QUEUE, "ReceiptHandle": "handle"},
+    ("sqs", "change_message_visibility_batch"): {
+        "QueueUrl": QUEUE,
+        "Entries": [{"Id": "0", "ReceiptHandle": "handle", "VisibilityTimeout": 60}],
+    },
     ("sts", "get_web_identity_token"): {
         "Audience": ["huawei & co", "名前"],
         "DurationSeconds": 300,
@@ -167,6 +201,18 @@ class TestRequests:
         for header in ("X-Amz-Target", "Content-Type"):
             assert text(our.headers.get(header, "")) == text(their.headers.get(header, ""))
         assert scope(our) == scope(their)
+
+    def test_carry_bytes_in_base64_as_boto3_sends_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        bodies = []
+        for call, value in ((boto3_call, b"\x00\xff"), (own_call, "AP8=")):
+            request = REQUESTS["sqs", "send_message"]
+            attributes = {"proof": {"BinaryValue": value, "DataType": "Binary"}}
+            monkeypatch.setitem(REQUESTS, ("sqs", "send_message"), request | {"MessageAttributes": attributes})
+            wire = Wire(OK)
+            call("sqs", "send_message", wire)
+            bodies.append(content(wire.requests[0]))
+
+        assert bodies[0] == bodies[1]
 
     @EACH
     def test_are_signed_by_the_key(self, service: str, operation: str) -> None:
@@ -396,6 +442,154 @@ class TestSecondAttempt:
 
         assert len(aws.calls) == MAX_ATTEMPTS
 
+    def test_does_not_come_where_the_time_to_wait_for_it_is_not_left(
+        self, aws: FakeAws, own: Callable[..., DynamoDbClient], clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("function.aws._UNIFORM", lambda _, high: high)
+        aws.fail("GetItem", "InternalServerError", status=500)
+
+        with pytest.raises(ClientError, match="InternalServerError"):
+            own(aws.url).get_item(within(0.9), TableName="ledger", Key=ID)
+
+        assert (len(aws.calls), clock.sleeps) == (1, [])
+
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\n{}"
+
+
+class Peer(RawServer):
+    """Answers each request, but those on connections that it has reset meanwhile, or that have had their share."""
+
+    def __init__(self, share: int = 1_000) -> None:
+        super().__init__(self._answer)
+        self.requests = 0
+        self.answers: Iterator[bytes] = itertools.repeat(ANSWER)
+        self._share = share
+        self._forgotten: set[Any] = set()
+        self.together: threading.Barrier | None = None
+
+    def forget_connections(self) -> None:
+        """As a NAT gateway does, which answers their next packets with a reset."""
+        self._forgotten.update(self._open)
+
+    def _answer(self, connection: Any) -> None:
+        for _ in range(self._share):
+            receive_request(connection)
+            if connection in self._forgotten or (answer := next(self.answers, None)) is None:
+                break
+            self.requests += 1
+            if self.together:
+                self.together.wait(10)
+            connection.sendall(answer)
+        else:
+            receive_request(connection)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+
+class TestThaw:
+    """After a freeze each kept connection may be dead."""
+
+    def batch(self, server: Peer, client: DynamoDbClient, clock: FakeClock | None = None) -> list[dict[str, Any]]:
+        """Ten requests at once, on a connection each."""
+        server.together = threading.Barrier(10)
+        deadline = clock.until(10) if clock else within(10)
+        try:
+            with ThreadPoolExecutor(10) as threads:
+                request = {"TableName": "ledger", "Key": ID}
+                return list(threads.map(lambda _: client.get_item(deadline, **request), range(10)))
+        finally:
+            server.together = None
+
+    @pytest.mark.parametrize("share", [1, 1_000])
+    def test_of_connections_that_were_reset_costs_no_answer_and_no_wait(
+        self, own: Callable[..., DynamoDbClient], clock: FakeClock, share: int
+    ) -> None:
+        with Peer(share) as server:
+            client = own(server.url)
+            for _ in range(3):
+                assert self.batch(server, client) == [{}] * 10
+                server.forget_connections()
+
+            assert server.connections == 30
+        assert clock.sleeps == []
+
+    def test_retries_on_a_new_connection_and_not_on_one_that_another_thread_gave_back(
+        self, own: Callable[..., DynamoDbClient], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lost: list[Exception] = []
+
+        def between(error: Any, url: str) -> BotoCoreError:
+            lost.append(error)
+            with ThreadPoolExecutor(1) as other:
+                other.submit(get, client).result()
+            return ConnectionClosedError(endpoint_url=url, error=error)
+
+        monkeypatch.setattr("function.aws._lost", between)
+        with Peer(share=1) as server:
+            client = own(server.url)
+            get(client)
+
+            assert get(client) == {}
+
+        assert len(lost) == 1
+
+    def test_leaves_the_service_its_two_attempts(self, own: Callable[..., DynamoDbClient], clock: FakeClock) -> None:
+        with Peer() as server:
+            client = own(server.url)
+            get(client)
+            server.forget_connections()
+            server.answers = iter([UNAVAILABLE, ANSWER])
+
+            assert get(client) == {}
+
+        assert (server.connections, server.requests) == (2, 3)
+        assert len(clock.sleeps) == 1
+
+    def test_of_a_service_that_always_hangs_up_ends(self, own: Callable[..., DynamoDbClient]) -> None:
+        with Peer() as server:
+            client = own(server.url)
+            get(client)
+            server.forget_connections()
+            server.answers = iter([])  # which ends each connection
+
+            with pytest.raises(ConnectionClosedError):
+                get(client)
+
+        assert server.connections == 1 + MAX_ATTEMPTS
+
+    @pytest.mark.parametrize(("idle", "connections"), [(MAX_IDLE_SECONDS - 1, 1), (MAX_IDLE_SECONDS + 1, 2)])
+    def test_of_a_connection_that_was_idle_for_long_makes_a_new_one(
+        self, own: Callable[..., DynamoDbClient], idle: float, connections: int
+    ) -> None:
+        """By the clock of the deadlines, which goes on while an environment is frozen."""
+        clock = FakeClock()
+        with Peer() as server:
+            client = own(server.url)
+            for _ in range(2):
+                client.get_item(clock.until(10), TableName="ledger", Key=ID)
+                clock.seconds += idle
+
+            assert server.connections == connections
+            assert server.requests == 2
+
+    def test_judges_each_connection_by_itself(self, own: Callable[..., DynamoDbClient]) -> None:
+        """Single events may have kept one of ten in use."""
+        clock = FakeClock()
+        with Peer() as server:
+            client = own(server.url)
+
+            self.batch(server, client, clock)
+            for _ in range(3):
+                clock.seconds += MAX_IDLE_SECONDS / 2
+                client.get_item(clock.until(10), TableName="ledger", Key=ID)
+            assert server.connections == 10
+
+            self.batch(server, client, clock)
+
+            assert server.connections == 10 + 9
+
 
 @pytest.fixture
 def authority() -> trustme.CA:
@@ -434,26 +628,6 @@ class TestConnection:
 
             assert server.connections == 1
 
-    def test_that_went_stale_costs_a_quick_retry(self, own: Callable[..., DynamoDbClient], clock: FakeClock) -> None:
-        """As after a freeze of the environment: the other side has forgotten the connection."""
-        frozen = iter([True, False])
-
-        def serve(connection: Any) -> None:
-            receive_request(connection)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-            receive_request(connection)
-            if not next(frozen):
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-
-        with RawServer(serve) as server:
-            client = own(server.url)
-            get(client)
-
-            assert get(client) == {}
-
-        assert server.connections == 2
-        assert clock.sleeps == [0.0]
-
     def test_that_brings_no_answer_ends_in_time(
         self, own: Callable[..., DynamoDbClient], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -464,6 +638,71 @@ class TestConnection:
                 get(own(server.url))
 
             assert server.connections == MAX_ATTEMPTS
+
+    @pytest.mark.parametrize("trickling", ["head", "body"])
+    def test_whose_answer_trickles_in_ends_in_time(
+        self, own: Callable[..., DynamoDbClient], monkeypatch: pytest.MonkeyPatch, trickling: str
+    ) -> None:
+        monkeypatch.setattr("function.aws.READ_SECONDS", 0.2)
+        ended = threading.Event()
+
+        def serve(connection: Any) -> None:
+            receive_request(connection)
+            head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n"
+            connection.sendall(head + (b"\r\n" if trickling == "body" else b"X-Name: "))
+            while not ended.wait(0.02):
+                connection.sendall(b" ")
+
+        with RawServer(serve) as server:
+            began = time.monotonic()
+            with pytest.raises(ReadTimeoutError):
+                get(own(server.url))
+            ended.set()
+
+            assert time.monotonic() - began < 5
+            assert server.connections == MAX_ATTEMPTS
+
+    def test_ends_by_the_deadline(self, own: Callable[..., DynamoDbClient]) -> None:
+        with RawServer(lambda connection: receive_request(connection) and connection.recv(1)) as server:
+            began = time.monotonic()
+            with pytest.raises(ReadTimeoutError):
+                own(server.url).get_item(within(0.2), TableName="ledger", Key=ID)
+
+            assert time.monotonic() - began < 1.5
+            assert server.connections == 1
+
+    def test_ends_by_the_deadline_when_part_of_an_answer_came(self, own: Callable[..., DynamoDbClient]) -> None:
+        def serve(connection: Any) -> None:
+            receive_request(connection)
+            time.sleep(0.9)
+            connection.sendall(b"HTTP/1.1 ")
+            connection.recv(1)
+
+        with RawServer(serve) as server:
+            began = time.monotonic()
+            with pytest.raises(ReadTimeoutError):
+                own(server.url).get_item(within(1.0), TableName="ledger", Key=ID)
+
+            assert time.monotonic() - began < 1.7
+
+    def test_sends_nothing_after_the_deadline(
+        self, own: Callable[..., DynamoDbClient], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where the environment was frozen while it connected."""
+        clock, received = FakeClock(), threading.Event()
+        connect = HTTPConnection.connect
+
+        def freeze(connection: HTTPConnection) -> None:
+            connect(connection)
+            clock.seconds = 3_600.0
+
+        monkeypatch.setattr(HTTPConnection, "connect", freeze)
+        with RawServer(lambda connection: receive_request(connection) and received.set()) as server:
+            with pytest.raises(BotoCoreError):
+                own(server.url).get_item(clock.until(10), TableName="ledger", Key=ID)
+
+            assert clock.seconds > 0
+            assert not received.wait(0.3)
 
     def test_that_breaks_off_is_an_error_of_botocore(self, own: Callable[..., DynamoDbClient]) -> None:
         def serve(connection: Any) -> None:
@@ -519,3 +758,41 @@ class TestConnection:
                 get(own("https://dynamodb.example"))
 
         assert set(asked) == {b"CONNECT dynamodb.example:443"}
+
+    def test_through_a_proxy_is_kept_and_made_anew(
+        self,
+        own: Callable[..., DynamoDbClient],
+        tls: ssl.SSLContext,
+        ca_bundle: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        clock = FakeClock()
+
+        def answer(connection: Any) -> None:
+            while receive_request(connection):
+                connection.sendall(ANSWER)
+
+        with RawServer(answer, tls) as server:
+
+            def tunnel(connection: Any) -> None:
+                receive_request(connection)
+                with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as onward:
+                    connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                    back = threading.Thread(target=copy, args=(onward, connection), daemon=True)
+                    back.start()
+                    copy(connection, onward)
+
+            with RawServer(tunnel) as proxy:
+                monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+                client = own(server.url, ca_bundle=ca_bundle)
+                for idle in (0, MAX_IDLE_SECONDS - 1, MAX_IDLE_SECONDS + 1):
+                    clock.seconds += idle
+                    assert client.get_item(clock.until(10), TableName="ledger", Key=ID) == {}
+
+                assert (proxy.connections, server.connections) == (2, 2)
+
+
+def copy(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65_536):
+            target.sendall(data)

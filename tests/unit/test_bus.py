@@ -16,11 +16,12 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from function.bus import BACKOFF_BASE_SECONDS, MAX_ATTEMPTS, EventBridge
+from function.bus import BACKOFF_BASE_SECONDS, MAX_ATTEMPTS, MAX_REQUEST_SECONDS, EventBridge
 from function.deadline import Deadline
 from function.events import Outcome
 from function.failures import Failure, Kind, RenameFailedError
 from function.rename import Unsettled
+from tests.deadlines import within
 from tests.unit.fakes import BUS, FakeAws, FakeClock, WithoutDeadline, World, failed, unavailable
 
 if TYPE_CHECKING:
@@ -210,6 +211,7 @@ class Bus:
 
     def __init__(self) -> None:
         self.requests: list[list[str]] = []
+        self.seconds: list[float] = []
         self.refused: set[str] = set()
         self.error: BaseException | None = None
         self.began, self.may_answer = threading.Semaphore(0), threading.Semaphore(0)
@@ -217,6 +219,7 @@ class Bus:
     def put_events(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
         ids = [json.loads(entry["Detail"])["data"]["request"]["id"] for entry in request["Entries"]]
         self.requests.append(ids)
+        self.seconds.append(deadline.remaining())
         self.began.release()
         assert self.may_answer.acquire(timeout=10)
         if self.error:
@@ -230,16 +233,19 @@ class TestTogether:
         return Bus()
 
     @pytest.fixture
-    def publish(self, client: Bus, world: World, clock: FakeClock) -> Iterator[Callable[..., Future[None]]]:
-        """Publish the outcome of an event of this id, in a thread of its own."""
+    def publish(
+        self, client: Bus, world: World, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[Callable[..., Future[None]]]:
+        """Publish the outcome of an event of this id, in a thread of its own, in one attempt."""
+        monkeypatch.setattr("function.bus.MAX_ATTEMPTS", 1)
         bus = EventBridge(client, BUS)
         with ThreadPoolExecutor(40) as pool:
 
-            def start(id_: str, padding: int = 0) -> Future[None]:
+            def start(id_: str, padding: int = 0, deadline: Deadline | None = None) -> Future[None]:
                 outcome = world.give_up(Unsettled(unavailable()), world.event(id=id_))
                 assert isinstance(outcome, Outcome)
                 outcome = replace(outcome, cloud_event=outcome.cloud_event | {"padding": "x" * padding})
-                return pool.submit(bus.publish, outcome, clock.until(0))
+                return pool.submit(bus.publish, outcome, deadline or clock.until(60))
 
             yield start
             client.may_answer.release(100)
@@ -315,3 +321,63 @@ class TestTogether:
         results = [future.exception(10) for future in (sender, other)]
 
         assert {type(result) for result in results} == {SystemExit, RenameFailedError}
+
+    def test_wait_no_longer_than_their_own_deadlines(self, publish: Callable[..., Future[None]], client: Bus) -> None:
+        first, left = self.waiting(publish, client, "a", deadline=within(0.1))
+
+        with pytest.raises(RenameFailedError, match="OutcomeNotPublished"):
+            left.result(5)
+
+        assert not first.done()
+        client.may_answer.release(2)
+        assert first.result(10) is None
+        assert publish("next").result(10) is None
+        assert client.requests == [["first"], ["next"]]
+
+    def test_without_time_do_not_wait_at_all(
+        self, publish: Callable[..., Future[None]], client: Bus, clock: FakeClock
+    ) -> None:
+        _, left = self.waiting(publish, client, "a", deadline=clock.until(0))
+
+        with pytest.raises(RenameFailedError, match="OutcomeNotPublished"):
+            left.result(5)
+
+    def test_share_a_request_that_ends_by_the_deadline_of_who_sends_it(
+        self, publish: Callable[..., Future[None]], client: Bus, clock: FakeClock
+    ) -> None:
+        client.may_answer.release(2)
+        for seconds in (3.0, 60.0):
+            assert publish("a", deadline=clock.until(seconds)).result(10) is None
+
+        assert client.seconds == [3.0, MAX_REQUEST_SECONDS]
+
+    def test_do_not_depend_on_a_request_that_hangs(
+        self, publish: Callable[..., Future[None]], client: Bus, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As while it looks up a name, or in a thread that outlives its invocation."""
+        monkeypatch.setattr("function.bus.MAX_REQUEST_SECONDS", 0.1)
+        hanging = publish("first", deadline=within(60))
+        assert client.began.acquire(timeout=10)
+
+        second = publish("second", deadline=within(60))
+        assert client.began.acquire(timeout=10)
+        client.may_answer.release(2)
+
+        assert (hanging.result(10), second.result(10)) == (None, None)
+        assert client.requests == [["first"], ["second"]]
+
+    def test_that_went_with_a_request_that_hangs_go_again(
+        self, publish: Callable[..., Future[None]], client: Bus, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("function.bus.MAX_ATTEMPTS", 2)
+        monkeypatch.setattr("function.bus.MAX_REQUEST_SECONDS", 0.2)
+        _, sender, other = self.waiting(publish, client, "a", "b", deadline=within(60))
+        client.may_answer.release()
+        assert client.began.acquire(timeout=10)
+        assert client.requests[1:] == [["a", "b"]]
+
+        assert client.began.acquire(timeout=10)
+
+        client.may_answer.release(2)
+        assert (sender.result(10), other.result(10)) == (None, None)
+        assert client.requests[2:] == [["b"]]

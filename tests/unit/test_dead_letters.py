@@ -7,14 +7,13 @@ import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from function import failures, settings
+from function.aws import MAX_ATTEMPTS, SqsClient
 from function.deadline import Deadline
 from function.events import Outcome, RenameEvent, rfc3339
 from function.failures import Kind
@@ -40,9 +39,6 @@ from tests.unit.fakes import (
     throttled,
     unavailable,
 )
-
-if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
 
 UNSETTLED_ARN = "arn:aws:sqs:eu-west-1:123456789012:unsettled.fifo"
 MAX_RECEIVES = 3
@@ -97,7 +93,7 @@ def _delivered(attribute: dict[str, Any]) -> dict[str, Any]:
     """As Lambda delivers what was sent."""
     delivered = {"stringListValues": [], "binaryListValues": [], "dataType": attribute["DataType"]}
     if "BinaryValue" in attribute:
-        return delivered | {"binaryValue": base64.b64encode(attribute["BinaryValue"]).decode()}
+        return delivered | {"binaryValue": attribute["BinaryValue"]}
     return delivered | {"stringValue": attribute["StringValue"]}
 
 
@@ -549,15 +545,14 @@ class TestIdentity:
 # ---- By the real queue
 
 
-CONFIG = Config(connect_timeout=10, read_timeout=10, retries={"total_max_attempts": 1})
 BYTES = b"\x00\xff binary \x80"
 ENCODED = base64.b64encode(BYTES).decode()
 
 
 @pytest.fixture
-def sqs(aws: FakeAws) -> SQSClient:
+def sqs(aws: FakeAws) -> SqsClient:
     aws.answer("DeleteMessage", {}, times=None)
-    return boto3.client("sqs", endpoint_url=aws.url, config=CONFIG)
+    return aws.sqs()
 
 
 def url_of(aws: FakeAws, name: str) -> str:
@@ -565,13 +560,13 @@ def url_of(aws: FakeAws, name: str) -> str:
 
 
 @pytest.fixture
-def resting(aws: FakeAws, sqs: SQSClient) -> FifoQueue:
-    return FifoQueue(lambda: sqs, url_of(aws, "dead"))
+def resting(aws: FakeAws, sqs: SqsClient) -> FifoQueue:
+    return FifoQueue(sqs, url_of(aws, "dead"))
 
 
 @pytest.fixture
-def renames(aws: FakeAws, sqs: SQSClient) -> FifoQueue:
-    return FifoQueue(lambda: sqs, url_of(aws, "renames"))
+def renames(aws: FakeAws, sqs: SqsClient) -> FifoQueue:
+    return FifoQueue(sqs, url_of(aws, "renames"))
 
 
 class TestForwarding:
@@ -605,12 +600,13 @@ class TestForwarding:
 
     def test_twice_is_once_for_sqs(self, world: World, aws: FakeAws, resting: FifoQueue) -> None:
         """By its deduplication id, where the first time was not heard of."""
-        aws.hang_up("SendMessage")
+        aws.hang_up("SendMessage", times=MAX_ATTEMPTS)
         for record in (sqs_record(), sqs_record(), sqs_record(message_id="message-2")):
             world.dead_letters(dead(world, record), queue=resting)
 
-        first, second, other = [call["MessageDeduplicationId"] for call in aws.calls_of("SendMessage")]
-        assert first == second != other
+        *first, second, other = [call["MessageDeduplicationId"] for call in aws.calls_of("SendMessage")]
+        assert len(first) == MAX_ATTEMPTS
+        assert set(first) == {second} != {other}
 
 
 # ---- Redrive
@@ -701,11 +697,20 @@ class TestMoveAll:
         assert call["MessageSystemAttributeNames"] == ["MessageGroupId"]
         assert call["MaxNumberOfMessages"] <= 10
 
-    def test_stops_when_its_time_is_used_up(self, aws: FakeAws, resting: FifoQueue, renames: FifoQueue) -> None:
+    def test_stops_when_its_time_is_used_up(
+        self, world: World, aws: FakeAws, sqs: SqsClient, renames: FifoQueue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         holding(aws, [message(1)], [message(2)], [message(3)])
-        times = iter([2.0, 1.0, 0.0])
+        delete = sqs.delete_message
 
-        assert resting.move_all(renames, Deadline(3.0, 7.0, lambda: 3.0 - next(times))) == 2
+        def delete_slowly(deadline: Deadline, **request: Any) -> dict[str, Any]:
+            answer = delete(deadline, **request)
+            world.clock.sleep(5.0)
+            return answer
+
+        monkeypatch.setattr(sqs, "delete_message", delete_slowly)
+
+        assert FifoQueue(sqs, url_of(aws, "dead")).move_all(renames, world.clock.until(10.0)) == 2
 
         assert (sent(aws), deleted(aws)) == (["body 1", "body 2"], ["handle-1", "handle-2"])
         assert len(aws.calls_of("ReceiveMessage")) == 2
@@ -770,7 +775,6 @@ def handler_with(app: ModuleType, aws: FakeAws, monkeypatch: pytest.MonkeyPatch)
 
     def start(**environment: str) -> Handler:
         monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
-        app._sqs_client.cache_clear()
         function = app.Function(settings.load(ENVIRONMENT | {"AWS_ENDPOINT_URL": aws.url} | environment))
         monkeypatch.setattr(app, "_function", function)
         handler: Handler = app.handler

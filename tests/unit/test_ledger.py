@@ -24,7 +24,6 @@ from function.deadline import Deadline
 from function.events import FIRST_ROUND, Circumstances, Outcome, RenameEvent, Round, rename_failed, renamed, rfc3339
 from function.failures import EventName, Failure, Kind, RenameFailedError
 from function.ledger import (
-    BREAKER_ITEM,
     CLAIM_SLACK_SECONDS,
     MAX_ATTEMPTS,
     NEWEST_RENAME_RETENTION,
@@ -32,6 +31,7 @@ from function.ledger import (
     DynamoDbLedger,
     LedgerSchemaError,
     NoLedger,
+    breaker_item,
 )
 from function.rename import Claim, Known, Located, Reused, Superseded, Target, Unsettled
 from tests.deadlines import within
@@ -1163,7 +1163,7 @@ class TestSecondAttempt:
 
 class TestOutageIsRecorded:
     def test_not_in_a_new_table(self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb) -> None:
-        assert ledger.outage_is_recorded(lasting(ledger)) is False
+        assert ledger.outage_is_recorded(REGION, lasting(ledger)) is False
 
         [call] = dynamodb.calls
         assert (call.operation, call.parameters["TableName"], list(call.parameters["Key"])) == (
@@ -1180,7 +1180,7 @@ class TestOutageIsRecorded:
         dynamodb.refuse(code)
 
         with pytest.raises(LedgerSchemaError) as caught:
-            ledger.outage_is_recorded(lasting(ledger))
+            ledger.outage_is_recorded(REGION, lasting(ledger))
 
         assert str(caught.value) == code
 
@@ -1198,7 +1198,7 @@ class TestOutageIsRecorded:
     ) -> None:
         dynamodb.refuse(code, status=status, times=2)
 
-        assert ledger.outage_is_recorded(lasting(ledger)) is False
+        assert ledger.outage_is_recorded(REGION, lasting(ledger)) is False
 
         assert dynamodb.calls
 
@@ -1208,7 +1208,7 @@ class TestOutageIsRecorded:
     ) -> None:
         dynamodb.break_off(error, times=2)
 
-        assert ledger.outage_is_recorded(lasting(ledger)) is False
+        assert ledger.outage_is_recorded(REGION, lasting(ledger)) is False
 
         assert len(dynamodb.calls) == 2
 
@@ -1216,13 +1216,13 @@ class TestOutageIsRecorded:
     def test_while_the_breaker_is_not_closed(
         self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, state: str, recorded: bool
     ) -> None:
-        item = {"id": {"S": BREAKER_ITEM}, "state": {"S": state}}
-        dynamodb.boto3_client().put_item(TableName=TABLE, Item=item)
+        item = {"id": {"S": breaker_item(REGION)}, "state": {"S": state}}
+        dynamodb.client().put_item(lasting(ledger), TableName=TABLE, Item=item)
 
-        assert ledger.outage_is_recorded(lasting(ledger)) is recorded
+        assert ledger.outage_is_recorded(REGION, lasting(ledger)) is recorded
 
     def test_writes_nothing(self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb) -> None:
-        assert ledger.outage_is_recorded(lasting(ledger)) is False
+        assert ledger.outage_is_recorded(REGION, lasting(ledger)) is False
 
         assert {call.operation for call in dynamodb.calls} == {"GetItem"}
 
@@ -1394,7 +1394,7 @@ def _expiration(item: dict[str, Any]) -> timedelta:
 @pytest.fixture
 def requests(ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World) -> list[dict[str, Any]]:
     """Every kind of request that the ledger makes, taken apart into single actions."""
-    ledger.outage_is_recorded(lasting(ledger))
+    ledger.outage_is_recorded(REGION, lasting(ledger))
     event, other, third = world.event(), world.event(id="event-2"), world.event(id="event-3")
     settle(ledger, event)
     ledger.claim(event, TARGET, lasting(ledger))
@@ -1430,7 +1430,7 @@ class TestRequests:
     @pytest.mark.parametrize("table", ["ledger", "arn:aws:dynamodb:eu-west-1:123456789012:table/ledger"])
     def test_name_the_table_of_the_settings(self, world: World, dynamodb: FakeDynamoDb, table: str) -> None:
         ledger = ledger_of(world, dynamodb, table)
-        ledger.outage_is_recorded(lasting(ledger))
+        ledger.outage_is_recorded(REGION, lasting(ledger))
         ledger.release(claimed(ledger, world.event()), lasting(ledger))
         settle(ledger, world.event())
 

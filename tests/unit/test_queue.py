@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 
 from function.queue import FifoQueue
 from tests.deadlines import within
 from tests.unit.fakes import SERVICE, FakeAws, World, cloud_event
 
-if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
-
-CONFIG = Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1})
+SECONDS = 10.0
 
 
 @pytest.fixture
@@ -28,10 +24,7 @@ def url(aws: FakeAws) -> str:
 
 @pytest.fixture
 def queue(aws: FakeAws, url: str) -> FifoQueue:
-    def client() -> SQSClient:
-        return boto3.client("sqs", endpoint_url=aws.url, config=CONFIG)
-
-    return FifoQueue(client, url)
+    return FifoQueue(aws.sqs(), url)
 
 
 class TestSending:
@@ -40,7 +33,7 @@ class TestSending:
     ) -> None:
         event = world.event(expected_name="billing")
 
-        assert queue.send(event, "request-1")
+        assert queue.send(event, "request-1", within(SECONDS))
 
         [call] = aws.calls_of("SendMessage")
         assert call["QueueUrl"] == url
@@ -53,7 +46,7 @@ class TestSending:
     ) -> None:
         event = world.event(id=event_id)
 
-        assert queue.send(event, "request-1")
+        assert queue.send(event, "request-1", within(SECONDS))
 
         [call] = aws.calls_of("SendMessage")
         # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
@@ -64,7 +57,7 @@ class TestSending:
         many = {f"x{number}": "😀" * 1024 for number in range(26)}
         event = replace(world.event(), cloud_event=cloud_event(id="😀" * 1024) | many)
 
-        queue.send(event, "request-1")
+        queue.send(event, "request-1", within(SECONDS))
 
         assert len(aws.calls_of("SendMessage")[0]["MessageBody"].encode()) < 256 * 1024
 
@@ -72,7 +65,7 @@ class TestSending:
         self, aws: FakeAws, queue: FifoQueue, world: World
     ) -> None:
         for hand_over in ("request-1", "request-2", "request-1"):
-            queue.send(world.event(), hand_over)
+            queue.send(world.event(), hand_over, within(SECONDS))
 
         first, second, third = (call["MessageDeduplicationId"] for call in aws.calls_of("SendMessage"))
         assert first == third != second
@@ -81,7 +74,7 @@ class TestSending:
     def test_fits_the_deduplication_id_to_what_sqs_takes(
         self, aws: FakeAws, queue: FifoQueue, world: World, hand_over: str
     ) -> None:
-        queue.send(world.event(), hand_over)
+        queue.send(world.event(), hand_over, within(SECONDS))
 
         sent = aws.calls_of("SendMessage")[0]["MessageDeduplicationId"]
         assert sent.isascii()
@@ -101,21 +94,21 @@ class TestSending:
     def test_that_sqs_refuses_is_told(
         self, aws: FakeAws, queue: FifoQueue, world: World, code: str, status: int
     ) -> None:
-        aws.fail("SendMessage", code, status=status)
+        aws.fail("SendMessage", code, status=status, times=None)
 
-        assert not queue.send(world.event(), "request-1")
+        assert not queue.send(world.event(), "request-1", within(SECONDS))
 
     def test_that_gets_no_answer_is_told(self, aws: FakeAws, queue: FifoQueue, world: World) -> None:
-        aws.hang_up("SendMessage")
+        aws.hang_up("SendMessage", times=None)
 
-        assert not queue.send(world.event(), "request-1")
+        assert not queue.send(world.event(), "request-1", within(SECONDS))
 
 
 class TestForwarding:
     def test_leaves_the_message_as_it_is(self, aws: FakeAws, queue: FifoQueue) -> None:
         attributes = {"ce_id": {"StringValue": "event-1", "DataType": "String"}}
 
-        assert queue.forward("not JSON", "group-1", attributes, "message-1")
+        assert queue.forward("not JSON", "group-1", attributes, "message-1", within(SECONDS))
 
         [call] = aws.calls_of("SendMessage")
         assert (call["MessageBody"], call["MessageGroupId"]) == ("not JSON", "group-1")
@@ -124,29 +117,68 @@ class TestForwarding:
     def test_that_sqs_refuses_is_told(self, aws: FakeAws, queue: FifoQueue) -> None:
         aws.fail("SendMessage", "AccessDenied", status=403)
 
-        assert not queue.forward("body", "group-1", {}, "message-1")
+        assert not queue.forward("body", "group-1", {}, "message-1", within(SECONDS))
 
 
-class TestPuttingOff:
-    def test_names_each_message(self, aws: FakeAws, queue: FifoQueue, url: str) -> None:
-        queue.extend_visibility({"handle-1": 60, "handle-2": 60}, within(10))
+class TestExtendingVisibility:
+    def test_names_each_message_and_its_delay_in_one_request(self, aws: FakeAws, queue: FifoQueue, url: str) -> None:
+        queue.extend_visibility({"handle-1": 60, "handle-2": 0}, within(SECONDS))
 
         [call] = aws.calls_of("ChangeMessageVisibilityBatch")
         assert call["QueueUrl"] == url
-        assert [entry["ReceiptHandle"] for entry in call["Entries"]] == ["handle-1", "handle-2"]
-        assert {entry["VisibilityTimeout"] for entry in call["Entries"]} == {60}
+        assert delays(call) == {"handle-1": 60, "handle-2": 0}
         assert len({entry["Id"] for entry in call["Entries"]}) == 2
 
-    def test_that_sqs_refuses_is_nobodys_problem(self, aws: FakeAws, queue: FifoQueue) -> None:
-        aws.fail("ChangeMessageVisibilityBatch", "AccessDenied", status=403)
+    def test_of_more_than_a_request_takes_takes_more(self, aws: FakeAws, queue: FifoQueue) -> None:
+        wanted = {f"handle-{number}": number for number in range(21)}
+        aws.answer("ChangeMessageVisibilityBatch", {"Successful": [], "Failed": []}, times=None)
 
-        queue.extend_visibility({"handle-1": 60}, within(10))
+        queue.extend_visibility(wanted, within(SECONDS))
 
-        assert len(aws.calls_of("ChangeMessageVisibilityBatch")) == 1
+        calls = aws.calls_of("ChangeMessageVisibilityBatch")
+        assert [len(call["Entries"]) for call in calls] == [10, 10, 1]
+        assert delays(*calls) == wanted
+
+    def test_of_nothing_asks_nobody(self, aws: FakeAws, queue: FifoQueue) -> None:
+        queue.extend_visibility({}, within(SECONDS))
+
+        assert aws.calls == []
+
+    @pytest.mark.parametrize("status", [403, 500])
+    def test_that_sqs_refuses_leaves_the_visibility_timeout(self, aws: FakeAws, queue: FifoQueue, status: int) -> None:
+        aws.fail("ChangeMessageVisibilityBatch", "No", status=status, times=2)
+
+        queue.extend_visibility({f"handle-{number}": 60 for number in range(11)}, within(SECONDS))
+
+        # then: what else there is to tell is told
+        assert delays(aws.calls_of("ChangeMessageVisibilityBatch")[-1]) == {"handle-10": 60}
+
+    def test_that_fails_in_part_is_left_at_that(self, aws: FakeAws, queue: FifoQueue) -> None:
+        failed = {"Id": "0", "SenderFault": True, "Code": "ReceiptHandleIsInvalid"}
+        aws.answer("ChangeMessageVisibilityBatch", {"Successful": [{"Id": "1"}], "Failed": [failed]})
+
+        queue.extend_visibility({"handle-1": 60, "handle-2": 60}, within(SECONDS))
+
+        assert len(aws.calls) == 1
 
 
-def test_no_client_is_made_before_it_is_needed(url: str) -> None:
-    def client() -> SQSClient:
-        pytest.fail("made too early")
+def delays(*calls: dict[str, Any]) -> dict[str, int]:
+    return {entry["ReceiptHandle"]: entry["VisibilityTimeout"] for call in calls for entry in call["Entries"]}
 
-    FifoQueue(client, url)
+
+class TestTime:
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda queue, event, deadline: queue.send(event, "request-1", deadline),
+            lambda queue, _, deadline: queue.forward("body", "group-1", {}, "message-1", deadline),
+            lambda queue, _, deadline: queue.extend_visibility({"handle-1": 60}, deadline),
+        ],
+        ids=["send", "forward", "extend_visibility"],
+    )
+    def test_that_is_up_asks_nobody(
+        self, aws: FakeAws, queue: FifoQueue, world: World, call: Callable[..., bool | None]
+    ) -> None:
+        assert not call(queue, world.event(), within(0))
+
+        assert aws.calls == []

@@ -86,5 +86,8 @@ def test_claim_holds_until_it_expires(ledger: DynamoDbLedger, world: World, item
     assert isinstance(claim(ledger, world, "waits", "service-held"), Claim)
 
 
-def test_open_circuit_is_an_outage(ledger: DynamoDbLedger) -> None:
-    assert ledger.outage_is_recorded(within(10))
+def test_open_circuit_of_a_region_is_an_outage(ledger: DynamoDbLedger, items: dict[str, Any]) -> None:
+    """Version 0.1 had one circuit for all regions, of which nobody asks any more."""
+    is_of_region = items["breaker"]["id"]["S"] == f"breaker#vpcep/{REGION}"
+
+    assert ledger.outage_is_recorded(REGION, within(10)) is is_of_region

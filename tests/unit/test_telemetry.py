@@ -462,8 +462,17 @@ def test_tells_and_counts_how_the_breaker_turned(
 
     [record] = caplog.records
     assert (record.getMessage(), vars(record)["state"], record.levelname) == ("outage breaker turned", state, "WARNING")
+    assert vars(record)["circuit"] == "breaker"
     metric = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert metric["OutageBreakerOpen"] == [is_open]
+
+
+def test_failure_of_the_breaker_is_logged_by_its_name_alone(caplog: pytest.LogCaptureFixture, world: World) -> None:
+    world.real_telemetry().breaker_failed(KeyError("marker"))
+
+    [record] = caplog.records
+    assert (record.getMessage(), vars(record)["exception_name"]) == ("outage breaker failed", "KeyError")
+    assert "marker" not in str(vars(record))
 
 
 def test_events_are_counted_one_at_a_time(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
