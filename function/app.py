@@ -125,7 +125,12 @@ class Function:
         if url is None or queue is None:
             message = "a redrive needs DEAD_LETTER_QUEUE_URL and RENAME_QUEUE_URL"
             raise SettingsError(message)
-        return {"moved": self._queue(url).move_all(queue, deadline)}
+        moved: list[int] = []
+        Workers(1).run([lambda: moved.append(self._queue(url).move_all(queue, deadline))], deadline.to_report())
+        if not moved:
+            message = "SQS does not answer"
+            raise TimeoutError(message)
+        return {"moved": moved[0]}
 
     # Each trigger is made when its first event comes: no function pays for one that it does not serve.
 

@@ -99,9 +99,6 @@ class OutageBreaker:
     def allows_project(self, project_id: str, deadline: Deadline) -> bool:
         return self._services.allows_project(project_id, deadline)
 
-    def raise_if_refused(self, target: Target, deadline: Deadline) -> None:
-        self._services.raise_if_refused(target, deadline)
-
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
         return self._unless_open(target.region, lambda: self._services.rename(target, name, deadline), deadline)
 

@@ -72,9 +72,6 @@ class EndpointServices(Protocol):
 
     def allows_project(self, project_id: str, deadline: Deadline) -> bool: ...
 
-    def raise_if_refused(self, target: Target, deadline: Deadline) -> None:
-        """Fail without a call where one would only be refused, as far as is remembered."""
-
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply: ...
 
     def read(self, target: Target, deadline: Deadline) -> Reply: ...
@@ -292,7 +289,6 @@ class Renamer:
         attempt.target = self._target(event, attempt)
         if attempt.deadline.remaining() < MIN_CALL_SECONDS:
             raise RenameFailedError(failures.no_time_left())
-        self._services.raise_if_refused(attempt.target, attempt.deadline)
         match self._ledger.claim(event, attempt.target, attempt.deadline):
             case Claim() as claim:
                 attempt.event, attempt.target = claim.event, claim.target

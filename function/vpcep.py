@@ -160,15 +160,6 @@ class Vpcep:
     def allows_project(self, project_id: str, deadline: Deadline) -> bool:
         return project_id in self._allowed_projects or project_id == self.default_project(deadline)
 
-    def raise_if_refused(self, target: Target, deadline: Deadline) -> None:
-        """Look before a call is prepared, which costs the ledger two writes.
-
-        Raises:
-            RenameFailedError: a call for this endpoint service would end in a refusal that is remembered; or there is
-                no key.
-        """
-        self._key(deadline).guard.raise_if_refused(target)
-
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
         """``PUT /v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/name``
 

@@ -168,7 +168,8 @@ class SqsTrigger:
                     unsettled = [record for record in group.records if record not in group.settled]
                     delays |= dict.fromkeys([record.receipt_handle for record in unsettled], delay)
         if self._queue is not None and delays:
-            self._queue.extend_visibility(delays, replace(deadline, report_seconds=_LAST_REQUEST_SECONDS).to_report())
+            last = replace(deadline, report_seconds=_LAST_REQUEST_SECONDS).to_report()
+            self._workers.run([partial(self._queue.extend_visibility, delays, last)], last)
 
     def _delay(self, group: "_Group") -> int | None:
         """Seconds until the group comes again; None where that is left to the queue."""

@@ -91,9 +91,6 @@ class Huawei:
     def allows_project(self, project_id: str, deadline: Deadline) -> bool:
         return project_id == self.default_project(deadline)
 
-    def raise_if_refused(self, target: Target, deadline: Deadline) -> None:
-        """Nothing is refused here."""
-
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
         world, invocation, seconds = self._world, running(self._world), deadline.remaining()
         event = cast("RenameEvent", invocation.event)

@@ -108,9 +108,6 @@ class CountingServices:
     def allows_project(self, project_id: str, deadline: Deadline) -> bool:
         return project_id in (PROJECT, OTHER_PROJECT)
 
-    def raise_if_refused(self, target: Target, deadline: Deadline) -> None:
-        """Nothing is refused here."""
-
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
         self.renames.append((target, name))
         if self.failure:

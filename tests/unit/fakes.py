@@ -148,7 +148,6 @@ class FakeEndpointServices:
     def __init__(self, clock: FakeClock, project_id: str = PROJECT) -> None:
         self.names = {SERVICE: "billing", OTHER_SERVICE: "reports"}
         self.allowed_projects = {project_id}
-        self.remembered_refusals: dict[Target, Failure] = {}
         self.calls: list[ServiceCall] = []
         self.answers: list[Failure | None] = []
         self.during: Callable[[Target], None] = lambda _: None
@@ -170,10 +169,6 @@ class FakeEndpointServices:
         if self._no_project:
             raise RenameFailedError(self._no_project)
         return project_id in self.allowed_projects
-
-    def raise_if_refused(self, target: Target, deadline: Deadline) -> None:
-        if refusal := self.remembered_refusals.get(target):
-            raise RenameFailedError(replace(refusal, called=False))
 
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
         return self._call("rename", target, name, deadline.remaining())

@@ -636,13 +636,6 @@ class TestOpen:
         assert breaker.allows_project(PROJECT, within(SECONDS))
         assert not breaker.allows_project(OTHER_PROJECT, within(SECONDS))
 
-    def test_leaves_the_question_of_refusals_alone(self, breaker: OutageBreaker, world: World) -> None:
-        open_(breaker, world)
-        breaker.raise_if_refused(TARGET, within(SECONDS))
-        world.services.remembered_refusals[TARGET] = wrong_key()
-
-        assert failed(breaker.raise_if_refused, TARGET, within(SECONDS)) == replace(wrong_key(), called=False)
-
     def test_leaves_an_event_to_the_queue(self, breaker: OutageBreaker, world: World) -> None:
         open_(breaker, world)
         world.services = breaker  # type: ignore[assignment]

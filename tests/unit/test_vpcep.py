@@ -17,7 +17,6 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.client import HTTPConnection
@@ -1258,33 +1257,6 @@ class TestTheKeyGuard:
             in_parallel(10, lambda _: vpcep.rename(TARGET, "orders", within(LONG)))
 
         assert len(requests) == 2
-
-
-class TestRaiseIfRefused:
-    def test_repeats_a_refusal_without_a_call(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
-        cloud.fail(403, "EndPoint.0004")
-        refusal = rename_failure(vpcep)
-
-        assert failed(vpcep.raise_if_refused, TARGET, within(LONG)) == replace(refusal, called=False)
-        vpcep.raise_if_refused(TARGET._replace(vpc_endpoint_service_id=OTHER_SERVICE), within(LONG))
-        assert len(cloud.calls) == 1
-
-    def test_has_nothing_to_say_of_another_key(self, cloud: HuaweiCloud) -> None:
-        keys = [WRONG_KEY]
-        vpcep = adapter(cloud.url, lambda _: keys[-1])
-        rename_failure(vpcep)
-
-        keys.append(KEY)
-
-        vpcep.raise_if_refused(TARGET, within(LONG))
-
-    def test_tells_that_there_is_no_key(self, cloud: HuaweiCloud) -> None:
-        failure = failures.credentials("The secret is gone.", kind=Kind.ACCESS)
-
-        def credentials(_: Deadline) -> Credentials:
-            raise RenameFailedError(failure)
-
-        assert failed(adapter(cloud.url, credentials).raise_if_refused, TARGET, within(LONG)) == failure
 
 
 class TestAKeyThatIsRefused:

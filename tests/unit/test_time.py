@@ -1,0 +1,232 @@
+"""An invocation ends before its time-out, whatever hangs: over real sockets, each dependency alone and all together.
+
+What hangs takes connections and requests, and never answers; of the name look-up, what asks never gets an answer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from email.message import Message
+from functools import partial
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Final, NamedTuple
+from unittest.mock import patch
+
+import pytest
+
+from function import settings
+from tests.faults.dynamodb import Table, TransactionCanceledError
+from tests.localcloud.huawei import HuaweiCloud
+from tests.localcloud.server import Reply
+from tests.unit.fakes import (
+    ENVIRONMENT,
+    PROJECT,
+    REGION,
+    FakeAws,
+    FakeContext,
+    cloud_event,
+    http_request,
+    service_id,
+    sqs_record,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
+
+# As short as the function's margins allow, so that it is the deadline that ends each wait.
+SECONDS: Final = 9.0
+MAX_RECEIVES: Final = 5
+SERVICES: Final = 10
+DEPENDENCIES: Final = ("secretsmanager", "dynamodb", "events", "sqs", "vpcep")
+FUNCTIONS: Final = ("sqs", "http", "dead letters")
+
+
+class Aws(FakeAws):
+    """All of AWS that the function talks to; what ``hanging`` names does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hanging: set[str] = set()
+        self.table = Table(lambda _: False)
+
+    def _receive(self, path: str, headers: Message, body: bytes) -> Reply | None:
+        service = str(headers["Authorization"]).split("/")[3]
+        if service in self.hanging:
+            self._stopping.wait()
+            return None
+        if service == "dynamodb":
+            with self._lock:
+                return self._dynamodb(headers["X-Amz-Target"].partition(".")[2], json.loads(body))
+        return super()._receive(path, headers, body)
+
+    def _dynamodb(self, operation: str, request: dict[str, Any]) -> Reply:
+        if operation == "GetItem":
+            item = self.table.get(request["Key"])
+            return Reply(200, {"Item": item} if item else {})
+        actions = request["TransactItems"] if operation == "TransactWriteItems" else [{"Update": request}]
+        try:
+            self.table.transact(actions)
+        except TransactionCanceledError as error:
+            reasons = error.response["CancellationReasons"]  # type: ignore[typeddict-item]
+            return Reply(400, {"__type": "TransactionCanceledException", "CancellationReasons": reasons})
+        return Reply(200, {})
+
+
+class Case(NamedTuple):
+    """What hangs, for which function, and whether the environment has handled an event before."""
+
+    function: str
+    hanging: tuple[str, ...]
+    is_warm: bool
+
+    def __str__(self) -> str:
+        what = " and ".join(self.hanging) if len(self.hanging) < len(DEPENDENCIES) else "everything"
+        return f"{self.function}, {'warm' if self.is_warm else 'cold'}: {what}"
+
+
+CASES: Final = [
+    Case(function, hanging, is_warm)
+    for function in FUNCTIONS
+    for hanging in (*((name,) for name in DEPENDENCIES), ("events", "sqs"), ("dynamodb", "sqs"), DEPENDENCIES)
+    for is_warm in (False, True)
+]
+
+
+@contextmanager
+def function_of(app: ModuleType, aws: Aws, cloud: HuaweiCloud, case: Case) -> Iterator[Callable[..., Any]]:
+    """One of the three functions, on AWS and Huawei Cloud of its own."""
+    environment = {
+        "VPCEP_ENDPOINT": cloud.url,
+        "AWS_ENDPOINT_URL": aws.url,
+        "HUAWEICLOUD_CREDENTIALS_SECRET": "huaweicloud",
+        "LEDGER_TABLE": "ledger",
+        "RENAME_QUEUE_URL": f"{aws.url}/123456789012/renames.fifo",
+        "MAX_RECEIVES": str(MAX_RECEIVES),
+        "ALLOWED_PROJECTS": "another-project",
+    }
+    if case.function == "dead letters":
+        environment["DEAD_LETTER_QUEUE_URL"] = f"{aws.url}/123456789012/dead.fifo"
+    aws.secret = json.dumps(
+        {"ak": ENVIRONMENT["HUAWEICLOUD_SDK_AK"], "sk": ENVIRONMENT["HUAWEICLOUD_SDK_SK"], "project_id": PROJECT}
+    )
+    for number in range(SERVICES + 1):
+        cloud.add_service(service_id(number), name="billing")
+    function = app.Function(settings.load(ENVIRONMENT | environment))
+
+    def handle(*numbers: int, seconds: float = SECONDS) -> Any:
+        return function.handle(event_of(case.function, numbers), FakeContext(seconds))
+
+    yield handle
+
+
+def event_of(function: str, numbers: tuple[int, ...]) -> dict[str, Any]:
+    """Renames of so many services: some at their last receive, some that name their project."""
+    events = [
+        cloud_event(
+            id=f"event-{number}",
+            time="2020-01-01T00:00:00Z",
+            vpc_endpoint_service_id=service_id(number),
+            **({"project_id": "another-project"} if number % 4 == 3 else {}),
+        )
+        for number in numbers
+    ]
+    if function == "http":
+        return http_request(events[0])
+    return {
+        "Records": [
+            sqs_record(
+                event,
+                message_id=f"message-{number}",
+                group=service_id(number),
+                receive_count=MAX_RECEIVES if number % 2 else 1,
+            )
+            for number, event in zip(numbers, events, strict=True)
+        ]
+    }
+
+
+def longest(app: ModuleType, case: Case) -> tuple[float, Any]:
+    """How long the invocation took, and what it reported."""
+    ak, sk = ENVIRONMENT["HUAWEICLOUD_SDK_AK"], ENVIRONMENT["HUAWEICLOUD_SDK_SK"]
+    with ExitStack() as stack:
+        aws = stack.enter_context(Aws())
+        cloud = stack.enter_context(HuaweiCloud(ak=ak, sk=sk, project_id=PROJECT, region=REGION))
+        handle = stack.enter_context(function_of(app, aws, cloud, case))
+        if case.is_warm:
+            handle(SERVICES, seconds=60.0)
+        aws.hanging = set(case.hanging)
+        if "vpcep" in case.hanging:
+            cloud.fail(kind="hang", times=None, on="any")
+        began = time.monotonic()
+        report = handle(*range(SERVICES))
+        return time.monotonic() - began, report
+
+
+@pytest.fixture(scope="module")
+def reports() -> dict[Case, tuple[float, Any]]:
+    """All cases at once: they do nothing but wait."""
+    with patch.dict(os.environ, ENVIRONMENT):
+        app = import_module("function.app")
+    with ThreadPoolExecutor(len(CASES)) as pool:
+        return dict(zip(CASES, pool.map(partial(longest, app), CASES), strict=True))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_invocation_ends_before_its_timeout(
+    case: Case, reports: dict[Case, tuple[float, Any]], record_property: Callable[[str, object], None]
+) -> None:
+    seconds, report = reports[case]
+
+    record_property("seconds", seconds)
+    assert seconds < SECONDS
+    if case.function == "http":
+        assert report["statusCode"] in (200, 202, 403, 503)
+    else:
+        assert len(report["batchItemFailures"]) <= SERVICES
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_what_is_not_settled_is_reported_so(function: str, reports: dict[Case, tuple[float, Any]]) -> None:
+    _, report = reports[Case(function, DEPENDENCIES, is_warm=False)]
+
+    if function == "http":
+        assert report["statusCode"] == 503
+        assert int(report["multiValueHeaders"]["Retry-After"][0]) > 0
+    else:
+        assert len(report["batchItemFailures"]) == SERVICES
+
+
+@pytest.mark.parametrize("function", ["sqs", "http"])
+def test_invocation_ends_though_names_are_not_resolved(
+    app: ModuleType, function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_go_on = threading.Event()
+    looked_up: list[str] = []
+
+    def hang(host: str, *_: object, **__: object) -> Any:
+        looked_up.append(host)
+        may_go_on.wait(60.0)
+        raise OSError
+
+    monkeypatch.setattr("socket.getaddrinfo", hang)
+    local = {"VPCEP_ENDPOINT": "https://vpcep.example", "AWS_ENDPOINT_URL": "https://aws.example"}
+    tables = {"LEDGER_TABLE": "ledger", "RENAME_QUEUE_URL": "https://aws.example/123456789012/renames.fifo"}
+    wired = app.Function(settings.load(ENVIRONMENT | local | tables))
+
+    began = time.monotonic()
+    report = wired.handle(event_of(function, tuple(range(SERVICES))), FakeContext(SECONDS))
+    seconds = time.monotonic() - began
+    may_go_on.set()
+
+    assert looked_up
+    assert seconds < SECONDS
+    if function == "http":
+        assert report["statusCode"] == 503
+    else:
+        assert len(report["batchItemFailures"]) == SERVICES
