@@ -9,7 +9,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from email.message import Message
@@ -20,8 +20,16 @@ from typing import Any, Final, NamedTuple
 from unittest.mock import patch
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
 
-from function import settings
+from function import failures, settings
+from function.deadline import Deadline
+from function.failures import Kind, RenameFailedError
+from function.triggers.dead_letters import DeadLetterTrigger
+from function.triggers.http import HttpTrigger
+from function.triggers.sqs import SqsTrigger
 from tests.faults.dynamodb import Table, TransactionCanceledError
 from tests.localcloud.huawei import HuaweiCloud
 from tests.localcloud.server import Reply
@@ -30,7 +38,9 @@ from tests.unit.fakes import (
     PROJECT,
     REGION,
     FakeAws,
+    FakeClock,
     FakeContext,
+    World,
     cloud_event,
     http_request,
     service_id,
@@ -41,6 +51,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:Depreca
 
 # As short as the function's margins allow, so that it is the deadline that ends each wait.
 SECONDS: Final = 9.0
+REPORT_MARGIN_SECONDS: Final = 4.0  # as app.py has it
 MAX_RECEIVES: Final = 5
 SERVICES: Final = 10
 DEPENDENCIES: Final = ("secretsmanager", "dynamodb", "events", "sqs", "vpcep")
@@ -230,3 +241,80 @@ def test_invocation_ends_though_names_are_not_resolved(
         assert report["statusCode"] == 503
     else:
         assert len(report["batchItemFailures"]) == SERVICES
+
+
+# ---- By a fake clock
+
+
+class Slow:
+    """A collaborator that takes its time: as much as its deadline leaves it, and then it has failed."""
+
+    def __init__(self, collaborator: Any, clock: FakeClock, seconds: Callable[[], float]) -> None:
+        self._collaborator = collaborator
+        self._clock = clock
+        self._seconds = seconds
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._collaborator, name)
+
+        def slow(*arguments: Any, **named: Any) -> Any:
+            [deadline] = [argument for argument in arguments if isinstance(argument, Deadline)]
+            seconds, left = self._seconds(), max(0.0, deadline.remaining())
+            self._clock.seconds += min(seconds, left)
+            if seconds >= left:
+                return self._too_late(name)
+            return method(*arguments, **named)
+
+        return slow
+
+    def _too_late(self, name: str) -> Any:
+        match name:
+            case "release" | "extend_visibility":
+                return None
+            case "send" | "forward":
+                return False
+            case "publish":
+                raise RenameFailedError(failures.not_published("ReadTimeoutError"))
+            case "claim" | "settle" | "conclude":
+                raise RenameFailedError(failures.ledger_unavailable("ReadTimeoutError"))
+            case "default_project" | "allows_project":
+                raise RenameFailedError(failures.credentials("ReadTimeoutError", kind=Kind.UNAVAILABLE))
+            case _:
+                raise RenameFailedError(failures.timeout(in_doubt=True))
+
+
+class InTurn:
+    """Workers that are one thread: it does all tasks itself, one after the other."""
+
+    def run(self, tasks: Sequence[Callable[[], object]], deadline: Deadline) -> None:
+        for task in tasks:
+            task()
+
+
+DELAYS: Final = st.sampled_from([0.0, 0.0, 0.01, 0.4, 2.0, 7.0, 30.0, 1_000.0])
+
+
+@settings_of_hypothesis(max_examples=300, deadline=None)
+@given(data=st.data(), function=st.sampled_from(FUNCTIONS), seconds=st.sampled_from([1.0, 6.0, 25.0, 60.0]))
+def test_no_delay_keeps_an_invocation_from_ending_in_time(data: st.DataObject, function: str, seconds: float) -> None:
+    world = World()
+    world.services.names |= {service_id(number): "billing" for number in range(SERVICES)}
+
+    def slow(collaborator: object) -> Any:
+        return Slow(collaborator, world.clock, lambda: data.draw(DELAYS))
+
+    services, queue = slow(world.services), slow(world.queue)
+    world.services, world.ledger, world.bus = services, slow(world.ledger), slow(world.bus)
+    common: tuple[Any, ...] = (world.parser(), world.renamer(), world.telemetry, queue, InTurn())
+    ends_at = world.clock.epoch() + seconds
+    deadline = Deadline(ends_at - REPORT_MARGIN_SECONDS, ends_at, world.clock.epoch)
+
+    if function == "http":
+        HttpTrigger(*common).handle(event_of(function, (3,)), deadline)
+    elif function == "sqs":
+        trigger = SqsTrigger(*common, max_receives=MAX_RECEIVES, uniform=world.jitter)
+        trigger.handle(event_of(function, tuple(range(4))), deadline)
+    else:
+        DeadLetterTrigger(*common).handle(event_of(function, tuple(range(4))), deadline)
+
+    assert world.clock.epoch() <= ends_at
