@@ -179,7 +179,7 @@ class SecretCredentials(_RememberedCredentials):
         except (ClientError, BotoCoreError) as error:
             code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
             kind = Kind.ACCESS if code in _SOMEBODY_MUST_ACT else Kind.UNAVAILABLE
-            failure = _no_secret(f"cannot be read: {code}", kind)
+            failure = _no_secret(f"cannot be read: {code}", kind, aws_error_code=code)
         except RenameFailedError as error:
             failure = error.failure
         else:
@@ -218,8 +218,9 @@ def _malformed(reason: str) -> Failure:
     return _no_secret(f'{reason}. Its form is {{"ak", "sk", "project_id"}}', Kind.ACCESS)
 
 
-def _no_secret(reason: str, kind: Kind) -> Failure:
-    return failures.credentials(f"The secret with the key for Huawei Cloud {reason}.", kind=kind)
+def _no_secret(reason: str, kind: Kind, *, aws_error_code: str | None = None) -> Failure:
+    message = f"The secret with the key for Huawei Cloud {reason}."
+    return failures.credentials(message, kind=kind, aws_error_code=aws_error_code)
 
 
 class StsClient(Protocol):
@@ -280,10 +281,11 @@ class FederatedCredentials(_RememberedCredentials):
 
 def _no_token(error: ClientError | BotoCoreError) -> Failure:
     if not isinstance(error, ClientError):
-        return _no_key(f"AWS gives no token: {type(error).__name__}", Kind.UNAVAILABLE)
+        name = type(error).__name__
+        return _no_key(f"AWS gives no token: {name}", Kind.UNAVAILABLE, aws_error_code=name)
     code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
     may_pass = status not in _CLIENT_ERRORS or code in _THROTTLED
-    return _no_key(f"AWS gives no token: {code}", Kind.UNAVAILABLE if may_pass else Kind.ACCESS)
+    return _no_key(f"AWS gives no token: {code}", Kind.UNAVAILABLE if may_pass else Kind.ACCESS, aws_error_code=code)
 
 
 def _refused(failure: Failure) -> Failure:
@@ -297,5 +299,6 @@ def _refused(failure: Failure) -> Failure:
     )
 
 
-def _no_key(reason: str, kind: Kind) -> Failure:
-    return failures.credentials(f"There is no temporary key for Huawei Cloud: {reason}.", kind=kind)
+def _no_key(reason: str, kind: Kind, *, aws_error_code: str | None = None) -> Failure:
+    message = f"There is no temporary key for Huawei Cloud: {reason}."
+    return failures.credentials(message, kind=kind, aws_error_code=aws_error_code)

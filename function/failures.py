@@ -50,7 +50,7 @@ class Failure:
 
     Attributes:
         code: Huawei Cloud's own code, or one prefixed ``Rename.``.
-        message: for people; never for decisions, never for logs.
+        message: for people; never for decisions. It may repeat a reply or an event, so a log has ``log_message()``.
         kind: whose fault it is.
         retryable: the same event may succeed later. False settles the event at once.
         http_status: of Huawei Cloud's reply, None where there was none.
@@ -62,6 +62,8 @@ class Failure:
         retry_after: seconds that the other side asked to wait.
         violations: for ``invalid`` only.
         superseded_by: the newer event, for ``Rename.Superseded`` only.
+        aws_error_code: of the AWS service that refused, or what kept its answer from coming; None where neither is the
+            reason.
     """
 
     code: str
@@ -77,6 +79,7 @@ class Failure:
     retry_after: float | None = None
     violations: tuple[Violation, ...] = ()
     superseded_by: EventName | None = None
+    aws_error_code: str | None = None
 
 
 class RenameFailedError(Exception):
@@ -161,14 +164,31 @@ _CODE_WHERE_HUAWEI_GIVES_NONE = {
     Kind.UNAVAILABLE: "Rename.ServiceUnavailable",
 }
 
-# What the function says of its own.
-_OWN_CODES = {
-    *_CODE_WHERE_HUAWEI_GIVES_NONE.values(),
-    *(NO_TIME_LEFT, IDENTIFIER_REUSED, SUPERSEDED),
-    *("Rename.InvalidEvent", "Rename.PreconditionFailed", "Rename.UnconfirmedReply", "Rename.InternalError"),
-    *("Rename.Timeout", "Rename.ConnectionFailed", "Rename.Outage", "Rename.InProgress", "Rename.ClaimLost"),
-    *("Rename.LedgerUnavailable", "Rename.CredentialsUnavailable", "Rename.OutcomeNotPublished"),
-    *("Rename.Abandoned", "Rename.RespondAsync"),
+# Of the function's own codes, what a log says: constants, for a failure's own message may repeat a reply or an event.
+LOG_MESSAGES = {
+    "Rename.Abandoned": "The function ended each time before it could report on the event.",
+    "Rename.AccessDenied": "Huawei Cloud denied access and gave no error code.",
+    "Rename.ClaimLost": "The rename took longer than its claim on the endpoint service, which another event holds now.",
+    "Rename.Conflict": "Huawei Cloud reported a conflict and gave no error code.",
+    "Rename.ConnectionFailed": "There was no connection to Huawei Cloud, or it broke.",
+    "Rename.CredentialsUnavailable": "The key for Huawei Cloud could not be had.",
+    IDENTIFIER_REUSED: "Another event has had this source and id, with other content.",
+    "Rename.InProgress": "The endpoint service is being renamed for another event.",
+    "Rename.InternalError": "The function failed on the event: a defect.",
+    "Rename.InvalidEvent": "The event breaks its schema or what the settings allow.",
+    "Rename.LedgerUnavailable": "The ledger (DynamoDB) refused or did not answer.",
+    "Rename.NotFound": "Huawei Cloud found nothing and gave no error code.",
+    NO_TIME_LEFT: "The invocation had no time left for an attempt.",
+    "Rename.Outage": "Huawei Cloud has been unavailable: the outage breaker lets no call through.",
+    "Rename.OutcomeNotPublished": "The outcome bus (EventBridge) refused the outcome or did not answer.",
+    "Rename.PreconditionFailed": "The endpoint service is not called expected_name.",
+    "Rename.Refused": "Huawei Cloud refused the request and gave no error code.",
+    "Rename.RespondAsync": "The caller asked for an answer at once.",
+    "Rename.ServiceUnavailable": "Huawei Cloud was unavailable and gave no error code.",
+    SUPERSEDED: "A newer rename of the endpoint service has been carried out.",
+    "Rename.Throttled": "Huawei Cloud throttled the request and gave no error code.",
+    "Rename.Timeout": "Huawei Cloud did not answer in time.",
+    "Rename.UnconfirmedReply": "Huawei Cloud's reply does not prove the rename.",
 }
 
 # Of gateway answers with a status of 5xx, those that say that the request reached no backend.
@@ -206,7 +226,12 @@ def bounded(code: str) -> str:
         return code.upper() if gateway[1] in _GATEWAY_CODES else OTHER_CODE
     if code.lower() in _VPCEP_CODES:
         return f"EndPoint{code[-5:]}"
-    return code if code in _OWN_CODES else OTHER_CODE
+    return code if code in LOG_MESSAGES else OTHER_CODE
+
+
+def log_message(code: str) -> str:
+    """A failure's message for logs, by its code alone: a constant, whatever a reply or an event says."""
+    return LOG_MESSAGES.get(code) or f"Huawei Cloud: {code}"
 
 
 def from_reply(
@@ -319,9 +344,8 @@ def ledger_unavailable(reason: str) -> Failure:
     Args:
         reason: AWS's error code, or what went wrong on the way there.
     """
-    return Failure(
-        "Rename.LedgerUnavailable", f"The ledger does not answer: {reason}.", Kind.UNAVAILABLE, retryable=True
-    )
+    message = f"The ledger does not answer: {reason}."
+    return Failure("Rename.LedgerUnavailable", message, Kind.UNAVAILABLE, retryable=True, aws_error_code=reason)
 
 
 def outage() -> Failure:
@@ -337,9 +361,11 @@ def abandoned() -> Failure:
     )
 
 
-def credentials(message: str, *, kind: Kind) -> Failure:
+def credentials(message: str, *, kind: Kind, aws_error_code: str | None = None) -> Failure:
     """The key for Huawei Cloud cannot be had: ``access`` when somebody must act, ``unavailable`` when it may pass."""
-    return Failure("Rename.CredentialsUnavailable", message, kind, retryable=True, called=False)
+    return Failure(
+        "Rename.CredentialsUnavailable", message, kind, retryable=True, called=False, aws_error_code=aws_error_code
+    )
 
 
 def not_published(reason: str) -> Failure:
@@ -349,7 +375,7 @@ def not_published(reason: str) -> Failure:
         reason: AWS's error code, or what went wrong on the way there.
     """
     message = f"The outcome bus did not take the outcome: {reason}."
-    return Failure("Rename.OutcomeNotPublished", message, Kind.UNAVAILABLE, retryable=True)
+    return Failure("Rename.OutcomeNotPublished", message, Kind.UNAVAILABLE, retryable=True, aws_error_code=reason)
 
 
 def no_time_left() -> Failure:

@@ -1,12 +1,15 @@
 """One log line and the metrics of each event. Apart from the triggers, because all tell the same of an event.
 
 No payload, no key, no signature: a line holds what is listed here. Exceptions are told by their type and place alone,
-since their texts repeat what they choked on.
+since their texts repeat what they choked on; failures by a constant text for each code, since their messages repeat
+replies and events.
 """
 
 import logging
+import re
 import threading
 import traceback
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +17,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from function.events import InvalidEvent, Outcome, RenameEvent
-from function.failures import SUPERSEDED, Failure, bounded
+from function.failures import SUPERSEDED, Failure, Violation, bounded, log_message
 from function.rename import Unsettled
 
 if TYPE_CHECKING:
@@ -22,6 +25,19 @@ if TYPE_CHECKING:
 
 EVENT_HANDLED: Final = "rename event handled"
 MAX_LOGGED_ID: Final = 256
+MAX_LOGGED_PATHS: Final = 10
+# Members that the schema of rename events names. Whatever else an event has is called by a name of its producer's.
+KNOWN_PATHS: Final = frozenset(
+    {
+        "",
+        *(f"/{name}" for name in ("specversion", "id", "source", "type", "time", "subject", "traceparent", "data")),
+        *("/dataschema", "/datacontenttype"),
+        *(f"/data/{name}" for name in ("vpc_endpoint_service_id", "endpoint_service_name", "expected_name")),
+        *("/data/project_id", "/data/region"),
+    }
+)
+# What stands where a code should may be anything: an endpoint that is not AWS's, a proxy's reply.
+_AWS_CODE: Final = re.compile(r"[A-Za-z0-9.]{1,64}")
 # How old an event was, by what became of it; how old one was that is given up, its waiting has told.
 _AGE_METRICS: Final = {
     "Renamed": "EventAge",
@@ -67,7 +83,8 @@ class Telemetry:
 
         Args:
             queued: it has been handed to the queue.
-            keys: what the trigger knows, as a message id or how often it was received.
+            keys: what the trigger knows, as a message id, how often it was received or who sent it; those that are None
+                are left out.
         """
         failure = result.failure
         if isinstance(result, Unsettled):
@@ -80,7 +97,7 @@ class Telemetry:
             "trigger": trigger,
             "status": status,
             "attempts": result.attempts,
-            **keys,
+            **{name: value for name, value in keys.items() if value is not None},
         }
         if isinstance(event, RenameEvent):
             line["vpc_endpoint_service_id"] = event.vpc_endpoint_service_id
@@ -189,13 +206,27 @@ def _result_metric(result: Outcome | Unsettled) -> str:
 
 
 def _of_failure(failure: Failure) -> dict[str, Any]:
-    return {
+    line = {
         "error_code": failure.code,
         "error_kind": failure.kind.value,
+        "error_message": log_message(failure.code),
         "http_status": failure.http_status,
         "retryable": failure.retryable,
         "huawei_request_id": failure.huawei_request_id,
     }
+    if failure.aws_error_code is not None:
+        line["aws_error_code"] = failure.aws_error_code if _AWS_CODE.fullmatch(str(failure.aws_error_code)) else "Other"
+    if failure.violations:
+        line["violation_paths"] = _paths(failure.violations)
+    return line
+
+
+def _paths(violations: Sequence[Violation]) -> str:
+    """As one text: CloudWatch Logs Insights would make a field of each item of a list."""
+    paths = (
+        path if path in KNOWN_PATHS else "/data/*" if path.startswith("/data/") else "/*" for path, _ in violations
+    )
+    return ", ".join(list(dict.fromkeys(path or "(whole event)" for path in paths))[:MAX_LOGGED_PATHS])
 
 
 def _of_exception(cause: BaseException) -> dict[str, Any]:

@@ -63,7 +63,9 @@ class DeadLetterTrigger:
     def _see_off(self, record: Record, deadline: Deadline) -> bool:
         event = self._parser.parse(record.body, record.attributes, deadline)
         result = self._renamer.see_off(event, deadline, TRIGGER)
-        self._telemetry.handled(event, result, TRIGGER, message_id=record.message_id, dead_letter=True)
+        self._telemetry.handled(
+            event, result, TRIGGER, message_id=record.message_id, sender_id=record.sender_id, dead_letter=True
+        )
         return isinstance(result, Outcome) and self._queue.forward(
             record.body,
             record.group,

@@ -125,10 +125,15 @@ class Request:
         )
 
     @property
+    def caller(self) -> str | None:
+        """Who signed the request, as an ARN of IAM."""
+        return (self._context.get("identity") or {}).get("userArn")
+
+    @property
     def _source(self) -> str:
         """The API's id and who calls it, so that two callers with one Idempotency-Key have sent two events."""
         api: str = self._context.get("apiId") or ""
-        caller = (self._context.get("identity") or {}).get("userArn")
+        caller = self.caller
         if not caller:
             return api
         if ":assumed-role/" in caller:  # its last part is the session, another one for each run of one caller
@@ -173,7 +178,9 @@ class HttpTrigger:
             return _problem(415, "Unsupported Media Type", f"Send {STRUCTURED} or {BINARY}.")
         event = self._parse(request, deadline)
         if isinstance(event, RenameEvent) and request.prefers_async and self._hand_over(event, request, deadline):
-            self._telemetry.handled(event, Unsettled(failures.wanted_later()), TRIGGER, queued=True)
+            self._telemetry.handled(
+                event, Unsettled(failures.wanted_later()), TRIGGER, queued=True, caller=request.caller
+            )
             return _queued(event, preferred=True)
         settling = replace(_before_end(deadline, _SETTLE_SECONDS), report_seconds=_REPORT_SECONDS)
         result = self._renamer.settle(event, settling, TRIGGER)
@@ -184,11 +191,11 @@ class HttpTrigger:
                 and result.failure.kind is not Kind.ACCESS
                 and self._hand_over(event, request, deadline)
             ):
-                self._telemetry.handled(event, result, TRIGGER, queued=True)
+                self._telemetry.handled(event, result, TRIGGER, queued=True, caller=request.caller)
                 return _queued(event)
             giving_up = replace(_before_end(deadline, _GIVE_UP_SECONDS), report_seconds=_GIVE_UP_SECONDS)
             result = self._renamer.give_up(event, result, giving_up, TRIGGER)
-        self._telemetry.handled(event, result, TRIGGER)
+        self._telemetry.handled(event, result, TRIGGER, caller=request.caller)
         return _response(event, result)
 
     def _parse(self, request: Request, deadline: Deadline) -> RenameEvent | InvalidEvent:

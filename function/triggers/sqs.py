@@ -63,6 +63,11 @@ class Record:
         return int(self._system["ApproximateReceiveCount"])
 
     @property
+    def sender_id(self) -> str | None:
+        """Who put it into the queue that it came from last: a unique id of IAM's; None where it is not told."""
+        return self._system.get("SenderId")
+
+    @property
     def message_attributes(self) -> Mapping[str, Mapping[str, Any]]:
         """As Lambda delivers them."""
         return self._message.get("messageAttributes") or {}
@@ -150,7 +155,12 @@ class SqsTrigger:
         if isinstance(result, Unsettled) and self._is_last(record):
             result = self._renamer.give_up(event, result, deadline, TRIGGER)
         self._telemetry.handled(
-            event, result, TRIGGER, message_id=record.message_id, receive_count=record.receive_count
+            event,
+            result,
+            TRIGGER,
+            message_id=record.message_id,
+            receive_count=record.receive_count,
+            sender_id=record.sender_id,
         )
         return None if _is_final(result) else failure
 

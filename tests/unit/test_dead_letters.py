@@ -266,7 +266,8 @@ class TestOutcome:
         [line] = world.telemetry.lines
         assert isinstance(line.event, RenameEvent)
         assert line.result == world.bus.outcomes[0]
-        assert (line.trigger, line.keys) == ("sqs", {"message_id": "message-1", "dead_letter": True})
+        assert line.trigger == "sqs"
+        assert line.keys == {"message_id": "message-1", "sender_id": "AROAEXAMPLE:producer", "dead_letter": True}
 
 
 class TestRefusals:

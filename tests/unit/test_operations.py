@@ -73,7 +73,14 @@ def everything_that_is_told(world: World) -> None:
     world.sqs(sqs_record(cloud_event(id="deferred")))
     world.sqs(sqs_record(cloud_event(id="given-up"), receive_count=5), max_receives=5)
     world.dead_letters(sqs_record(cloud_event(id="dead")))
-    world.http(http_request(cloud_event(id="http")))
+    request = http_request(cloud_event(id="http"))
+    request["requestContext"]["identity"]["userArn"] = "arn:aws:iam::123456789012:user/producer"
+    world.http(request)
+    world.services.recover()
+    world.services.refuse(
+        failures.credentials("", kind=Kind.ACCESS, aws_error_code="AccessDeniedException"), times=None
+    )
+    world.sqs(sqs_record(cloud_event(id="no-key")))
     world.services.recover()
     outcome = world.settle(world.event(id="late"))
     assert isinstance(outcome, Outcome)

@@ -6,6 +6,7 @@ The function runs in a process of its own, for what counts is what really comes 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -28,6 +29,7 @@ from aws_lambda_powertools.utilities.circuit_breaker import CircuitState, Circui
 from function import failures
 from function.events import InvalidEvent, Outcome, RenameEvent
 from function.rename import Unsettled
+from function.telemetry import KNOWN_PATHS
 from tests.localcloud.huawei import HuaweiCloud
 from tests.unit.fakes import (
     ENVIRONMENT,
@@ -44,6 +46,7 @@ ROOT = Path(__file__).parents[2]
 AK, SK, TOKEN = "MARKERACCESSKEY", "marker-secret-key", "marker-security-token"
 NAME, PREVIOUS = "marker-new-name", "marker-old-name"
 PAYLOAD, MESSAGE = "marker-payload", "marker-message"
+CALLER = "arn:aws:iam::123456789012:user/producer"
 SECRETS = (AK, SK, TOKEN, NAME, PREVIOUS, PAYLOAD, MESSAGE, "Signature=", ENVIRONMENT["AWS_SECRET_ACCESS_KEY"])
 
 _PROGRAM = """
@@ -171,7 +174,9 @@ def batch(*services: str) -> dict[str, Any]:
 
 
 def post(body: Any, **headers: str) -> dict[str, Any]:
-    return http_request(body, headers={"Content-Type": "application/cloudevents+json"} | headers)
+    request = http_request(body, headers={"Content-Type": "application/cloudevents+json"} | headers)
+    request["requestContext"]["identity"]["userArn"] = CALLER
+    return request
 
 
 def every_kind_of_result(cloud: HuaweiCloud, aws: FakeAws) -> list[dict[str, Any]]:
@@ -213,7 +218,10 @@ def every_kind_of_result(cloud: HuaweiCloud, aws: FakeAws) -> list[dict[str, Any
         post(request_for("http-fine")),
         post(request_for("http-throttled")),
         post(request_for("fine"), Prefer="respond-async"),
-        post({"data": {"vpc_endpoint_service_id": PAYLOAD, "endpoint_service_name": f"{NAME}/{PAYLOAD}"}}),
+        post(
+            {"data": {"vpc_endpoint_service_id": PAYLOAD, "endpoint_service_name": f"{NAME}/{PAYLOAD}", PAYLOAD: NAME}}
+            | {f"{PAYLOAD}-{number}": NAME for number in range(9)}
+        ),
         batch(*[f"batch-{number}" for number in range(10)]),
         message_for("refused"),  # from here on nothing is called any more
         post(request_for("fine")),
@@ -282,6 +290,25 @@ class TestAnyRun:
             assert line["outcome_id"]
         if code is not None and not code.startswith("Rename."):
             assert line["huawei_request_id"]
+
+    def test_tells_why_each_event_failed(self, plain: Run) -> None:
+        told = {line["error_code"]: line["error_message"] for line in plain.handled if "error_code" in line}
+
+        assert told["EndPoint.2003"] == "Huawei Cloud: EndPoint.2003"
+        assert told["Rename.InvalidEvent"] == "The event breaks its schema or what the settings allow."
+        assert all(told.values())
+
+    def test_tells_where_an_event_is_invalid_and_repeats_no_name_of_the_producers(self, plain: Run) -> None:
+        paths = [line["violation_paths"] for line in plain.handled if "violation_paths" in line]
+
+        assert paths == [
+            "(whole event)",
+            "/specversion, /id, /source, /type, /time, /*, /data/*, /data/endpoint_service_name",
+        ]
+
+    def test_tells_who_sent_each_event(self, plain: Run) -> None:
+        assert {line["sender_id"] for line in plain.handled if line["trigger"] == "sqs"} == {"AROAEXAMPLE:producer"}
+        assert {line["caller"] for line in plain.handled if line["trigger"] == "http"} == {CALLER}
 
     def test_tells_an_unexpected_exception_by_its_type_and_place(self, plain: Run) -> None:
         [line] = [line for line in plain.handled if line.get("message_id") == "crash"]
@@ -400,6 +427,126 @@ def test_no_credentials_that_a_reply_repeats_are_told(cloud: HuaweiCloud, aws: F
     assert [line["error_code"] for line in result.handled] == ["AK.*** *** ***"] * 2
     assert [line["huawei_request_id"] for line in result.handled] == ["id *** *** ***"] * 2
     assert [said for said in (AK, SK, TOKEN, *encoded) if said in result.stdout + result.stderr] == []
+
+
+class TestCodeOfAws:
+    """Of a failure that AWS is the reason of. Its reply's text is not told."""
+
+    @staticmethod
+    def told(run: Run) -> tuple[str, str]:
+        [line] = run.handled
+        assert "No." not in run.stdout  # what FakeAws says with each code
+        return line["error_code"], line["aws_error_code"]
+
+    def test_from_the_secret(self, cloud: HuaweiCloud, aws: FakeAws) -> None:
+        aws.fail("GetSecretValue", "AccessDeniedException", times=None)
+
+        result = run(cloud, aws, [message_for("batch-0")], HUAWEICLOUD_CREDENTIALS_SECRET="huawei")
+
+        assert self.told(result) == ("Rename.CredentialsUnavailable", "AccessDeniedException")
+
+    def test_from_the_ledger(self, cloud: HuaweiCloud, aws: FakeAws) -> None:
+        aws.answer("GetItem", {})
+        aws.fail("TransactWriteItems", "ProvisionedThroughputExceededException", times=None)
+
+        result = run(cloud, aws, [message_for("batch-0")], LEDGER_TABLE="ledger")
+
+        assert self.told(result) == ("Rename.LedgerUnavailable", "ProvisionedThroughputExceededException")
+
+    def test_from_the_bus(self, cloud: HuaweiCloud, aws: FakeAws) -> None:
+        aws.refuse_entry("ThrottlingException", times=None)
+
+        result = run(cloud, aws, [message_for("batch-0")])
+
+        assert self.told(result) == ("Rename.OutcomeNotPublished", "ThrottlingException")
+
+    def test_where_there_is_no_answer(self, cloud: HuaweiCloud, aws: FakeAws) -> None:
+        aws.hang_up("PutEvents", times=None)
+
+        result = run(cloud, aws, [message_for("batch-0")])
+
+        assert self.told(result) == ("Rename.OutcomeNotPublished", "ConnectionClosedError")
+
+    @pytest.mark.parametrize("code", [f"{MESSAGE} no code", f"<b>{MESSAGE}</b>", "x" * 65, "", [MESSAGE]])
+    def test_that_is_none(self, cloud: HuaweiCloud, aws: FakeAws, code: str) -> None:
+        aws.refuse_entry(code, times=None)
+
+        result = run(cloud, aws, [message_for("batch-0")])
+
+        assert self.told(result) == ("Rename.OutcomeNotPublished", "Other")
+        assert MESSAGE not in result.stdout
+
+
+class TestLineOfAFailure:
+    """What a failure's own message says goes to the consumer alone."""
+
+    @pytest.fixture
+    def told(self, world: World, caplog: pytest.LogCaptureFixture) -> Any:
+        def told(failure: failures.Failure) -> dict[str, Any]:
+            world.real_telemetry().handled(world.event(), Unsettled(failure), "sqs")
+            return vars(caplog.records[-1])
+
+        return told
+
+    @pytest.mark.parametrize("code", sorted(failures.LOG_MESSAGES))
+    def test_has_a_constant_text_for_each_code_of_the_functions_own(self, told: Any, code: str) -> None:
+        failure = failures.Failure(code, MESSAGE, failures.Kind.UNAVAILABLE, retryable=True)
+
+        line = told(failure)
+
+        assert line["error_message"] == failures.LOG_MESSAGES[code]
+        assert MESSAGE not in str(line)
+
+    def test_names_huawei_clouds_code_and_not_its_message(self, told: Any) -> None:
+        line = told(failures.from_reply("EndPoint.1003", MESSAGE, status=400))
+
+        assert line["error_message"] == "Huawei Cloud: EndPoint.1003"
+        assert MESSAGE not in str(line)
+
+    def test_does_not_name_the_event_that_supersedes(self, told: Any) -> None:
+        assert PAYLOAD not in str(told(failures.superseded(failures.EventName(PAYLOAD, PAYLOAD))))
+
+    def test_has_ten_paths_at_the_most(self, told: Any) -> None:
+        known = sorted(KNOWN_PATHS - {""})
+        violations = tuple(failures.Violation(path, MESSAGE) for path in known * 2)
+
+        line = told(failures.invalid_event(violations))
+
+        assert line["violation_paths"].split(", ") == known[:10]
+        assert MESSAGE not in str(line)
+
+    def test_names_every_member_of_the_schema_and_no_other(self) -> None:
+        schema = json.loads((ROOT / "function/contract/rename-event.schema.json").read_text(encoding="utf-8"))
+        data = schema["$defs"]["data"]["properties"]
+
+        named = {f"/{name}" for name in schema["properties"]} | {f"/data/{name}" for name in data}
+
+        assert named | {""} == KNOWN_PATHS
+
+    @pytest.mark.parametrize(
+        ("path", "told_as"),
+        [
+            (f"/data/{PAYLOAD}", "/data/*"),
+            (f"/{PAYLOAD}", "/*"),
+            (f"/data~1region/{PAYLOAD}", "/*"),
+            ("/data/", "/data/*"),
+        ],
+    )
+    def test_has_a_star_for_an_unknown_member(self, told: Any, path: str, told_as: str) -> None:
+        line = told(failures.invalid_event((failures.Violation(path, MESSAGE),)))
+
+        assert line["violation_paths"] == told_as
+
+
+def test_who_sent_an_event_is_left_out_where_nobody_tells(
+    world: World, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.INFO)
+    telemetry = world.real_telemetry()
+
+    telemetry.handled(world.event(), world.settle(), "http", caller=None)
+
+    assert "caller" not in vars(caplog.records[-1])
 
 
 def test_no_message_of_the_sdk_goes_past_the_log(cloud: HuaweiCloud, aws: FakeAws) -> None:
