@@ -25,6 +25,7 @@ SAM := .venv/sam/.installed
 MINISTACK := .venv/ministack/.installed
 LINT := .venv/lint/.installed
 AUDIT := .venv/audit/.installed
+AWSCLI := .venv/awscli/.installed
 
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -40,7 +41,7 @@ MAKEFLAGS += --no-print-directory
 run: environments
 	@.venv/dev/bin/python -m tests.localcloud
 
-test: environments $(AUDIT)
+test: environments $(AUDIT) $(AWSCLI)
 	@.venv/dev/bin/python -m pytest -n 2
 
 lint:
@@ -115,6 +116,7 @@ $(MINISTACK): tests/localcloud/requirements-ministack.txt
 .venv/bench/.installed: tests/bench/requirements.txt
 $(LINT): tests/requirements-lint.txt
 $(AUDIT): tests/requirements-audit.txt
+$(AWSCLI): tests/integration/requirements-awscli.txt
 .venv/%/.installed:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later with venv is needed: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@echo "Setting up .venv/$* with $$($(PYTHON) --version) …"
@@ -186,6 +188,7 @@ lock: $(UV)
 	$(LOCK) --group sam -o tests/localcloud/requirements-sam.txt
 	$(LOCK) --group ministack -o tests/localcloud/requirements-ministack.txt
 	$(LOCK) --group bench -o tests/bench/requirements.txt
+	$(LOCK) --group awscli -o tests/integration/requirements-awscli.txt
 	$(LOCK) --group lint -o tests/requirements-lint.txt
 	$(LOCK) --group audit -o tests/requirements-audit.txt
 	$(LOCK) --group uv -o tests/requirements-uv.txt

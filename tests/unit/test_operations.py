@@ -29,6 +29,7 @@ from tests.unit.fakes import World, cloud_event, http_request, sqs_record
 
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
 OPERATIONS: Final = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+RUNBOOK: Final = (ROOT / "docs/runbook.md").read_text(encoding="utf-8")
 STACK: Final = {"Ref": "AWS::StackName"}
 ALARMS: Final = of_type("AWS::CloudWatch::Alarm")
 FUNCTIONS: Final = of_type("AWS::Serverless::Function")
@@ -176,7 +177,9 @@ class TestAlarm:
     def test_has_an_entry_in_the_runbook(self, name: str) -> None:
         entry = runbook()[name]
 
-        assert [word for word in ("Means", "Look", "Do") if f"**{word}**" not in entry] == []
+        parts = ["**It means** ", "**Where to look** ", "**What to type** ", "**It is over when** "]
+        assert re.findall(r"^\*\*.*?\*\* ", entry, re.MULTILINE) == parts
+        assert "```bash\n" in entry
 
     def test_looks_at_metrics_that_there_are(self, name: str, emitted: set[Metric]) -> None:
         metrics = [metric for metric, _ in metrics_of_alarm(ALARMS[name])]
@@ -347,9 +350,17 @@ def test_no_widget_covers_another() -> None:
 
 # ---- Saved queries
 
-_WORDS: Final = {"fields", "filter", "stats", "sort", "and", "by", "asc", "desc", "ispresent"} | {
-    *("count", "count_distinct", "latest")
+_WORDS: Final = {
+    *("fields", "filter", "stats", "sort", "limit", "and", "or", "in", "like", "by", "asc", "desc"),
+    *("ispresent", "count", "count_distinct", "latest", "avg"),
 }
+
+
+def fields_of(query: str) -> set[str]:
+    """Which fields of the lines a query asks for; CloudWatch's own are all spelled with an @."""
+    bare = re.sub(r'"[^"]*"|/[^/]+/|@\w+|bin\(5m\)', "", query)
+    made = set(re.findall(r"\bas (\w+)", bare))
+    return set(re.findall(r"[A-Za-z_]+", re.sub(r"\bas \w+", "", bare))) - _WORDS - made
 
 
 # Those of other logs are in test_access.py.
@@ -361,13 +372,10 @@ OF_FUNCTIONS: Final = [
 @pytest.mark.parametrize("name", OF_FUNCTIONS)
 class TestQuery:
     def test_asks_for_fields_that_the_lines_have(self, name: str, logged: set[str]) -> None:
-        query = re.sub(r'"[^"]*"', "", QUERIES[name]["QueryString"])
-        made = set(re.findall(r"\bas (\w+)", query))
-
-        asked = set(re.findall(r"@?[a-z_]+", re.sub(r"\bas \w+", "", query))) - _WORDS - made
+        asked = fields_of(QUERIES[name]["QueryString"])
 
         assert len(asked) > 5
-        assert asked - logged - {"message", "@timestamp"} == set()
+        assert asked - logged - {"message"} == set()
 
     def test_asks_for_the_lines_of_events(self, name: str) -> None:
         assert f'filter message = "{EVENT_HANDLED}" and ' in QUERIES[name]["QueryString"]
@@ -402,14 +410,50 @@ def test_a_deployment_is_taken_back_by_alarms_that_there_are() -> None:
 
 @cache
 def runbook() -> dict[str, str]:
-    """The entries of the README's runbook, by their titles."""
-    section = README.partition("\n## Runbook\n")[2].partition("\n## ")[0]
-    titles = re.split(r"^### (\w+)\n", section, flags=re.MULTILINE)[1:]
-    return dict(zip(titles[::2], titles[1::2], strict=True))
+    """The entries of alarms, by their titles."""
+    return dict(re.findall(r"^### (\w+Alarm)\n(.*?)(?=^##|\Z)", RUNBOOK, re.MULTILINE | re.DOTALL))
 
 
 def test_the_runbook_has_an_entry_an_alarm_and_no_other() -> None:
-    assert list(runbook()) == list(ALARMS)
+    assert sorted(runbook()) == sorted(ALARMS)
+
+
+def test_the_runbook_lists_its_entries_in_their_order() -> None:
+    table = "".join(line for line in RUNBOOK.splitlines(keepends=True) if line.startswith("| "))
+
+    assert re.findall(r"\[(\w+Alarm)\]\(#", table) == list(runbook())
+
+
+def test_each_link_within_the_runbook_leads_somewhere() -> None:
+    headings = re.findall(
+        r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", RUNBOOK, flags=re.MULTILINE | re.DOTALL), re.MULTILINE
+    )
+    anchors = {heading.lower().replace(" ", "-") for heading in headings}
+
+    links = re.findall(r"\]\(#([^)]+)\)", RUNBOOK)
+
+    assert len(links) > 50
+    assert set(links) <= anchors
+
+
+@pytest.mark.parametrize(("variable", "query"), [("FAILED_BY_CODE", "FailedByCode"), ("WHAT_HAPPENED", "WhatHappened")])
+def test_the_runbook_asks_as_the_saved_queries_do(variable: str, query: str) -> None:
+    [asked] = re.findall(rf"^{variable}='(.*?)'$", RUNBOOK, re.MULTILINE | re.DOTALL)
+
+    assert asked.strip() == QUERIES[f"{query}Query"]["QueryString"].strip()
+
+
+def test_the_runbooks_queries_ask_for_fields_that_there_are(logged: set[str]) -> None:
+    _, setting, _ = RESOURCES["RenameApi"]["Properties"]["AccessLogSetting"]["Fn::If"]
+    access_log = set(json.loads(setting["Format"]))
+    told = logged | {"message", "state", "exception_name", "exception_place"}
+    queries = re.findall(r"^insights [0-9]+ '([^']*)'(?: \\\n)? *([^\n]*)$", RUNBOOK, re.MULTILINE)
+
+    assert len(queries) > 5
+    for query, log in queries:
+        known = access_log if "API_LOGS" in log else told
+        asked = fields_of(query)
+        assert asked - known == set(), query
 
 
 def test_each_metric_of_the_function_is_documented(emitted: set[Metric]) -> None:
