@@ -167,12 +167,13 @@ class TestAlarm:
         assert ALARMS[name]["AlarmActions"] == ALARMS[name]["OKActions"] == [{"Ref": "AlarmTopic"}]
         assert RESOURCES["AlarmTopic"]["Type"] == "AWS::SNS::Topic"
 
-    def test_says_what_it_is_what_to_look_at_and_where_to_read_on(self, name: str) -> None:
-        description = ALARMS[name]["AlarmDescription"]
+    @pytest.mark.parametrize("url", ["", "https://wiki.example/runbook"])
+    def test_says_what_it_is_what_to_look_at_and_where_to_read_on(self, name: str, url: str) -> None:
+        said = description(name, url)
 
-        assert re.search(r"\. (See|Redrive) .+; README, runbook, ", description)
-        assert description.endswith(f"; README, runbook, {name}.")
-        assert len(description) <= 1024
+        assert re.search(r"\. (See|Redrive) .+\. Runbook: ", said)
+        assert said.endswith(f". Runbook: {url or 'vpcep-rename/docs/runbook.md'}#{name.lower()}")
+        assert len(said) + 400 <= 1024  # the longest RunbookUrl
 
     def test_has_an_entry_in_the_runbook(self, name: str) -> None:
         entry = runbook()[name]
@@ -406,6 +407,24 @@ def test_a_deployment_is_taken_back_by_alarms_that_there_are() -> None:
 
 
 # ---- Runbook
+
+
+def description(name: str, runbook_url: str) -> str:
+    """What an alarm says, with a value of the parameter."""
+    text, values = ALARMS[name]["AlarmDescription"]["Fn::Sub"]
+    condition, given, default = values["Runbook"]["Fn::If"]
+    assert (condition, given) == ("HasRunbookUrl", {"Ref": "RunbookUrl"})
+    return str(text).replace("${Runbook}", runbook_url or default)
+
+
+def test_the_address_of_the_runbook_is_a_parameter() -> None:
+    parameter = TEMPLATE["Parameters"]["RunbookUrl"]
+
+    assert parameter["Default"] == ""
+    assert re.fullmatch(parameter["AllowedPattern"], "")
+    assert re.fullmatch(parameter["AllowedPattern"], "https://github.com/owner/vpcep-rename/blob/main/docs/runbook.md")
+    assert not re.fullmatch(parameter["AllowedPattern"], "https://wiki.example/runbook#top")
+    assert not re.fullmatch(parameter["AllowedPattern"], "https://" + "x" * 400)
 
 
 @cache
