@@ -286,7 +286,7 @@ class TestOutage:
         hasty.start_anew(HTTP)  # which therefore asks the ledger how things are
         queued = [rename_event(a_service(hasty), "orders") for _ in range(4)]
         posted = rename_event(a_service(hasty), "orders")
-        hasty.huawei.fail(503, body="", times=None)
+        hasty.huawei.fail(500, "EndPoint.0001", times=None)  # which leaves no rename in doubt, and so no claim
 
         hasty.send_rename_events(queued)
         until(
