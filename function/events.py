@@ -285,6 +285,8 @@ class Parser:
         schema["$defs"]["data"]["properties"]["endpoint_service_name"]["maxLength"] = name_max_length
         self._schema = schema
         self._validator = Draft202012Validator(schema)
+        too_long = Violation("/data/endpoint_service_name", f"must have at most {name_max_length} characters")
+        self._may_be_right_another_time = _MAY_BE_RIGHT_ANOTHER_TIME | {too_long}
         self._is_allowed_project = is_allowed_project
         self._is_allowed_region = is_allowed_region
         self._now = now
@@ -329,7 +331,7 @@ class Parser:
         event = _in_structured_mode(content, attributes, structured=structured)
         found = self._violations(event, () if structured else attributes.violations, deadline)
         violations = list(islice(found, MAX_VIOLATIONS + 1))
-        if not _MAY_BE_RIGHT_ANOTHER_TIME.issuperset(violations):
+        if not self._may_be_right_another_time.issuperset(violations):
             return refuse(violations, event)
         data = event["data"]
         rename_event = RenameEvent(

@@ -104,6 +104,7 @@ class NoLedger:
         deadline: Deadline,
         *,
         of_this_time: bool = False,
+        unclaimed: bool = False,
         target: Target | None = None,
     ) -> None:
         """Forget it at once."""
@@ -274,25 +275,36 @@ class DynamoDbLedger:
         deadline: Deadline,
         *,
         of_this_time: bool = False,
+        unclaimed: bool = False,
         target: Target | None = None,
     ) -> Known | Reused | Located | None:
-        """Remember an outcome that no rename led to: superseded, or given up. Returns and raises as ``settle``.
+        """Remember an outcome that no rename led to: refused, superseded, or given up. Raises as ``settle``.
 
         Args:
             of_this_time: the outcome is right for an event of this time only.
+            unclaimed: the outcome is right only for an event that has never been claimed for.
             target: the outcome is right for an event of this region and project only.
+
+        Returns:
+            As ``settle``; or where the event was claimed for, where the outcome is right for another one only.
         """
-        refused = self._write(
-            deadline, self._remember(event, round_, outcome, of_this_time=of_this_time, target=target)
-        )
+        request = self._remember(event, round_, outcome, of_this_time=of_this_time, unclaimed=unclaimed, target=target)
+        refused = self._write(deadline, request)
         if refused is None or _remembers(refused[0], outcome):
             return None
         item = refused[0]
-        if item is not None and (item["digest"]["S"] != event.digest or "state" in item):
-            return _known(event, item)
-        if item is not None and target is not None and (located := _located(item, target)) != target:
+        if item is None:
+            raise RenameFailedError(failures.in_progress())
+        known = _known(event, item) if item["digest"]["S"] != event.digest or "state" in item else None
+        if known is not None and (isinstance(known, Reused) or known.next_round is None):
+            return known
+        wanted = target or Target("", "", event.vpc_endpoint_service_id)
+        located = _located(item, wanted)
+        if (target is not None and located != target) or (unclaimed and (known is None or "target" in item)):
             return Located(located)
-        raise RenameFailedError(failures.in_progress())
+        if known is None:
+            raise RenameFailedError(failures.in_progress())
+        return known
 
     def release(self, claim: Claim, deadline: Deadline) -> None:
         """Release the claim without an outcome. Where that fails, it expires by itself."""
@@ -323,10 +335,11 @@ class DynamoDbLedger:
         outcome: Outcome,
         *,
         of_this_time: bool = False,
+        unclaimed: bool = False,
         target: Target | None = None,
     ) -> dict[str, Any]:
         given_up = outcome.failure is not None and outcome.failure.retryable
-        open_for = _is_open_for(event, round_, of_this_time=of_this_time, target=target)
+        open_for = _is_open_for(event, round_, of_this_time=of_this_time, unclaimed=unclaimed, target=target)
         return {
             "Update": {
                 "TableName": self._table,
@@ -430,7 +443,9 @@ def _located(item: Item, target: Target) -> Target:
     return target._replace(region=region, project_id=project_id)
 
 
-def _is_open_for(event: RenameEvent, round_: Round, *, of_this_time: bool, target: Target | None) -> dict[str, Any]:
+def _is_open_for(
+    event: RenameEvent, round_: Round, *, of_this_time: bool, unclaimed: bool = False, target: Target | None
+) -> dict[str, Any]:
     """The condition that this event, and no other of its identity, awaits the outcome of this round."""
     names = {"#state": "state"}
     values = {":digest": {"S": event.digest}}
@@ -443,7 +458,12 @@ def _is_open_for(event: RenameEvent, round_: Round, *, of_this_time: bool, targe
         same += " AND (attribute_not_exists(#target) OR #target = :target)"
         names["#target"] = "target"
         values[":target"] = {"S": _place(target)}
-    if round_.number == 0:
+    if unclaimed:
+        same += " AND attribute_not_exists(#target)"
+        names["#target"] = "target"
+    if round_.number == 0 and unclaimed:
+        condition, names, values = "attribute_not_exists(digest)", {}, {":digest": values[":digest"]}
+    elif round_.number == 0:
         condition = f"attribute_not_exists(#state) AND (attribute_not_exists(digest) OR ({same}))"
     else:
         condition = f"#state = :given_up AND #round = :previous AND {same}"

@@ -145,6 +145,7 @@ class Ledger(Protocol):
         deadline: Deadline,
         *,
         of_this_time: bool = False,
+        unclaimed: bool = False,
         target: Target | None = None,
     ) -> Known | Reused | Located | None:
         """Remember an outcome that no rename led to; or tell what is known already, and change nothing."""
@@ -236,10 +237,18 @@ class Renamer:
     def _give_up(self, attempt: "_Attempt", failure: Failure, *, follow: bool) -> Outcome:
         event = attempt.event
         if isinstance(event, InvalidEvent):
-            return self._refuse(event, attempt)
+            refused = self._refuse(event, attempt, follow=follow)
+            if isinstance(refused, Outcome):
+                return refused
+            event = refused
         with suppress(RenameFailedError):
             attempt.target = self._target(event, attempt)
-        return self._conclude(event, attempt, failure, follow=follow)
+        while True:
+            match self._conclude(event, attempt, failure, follow=follow):
+                case Located(target):
+                    attempt.target = target
+                case outcome:
+                    return outcome
 
     def _conclude(
         self,
@@ -249,8 +258,13 @@ class Renamer:
         *,
         follow: bool = True,
         of_this_time: bool = False,
-    ) -> Outcome:
-        """Remember a failure that no rename led to. Where the event was given up before, ``follow`` that with it."""
+        unclaimed: bool = False,
+    ) -> Outcome | Located:
+        """Remember a failure that no rename led to. Where the event was given up before, ``follow`` that with it.
+
+        Returns:
+            The outcome; or where the event was claimed for, which the failure is not right for.
+        """
         while True:
             outcome = self._outcome(attempt, failure)
             match self._ledger.conclude(
@@ -259,12 +273,13 @@ class Renamer:
                 outcome,
                 attempt.deadline.to_report(),
                 of_this_time=of_this_time,
+                unclaimed=unclaimed,
                 target=attempt.target,
             ):
                 case None:
                     return outcome
-                case Located(target):
-                    attempt.target = target
+                case Located() as located:
+                    return located
                 case Reused():
                     return self._outcome(attempt, failures.identifier_reused())
                 case Known(_, Round() as next_round) if follow:
@@ -272,34 +287,49 @@ class Renamer:
                 case Known(known, _):
                     return known
 
-    def _refuse(self, event: InvalidEvent, attempt: "_Attempt") -> Outcome:
+    def _refuse(self, event: InvalidEvent, attempt: "_Attempt", *, follow: bool = True) -> Outcome | RenameEvent:
+        """The outcome; or the event, where it was right before and has been claimed for: its rename may have happened,
+        or may yet."""
         failure = failures.invalid_event(event.violations)
         if event.otherwise is None:
             return self._outcome(attempt, failure)
         # What is wrong today may be right tomorrow, and the answer must not change then.
         attempt.event = event.otherwise
-        return self._conclude(event.otherwise, attempt, failure)
+        refused = self._conclude(event.otherwise, attempt, failure, follow=follow, unclaimed=True)
+        return event.otherwise if isinstance(refused, Located) else refused
 
     def _decide(self, attempt: "_Attempt") -> Outcome:
         event = attempt.event
+        if (
+            isinstance(event, RenameEvent)
+            and event.project_id is not None
+            and not self._services.allows_project(event.project_id, attempt.deadline)
+        ):
+            event = event.refused(FORBIDDEN_PROJECT)
         if isinstance(event, InvalidEvent):
-            return self._refuse(event, attempt)
-        if event.project_id is not None and not self._services.allows_project(event.project_id, attempt.deadline):
-            return self._refuse(event.refused(FORBIDDEN_PROJECT), attempt)
+            refused = self._refuse(event, attempt)
+            if isinstance(refused, Outcome):
+                return refused
+            event = refused
         attempt.target = self._target(event, attempt)
         if attempt.deadline.remaining() < MIN_CALL_SECONDS:
             raise RenameFailedError(failures.no_time_left())
-        match self._ledger.claim(event, attempt.target, attempt.deadline):
-            case Claim() as claim:
-                attempt.event, attempt.target = claim.event, claim.target
-                return self._carry_out(claim, attempt)
-            case Superseded(by, round_, event):
-                attempt.event, attempt.round = event, round_
-                return self._conclude(event, attempt, failures.superseded(by), of_this_time=True)
-            case Known(outcome, _):
-                return outcome
-            case Reused():
-                return self._outcome(attempt, failures.identifier_reused())
+        while True:
+            match self._ledger.claim(event, attempt.target, attempt.deadline):
+                case Claim() as claim:
+                    attempt.event, attempt.target = claim.event, claim.target
+                    return self._carry_out(claim, attempt)
+                case Superseded(by, round_, stale):
+                    attempt.event, attempt.round = stale, round_
+                    superseded = self._conclude(stale, attempt, failures.superseded(by), of_this_time=True)
+                    if isinstance(superseded, Outcome):
+                        return superseded
+                    # A copy has been claimed for meanwhile in another project, where it need not be stale.
+                    attempt.target, attempt.round = superseded.target, FIRST_ROUND
+                case Known(outcome, _):
+                    return outcome
+                case Reused():
+                    return self._outcome(attempt, failures.identifier_reused())
 
     def _target(self, event: RenameEvent, attempt: "_Attempt") -> Target:
         return Target(

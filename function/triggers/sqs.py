@@ -146,8 +146,9 @@ class SqsTrigger:
     def _settle(self, record: Record, blocking_failure: Failure | None, deadline: Deadline) -> Failure | None:
         """Why the record must go back to the queue, None where it need not."""
         event = self._parser.parse(record.body, record.attributes, deadline)
-        # An invalid event touches no endpoint service, so nothing can stand in its way.
-        if blocking_failure is not None and isinstance(event, RenameEvent):
+        # An invalid event touches no endpoint service, so nothing can stand in its way; unless it was right before.
+        may_be_carried_out = isinstance(event, RenameEvent) or event.otherwise is not None
+        if blocking_failure is not None and may_be_carried_out:
             result: Outcome | Unsettled = Unsettled(blocking_failure)
         else:
             result = self._renamer.settle(event, deadline, TRIGGER)

@@ -33,7 +33,7 @@ from function.deadline import REPORT_SECONDS, Deadline
 from function.events import FIRST_ROUND, Attributes, InvalidEvent, Outcome, Parser, RenameEvent, Round
 from function.failures import Failure, RenameFailedError
 from function.ledger import CLAIM_SLACK_SECONDS
-from function.rename import Claim, Known, Renamer, Reply, Reused, Superseded, Target, Unsettled
+from function.rename import Claim, Known, Located, Renamer, Reply, Reused, Superseded, Target, Unsettled
 from function.telemetry import Telemetry
 from function.triggers.dead_letters import DeadLetterQueue, DeadLetterTrigger
 from function.triggers.http import HttpTrigger
@@ -316,7 +316,7 @@ class FakeLedger:
         self.outcomes: list[Outcome] = []
         self.held: dict[Target, Claim] = {}
         self.at_claim: deque[Known | Reused | Superseded] = deque()
-        self.at_remember: deque[Known] = deque()
+        self.at_remember: deque[Known | Located] = deque()
         self._failures: dict[str, Failure | Exception] = {}
         self._journal = journal
         self._lock = threading.Lock()
@@ -337,7 +337,7 @@ class FakeLedger:
             self._journal.append("claimed")
             return self.held[target]
 
-    def settle(self, claim: Claim, outcome: Outcome, deadline: Deadline, *, release: bool) -> Known | None:
+    def settle(self, claim: Claim, outcome: Outcome, deadline: Deadline, *, release: bool) -> Known | Located | None:
         with self._lock:
             self._go("settle")
             known = self._remember(outcome)
@@ -353,8 +353,9 @@ class FakeLedger:
         deadline: Deadline,
         *,
         of_this_time: bool = False,
+        unclaimed: bool = False,
         target: Target | None = None,
-    ) -> Known | None:
+    ) -> Known | Located | None:
         with self._lock:
             self._go("conclude")
             return self._remember(outcome)
@@ -371,7 +372,7 @@ class FakeLedger:
         if failure:
             raise failure
 
-    def _remember(self, outcome: Outcome) -> Known | None:
+    def _remember(self, outcome: Outcome) -> Known | Located | None:
         if self.at_remember:
             return self.at_remember.popleft()
         self.outcomes.append(outcome)

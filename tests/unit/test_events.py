@@ -784,6 +784,15 @@ def test_a_time_further_ahead_is_refused(ahead: timedelta) -> None:
     assert event.violations == (("/time", "lies more than five minutes in the future"),)
 
 
+def test_a_name_too_long_for_the_settings_may_be_right_for_others() -> None:
+    too_long = refused(rename_event(data=rename_data(endpoint_service_name="n" * 17)))
+    with_a_blank = refused(rename_event(data=rename_data(endpoint_service_name="n " * 9)))
+
+    assert too_long.otherwise is not None
+    assert too_long.otherwise.endpoint_service_name == "n" * 17
+    assert with_a_blank.otherwise is None
+
+
 def test_a_time_further_ahead_is_refused_whatever_its_offset() -> None:
     text = (NOW + timedelta(minutes=6)).replace(tzinfo=None).isoformat(timespec="seconds")
 

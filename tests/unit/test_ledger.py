@@ -21,7 +21,17 @@ from botocore.exceptions import (
 
 from function import failures
 from function.deadline import Deadline
-from function.events import FIRST_ROUND, Circumstances, Outcome, RenameEvent, Round, rename_failed, renamed, rfc3339
+from function.events import (
+    AHEAD_OF_TIME,
+    FIRST_ROUND,
+    Circumstances,
+    Outcome,
+    RenameEvent,
+    Round,
+    rename_failed,
+    renamed,
+    rfc3339,
+)
 from function.failures import EventName, Failure, Kind, RenameFailedError
 from function.ledger import (
     CLAIM_SLACK_SECONDS,
@@ -576,6 +586,18 @@ class TestRegionAndProject:
         data = outcome.cloud_event["data"]
         assert (data["region"], data["project_id"]) == ("eu-west-101", "another-project")
 
+    def test_are_held_against_the_outcome_of_the_next_round(self, ledger: DynamoDbLedger, world: World) -> None:
+        ledger.release(claimed(ledger, world.event()), lasting(ledger))
+        gave_up = failure_of(world.event(), unavailable())
+        assert ledger.conclude(world.event(), FIRST_ROUND, gave_up, lasting(ledger), target=TARGET) is None
+        next_round = Round(1, gave_up.id)
+        again = failure_of(world.event(), unavailable(), next_round)
+
+        answer = ledger.conclude(world.event(), next_round, again, lasting(ledger), target=self.ELSEWHERE)
+
+        assert answer == Located(TARGET)
+        assert ledger.conclude(world.event(), next_round, again, lasting(ledger), target=TARGET) is None
+
     def test_do_not_change_where_a_service_is_renamed(self, ledger: DynamoDbLedger, world: World) -> None:
         world.ledger = ledger  # type: ignore[assignment]
         ledger.release(claimed(ledger, world.event(), self.ELSEWHERE), lasting(ledger))
@@ -583,6 +605,75 @@ class TestRegionAndProject:
         world.settle()
 
         assert [call.target for call in world.services.calls] == [self.ELSEWHERE]
+
+
+class TestVerdictOfTheSettings:
+    """On an event that is wrong for the clock or the settings alone, and was right before, or elsewhere."""
+
+    @pytest.fixture(autouse=True)
+    def _ledger(self, ledger: DynamoDbLedger, world: World) -> None:
+        world.ledger = ledger  # type: ignore[assignment]
+
+    def test_is_final_where_the_event_was_never_claimed_for(self, world: World) -> None:
+        refused = world.settle(world.event().refused(AHEAD_OF_TIME))
+
+        assert isinstance(refused, Outcome)
+        assert refused.failure is not None
+        assert world.settle() == refused
+
+    def test_is_none_where_it_has_been_claimed_for(self, ledger: DynamoDbLedger, world: World) -> None:
+        ledger.release(claimed(ledger, world.event()), lasting(ledger))
+
+        outcome = world.settle(world.event().refused(AHEAD_OF_TIME))
+
+        assert isinstance(outcome, Outcome)
+        assert outcome.failure is None
+
+    def test_is_none_where_it_was_given_up(self, ledger: DynamoDbLedger, world: World) -> None:
+        ledger.release(claimed(ledger, world.event()), lasting(ledger))
+        world.give_up(Unsettled(unavailable(), attempts=1))
+
+        outcome = world.settle(world.event().refused(AHEAD_OF_TIME))
+
+        assert isinstance(outcome, Outcome)
+        assert outcome.failure is None
+
+    def test_waits_for_the_claim(self, ledger: DynamoDbLedger, world: World) -> None:
+        claimed(ledger, world.event())
+
+        result = world.settle(world.event().refused(AHEAD_OF_TIME))
+
+        assert isinstance(result, Unsettled)
+        assert result.failure.code == "Rename.InProgress"
+
+    def test_is_none_where_the_event_that_was_claimed_for_is_given_up(
+        self, ledger: DynamoDbLedger, world: World
+    ) -> None:
+        ledger.release(claimed(ledger, world.event()), lasting(ledger))
+
+        outcome = world.give_up(Unsettled(unavailable(), attempts=1), world.event().refused(AHEAD_OF_TIME))
+
+        assert isinstance(outcome, Outcome)
+        assert outcome.failure is not None
+        assert outcome.failure.retryable
+
+    def test_is_none_on_a_dead_letter_that_was_given_up(self, world: World) -> None:
+        gave_up = world.give_up(Unsettled(unavailable()))
+
+        outcome = world.renamer().see_off(world.event().refused(AHEAD_OF_TIME), world.clock.until(60.0), "sqs")
+
+        assert isinstance(gave_up, Outcome)
+        assert isinstance(outcome, Outcome)
+        assert outcome.cloud_event == gave_up.cloud_event
+
+    def test_tells_a_reused_identifier(self, ledger: DynamoDbLedger, world: World) -> None:
+        claimed(ledger, world.event())
+
+        outcome = world.settle(world.event(endpoint_service_name="another").refused(AHEAD_OF_TIME))
+
+        assert isinstance(outcome, Outcome)
+        assert outcome.failure is not None
+        assert outcome.failure.code == failures.IDENTIFIER_REUSED
 
 
 class TestOwnEarlierTry:

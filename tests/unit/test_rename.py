@@ -19,6 +19,7 @@ from function.rename import (
     MAX_CALL_SECONDS,
     MIN_CALL_SECONDS,
     Known,
+    Located,
     Reused,
     Superseded,
     Target,
@@ -841,3 +842,13 @@ def test_whatever_happens_time_holds_and_no_success_is_false(data: st.DataObject
             assert world.services.names[SERVICE] == "orders"
     # and: a refusal of the key was the last answer
     assert Kind.ACCESS not in [answer.kind for answer in world.services.answers[:-1] if answer]
+
+
+def test_superseded_in_another_project_than_it_was_claimed_for_is_carried_out_there(world: World) -> None:
+    event, elsewhere = world.event(), Target(REGION, OTHER_PROJECT, SERVICE)
+    world.ledger.at_claim.append(Superseded(EventName("/cmdb", "newer"), Round(), event))
+    world.ledger.at_remember.append(Located(elsewhere))
+
+    success(world.settle(event))
+
+    assert [call.target for call in world.services.calls] == [elsewhere]

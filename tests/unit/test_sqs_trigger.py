@@ -198,6 +198,13 @@ class TestGroups:
         assert returned == ["one", "two", "three"]
         assert [call.name for call in world.services.calls] == ["one"]
 
+    def test_stop_before_an_event_that_other_settings_take(self, world: World) -> None:
+        world.services.refuse(throttled(retry_after=900.0))
+        too_long = "n" * 17
+
+        assert world.sqs(*in_group("one", too_long)) == ["one", too_long]
+        assert world.bus.outcomes == []
+
     def test_keep_what_was_settled_before_the_unsettled_record(self, world: World) -> None:
         world.services.report("one")
         world.services.refuse(throttled(retry_after=900.0))
