@@ -6,24 +6,24 @@ Where a change to the function makes a variant a sound function again, the test 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import fields, replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from function import failures
+from function.breaker import OutageBreaker
 from function.deadline import Deadline
 from function.events import InvalidEvent, Outcome, Parser, RenameEvent
-from function.failures import Failure, RenameFailedError
+from function.failures import Failure, Kind, RenameFailedError
 from function.ledger import CLAIM_SLACK_SECONDS, DynamoDbLedger
 from function.rename import Renamer, Reply
 from function.triggers.dead_letters import DeadLetterTrigger
 from function.triggers.http import HttpTrigger
 from function.triggers.sqs import SqsTrigger
-from tests.faults.clouds import Bus
-from tests.faults.simulation import Build
-
-Action = Mapping[str, Mapping[str, Any]]
+from tests.faults.clouds import Bus, Huawei, running
+from tests.faults.environments import Build
+from tests.faults.ledger_v1 import Action, edited, in_whole_microseconds, remembers, without_target
 
 
 class Variant(NamedTuple):
@@ -41,20 +41,7 @@ class Variant(NamedTuple):
 
 
 def _ledger(edit: Callable[[dict[str, Any], bool], object]) -> Build:
-    """
-    Args:
-        edit: changes one action of a transaction; hears whether the transaction claims a service.
-    """
-
-    class Edited(DynamoDbLedger):
-        def _write(self, deadline: Deadline, *actions: Action) -> Any:
-            copies = [{kind: dict(request) for kind, request in action.items()} for action in actions]
-            is_claim = not any(_remembers(request) for copy in copies for request in copy.values())
-            for request in (request for copy in copies for request in copy.values()):
-                edit(request, is_claim)
-            return super()._write(deadline, *copies)
-
-    return Build(ledger=Edited)
+    return Build(ledger=edited(DynamoDbLedger, edit))
 
 
 def _replaced(expression: str, text: str, by: str) -> Build:
@@ -66,17 +53,13 @@ def _replaced(expression: str, text: str, by: str) -> Build:
     return _ledger(edit)
 
 
-def _remembers(request: Mapping[str, Any]) -> bool:
-    return ":outcome" in request.get("ExpressionAttributeValues", {})
-
-
 def _without_event_check(request: dict[str, Any], is_claim: bool) -> None:
     if is_claim and request["Key"]["id"]["S"].startswith("event#"):
         request["ConditionExpression"] = "attribute_exists(id) OR attribute_not_exists(id)"
 
 
 def _remembering_elsewhere(request: dict[str, Any], is_claim: bool) -> None:
-    if _remembers(request):
+    if remembers(request):
         request["Key"] = {"id": {"S": "elsewhere"}}
         request["ConditionExpression"] = "attribute_exists(id) OR attribute_not_exists(id)"
 
@@ -98,9 +81,135 @@ class _NeverLapses(DynamoDbLedger):
         return super().claim(event, target, never, *args)
 
 
+class _LapsesAfterSixSeconds(DynamoDbLedger):
+    """As the first version did: an effect may be later, and clocks differ by more."""
+
+    def claim(self, event: RenameEvent, target: Any, deadline: Deadline, *args: Any) -> Any:
+        soon = replace(deadline, invocation_ends_at=deadline.invocation_ends_at + 6.0 - CLAIM_SLACK_SECONDS)
+        return super().claim(event, target, soon, *args)
+
+
 class _FreesInDoubt(DynamoDbLedger):
     def settle(self, *args: Any, release: bool) -> Any:
         return super().settle(*args, release=True)
+
+
+class _TakesItsOwnClaimOver(DynamoDbLedger):
+    """An event does not wait for the claim that an invocation before took for it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._holders: dict[str, str] = {}
+        self._claiming = ""
+
+    def claim(self, event: RenameEvent, *args: Any) -> Any:
+        self._claiming = f"{event.source} {event.id}"
+        return super().claim(event, *args)
+
+    def _write(self, deadline: Deadline, *actions: Action) -> Any:
+        claims = [action["Update"] for action in actions if ":lapses" in action["Update"]["ExpressionAttributeValues"]]
+        if not claims:
+            return super()._write(deadline, *actions)
+        holder, service = self._claiming, claims[0]["Key"]["id"]["S"]
+        if self._holders.get(service) == holder:
+            condition = claims[0]["ConditionExpression"].replace("lapses < :now", "attribute_exists(lapses)")
+            actions = (actions[0], {"Update": {**claims[0], "ConditionExpression": condition}})
+        refused = super()._write(deadline, *actions)
+        if refused is None:
+            self._holders[service] = holder
+        return refused
+
+
+class _TellsCapitalsApart(DynamoDbLedger):
+    """An id in capitals is another service."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._id = ""
+
+    def claim(self, event: RenameEvent, target: Any, *args: Any) -> Any:
+        self._id = event.vpc_endpoint_service_id
+        return super().claim(event, target, *args)
+
+    def settle(self, claim: Any, *args: Any, **kwargs: Any) -> Any:
+        self._id = claim.target.vpc_endpoint_service_id
+        return super().settle(claim, *args, **kwargs)
+
+    def _write(self, deadline: Deadline, *actions: Action) -> Any:
+        copies = [{kind: dict(request) for kind, request in action.items()} for action in actions]
+        for request in (request for copy in copies for request in copy.values()):
+            if request["Key"]["id"]["S"].startswith("service#"):
+                place = request["Key"]["id"]["S"].rpartition("/")[0]
+                request["Key"] = {"id": {"S": f"{place}/{self._id}"}}
+        return super()._write(deadline, *copies)
+
+
+# ---- The calls
+
+
+class _LosesDoubtToAnOpenBreaker(OutageBreaker):
+    """A call's failure becomes that of the breaker where somebody else has opened it meanwhile."""
+
+    def rename(self, target: Any, name: str, deadline: Deadline) -> Reply:
+        try:
+            return super().rename(target, name, deadline)
+        except RenameFailedError as error:
+            if error.failure.kind is Kind.UNAVAILABLE and self._is_recorded(target.region, deadline):
+                raise RenameFailedError(failures.outage()) from None
+            raise
+
+
+class _CountsWhatWasNotCalled(OutageBreaker):
+    """A call that was never made counts as one that was."""
+
+    def __init__(self, services: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(_SaysItCalled(services), *args, **kwargs)
+
+
+class _SaysItCalled:
+    def __init__(self, services: Any) -> None:
+        self._services = services
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        def called(*args: Any) -> Any:
+            try:
+                return getattr(self._services, method)(*args)
+            except RenameFailedError as error:
+                raise RenameFailedError(replace(error.failure, called=True)) from None
+
+        return called
+
+
+class _TakesErrorsForTheEnd(Huawei):
+    """An error reply other than 504 says that the rename is over."""
+
+    def _answer(self, *args: Any) -> Reply:
+        try:
+            return super()._answer(*args)
+        except RenameFailedError as error:
+            if error.failure.http_status in (500, 502, 503):
+                raise RenameFailedError(replace(error.failure, in_doubt=False)) from None
+            raise
+
+
+class _SendsLate(Huawei):
+    """A thread that got no connection in time gets one later, and sends."""
+
+    def rename(self, target: Any, name: str, deadline: Deadline) -> Reply:
+        world, invocation = self._world, running(self._world)
+        request = cast("RenameEvent", invocation.event).cloud_event
+        service = self._promises.service(target.project_id, target.vpc_endpoint_service_id)
+
+        def send() -> None:
+            rename = self._promises.rename_is_called(service, request, invocation)
+            self._land(rename)
+
+        try:
+            return super().rename(target, name, deadline)
+        except RenameFailedError as error:
+            if error.failure.code == "Rename.ConnectionFailed" and not error.failure.in_doubt:
+                world.after(world.random.uniform(0, 300), send)
+            raise
 
 
 # ---- The decision
@@ -230,6 +339,29 @@ class _ForgetsVerdicts(Parser):
 # ---- The triggers
 
 
+class _ForgetsTheGroupOfADefect(SqsTrigger):
+    """After a record that ends in an exception the next ones of its group are carried out."""
+
+    def _settle(self, record: Any, blocking_failure: Failure | None, deadline: Deadline) -> Failure | None:
+        if blocking_failure == failures.internal_error():
+            blocking_failure = None
+        return super()._settle(record, blocking_failure, deadline)
+
+
+class _SendsAllBackForOneRefusal(SqsTrigger):
+    """Whatever one event of a batch was refused for, no other is tried."""
+
+    def handle(self, *args: Any) -> dict[str, Any]:
+        self._refusal: Failure | None = None
+        return super().handle(*args)
+
+    def _settle(self, record: Any, blocking_failure: Failure | None, deadline: Deadline) -> Failure | None:
+        failure = super()._settle(record, blocking_failure or self._refusal, deadline)
+        if failure is not None and failure.kind is Kind.ACCESS:
+            self._refusal = failure
+        return failure
+
+
 class _AcknowledgesAll(SqsTrigger):
     def handle(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
         super().handle(event, deadline)
@@ -274,6 +406,8 @@ VARIANTS: Final = {
         _replaced("ConditionExpression", " AND (attribute_not_exists(newest_time) OR newest_time <= :time)", ""),
         {4},
     ),
+    "project not pinned": Variant(_ledger(without_target), {3}),
+    "microseconds compared": Variant(_ledger(in_whole_microseconds), {4}),
     "newest rename forgotten": Variant(_replaced("UpdateExpression", "newest_time = ", "forgotten = "), {4}),
     "superseded by nobody": Variant(Build(renamer=_NamesNobody), {4}),
     "claim off": Variant(
@@ -282,9 +416,15 @@ VARIANTS: Final = {
             "(attribute_not_exists(#owner) OR lapses < :now)",
             "(attribute_not_exists(#owner) OR attribute_exists(#owner))",
         ),
-        {4, 5},
+        {3, 4, 5},
     ),
-    "claim lapses at once": Variant(Build(ledger=_LapsesAtOnce), {5}),
+    "claim lapses at once": Variant(Build(ledger=_LapsesAtOnce), {2, 5}),
+    "claim lapses after six seconds": Variant(Build(ledger=_LapsesAfterSixSeconds), {2, 4, 5}),
+    "claim taken over by its own event": Variant(Build(ledger=_TakesItsOwnClaimOver), {5}),
+    "ids in capitals are others": Variant(Build(ledger=_TellsCapitalsApart), {2, 4, 5}),
+    "doubt lost to an open breaker": Variant(Build(breaker=_LosesDoubtToAnOpenBreaker), {2, 3, 4, 5}),
+    "5xx taken for the end": Variant(Build(huawei=_TakesErrorsForTheEnd), {2, 4, 5}),
+    "a straggler sends": Variant(Build(huawei=_SendsLate), {2, 3, 4, 5}),
     "claim never lapses": Variant(Build(ledger=_NeverLapses), {5}),
     "claim released in doubt": Variant(Build(renamer=_HasNoDoubt), {2, 5}),
     "claim settled free in doubt": Variant(Build(ledger=_FreesInDoubt), {2, 5}),
@@ -300,4 +440,7 @@ VARIANTS: Final = {
     "dead letters dropped": Variant(Build(dead_letters=_DropsDeadLetters), {6}),
     "dead letters lost": Variant(Build(dead_letters=_LosesDeadLetters), {3, 6}),
     "queued without the queue": Variant(Build(http=_PromisesTheQueue), {6}),
+    "what was not called is counted": Variant(Build(breaker=_CountsWhatWasNotCalled), {7}),
+    "group of a defect goes on": Variant(Build(sqs=_ForgetsTheGroupOfADefect), {8}),
+    "one refusal for all": Variant(Build(sqs=_SendsAllBackForOneRefusal), {8}),
 }

@@ -5,9 +5,13 @@ Bounds, as reality has them:
 * A rename takes effect at most ``LATEST_EFFECT_SECONDS`` after the time-out of the invocation that called it: Lambda
   has ended that invocation, its connections are gone, and a gateway passes a request on at once or not at all. Against
   a rename that could happen minutes later no claim helps, only a fencing token, which VPCEP does not know.
-* An error reply other than 504 is the end of its rename: it has taken effect before, or never does.
+* The clocks of two environments are at most ``MAX_SKEW_SECONDS`` apart. Both bounds together are what a claim lasts
+  past the end of its invocation: ``function.ledger.CLAIM_SLACK_SECONDS``.
+* An error reply with a code of VPCEP's own, other than ``EndPoint.0013``, is the end of its rename: it has taken effect
+  before, or never does. After any other 5xx it may yet take effect, unless the gateway says that it reached no backend.
 * What Huawei Cloud refuses for good it refuses each time: a name, an endpoint service that does not exist. Only a
-  conflict with the service's state (``EndPoint.3045``) comes and goes.
+  conflict with the service's state (``EndPoint.3045``) comes and goes, and what a key may do.
+* Ids of endpoint services are the same in upper and lower case.
 * A read shows what has taken effect.
 * Queues are FIFO, lose nothing, and show a message again when its visibility time-out is over, never while the
   invocation that has it may still live: AWS refuses a time-out below the function's. By the redrive policy a message
@@ -16,10 +20,11 @@ Bounds, as reality has them:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Final, cast
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple, cast
 
 from botocore.exceptions import ClientError, ReadTimeoutError
 
@@ -32,34 +37,49 @@ from tests.faults.dynamodb import Table, conflict
 from tests.faults.promises import Event, Promises, Rename, Service
 from tests.faults.world import Invocation, World
 
-LATEST_EFFECT_SECONDS: Final = 3.0
+LATEST_EFFECT_SECONDS: Final = 50.0
+MAX_SKEW_SECONDS: Final = 10.0
 PROJECT: Final = "0123456789abcdef0123456789abcdef"
+OTHER_PROJECT: Final = "fedcba9876543210fedcba9876543210"
 REGION: Final = "cn-north-4"
 VISIBILITY_SECONDS: Final = 360.0
 DEDUPLICATION_SECONDS: Final = 300.0
+SECRET_SECONDS: Final = 300.0
+REFUSAL_SECONDS: Final = 60.0
 MAX_BATCH: Final = 10
 REFUSED_NAME: Final = "refused"
-TROUBLES: Final = (
-    "garbled",
-    "silent",
-    "broken",
-    "gateway_timeout",
-    "unreachable",
-    "error",
-    "throttled",
-    "state",
-    "left_alone",
-)
-IN_DOUBT: Final = ("silent", "broken", "gateway_timeout")
-MAYBE_DONE: Final = ("silent", "broken", "error")
 ERRORS: Final = {
     "gateway_timeout": (None, 504),
+    "bad_gateway": (None, 502),
     "error": (None, 500),
+    "busy": (None, 503),
+    "backend_timeout": ("EndPoint.0013", 500),
+    "backend_error": ("EndPoint.0001", 500),
+    "no_backend": ("APIGW.0610", 500),
     "state": ("EndPoint.3045", 400),
-    "refusing": ("APIGW.0301", 401),
+    "wrong_key": ("APIGW.0301", 401),
+    "wrong_project": ("APIGW.0303", 401),
+    "forbidden": ("EndPoint.0003", 403),
     "refused": ("EndPoint.0002", 400),
     "unknown": ("EndPoint.2003", 404),
 }
+IN_DOUBT: Final = ("silent", "broken", "gateway_timeout", "bad_gateway", "error", "busy", "backend_timeout")
+UNAVAILABLE: Final = (*IN_DOUBT, "unreachable", "backend_error", "no_backend")
+TROUBLES: Final = (*UNAVAILABLE, "garbled", "throttled", "state", "waited")
+
+
+@dataclass
+class Clouds:
+    """Everything that the function talks to."""
+
+    world: World
+    promises: Promises
+    huawei: Huawei
+    bus: Bus
+    ledger: LedgerClient
+    queue: Queue
+    hand_over: HandOver
+    rest: Rest
 
 
 class RefusedError(Exception):
@@ -69,46 +89,76 @@ class RefusedError(Exception):
 # ---- Huawei Cloud
 
 
-class Huawei:
-    """The endpoint services.
+class Secret(NamedTuple):
+    """The key for Huawei Cloud, and the project of events that name none.
 
-    How a call is taken is drawn by the weights of the weather: ``fine``; ``garbled``, done but without a proof;
-    ``silent``, ``broken`` and ``gateway_timeout``, in doubt; ``unreachable``; ``error``, a 500 that may come after the
-    effect; ``throttled``, some with a window; ``state``, a conflict with the service's state; ``left_alone``, not even
-    called, for the outage breaker is open.
+    Attributes:
+        key: the number of the key.
+    """
+
+    key: int
+    project: str
+
+
+@dataclass
+class Account:
+    """What a secret and Huawei Cloud hold, and from when on. It stays so when the weather turns calm.
+
+    Attributes:
+        rotated_at: from then the secret has the second key.
+        revoked_at: from then Huawei Cloud refuses the first one.
+        moved_at: from then the secret names the other project.
+    """
+
+    rotated_at: float = math.inf
+    revoked_at: float = math.inf
+    moved_at: float = math.inf
+
+    def secret(self, now: float) -> Secret:
+        return Secret(int(now >= self.rotated_at), OTHER_PROJECT if now >= self.moved_at else PROJECT)
+
+    def accepts(self, key: int, now: float) -> bool:
+        return key == 1 or now < self.revoked_at
+
+
+class Huawei:
+    """The endpoint services, and what keeps the key for them.
+
+    How a call is taken is drawn by the weights of the weather: ``fine``; ``garbled``, done but without a proof; one of
+    ``IN_DOUBT``, which may take effect before the answer, after it, or never; ``unreachable``; ``backend_error``, which
+    may come after the effect; ``no_backend``; ``throttled``, some with a window; ``state``, a conflict with the
+    service's state; ``waited``, not called at all, for another call was in its way until its time was over.
     """
 
     def __init__(self, world: World, promises: Promises) -> None:
         self._world = world
         self._promises = promises
+        self.account = Account()
 
     def default_project(self, deadline: Deadline) -> str:
-        if self._world.chance(self._world.weather.keyless):
-            self._world.note("there is no key for Huawei Cloud")
-            raise RenameFailedError(failures.credentials("", kind=Kind.UNAVAILABLE))
-        return PROJECT
+        return self._secret().project
 
     def allows_project(self, project_id: str, deadline: Deadline) -> bool:
-        return project_id == self.default_project(deadline)
+        allowed = running(self._world).environment.function.version.allowed_projects
+        return project_id in allowed or project_id == self.default_project(deadline)
 
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
         world, invocation, seconds = self._world, running(self._world), deadline.remaining()
         event = cast("RenameEvent", invocation.event)
-        service = self._promises.service(target.vpc_endpoint_service_id)
-        taken = self._drawn(service, name)
+        service = self._promises.service(target.project_id, target.vpc_endpoint_service_id)
+        taken = self._drawn(target, service, name)
         rename = self._promises.rename_is_called(service, event.cloud_event, invocation)
         world.note("rename of %s to %r: %s", service.id, name, taken)
         can_happen = service.exists and name != REFUSED_NAME
         late = can_happen and taken in IN_DOUBT and world.chance(0.5)
-        happens = can_happen and (taken in ("fine", "garbled") or (taken in MAYBE_DONE and world.chance(0.5)))
+        maybe = taken in (*IN_DOUBT, "backend_error") and world.chance(0.5)
+        happens = can_happen and (taken in ("fine", "garbled") or maybe)
         pending = False
 
         def lands_late() -> None:
             nonlocal pending
             pending = True
-            latest = invocation.deadline + LATEST_EFFECT_SECONDS
-            soon = min(latest, world.now + world.random.expovariate(0.2))
-            world.at(soon if world.chance(0.5) else world.random.uniform(world.now, latest), lambda: self._land(rename))
+            world.at(self._late(invocation), lambda: self._land(rename))
 
         there = min(world.latency(), seconds / 2)
         try:
@@ -126,8 +176,8 @@ class Huawei:
     def read(self, target: Target, deadline: Deadline) -> Reply:
         world, invocation, seconds = self._world, running(self._world), deadline.remaining()
         event = cast("RenameEvent", invocation.event)
-        service = self._promises.service(target.vpc_endpoint_service_id)
-        taken = self._drawn(service, "")
+        service = self._promises.service(target.project_id, target.vpc_endpoint_service_id)
+        taken = self._drawn(target, service, "")
         self._promises.is_called(service, event.cloud_event)
         there = min(world.latency(), seconds / 2)
         invocation.pause(there)
@@ -136,6 +186,35 @@ class Huawei:
         world.note("read of %s: %s", service.id, repr(name) if taken == "fine" else taken)
         return self._answer("fine" if taken == "state" else taken, name, service)
 
+    def is_refused(self, event: RenameEvent) -> bool:
+        """Whether this environment has heard a refusal that concerns the event."""
+        refused = running(self._world).environment.refused_until
+        service = event.vpc_endpoint_service_id.lower()
+        projects = (event.project_id,) if event.project_id else (PROJECT, OTHER_PROJECT)
+        return None in refused or any(project in refused or (project, service) in refused for project in projects)
+
+    def _late(self, invocation: Invocation) -> float:
+        """When a rename takes effect that does so late: soon, some time, or as late as it may."""
+        world = self._world
+        latest = invocation.deadline + world.weather.latest_effect_seconds
+        match world.random.randrange(4):
+            case 0 | 1:
+                return min(latest, world.now + world.random.expovariate(0.2))
+            case 2:
+                return world.random.uniform(world.now, latest)
+            case _:
+                return max(world.now, latest - world.random.expovariate(1.0))
+
+    def _secret(self) -> Secret:
+        world, environment = self._world, running(self._world).environment
+        if world.chance(world.weather.keyless):
+            world.note("there is no key for Huawei Cloud")
+            raise RenameFailedError(failures.credentials("", kind=Kind.UNAVAILABLE))
+        if environment.secret is None or world.now >= environment.secret_good_until:
+            environment.secret = self.account.secret(world.now)
+            environment.secret_good_until = world.now + SECRET_SECONDS
+        return cast("Secret", environment.secret)
+
     def _wait_for_answer(self, taken: str, seconds: float) -> None:
         running(self._world).pause(seconds if taken == "silent" else min(self._world.latency(), seconds))
 
@@ -143,20 +222,41 @@ class Huawei:
         self._promises.rename_takes_effect(rename)
         rename.service.in_flight.remove(rename)
 
-    def _drawn(self, service: Service, name: str) -> str:
+    def _drawn(self, target: Target, service: Service, name: str) -> str:
+        world, environment = self._world, running(self._world).environment
+        environment.is_answered = False
+        secret, scopes = self._secret(), (None, target.project_id, (target.project_id, service.id))
+        if any(environment.refused_until.get(scope, 0.0) > world.now for scope in scopes):
+            raise RenameFailedError(replace(failures.from_reply("APIGW.0301", "", status=401), called=False))
+        taken = self._taken(target, service, name, secret)
+        if taken == "waited":
+            raise RenameFailedError(replace(failures.timeout(), called=False))
+        refused = {"wrong_key": scopes[0], "wrong_project": scopes[1], "forbidden": scopes[2]}
+        if taken in refused:
+            environment.secret = None
+            environment.refused_until[refused[taken]] = world.now + REFUSAL_SECONDS
+        return taken
+
+    def _taken(self, target: Target, service: Service, name: str, secret: Secret) -> str:
         weather, now = self._world.weather, self._world.now
-        if now < weather.refuses_until:
-            return "refusing"
+        if now < weather.refuses_until or not self.account.accepts(secret.key, now):
+            return "wrong_key"
+        if now < weather.forbidden_until:
+            if target.project_id != secret.project:
+                return "wrong_project"
+            if service.id in weather.forbidden:
+                return "forbidden"
         if now < weather.outage_until:
-            return "unreachable"
+            return self._world.random.choice(weather.outage)
         taken = str(self._world.random.choices(*weather.huawei)[0])
-        if taken == "left_alone":
-            raise RenameFailedError(failures.outage())
         if taken in ("fine", "garbled", "state") and (not service.exists or name == REFUSED_NAME):
             return "refused" if service.exists else "unknown"
         return taken
 
     def _answer(self, taken: str, name: str, service: Service) -> Reply:
+        environment = running(self._world).environment
+        environment.is_answered = taken not in UNAVAILABLE
+        environment.unavailable_answers = 0 if environment.is_answered else environment.unavailable_answers + 1
         match taken:
             case "fine":
                 long = f"{REGION}.{name}.{service.id}" if name else f"{REGION}.{service.id}"
@@ -231,6 +331,9 @@ class LedgerClient:
 
         self._call("get_item", effect)
         return found
+
+    def put_item(self, deadline: Deadline, **request: Any) -> None:
+        self._call("put_item", lambda: self._table.put(request))
 
     def _call(self, operation: str, effect: Callable[[], None]) -> None:
         def refusal() -> Exception:

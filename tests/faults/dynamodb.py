@@ -49,6 +49,9 @@ class Table:
             return None
         return item
 
+    def items(self) -> list[Item]:
+        return list(self._items.values())
+
     def transact(self, actions: list[dict[str, dict[str, Any]]]) -> None:
         """All of the actions, or none.
 
@@ -68,15 +71,25 @@ class Table:
             raise TransactionCanceledError(reasons)
         self._items |= changes
 
+    def put(self, request: dict[str, Any]) -> None:
+        """
+        Raises:
+            ClientError: the condition is not met.
+        """
+        self._write("Put", request)
+
     def update(self, request: dict[str, Any]) -> None:
         """
         Raises:
             ClientError: the condition is not met.
         """
+        self._write("Update", request)
+
+    def _write(self, action: str, request: dict[str, Any]) -> None:
         try:
-            self.transact([{"Update": request}])
+            self.transact([{action: request}])
         except TransactionCanceledError:
-            raise ClientError({"Error": {"Code": "ConditionalCheckFailedException"}}, "UpdateItem") from None
+            raise ClientError({"Error": {"Code": "ConditionalCheckFailedException"}}, f"{action}Item") from None
 
 
 def conflict(actions: int, at: int) -> TransactionCanceledError:

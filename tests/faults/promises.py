@@ -1,4 +1,4 @@
-"""The six promises, as an observer outside the function sees them kept or broken.
+"""The promises, as an observer outside the function sees them kept or broken.
 
 What the observer knows is what was sent, what Huawei Cloud was asked to do and did, what is on the bus, in the queues
 and in HTTP answers; nothing of the ledger. So a promise holds for any function, or is broken by it. An *event* is here
@@ -13,10 +13,12 @@ rests in the dead-letter queue, or an HTTP request.
 2. *The newest name wins.* Of the successful events of a service, the newest is the one of the latest time, and among
    equals the one whose last rename was called last. The service bears its name; or that of an event which has been
    called for, has no final outcome on the bus, and is not older: one on its way, given up, or told to be sent again.
-   Never the name of an event with a final failure, nor of one that is older than the newest.
+   Never the name of an event with a final failure, nor of one that is older than the newest. Whatever somebody names it
+   by hand it may bear until the next rename of the function takes effect.
 3. *Duplicates.* No call is made for an event that has a final outcome on the bus, nor for one whose source and id
    have an outcome for other content. Such a reuse gets ``Rename.IdentifierReused`` of its own, and nobody else's
-   outcome. When a message leaves the queue, the invocation that it leaves to has put its outcome on the bus.
+   outcome. All calls for an event are for one endpoint service. When a message leaves the queue, the invocation that it
+   leaves to has put its outcome on the bus.
 4. *Stale events.* No call is made for an event older than the newest success on the bus. ``Rename.Superseded`` names an
    event that is newer and successful (or has been carried out, and its sender is yet to ask again).
 5. *One rename in flight.* A rename is in flight from its call until its answer, or until it takes effect where that is
@@ -26,16 +28,25 @@ rests in the dead-letter queue, or an HTTP request.
    queue with a retryable one. An HTTP answer carries an outcome that is on the bus, or 202 for an event that the queue
    took, or asks to send again. Once everything is sent and redriven in calm weather, every event has a final outcome.
 
+Beside these six:
+
+7. *The outage breaker.* It opens after ten unavailable answers in a row, to calls that were made, and it closes after
+   an answer. ``environments`` checks this.
+8. *One event's fate.* After a message that goes back to the queue nothing of its group is carried out in the same
+   invocation. No event goes back for a refusal that concerns another service, another project or another key;
+   ``environments`` checks this.
+
 Most of it is checked when it happens, the rest whenever nothing is due any more.
 """
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from tests.faults.world import Invocation, World
@@ -68,6 +79,7 @@ class Event:
         is_reuse: it has ``Rename.IdentifierReused`` on the bus.
         renames: of it, in the order they were called.
         tellers: invocations that have put an outcome of it on the bus.
+        service: the one that calls were made for.
         queued: the queue has taken it at least once.
         rests: so many copies are in the dead-letter queue.
         has_rested: a copy has been there.
@@ -84,6 +96,7 @@ class Event:
     is_reuse: bool = False
     renames: list[Rename] = field(default_factory=list)
     tellers: set[Invocation | None] = field(default_factory=set)
+    service: Service | None = None
     queued: bool = False
     rests: int = 0
     has_rested: bool = False
@@ -91,8 +104,8 @@ class Event:
     is_nameless: bool = False
 
     @property
-    def time(self) -> datetime:
-        """The latest, where it was sent with several."""
+    def time(self) -> int:
+        """In nanoseconds; the latest, where it was sent with several."""
         return max(map(_time, self.requests))
 
     @property
@@ -124,31 +137,46 @@ class Service:
     """An endpoint service.
 
     Attributes:
+        is_named_by_hand: since the last rename of the function took effect.
         called: renames, in this order.
         in_flight: renames that have been called and may yet take effect.
         applied: renames that took effect, in this order.
         successes: on the bus, each with the time of its event and the number of its last rename.
+        names: all that it has had.
     """
 
     id: str
     name: str
     exists: bool = True
+    is_named_by_hand: bool = False
     called: list[Rename] = field(default_factory=list)
     in_flight: list[Rename] = field(default_factory=list)
     applied: list[Rename] = field(default_factory=list)
-    successes: list[tuple[datetime, int, Event]] = field(default_factory=list)
+    successes: list[tuple[int, int, Event]] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.be_named(self.name)
+
+    def be_named(self, name: str) -> None:
+        self.name = name
+        self.names.add(name)
 
     @property
-    def newest(self) -> tuple[datetime, int, Event] | None:
+    def newest(self) -> tuple[int, int, Event] | None:
         return max(self.successes, key=lambda success: success[:2], default=None)
 
 
 class Promises:
     """Watches the world and tells it when a promise is broken."""
 
-    def __init__(self, world: World, services: Iterable[Service]) -> None:
+    def __init__(self, world: World, services: Mapping[tuple[str, str], Service]) -> None:
+        """
+        Args:
+            services: by project and id.
+        """
         self._world = world
-        self._services = {service.id: service for service in services}
+        self._services = dict(services)
         self.events: dict[Key, Event] = {}
         self._by_name: dict[tuple[str, str], list[Event]] = defaultdict(list)
         self._on_the_wire: dict[str, CloudEvent] = {}
@@ -181,14 +209,18 @@ class Promises:
 
     # ---- What Huawei Cloud is asked
 
-    def service(self, id_: str) -> Service:
-        return self._services.setdefault(id_, Service(id_, "", exists=False))
+    def service(self, project: str, id_: str) -> Service:
+        id_ = id_.lower()
+        return self._services.setdefault((project, id_), Service(id_, "", exists=False))
 
     def is_called(self, service: Service, request: CloudEvent) -> Event:
         """For a read or a rename of the service."""
         event = self.find(request)
         if event.is_settled:
             self._world.breaks(3, f"a call for {event.label}, which is settled")
+        if event.service not in (None, service):
+            self._world.breaks(3, f"a call for {event.label}, this time for a service of another project")
+        event.service = service
         if any(other.outcomes and other.is_valid for other in self._others(event)):
             self._world.breaks(3, f"a call for {event.label}, whose source and id are those of another event")
         newest = service.newest
@@ -211,10 +243,16 @@ class Promises:
         return rename
 
     def rename_takes_effect(self, rename: Rename) -> None:
-        rename.service.name = rename.name
+        rename.service.be_named(rename.name)
+        rename.service.is_named_by_hand = False
         rename.service.applied.append(rename)
         self._world.note("%s is now named %r for %s", rename.service.id, rename.name, rename.event.label)
         self._check_name(rename.service)
+
+    def is_named_by_hand(self, service: Service, name: str) -> None:
+        service.be_named(name)
+        service.is_named_by_hand = True
+        self._world.note("%s is named %r by hand", service.id, name)
 
     # ---- What the function tells
 
@@ -245,7 +283,7 @@ class Promises:
             if event.renames:
                 self._check_name(event.renames[-1].service)
 
-    def _remember_success(self, event: Event, time: datetime) -> None:
+    def _remember_success(self, event: Event, time: int) -> None:
         if not event.renames:
             self._world.breaks(2, f"{event.label} is said to be renamed, and no rename was called")
             return
@@ -285,6 +323,21 @@ class Promises:
         elif self._world.invocation not in event.tellers:
             self._world.breaks(3, f"{event.label} leaves the queue, and its outcome is not repeated")
 
+    def batch_ended(self, events: Sequence[tuple[Event, str, bool]]) -> None:
+        """An invocation has reported on a batch.
+
+        Args:
+            events: in the order of the batch, each with its message group and whether it goes back.
+        """
+        returned: dict[str, Event] = {}
+        copies = Counter(event for event, _, _ in events)
+        for event, group, goes_back in events:
+            was_called = any(rename.invocation is self._world.invocation for rename in event.renames)
+            if group in returned and was_called and copies[event] == 1:
+                self._world.breaks(8, f"{event.label} overtakes {returned[group].label} of its group")
+            if goes_back:
+                returned.setdefault(group, event)
+
     def answered(self, event: Event, status: int, body: str) -> bool:
         """An HTTP caller gets an answer. Returns whether it asks to send again."""
         self._world.note("HTTP answer for %s: %s", event.label, status)
@@ -321,7 +374,7 @@ class Promises:
     def _check_name(self, service: Service) -> None:
         newest = service.newest
         name = newest[2].final["data"]["endpoint_service_name"] if newest and newest[2].final else None
-        if service.name == name or (newest is None and not service.applied):
+        if service.is_named_by_hand or service.name == name or (newest is None and not service.applied):
             return
         if any(
             rename.name == service.name
@@ -349,7 +402,8 @@ class Promises:
         by = outcome["data"].get("superseded_by") or {}
         for other in self._by_name[by.get("source", ""), by.get("id", "")]:
             is_success = other.final is not None and _code(other.final) is None
-            is_unheard = other.final is None and any(rename in rename.service.applied for rename in other.renames)
+            # A read has shown that the service has the name, and the ledger remembers that.
+            is_unheard = other.final is None and any(rename.name in rename.service.names for rename in other.renames)
             if (is_success or is_unheard) and any(
                 _time(request) > _time(outcome["data"]["request"]) for request in other.requests
             ):
@@ -381,8 +435,15 @@ def _key(request: CloudEvent | str) -> Key:
     return Key(request["source"], request["id"], tuple(sorted(request["data"].items())))
 
 
-def _time(request: CloudEvent | str) -> datetime:
-    return datetime.fromisoformat(request["time"]) if isinstance(request, dict) else datetime.min.replace(tzinfo=UTC)
+def _time(request: CloudEvent | str) -> int:
+    return nanoseconds(request["time"]) if isinstance(request, dict) else 0
+
+
+@lru_cache(4_096)
+def nanoseconds(text: str) -> int:
+    """Of a time in UTC, since the epoch."""
+    seconds, _, fraction = text.removesuffix("Z").partition(".")
+    return int(datetime.fromisoformat(f"{seconds}Z").timestamp()) * 10**9 + int(fraction.ljust(9, "0"))
 
 
 def _code(outcome: CloudEvent) -> str | None:

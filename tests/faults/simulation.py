@@ -11,39 +11,39 @@ Within one invocation the message groups of a batch are taken one after the othe
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from random import Random
-from typing import Any, ClassVar, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from function.deadline import Deadline
-from function.events import RENAME_REQUESTED, Attributes, InvalidEvent, Parser, RenameEvent, rfc3339
-from function.failures import RenameFailedError
-from function.ledger import RETENTION, DynamoDbLedger
-from function.rename import Claim, Known, Renamer, Reused, Superseded
-from function.telemetry import Telemetry
-from function.triggers.dead_letters import DeadLetterTrigger
-from function.triggers.http import BINARY, PATH, STRUCTURED, HttpTrigger
-from function.triggers.sqs import SqsTrigger
-from function.workers import Workers
+from function.events import RENAME_REQUESTED, rfc3339
+from function.ledger import RETENTION
+from function.triggers.http import BINARY, PATH, STRUCTURED
 from tests.faults.clouds import (
+    IN_DOUBT,
+    LATEST_EFFECT_SECONDS,
+    MAX_SKEW_SECONDS,
+    OTHER_PROJECT,
     PROJECT,
     REFUSED_NAME,
     REGION,
     TROUBLES,
-    Bus,
+    UNAVAILABLE,
+    Clouds,
     HandOver,
-    Huawei,
     LedgerClient,
     Message,
     Queue,
     Rest,
-    running,
     sqs_record,
 )
 from tests.faults.dynamodb import Table
+from tests.faults.environments import SOUND, Build, Fleet, Version, powertools_in
+from tests.faults.ledger_v1 import LATEST_EFFECT_SECONDS_V1, MOST_SKEW_SECONDS_V1
 from tests.faults.promises import CloudEvent, Event, Promises, Service
 from tests.faults.world import BrokenPromise, Faults, Invocation, Weather, World
 
@@ -59,19 +59,6 @@ DAY: Final = 86_400.0
 DEAD_LETTER_RETENTION_SECONDS: Final = 14 * DAY
 
 
-@dataclass(frozen=True)
-class Build:
-    """What the function is made of."""
-
-    parser: type[Parser] = Parser
-    renamer: type[Renamer] = Renamer
-    ledger: type[DynamoDbLedger] = DynamoDbLedger
-    sqs: type[SqsTrigger] = SqsTrigger
-    http: type[HttpTrigger] = HttpTrigger
-    dead_letters: type[DeadLetterTrigger] = DeadLetterTrigger
-    bus: type[Bus] = Bus
-
-
 class Result(NamedTuple):
     """How a run ended."""
 
@@ -82,11 +69,12 @@ class Result(NamedTuple):
     trace: list[str]
 
 
-def run(seed: int, build: Build = Build(), *, tracing: bool = False) -> Result:
+def run(seed: int, build: Build = SOUND, *, tracing: bool = False) -> Result:
     """One run from its start to calm weather, or to the first broken promise."""
     simulation = _Simulation(seed, build, tracing=tracing)
-    simulation.run()
     world = simulation.world
+    with powertools_in(world):
+        simulation.run()
     return Result(seed, len(simulation.promises.events), world.steps, world.broken, world.trace)
 
 
@@ -127,60 +115,33 @@ class _Simulation:
     def __init__(self, seed: int, build: Build, *, tracing: bool) -> None:
         self.world = world = World(seed, tracing=tracing)
         random = world.random
-        self._services = [Service(f"service-{number}", "old") for number in range(1, random.randint(2, 4))]
-        self.promises = Promises(world, self._services)
+        ids = [f"service-{number}" for number in range(1, random.randint(2, 4))]
+        services = {(project, id_): Service(id_, "old") for project in (PROJECT, OTHER_PROJECT) for id_ in ids}
+        self._services = list(services.values())
+        self.promises = Promises(world, services)
         max_receives = random.randint(3, 8)
         self._rest = Queue(world, f"{ARN}dead-letters.fifo")
         self._off = Queue(world, f"{ARN}see-off.fifo", pollers=2)
         self._queue = Queue(
             world, f"{ARN}rename.fifo", pollers=POLLERS, max_receives=max_receives, dead_letters=self._off
         )
+        self._huawei = build.huawei(world, self.promises)
+        table = Table(lambda expired: expired < world.now and world.chance(0.5))
+        clouds = Clouds(
+            world,
+            self.promises,
+            self._huawei,
+            build.bus(world, self.promises),
+            LedgerClient(world, table),
+            self._queue,
+            HandOver(world, self.promises, self._queue),
+            Rest(world, self._off, self._rest),
+        )
+        self._fleet = Fleet(build, clouds, max_receives)
         self._unheard: list[_Sending] = []
         self._requests = 0
-        self._build_function(build, max_receives, read_previous_name=random.random() < 0.2)
-        self._queue.serve(lambda messages, done: self._invoke(self._queue, self._sqs, messages, done))
-        self._off.serve(lambda messages, done: self._invoke(self._off, self._dead_letters, messages, done))
-
-    def _build_function(self, build: Build, max_receives: int, *, read_previous_name: bool) -> None:
-        world = self.world
-
-        def clock() -> float:
-            return running(world).clock()
-
-        def now() -> datetime:
-            return datetime.fromtimestamp(clock(), UTC)
-
-        def wait(_: float) -> None:
-            """Not by the ledger's own dice, for a run depends on its seed alone."""
-            running(world).pause(world.random.uniform(0, 0.1))
-
-        table = Table(lambda expired: expired < world.now and world.chance(0.5))
-        client = cast("Any", LedgerClient(world, table))
-        ledger: Any = build.ledger(client, "ledger", now=clock, sleep=wait)
-        if world.tracing:
-            ledger = _Traced(ledger, world)
-        huawei = Huawei(world, self.promises)
-        parser = build.parser(
-            name_max_length=16,
-            is_allowed_project=huawei.allows_project,
-            is_allowed_region=REGION.__eq__,
-            now=now,
-        )
-        renamer = build.renamer(
-            huawei,
-            ledger,
-            build.bus(world, self.promises),
-            region=REGION,
-            read_previous_name=read_previous_name,
-            now=now,
-            sleep=lambda seconds: running(world).pause(seconds),
-            uniform=world.random.uniform,
-        )
-        common = (cast("Parser", _ObservedParser(parser, world)), renamer, cast("Telemetry", _SilentTelemetry()))
-        workers = cast("Workers", _InTurn())
-        self._sqs = build.sqs(*common, self._queue, workers, max_receives=max_receives, uniform=world.random.uniform)
-        self._dead_letters = build.dead_letters(*common, Rest(world, self._off, self._rest), workers)
-        self._http = build.http(*common, HandOver(world, self.promises, self._queue), workers)
+        self._queue.serve(partial(self._invoke, self._queue))
+        self._off.serve(partial(self._invoke, self._off))
 
     # ---- The course of a run
 
@@ -198,12 +159,21 @@ class _Simulation:
     def _storm(self, month: int, *, only_refusals: bool) -> None:
         """Events are sent, and things go wrong. A month of refusals leaves services that the ledger half forgets."""
         world, random, start = self.world, self.world.random, self.world.now
-        world.weather = _weather(random, start)
         span = 1.0 if month else random.choice((5.0, 60.0, 600.0, 7_200.0))
-        producers = [random.choice((0.0, random.uniform(-120, 120))) for _ in range(3)]
-        plan = _Plan(random, self._services, month, only_refusals=only_refusals)
+        canary = random.random() < 0.15
+        ids = sorted({service.id for service in self._services})
+        world.weather = _weather(random, start, span, ids, canary=canary)
+        plan = _Plan(random, ids, month, only_refusals=only_refusals, first_version=canary)
+        if canary:
+            self._fleet.deploy(Version(), Version(is_first=True))
+        else:
+            self._change_settings(start, span)
+            for _ in range(random.choice((0, 0, 0, 1, 5))):
+                hand = partial(self.promises.is_named_by_hand, random.choice(self._services), plan.name())
+                world.at(start + random.uniform(0, span + 600), hand)
+        producers = [random.choice((0.0, random.uniform(-600, 280))) for _ in range(3)]
         end = start
-        for _ in range(random.randint(10, 40)):
+        for _ in range(random.randint(10, 48)):
             time = start + random.uniform(0, span)
             for sending in plan.event(time + random.choice(producers)):
                 time += plan.delay()
@@ -212,6 +182,22 @@ class _Simulation:
         for _ in range(random.choice((0, 0, 1, 3))):
             world.at(random.uniform(start, end + 7_200), self._redrive)
         world.at(end + 10_800, self._weather_turns_calm)
+
+    def _change_settings(self, start: float, span: float) -> None:
+        """The key is rotated, the secret comes to name another project, a setting changes for some environments."""
+        random, account = self.world.random, self._huawei.account
+        if account.rotated_at == math.inf and random.random() < 0.15:
+            account.rotated_at = start + random.uniform(0, span)
+            account.revoked_at = account.rotated_at + random.uniform(-300, 300)
+        if account.moved_at == math.inf and random.random() < 0.15:
+            account.moved_at = start + random.uniform(0, span)
+        version = Version(read_previous_name=random.random() < 0.2)
+        versions = {version}
+        if random.random() < 0.15:
+            versions.add(replace(version, name_max_length=20))
+        if random.random() < 0.15:
+            versions.add(replace(version, allowed_projects=frozenset({OTHER_PROJECT})))
+        self._fleet.deploy(*sorted(versions, key=repr))
 
     def _comes_to_rest(self, *, in_calm: bool) -> bool:
         self.world.run()
@@ -235,6 +221,7 @@ class _Simulation:
 
     def _weather_turns_calm(self) -> None:
         self.world.weather = Weather()
+        self._fleet.deploy(replace(self._fleet.versions[-1], is_first=False))
 
     def _redrive(self) -> None:
         """As ``make redrive`` does. Where it breaks off, a message may be in both queues."""
@@ -299,8 +286,11 @@ class _Simulation:
             "isBase64Encoded": False,
             "requestContext": {"requestId": request_id, "apiId": API, "requestTimeEpoch": int(world.now * 1000)},
         }
+        environment = self._fleet.take(API)
 
         def answered(answer: dict[str, Any] | None) -> None:
+            if answer is not None:
+                self._fleet.give_back(API, environment)
             again = answer is None or self.promises.answered(event, answer["statusCode"], answer["body"])
             again = again or world.chance(world.weather.unheard)
             if again and tries > 1:
@@ -309,50 +299,62 @@ class _Simulation:
                 self._unheard.append(sending)
 
         def handle(invocation: Invocation) -> dict[str, Any]:
-            return self._http.handle(proxy_event, _deadline(invocation))
+            return environment.function.http.handle(proxy_event, _begin(invocation))
 
-        Invocation(world, request_id, HTTP_TIMEOUT_SECONDS, handle, answered)
+        Invocation(world, request_id, environment, HTTP_TIMEOUT_SECONDS, handle, answered)
 
-    def _invoke(
-        self,
-        queue: Queue,
-        trigger: SqsTrigger | DeadLetterTrigger,
-        messages: list[Message],
-        finish: Callable[[set[str]], None],
-    ) -> None:
+    def _invoke(self, queue: Queue, messages: list[Message], finish: Callable[[set[str]], None]) -> None:
         records = [sqs_record(message, queue.arn) for message in messages]
         self._requests += 1
         name = f"{'queue' if queue is self._queue else 'dead'}-{self._requests}"
         labels = ", ".join(f"{message.event.label} ({message.receives})" for message in messages)
         self.world.note("%s gets %s", name, labels)
+        environment = self._fleet.take(queue.arn)
 
         def ended(answer: dict[str, Any] | None) -> None:
             if answer is None:
                 finish(set())
                 return
+            self._fleet.give_back(queue.arn, environment)
             failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+            if queue is self._queue:
+                batch = [(message.event, message.group, message.id in failed) for message in messages]
+                self.promises.batch_ended(batch)
             for message in messages:
                 if message.id not in failed:
                     self.promises.acknowledged(message.event, is_dead_letter=queue is self._off)
             finish({message.id for message in messages} - failed)
 
         def handle(invocation: Invocation) -> dict[str, Any]:
-            return trigger.handle({"Records": records}, _deadline(invocation))
+            function = environment.function
+            trigger = function.sqs if queue is self._queue else function.dead_letters
+            return trigger.handle({"Records": records}, _begin(invocation))
 
-        Invocation(self.world, name, QUEUE_TIMEOUT_SECONDS, handle, ended)
+        invocation = Invocation(self.world, name, environment, QUEUE_TIMEOUT_SECONDS, handle, ended)
+        invocation.groups = {message.id: message.group for message in messages}
 
 
-def _deadline(invocation: Invocation) -> Deadline:
+def _begin(invocation: Invocation) -> Deadline:
+    """What the handler does before it hands the event to its trigger."""
     ends_at = invocation.clock() + invocation.deadline - invocation.world.now
-    return Deadline(ends_at - REPORT_MARGIN_SECONDS, ends_at, invocation.clock)
+    deadline = Deadline(ends_at - REPORT_MARGIN_SECONDS, ends_at, invocation.clock)
+    environment = invocation.environment
+    if environment.is_cold:
+        environment.is_cold = False
+        environment.services.look(REGION, deadline)
+    return deadline
 
 
 def _rfc3339(time: float) -> str:
     return rfc3339(datetime.fromtimestamp(int(time * 1000) / 1000, UTC))
 
 
-def _weather(random: Random, start: float) -> Weather:
-    """Each fault is absent from many runs, so that none hides another; and in most runs faults are few."""
+def _weather(random: Random, start: float, span: float, services: list[str], *, canary: bool) -> Weather:
+    """Each fault is absent from many runs, so that none hides another; and in most runs faults are few.
+
+    Args:
+        canary: the first version, with its smaller bounds, serves a part of the traffic.
+    """
     strength = random.choice((0.1, 0.1, 0.1, 0.3, 1.0))
 
     def rate(most: float) -> float:
@@ -361,26 +363,45 @@ def _weather(random: Random, start: float) -> Weather:
     def faults(most: float) -> Faults:
         return Faults(rate(most), rate(most), rate(most))
 
+    def until(chance: float) -> float:
+        longest = random.choice((60.0, 600.0, 7_200.0))
+        return start + random.uniform(0, min(span + 60.0, longest)) if random.random() < chance else start
+
+    most_skew, latest_effect = MAX_SKEW_SECONDS, LATEST_EFFECT_SECONDS
+    if canary:
+        most_skew, latest_effect = MOST_SKEW_SECONDS_V1, LATEST_EFFECT_SECONDS_V1
     return Weather(
         crash=rate(0.4),
         slow_seconds=random.choice((0.1, 1.0, 4.0)),
-        skew_seconds=random.choice((0.0, 2.0)),
+        skew_seconds=random.choice((0.0, most_skew)),
         ledger=faults(random.choice((0.1, 0.1, 0.1, 0.3))),
         conflict=rate(0.1),
         bus=faults(random.choice((0.1, 0.1, 0.1, 0.3))),
         queue=faults(random.choice((0.1, 0.1, 0.3))),
         unheard=rate(0.3),
+        defect=rate(0.1),
         keyless=rate(0.1),
-        huawei=(("fine", *TROUBLES), (1.0, *(random.choice((0.0, 0.05, 0.3)) for _ in TROUBLES))),
-        refuses_until=start + random.choice((0.0,) * 8 + (600.0, 7_200.0)),
-        outage_until=start + random.choice((0.0,) * 8 + (600.0, 7_200.0)),
+        huawei=(("fine", *TROUBLES), (1.0, *(random.choice((0.0, 0.0, 0.05, 0.3)) for _ in TROUBLES))),
+        latest_effect_seconds=random.choice((3.0, latest_effect)),
+        refuses_until=until(0.15),
+        forbidden=frozenset(random.sample(services, random.randint(0, len(services)))),
+        forbidden_until=until(0.3),
+        outage=random.choice((("unreachable",), IN_DOUBT, IN_DOUBT, UNAVAILABLE)),
+        outage_until=until(0.5),
     )
 
 
 class _Plan:
     """What producers send in one run."""
 
-    def __init__(self, random: Random, services: list[Service], month: int, *, only_refusals: bool) -> None:
+    def __init__(
+        self, random: Random, services: list[str], month: int, *, only_refusals: bool, first_version: bool
+    ) -> None:
+        """
+        Args:
+            services: their ids.
+            first_version: sends nothing that the first version of the function takes for something else.
+        """
         self._random = random
         self._month = month
         self._services = services
@@ -389,6 +410,8 @@ class _Plan:
         self._delays = random.choice(((0.0,), (0.0, 5.0), (0.0, 60.0, 1_800.0)))
         self._http = 0.8 if month else random.choice((0.0, 0.3, 0.7))
         self._odd = {kind: random.choice((0.0, most)) for kind, most in _ODDITIES.items()}
+        if first_version:
+            self._odd |= {"finer": 0.0, "capitals": 0.0}
         self._sent: list[tuple[dict[str, Any], dict[str, str]]] = []
         if only_refusals:
             self._odd["refused"] = 1.0
@@ -410,20 +433,28 @@ class _Plan:
 
     def _new(self, decided: float) -> tuple[dict[str, Any], dict[str, str]]:
         random, number = self._random, len(self._sent)
-        name = random.choice(("orders", "billing", "old", "")) if self._few_names else f"name-{number}"
-        if self._is("refused"):
-            name = REFUSED_NAME
+        name = REFUSED_NAME if self._is("refused") else self.name()
+        if self._is("long"):
+            name = f"longer-than-it-was-{number}"[:20]
         data: dict[str, Any] = {"vpc_endpoint_service_id": self._service(), "endpoint_service_name": name}
         if self._is("precondition"):
             data["expected_name"] = random.choice(("old", "orders", f"name-{number - 1}"))
         if self._is("project"):
-            data["project_id"] = random.choice((PROJECT, "another"))
+            data["project_id"] = random.choice((PROJECT, OTHER_PROJECT, "another"))
         if self._is("invalid"):
             data["endpoint_service_name"] = "has a space"
         if self._is("ahead"):
             decided += random.uniform(240, 420)
-        time = int(decided * self._times_per_second) / self._times_per_second
-        return data, {"id": f"id-{self._month}-{number}", "source": "/cmdb", "time": _rfc3339(time)}
+        time = _rfc3339(int(decided * self._times_per_second) / self._times_per_second)
+        if self._is("finer"):
+            time = time.replace("Z", random.choice(("456001Z", "456789Z", "45678Z", "456Z")))
+        return data, {"id": f"id-{self._month}-{number}", "source": "/cmdb", "time": time}
+
+    def name(self) -> str:
+        """One that a service may be given."""
+        if self._few_names:
+            return self._random.choice(("orders", "billing", "old", ""))
+        return f"name-{len(self._sent)}"
 
     def _sending(self, data: dict[str, Any], attributes: dict[str, str]) -> _Sending:
         random = self._random
@@ -440,7 +471,8 @@ class _Plan:
         return _Sending({} if structured else attributes, body, structured, over_http, self._is("async"), group)
 
     def _service(self) -> str:
-        return "service-0" if self._is("unknown") else self._random.choice(self._services).id
+        id_ = "service-0" if self._is("unknown") else self._random.choice(self._services)
+        return id_.upper() if self._is("capitals") else id_
 
     def _is(self, oddity: str) -> bool:
         return self._random.random() < self._odd[oddity]
@@ -449,8 +481,11 @@ class _Plan:
 _ODDITIES: Final = {
     "ahead": 0.05,
     "async": 0.2,
+    "capitals": 0.3,
+    "finer": 0.9,
     "invalid": 0.05,
     "junk": 0.03,
+    "long": 0.1,
     "nameless": 0.2,
     "precondition": 0.2,
     "project": 0.1,
@@ -461,89 +496,3 @@ _ODDITIES: Final = {
     "twice": 0.3,
     "unknown": 0.05,
 }
-
-
-# ---- What observes the function
-
-
-class _ObservedParser:
-    """The parser. Tells what each invocation is at."""
-
-    def __init__(self, parser: Parser, world: World) -> None:
-        self._parser = parser
-        self._world = world
-        parser._validator = _QuickValidator(parser._validator)  # type: ignore[assignment]
-
-    def parse(
-        self, text: str, attributes: Attributes, deadline: Deadline, **options: Any
-    ) -> RenameEvent | InvalidEvent:
-        event = self._parser.parse(text, attributes, deadline, **options)
-        running(self._world).event = event
-        return event
-
-
-class _QuickValidator:
-    """The schema's validator, which would take a third of the time: it remembers its verdicts in all runs.
-
-    By the attributes that are there and by the data, for a plan puts nothing invalid into an attribute.
-    """
-
-    _verdicts: ClassVar[dict[object, list[Any]]] = {}
-
-    def __init__(self, validator: Any) -> None:
-        self._validator = validator
-
-    def iter_errors(self, event: CloudEvent) -> list[Any]:
-        key = (*event, *event["data"].items())
-        if key not in self._verdicts:
-            self._verdicts[key] = list(self._validator.iter_errors(event))
-        return self._verdicts[key]
-
-
-class _InTurn:
-    """Workers that are one: threads would not be repeatable."""
-
-    def run(self, tasks: Sequence[Callable[[], object]], deadline: Deadline) -> None:
-        for task in tasks:
-            task()
-
-
-class _SilentTelemetry:
-    def handled(self, *_: object, **__: object) -> None:
-        """Nobody listens."""
-
-
-class _Traced:
-    """The ledger, with each of its answers in the trace."""
-
-    def __init__(self, ledger: DynamoDbLedger, world: World) -> None:
-        self._ledger = ledger
-        self._world = world
-
-    def __getattr__(self, method: str) -> Callable[..., Any]:
-        def traced(*args: Any, **kwargs: Any) -> Any:
-            answer: object = "never heard"
-            try:
-                answer = getattr(self._ledger, method)(*args, **kwargs)
-            except RenameFailedError as error:
-                answer = error.failure.code
-                raise
-            finally:
-                self._world.note("ledger, %s: %s", method, _brief(answer))
-            return answer
-
-        return traced
-
-
-def _brief(answer: object) -> str:
-    match answer:
-        case None:
-            return "done"
-        case Claim(_, round_):
-            return f"granted, round {round_.number}"
-        case Known(outcome, next_round):
-            return f"known, {outcome.failure.code if outcome.failure else 'renamed'}, {next_round or 'settled'}"
-        case Superseded(by=by):
-            return f"superseded by {by.id} of {by.source}"
-        case _:
-            return type(answer).__name__ if isinstance(answer, Reused) else str(answer)

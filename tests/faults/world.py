@@ -15,12 +15,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from botocore.exceptions import ClientError
 from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 
 from function.failures import RenameFailedError
+
+if TYPE_CHECKING:
+    from tests.faults.environments import Environment
 
 START: Final = datetime(2026, 11, 24, tzinfo=UTC).timestamp()
 MAX_STEPS: Final = 100_000
@@ -54,13 +57,17 @@ class Weather:
     Attributes:
         crash: of an invocation, at any of its pauses.
         slow_seconds: what a slow call takes on its way, each way.
-        skew_seconds: how far the clocks of two invocations are apart at the most.
+        skew_seconds: how far the clocks of two environments are apart at the most.
         conflict: of a ledger transaction, with another one.
         unheard: of the end of an invocation: its messages come again, its HTTP caller asks again.
+        defect: of an exception that nobody expects, while an event is handled.
         keyless: of asking for the key of Huawei Cloud.
         huawei: how Huawei Cloud may take a call, and the weight of each way; see ``clouds.Huawei``.
+        latest_effect_seconds: after the time-out of its invocation a rename has taken effect, or never does.
         refuses_until: then Huawei Cloud accepts the key.
-        outage_until: then Huawei Cloud is available.
+        forbidden: ids of endpoint services that the key may not rename until ``forbidden_until``; nor may it use any
+            other project than its own until then.
+        outage_until: then Huawei Cloud is available; until then each call is taken in one of the ways of ``outage``.
     """
 
     crash: float = 0.0
@@ -71,14 +78,19 @@ class Weather:
     bus: Faults = NO_FAULTS
     queue: Faults = NO_FAULTS
     unheard: float = 0.0
+    defect: float = 0.0
     keyless: float = 0.0
     huawei: tuple[tuple[str, ...], tuple[float, ...]] = (("fine",), (1.0,))
+    latest_effect_seconds: float = 0.0
     refuses_until: float = 0.0
+    forbidden: frozenset[str] = frozenset()
+    forbidden_until: float = 0.0
+    outage: tuple[str, ...] = ("unreachable",)
     outage_until: float = 0.0
 
 
 class BrokenPromise(NamedTuple):
-    """Which of the six promises, and what broke it."""
+    """Which of the promises, and what broke it."""
 
     promise: int
     text: str
@@ -144,21 +156,29 @@ class World:
             self.trace.append(f"{time:%m-%d %H:%M:%S.%f}"[:-3] + f" {who:12} {text % args}")
 
 
+class DefectError(Exception):
+    """What nobody expects. Lambda reports an error where the function does not catch it."""
+
+
 class _KilledError(BaseException):
     """Ends an invocation. No code of the function catches it."""
 
 
 class Invocation:
-    """One invocation of the function, in an environment of its own.
+    """One invocation of the function.
 
     Attributes:
+        environment: the one that it runs in, and no other invocation meanwhile.
         event: the one it is at.
+        groups: of its messages, by their ids.
+        refused_groups: those in which Huawei Cloud has refused an event.
     """
 
     def __init__(
         self,
         world: World,
         name: str,
+        environment: Environment,
         timeout: float,
         handle: Callable[[Invocation], Any],
         end: Callable[[Any | None], None],
@@ -170,11 +190,13 @@ class Invocation:
         """
         self.world = world
         self.name = name
+        self.environment = environment
         self.deadline = world.now + timeout
         self.event: object = None
+        self.groups: dict[object, str] = {}
+        self.refused_groups: set[str | None] = set()
         self._handle = handle
         self._end = end
-        self._skew = world.random.uniform(-0.5, 0.5) * world.weather.skew_seconds
         self._crashes_at = world.random.randint(1, 30) if world.chance(world.weather.crash) else 0
         self._pauses = 0
         self._dead = False
@@ -185,7 +207,7 @@ class Invocation:
 
     def clock(self) -> float:
         """As this environment sees it."""
-        return self.world.now + self._skew
+        return self.world.now + self.environment.skew_seconds
 
     def pause(self, seconds: float, sent: Callable[[], object] | None = None) -> None:
         """Let time pass, and others take their turns. The invocation may be killed meanwhile.
@@ -252,6 +274,7 @@ class Invocation:
 
     def _resume(self) -> None:
         self.world.invocation = self
+        self.environment.enter()
         self._greenlet.switch()
         self.world.invocation = None
 
@@ -260,7 +283,7 @@ class Invocation:
         try:
             if not self._dead:
                 answer = self._handle(self)
-        except _KilledError:
+        except (_KilledError, DefectError):
             pass
         del self.world.alive[id(self)]
         self._end(answer)

@@ -1,0 +1,382 @@
+"""The function as it is deployed: execution environments, each of the version of code and settings that it began with.
+
+An environment serves one invocation at a time, has a clock of its own, and keeps what the function keeps between
+invocations: the outage breaker and the secret that was read last. Powertools keeps a breaker's counters and the owner
+of a probe in module attributes, for a process is an environment; here they are exchanged at each turn.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, ClassVar, Final, cast
+from unittest.mock import patch
+
+from aws_lambda_powertools.utilities.circuit_breaker import CircuitState, CircuitTransition, base
+from aws_lambda_powertools.utilities.circuit_breaker.persistence import base as persistence
+from aws_lambda_powertools.utilities.circuit_breaker.persistence import dynamodb
+from botocore.exceptions import BotoCoreError, ClientError
+
+from function.breaker import FAILURE_THRESHOLD, OutageBreaker
+from function.deadline import Deadline
+from function.events import Attributes, InvalidEvent, Outcome, Parser, RenameEvent
+from function.failures import Kind, RenameFailedError
+from function.ledger import DynamoDbLedger, breaker_item
+from function.rename import Claim, Known, Renamer, Reply, Reused, Superseded, Target, Unsettled
+from function.telemetry import Telemetry
+from function.triggers.dead_letters import DeadLetterTrigger
+from function.triggers.http import HttpTrigger
+from function.triggers.sqs import SqsTrigger
+from function.workers import Workers
+from tests.faults.clouds import REGION, Bus, Clouds, Huawei, Secret, running
+from tests.faults.ledger_v1 import first_version
+from tests.faults.promises import CloudEvent
+from tests.faults.world import DefectError, World
+
+TABLE: Final = "ledger"
+
+
+@dataclass(frozen=True)
+class Build:
+    """What the function is made of."""
+
+    parser: type[Parser] = Parser
+    renamer: type[Renamer] = Renamer
+    ledger: type[DynamoDbLedger] = DynamoDbLedger
+    breaker: type[OutageBreaker] = OutageBreaker
+    sqs: type[SqsTrigger] = SqsTrigger
+    http: type[HttpTrigger] = HttpTrigger
+    dead_letters: type[DeadLetterTrigger] = DeadLetterTrigger
+    bus: type[Bus] = Bus
+    huawei: type[Huawei] = Huawei
+
+
+SOUND: Final = Build()
+
+
+@dataclass(frozen=True)
+class Version:
+    """Of the function's code and settings.
+
+    Attributes:
+        is_first: the ledger writes what the first version wrote.
+    """
+
+    is_first: bool = False
+    name_max_length: int = 16
+    read_previous_name: bool = False
+    allowed_projects: frozenset[str] = frozenset()
+
+
+class Function:
+    """One version, wired as function.app wires it."""
+
+    def __init__(self, build: Build, version: Version, clouds: Clouds, max_receives: int) -> None:
+        self.version = version
+        self._world = world = clouds.world
+
+        def now() -> datetime:
+            return datetime.fromtimestamp(running(world).clock(), UTC)
+
+        def wait(_: float) -> None:
+            """Not by the ledger's own dice, for a run depends on its seed alone."""
+            running(world).pause(world.random.uniform(0, 0.1))
+
+        ledger_type = first_version(build.ledger) if version.is_first else build.ledger
+        self.ledger = ledger_type(cast("Any", clouds.ledger), TABLE, now=lambda: running(world).clock(), sleep=wait)
+        ledger: Any = _Traced(self.ledger, world) if world.tracing else self.ledger
+        services = _OfThisEnvironment(world)
+        parser = build.parser(
+            name_max_length=version.name_max_length,
+            is_allowed_project=services.allows_project,
+            is_allowed_region=REGION.__eq__,
+            now=now,
+        )
+        renamer = build.renamer(
+            services,
+            ledger,
+            clouds.bus,
+            region=REGION,
+            read_previous_name=version.read_previous_name,
+            now=now,
+            sleep=lambda seconds: running(world).pause(seconds),
+            uniform=world.random.uniform,
+        )
+        common = (cast("Parser", _ObservedParser(parser, world)), renamer, cast("Telemetry", _Telemetry(clouds)))
+        workers = cast("Workers", _InTurn())
+        self.sqs = build.sqs(*common, clouds.queue, workers, max_receives=max_receives, uniform=world.random.uniform)
+        self.dead_letters = build.dead_letters(*common, clouds.rest, workers)
+        self.http = build.http(*common, clouds.hand_over, workers)
+
+
+@dataclass(eq=False)
+class Environment:
+    """An execution environment.
+
+    Attributes:
+        skew_seconds: of its clock.
+        unavailable_answers: in a row, to calls that were made, since the breaker turned.
+        is_answered: the last call was made, and its answer was none of an outage.
+    """
+
+    function: Function
+    services: OutageBreaker
+    skew_seconds: float
+    is_cold: bool = True
+    secret: Secret | None = None
+    secret_good_until: float = 0.0
+    refused_until: dict[object, float] = field(default_factory=dict)
+    unavailable_answers: int = 0
+    is_answered: bool = False
+    _failures: dict[str, int] = field(default_factory=dict)
+    _successes: dict[str, int] = field(default_factory=dict)
+    _observed: dict[str, CircuitState] = field(default_factory=dict)
+    _owner: SimpleNamespace = field(default_factory=SimpleNamespace)
+
+    def enter(self) -> None:
+        """From now on this environment runs."""
+        base._LOCAL_FAILURES = self._failures
+        base._LOCAL_SUCCESSES = self._successes
+        base._LAST_OBSERVED_STATE = self._observed
+        base._PROBE_OWNER = cast("Any", self._owner)
+
+
+class Fleet:
+    """The environments of one function: a warm one is used again, a new one is of one of the versions deployed."""
+
+    def __init__(self, build: Build, clouds: Clouds, max_receives: int) -> None:
+        self._build = build
+        self._clouds = clouds
+        self._world = clouds.world
+        self._max_receives = max_receives
+        self._functions: dict[Version, Function] = {}
+        self._idle: dict[str, list[Environment]] = {}
+        self._environments = 0
+        self.versions: tuple[Version, ...] = (Version(),)
+
+    def deploy(self, *versions: Version) -> None:
+        """From now on these versions serve, each a part of the traffic. Whoever is at work ends in peace."""
+        self.versions = versions
+        self._idle.clear()
+
+    def take(self, name: str) -> Environment:
+        """An environment of the function of this name, for one invocation."""
+        idle = self._idle.get(name)
+        if idle and self._world.random.random() < 0.8:
+            return idle.pop(self._world.random.randrange(len(idle)))
+        return self._new()
+
+    def give_back(self, name: str, environment: Environment) -> None:
+        if environment.function.version in self.versions:
+            self._idle.setdefault(name, []).append(environment)
+
+    def _new(self) -> Environment:
+        world, clouds = self._world, self._clouds
+        version = world.random.choice(self.versions)
+        function = self._functions.get(version)
+        if function is None:
+            function = self._functions[version] = Function(self._build, version, clouds, self._max_receives)
+
+        def turned(transition: CircuitTransition) -> None:
+            _check_transition(world, environment, transition)
+
+        def failed(error: Exception) -> None:
+            assert isinstance(error, (BotoCoreError, ClientError)), error
+
+        breaker = self._build.breaker(
+            clouds.huawei,
+            function.ledger.outage_is_recorded,
+            cast("Any", clouds.ledger),
+            table=TABLE,
+            item=breaker_item,
+            on_transition=turned,
+            on_error=failed,
+            now=lambda: running(world).clock(),
+        )
+        skew = world.random.uniform(-0.5, 0.5) * world.weather.skew_seconds
+        environment = Environment(function, breaker, skew)
+        self._environments += 1
+        environment._owner.pid, environment._owner.id = os.getpid(), f"owner-{self._environments}"
+        return environment
+
+
+def _check_transition(world: World, environment: Environment, transition: CircuitTransition) -> None:
+    world.note("breaker: %s to %s", transition.from_state.value, transition.to_state.value)
+    match transition.from_state, transition.to_state:
+        case CircuitState.CLOSED, CircuitState.OPEN:
+            if environment.unavailable_answers < FAILURE_THRESHOLD:
+                world.breaks(7, f"the breaker opens after {environment.unavailable_answers} unavailable answers")
+        case CircuitState.HALF_OPEN, CircuitState.OPEN:
+            if environment.unavailable_answers == 0:
+                world.breaks(7, "the breaker opens again without an unavailable answer")
+        case CircuitState.HALF_OPEN, CircuitState.CLOSED:
+            if not environment.is_answered:
+                world.breaks(7, "the breaker closes without an answer")
+        case _:
+            return
+    environment.unavailable_answers = 0
+
+
+@contextmanager
+def powertools_in(world: World) -> Iterator[None]:
+    """Powertools goes by the clock of whoever runs, says nothing, and is left as it was."""
+
+    class _Clock:
+        @staticmethod
+        def now() -> Any:
+            return SimpleNamespace(timestamp=running(world).clock)
+
+    clock = SimpleNamespace(datetime=_Clock)
+    loggers = [logging.getLogger(module.__name__) for module in (base, persistence)]
+    with (
+        patch.multiple(base, dt=clock, _LOCAL_FAILURES={}, _LOCAL_SUCCESSES={}, _LAST_OBSERVED_STATE={}),
+        patch.object(base, "_PROBE_OWNER", None),
+        patch.object(persistence, "dt", clock),
+        patch.object(dynamodb, "dt", clock),
+    ):
+        for logger in loggers:
+            logger.disabled = True
+        try:
+            yield
+        finally:
+            for logger in loggers:
+                logger.disabled = False
+
+
+class _OfThisEnvironment:
+    """The endpoint services as the running environment has them: behind its own breaker."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def default_project(self, deadline: Deadline) -> str:
+        return self._services.default_project(deadline)
+
+    def allows_project(self, project_id: str, deadline: Deadline) -> bool:
+        return self._services.allows_project(project_id, deadline)
+
+    def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
+        return self._services.rename(target, name, deadline)
+
+    def read(self, target: Target, deadline: Deadline) -> Reply:
+        return self._services.read(target, deadline)
+
+    @property
+    def _services(self) -> OutageBreaker:
+        return running(self._world).environment.services
+
+
+class _InTurn:
+    """Workers that are one: threads would not take the same turns twice."""
+
+    def run(self, tasks: Sequence[Callable[[], object]], deadline: Deadline) -> None:
+        for task in tasks:
+            task()
+
+
+# ---- What observes the function
+
+
+class _ObservedParser:
+    """The parser. Tells what each invocation is at."""
+
+    def __init__(self, parser: Parser, world: World) -> None:
+        self._parser = parser
+        self._world = world
+        parser._validator = _QuickValidator(parser._validator)  # type: ignore[assignment]
+
+    def parse(
+        self, text: str, attributes: Attributes, deadline: Deadline, **options: Any
+    ) -> RenameEvent | InvalidEvent:
+        event = self._parser.parse(text, attributes, deadline, **options)
+        running(self._world).event = event.otherwise if isinstance(event, InvalidEvent) else event
+        if self._world.chance(self._world.weather.defect):
+            raise DefectError
+        return event
+
+
+class _QuickValidator:
+    """The schema's validator, which would take a third of the time: it remembers its verdicts in all runs.
+
+    By the attributes that are there and by the data, for a plan puts nothing invalid into an attribute.
+    """
+
+    _verdicts: ClassVar[dict[object, list[Any]]] = {}
+
+    def __init__(self, validator: Any) -> None:
+        self._validator = validator
+        self._max_length = validator.schema["$defs"]["data"]["properties"]["endpoint_service_name"]["maxLength"]
+
+    def iter_errors(self, event: CloudEvent) -> list[Any]:
+        key = (self._max_length, *event, *event["data"].items())
+        if key not in self._verdicts:
+            self._verdicts[key] = list(self._validator.iter_errors(event))
+        return self._verdicts[key]
+
+
+class _Telemetry:
+    """Hears what became of each event, and checks what only the function knows."""
+
+    def __init__(self, clouds: Clouds) -> None:
+        self._clouds = clouds
+
+    def handled(
+        self, event: RenameEvent | InvalidEvent, result: Outcome | Unsettled, trigger: str, **keys: object
+    ) -> None:
+        if isinstance(result, Unsettled) and result.cause is not None:
+            raise result.cause
+        if not isinstance(event, RenameEvent):
+            return
+        invocation = running(self._clouds.world)
+        group = invocation.groups.get(keys.get("message_id"))
+        goes_back_refused = isinstance(result, Unsettled) and result.failure.kind is Kind.ACCESS
+        if self._clouds.huawei.is_refused(event):
+            invocation.refused_groups.add(group)
+        elif goes_back_refused and group not in invocation.refused_groups:
+            label = self._clouds.promises.find(event.cloud_event).label
+            self._clouds.world.breaks(8, f"{label} goes back for another's refusal")
+
+    def unexpected(self, error: BaseException | None, **keys: object) -> None:
+        self._clouds.world.note("unexpected: %r", error)
+        assert isinstance(error, DefectError), error
+
+
+class _Traced:
+    """The ledger, with each of its answers in the trace."""
+
+    def __init__(self, ledger: DynamoDbLedger, world: World) -> None:
+        self._ledger = ledger
+        self._world = world
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        def traced(*args: Any, **kwargs: Any) -> Any:
+            answer: object = "never heard"
+            try:
+                answer = getattr(self._ledger, method)(*args, **kwargs)
+            except RenameFailedError as error:
+                answer = error.failure.code
+                raise
+            finally:
+                self._world.note("ledger, %s: %s", method, _brief(answer))
+            return answer
+
+        return traced
+
+
+def _brief(answer: object) -> str:
+    match answer:
+        case None:
+            return "done"
+        case Claim(_, round_):
+            return f"granted, round {round_.number}"
+        case Known(outcome, next_round):
+            return f"known, {outcome.failure.code if outcome.failure else 'renamed'}, {next_round or 'settled'}"
+        case Superseded(by=by):
+            return f"superseded by {by.id} of {by.source}"
+        case _:
+            return type(answer).__name__ if isinstance(answer, Reused) else str(answer)

@@ -1,0 +1,68 @@
+"""The ledger of the first version, as far as it wrote something else. During a canary both work on one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from math import floor
+from typing import Any, Final
+
+from function.deadline import Deadline
+from function.ledger import CLAIM_SLACK_SECONDS, DynamoDbLedger
+
+Action = Mapping[str, Mapping[str, Any]]
+
+# Past the end of the invocation; and the bounds that this is enough for.
+CLAIM_SLACK_SECONDS_V1: Final = 6.0
+LATEST_EFFECT_SECONDS_V1: Final = 3.0
+MOST_SKEW_SECONDS_V1: Final = 2.0
+
+
+def edited(ledger: type[DynamoDbLedger], edit: Callable[[dict[str, Any], bool], object]) -> type[DynamoDbLedger]:
+    """The ledger, with other transactions.
+
+    Args:
+        edit: changes one action of a transaction; hears whether the transaction claims a service.
+    """
+
+    class Edited(ledger):  # type: ignore[misc, valid-type]
+        def _write(self, deadline: Deadline, *actions: Action) -> Any:
+            copies = [{kind: dict(request) for kind, request in action.items()} for action in actions]
+            is_claim = not any(remembers(request) for copy in copies for request in copy.values())
+            for request in (request for copy in copies for request in copy.values()):
+                edit(request, is_claim)
+            return super()._write(deadline, *copies)
+
+    return Edited
+
+
+def remembers(request: Mapping[str, Any]) -> bool:
+    """Whether an action writes an outcome."""
+    return ":outcome" in request.get("ExpressionAttributeValues", {})
+
+
+def first_version(ledger: type[DynamoDbLedger]) -> type[DynamoDbLedger]:
+    """Whole microseconds, claims that last six seconds past the end of their invocation, and no pinned target."""
+
+    def edit(request: dict[str, Any], is_claim: bool) -> None:
+        in_whole_microseconds(request, is_claim)
+        without_target(request, is_claim)
+        values = request.get("ExpressionAttributeValues", {})
+        if ":lapses" in values:
+            lapses = float(values[":lapses"]["N"]) - CLAIM_SLACK_SECONDS + CLAIM_SLACK_SECONDS_V1
+            values[":lapses"] = {"N": repr(lapses)}
+
+    return edited(ledger, edit)
+
+
+def without_target(request: dict[str, Any], is_claim: bool) -> None:
+    """The event's item neither gets a region and project nor is asked for them."""
+    request["UpdateExpression"] = request["UpdateExpression"].replace(", #target = :target", "")
+    condition = request["ConditionExpression"]
+    request["ConditionExpression"] = condition.replace(" AND (attribute_not_exists(#target) OR #target = :target)", "")
+
+
+def in_whole_microseconds(request: dict[str, Any], is_claim: bool) -> None:
+    values = request["ExpressionAttributeValues"] = dict(request.get("ExpressionAttributeValues", {}))
+    if "N" in values.get(":time", {}):
+        values[":time"] = {"N": str(floor(Decimal(values[":time"]["N"])))}

@@ -1,0 +1,428 @@
+"""Thousands of rename events through the wired function, over real sockets, with ten threads an invocation.
+
+What the simulation leaves out, for threads do not take the same turns twice: pools of connections, group commits, the
+guard of the key, the SDK. Several environments take batches from a FIFO queue, and now and then an HTTP request.
+Connections are reset before and after a request takes effect, and at their next use after a freeze; answers come late,
+or never. The promises are those of `tests.faults.promises`, and beside them:
+
+9. *Time.* An invocation reports before its time-out.
+
+Time passes by itself, and is skipped while no message is visible: then all that is stored grows older.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, ClassVar, Final, cast
+from unittest.mock import patch
+
+from function.events import Outcome
+from function.rename import Unsettled
+from tests.faults.clouds import Message, sqs_record
+from tests.faults.promises import CloudEvent, Event, Promises, Rename, Service
+from tests.faults.world import BrokenPromise, World
+from tests.threads.aws import Aws
+from tests.threads.huawei import FaultyHuaweiCloud
+
+REGION: Final = "cn-north-4"
+PROJECT: Final = "0123456789abcdef0123456789abcdef"
+AK, SK = "THREADSACCESSKEY", "threads-secret-key"
+ARN: Final = "arn:aws:sqs:eu-west-1:123456789012:rename.fifo"
+SERVICES: Final = 100
+ENVIRONMENTS: Final = 10
+MAX_BATCH: Final = 10
+MAX_RECEIVES: Final = 8
+MAX_VISIBLE: Final = 300
+INVOCATION_SECONDS: Final = 8.0
+VISIBILITY_SECONDS: Final = 60.0
+# For so long after the call a rename in doubt may yet take effect. Its claim lasts for longer.
+DOUBT_SECONDS: Final = 50.0
+MAX_REDRIVES: Final = 5
+_FOREIGN: Final = ("HUAWEICLOUD_", "AWS_", "POWERTOOLS_")
+_PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+@dataclass
+class Report:
+    """What came of a run.
+
+    Attributes:
+        faults: injected into requests to AWS and to Huawei Cloud.
+        returned: messages that went back to the queue.
+        broken: promises, each with what broke it.
+    """
+
+    events: int = 0
+    invocations: int = 0
+    renames: int = 0
+    faults: int = 0
+    thaws: int = 0
+    returned: int = 0
+    seconds: float = 0.0
+    broken: list[BrokenPromise] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.events} events, {self.invocations} invocations, {self.renames} renames, {self.faults} faults, "
+            f"{self.thaws} thaws, {self.returned} returned, in {self.seconds:.0f} s"
+        )
+
+
+@dataclass(frozen=True)
+class FaultProfile:
+    """How often something happens, as probabilities.
+
+    Attributes:
+        request: a request to AWS or Huawei Cloud fails in some way.
+        thaw: before an invocation all connections to AWS have died.
+        http: an event comes over HTTP.
+    """
+
+    request: float = 0.04
+    thaw: float = 0.1
+    http: float = 0.1
+
+
+def run(events: int, seed: int, profile: FaultProfile = FaultProfile()) -> Report:
+    """Send so many events, and settle them all; or stop where a promise is broken.
+
+    Args:
+        seed: decides what is sent and how often something goes wrong, but not the turns that threads take.
+    """
+    started = time.monotonic()
+    threads = _Run(events, seed, profile)
+    threads.run()
+    threads.report.seconds = time.monotonic() - started
+    return threads.report
+
+
+class _World(World):
+    """What the promises know of a world."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(seed=0)
+        self._report = report
+
+    def breaks(self, promise: int, text: str) -> None:
+        self._report.broken.append(BrokenPromise(promise, text))
+
+
+class _Context:
+    """Lambda's, as far as the function looks at it."""
+
+    def __init__(self) -> None:
+        self.ends_at = time.time() + INVOCATION_SECONDS
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int((self.ends_at - time.time()) * 1000)
+
+
+class _Run:
+    def __init__(self, events: int, seed: int, profile: FaultProfile) -> None:
+        self.report = Report()
+        self._profile = profile
+        self._random = Random(seed)
+        self._world = _World(self.report)
+        self._services = [Service(f"service-{number}", "old") for number in range(SERVICES)]
+        self._promises = Promises(self._world, {(PROJECT, service.id): service for service in self._services})
+        # Of all that is below, and of the promises.
+        self._turn = threading.Condition()
+        self._skipped_seconds = 0.0
+        self._requests: dict[str, CloudEvent] = {}
+        self._copies: Counter[str] = Counter()
+        self._invocation_of: dict[Event, object] = {}
+        self._doubtful: list[tuple[float, Rename]] = []
+        self._queue: list[Message] = []
+        self._dead_letters: list[CloudEvent] = []
+        self._handed_over: set[str] = set()
+        self._working = 0
+        self._ids = 0
+        self._unsent = list(self._planned(events))
+        self._aws = Aws(seed, put_event=self._published, send_message=self._sent, put_off=self._put_off)
+        self._huawei = FaultyHuaweiCloud(seed, self._renamed, AK, SK, PROJECT, REGION)
+
+    def run(self) -> None:
+        with self._aws, self._huawei, _wiring(self._aws.url, self._huawei.url) as wire:
+            for service in self._services:
+                self._huawei.add_service(service.id, service.name)
+            functions = [wire() for _ in range(ENVIRONMENTS)]
+            self._aws.fault_rate = self._huawei.fault_rate = self._profile.request
+            self._work_off(functions)
+            self._aws.fault_rate = self._huawei.fault_rate = 0.0
+            self._profile = FaultProfile(request=0.0, thaw=0.0)
+            for _ in range(MAX_REDRIVES):
+                self._unsent, self._dead_letters = self._dead_letters, []
+                self._work_off(functions)
+        if not self.report.broken:
+            self._promises.at_rest(in_calm=True)
+        self.report.events = len(self._promises.events)
+        self.report.faults = self._aws.faults + self._huawei.faults
+
+    def _planned(self, events: int) -> Iterator[CloudEvent]:
+        """A tenth comes twice, a fifth is late by up to a minute, some use an identifier again."""
+        random, start = self._random, time.time() - events / 100
+        for number in range(events):
+            decided = start + number / 100 - (random.uniform(0, 60) if random.random() < 0.2 else 0)
+            seconds, nanoseconds = divmod(int(decided * 1e9), 10**9)
+            moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+            id_ = random.randrange(number) if number and random.random() < 0.02 else number
+            name = f"name-{number}"
+            self._requests[name] = request = {
+                "specversion": "1.0",
+                "id": f"id-{id_}",
+                "source": "/cmdb",
+                "type": "vpcep.endpoint_service.rename_requested.v1",
+                "time": f"{moment}.{nanoseconds:09}Z",
+                "data": {
+                    "vpc_endpoint_service_id": random.choice(self._services).id,
+                    "endpoint_service_name": name,
+                },
+            }
+            for _ in range(1 + (random.random() < 0.1)):
+                self._copies[name] += 1
+                yield request
+
+    # ---- The queue
+
+    def _now(self) -> float:
+        return time.time() + self._skipped_seconds
+
+    def _skip(self, seconds: float) -> None:
+        """Time passes."""
+        whole = math.ceil(seconds)
+        self._skipped_seconds += whole
+        self._aws.age(whole)
+
+    def _add(self, request: CloudEvent) -> None:
+        event = self._promises.sent(request)
+        event.lives += 1
+        event.queued = True
+        self._ids += 1
+        group = request["data"]["vpc_endpoint_service_id"]
+        self._queue.append(Message(f"message-{self._ids}", json.dumps(request), {}, group, self._now(), event))
+
+    def _receive(self) -> list[Message]:
+        """The first messages of each group, in the order that FIFO queues keep."""
+        now = self._now()
+        hidden = {message.group for message in self._queue if message.visible_at > now}
+        visible = [message for message in self._queue if message.group not in hidden]
+        for message in visible:
+            if message.receives >= MAX_RECEIVES:
+                self._queue.remove(message)
+                self._dead_letters.append(json.loads(message.body))
+                if not message.event.outcomes:
+                    self._world.breaks(6, f"{message.event.label} is given up without an outcome")
+        batch = [message for message in visible if message in self._queue][: self._random.randint(5, MAX_BATCH)]
+        for message in batch:
+            message.receives += 1
+            message.visible_at = now + VISIBILITY_SECONDS
+        return batch
+
+    def _next(self) -> list[Message] | CloudEvent | None:
+        """A batch, or a request over HTTP; None when everything is done."""
+        while True:
+            while self._unsent and len(self._queue) < MAX_VISIBLE:
+                if self._random.random() < self._profile.http:
+                    return self._unsent.pop(0)
+                self._add(self._unsent.pop(0))
+            if batch := self._receive():
+                return batch
+            if self._working:
+                self._turn.wait()
+            elif hidden := [message.visible_at for message in self._queue if message.visible_at > self._now()]:
+                self._skip(min(hidden) - self._now())
+            else:
+                return None
+
+    # ---- The function's invocations
+
+    def _work_off(self, functions: list[Any]) -> None:
+        """Until nothing is left to be sent or received."""
+        with ThreadPoolExecutor(len(functions)) as threads:
+            for done in [threads.submit(self._serve, function) for function in functions]:
+                done.result()
+
+    def _serve(self, function: Any) -> None:
+        while True:
+            with self._turn:
+                work = self._next()
+                if work is None or self.report.broken:
+                    self._turn.notify_all()
+                    return
+                self._working += 1
+                self.report.invocations += 1
+                if self._random.random() < self._profile.thaw:
+                    self.report.thaws += 1
+                    self._aws.thaw()
+            try:
+                if isinstance(work, list):
+                    self._deliver(function, work)
+                else:
+                    self._post(function, work)
+            finally:
+                with self._turn:
+                    self._working -= 1
+                    self._turn.notify_all()
+
+    def _deliver(self, function: Any, batch: list[Message]) -> None:
+        invocation = object()
+        with self._turn:
+            calls_before = {message.event: len(message.event.renames) for message in batch}
+            self._invocation_of |= dict.fromkeys(calls_before, invocation)
+            records = [sqs_record(message, ARN) for message in batch]
+        answer = self._invoke(function, {"Records": records})
+        failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+        with self._turn:
+            stopped: set[str] = set()
+            for message in batch:
+                was_called = len(message.event.renames) > calls_before[message.event]
+                if message.group in stopped and was_called and self._is_sent_once(message.event):
+                    self._world.breaks(8, f"{message.event.label} overtakes another one of its group")
+                if message.id in failed:
+                    stopped.add(message.group)
+                else:
+                    self._promises.acknowledged(message.event, is_dead_letter=False)
+                    self._queue.remove(message)
+            self.report.returned += len(failed)
+
+    def _post(self, function: Any, request: CloudEvent) -> None:
+        with self._turn:
+            event = self._promises.sent(request)
+            event.lives += 1
+            self._invocation_of[event] = object()
+            self._ids += 1
+            request_id = f"request-{self._ids}"
+        proxy_event = {
+            "httpMethod": "POST",
+            "path": "/rename-events",
+            "resource": "/rename-events",
+            "headers": {"content-type": "application/cloudevents+json"},
+            "multiValueHeaders": {"content-type": ["application/cloudevents+json"]},
+            "queryStringParameters": None,
+            "multiValueQueryStringParameters": None,
+            "body": json.dumps(request),
+            "isBase64Encoded": False,
+            "requestContext": {
+                "requestId": request_id,
+                "apiId": "api",
+                "requestTimeEpoch": int(time.time() * 1000),
+                "identity": {"userArn": None},
+            },
+        }
+        answer = self._invoke(function, proxy_event)
+        with self._turn:
+            if self._promises.answered(event, answer["statusCode"], answer["body"]):
+                self._dead_letters.append(request)
+
+    def _invoke(self, function: Any, event: dict[str, Any]) -> dict[str, Any]:
+        context = _Context()
+        answer: dict[str, Any] = function.handle(event, context)
+        late = time.time() - context.ends_at
+        if _SilentTelemetry.defects:
+            raise AssertionError from _SilentTelemetry.defects[0]
+        if late > 0:
+            with self._turn:
+                self._world.breaks(9, f"an invocation reports {late:.1f} s after its time-out")
+        return answer
+
+    def _is_sent_once(self, event: Event) -> bool:
+        return self._copies[cast("CloudEvent", event.requests[0])["data"]["endpoint_service_name"]] == 1
+
+    # ---- What the clouds hear
+
+    def _renamed(self, service_id: str, name: str, applied: bool, in_doubt: bool) -> None:
+        with self._turn:
+            request, now = self._requests[name], self._now()
+            for until, doubtful in list(self._doubtful):
+                if until <= now:
+                    self._doubtful.remove((until, doubtful))
+                    doubtful.service.in_flight.remove(doubtful)
+            service, event = self._promises.service(PROJECT, service_id), self._promises.find(request)
+            # Where there are copies, nobody can tell which of them calls.
+            invocation = self._invocation_of[event] if self._is_sent_once(event) else event
+            rename = self._promises.rename_is_called(service, request, cast("Any", invocation))
+            self.report.renames += 1
+            if applied:
+                self._promises.rename_takes_effect(rename)
+            if in_doubt:
+                self._doubtful.append((now + DOUBT_SECONDS, rename))
+            else:
+                service.in_flight.remove(rename)
+
+    def _published(self, outcome: CloudEvent) -> None:
+        with self._turn:
+            self._promises.published(outcome)
+
+    def _sent(self, request: dict[str, Any]) -> None:
+        with self._turn:
+            if request["MessageDeduplicationId"] not in self._handed_over:
+                self._handed_over.add(request["MessageDeduplicationId"])
+                self._add(json.loads(request["MessageBody"]))
+                self._turn.notify_all()
+
+    def _put_off(self, receipt_handle: str, seconds: int) -> None:
+        with self._turn:
+            for message in self._queue:
+                if receipt_handle == f"{message.id}/{message.receives}":
+                    message.visible_at = self._now() + seconds
+
+
+@contextmanager
+def _wiring(aws: str, huawei: str) -> Iterator[Callable[[], Any]]:
+    """Makes functions as function.app does, in an environment of their own, that say nothing."""
+    own = {
+        "HUAWEICLOUD_REGION": REGION,
+        "HUAWEICLOUD_SDK_AK": AK,
+        "HUAWEICLOUD_SDK_SK": SK,
+        "HUAWEICLOUD_SDK_PROJECT_ID": PROJECT,
+        "VPCEP_ENDPOINT": huawei,
+        "OUTCOME_BUS": "outcomes",
+        "LEDGER_TABLE": "ledger",
+        "RENAME_QUEUE_URL": f"{aws}/123456789012/rename.fifo",
+        "MAX_RECEIVES": str(MAX_RECEIVES),
+        "AWS_ENDPOINT_URL": aws,
+        "AWS_REGION": "eu-west-1",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+        "AWS_ACCESS_KEY_ID": "threads",
+        "AWS_SECRET_ACCESS_KEY": "threads-aws-secret-key",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    others = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_FOREIGN) and name.upper() not in _PROXIES
+    }
+    with patch.dict(os.environ, others | own, clear=True):
+        from function import app, settings  # noqa: PLC0415 - the module wires a function of its own when it is imported
+
+        with patch.object(app, "Telemetry", _SilentTelemetry):
+            yield lambda: app.Function(settings.load(os.environ))
+
+
+class _SilentTelemetry:
+    """Keeps what nobody expects."""
+
+    defects: ClassVar[list[BaseException | None]] = []
+
+    def __init__(self, *_: object) -> None:
+        """Of no namespace."""
+
+    def handled(self, event: object, result: Outcome | Unsettled, *_: object, **__: object) -> None:
+        if isinstance(result, Unsettled) and result.cause is not None:
+            self.defects.append(result.cause)
+
+    def unexpected(self, error: BaseException | None, **_: object) -> None:
+        self.defects.append(error)
+
+    def __getattr__(self, _: str) -> Callable[..., None]:
+        return lambda *_, **__: None
