@@ -311,9 +311,9 @@ class Renamer:
             if isinstance(refused, Outcome):
                 return refused
             event = refused
-        attempt.target = self._target(event, attempt)
         if attempt.deadline.remaining() < MIN_CALL_SECONDS:
             raise RenameFailedError(failures.no_time_left())
+        attempt.target = self._target(event, attempt)
         while True:
             match self._ledger.claim(event, attempt.target, attempt.deadline):
                 case Claim() as claim:

@@ -29,13 +29,6 @@ ATTRIBUTE_PREFIX: Final = "ce-"
 STRUCTURED: Final = "application/cloudevents+json"
 BINARY: Final = "application/json"
 RETRY_AFTER_SECONDS: Final = 30
-# Before the end of the invocation: until when the event may be worked on, its outcome be remembered and published, the
-# queue be asked to take it instead, a failure be published, and the caller be answered whatever hangs.
-_SETTLE_SECONDS: Final = 7.0
-_REPORT_SECONDS: Final = 4.5
-_HAND_OVER_SECONDS: Final = 3.0
-_GIVE_UP_SECONDS: Final = 1.0
-_ANSWER_SECONDS: Final = 0.7
 NO_HEADERS: Final[Mapping[str, str]] = {}
 
 # By RFC 9110, 5.6.4.
@@ -149,6 +142,37 @@ class Request:
         return self._headers.get(name, [None])[-1]
 
 
+class _Steps(NamedTuple):
+    """Until when each step of an invocation must be over, so that those after it have their time whatever hangs.
+
+    Attributes:
+        settle: the event; to remember and publish its outcome has some time more.
+        hand_over: the event to the queue.
+        give_up: an event that the queue did not take.
+        answer: the caller.
+    """
+
+    settle: Deadline
+    hand_over: Deadline
+    give_up: Deadline
+    answer: Deadline
+
+    @classmethod
+    def of(cls, deadline: Deadline) -> "_Steps":
+        seconds = deadline.invocation_ends_at - deadline.now()
+
+        def before_end(share: float, share_to_report: float) -> Deadline:
+            at = deadline.invocation_ends_at - share * seconds
+            return replace(deadline, at=at, report_seconds=share_to_report * seconds)
+
+        return cls(
+            settle=before_end(0.28, 0.18),
+            hand_over=before_end(0.12, 0.12),
+            give_up=before_end(0.04, 0.04),
+            answer=before_end(0.03, 0.03),
+        )
+
+
 class HttpTrigger:
     """Handles ``POST /rename-events``."""
 
@@ -163,38 +187,39 @@ class HttpTrigger:
 
     def handle(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
         """Returns a proxy response."""
+        steps = _Steps.of(deadline)
         responses: list[Response] = []
-        self._workers.run(
-            [lambda: responses.append(self._respond(Request(event), deadline))], _before_end(deadline, _ANSWER_SECONDS)
-        )
+        self._workers.run([lambda: responses.append(self._respond(Request(event), steps))], steps.answer)
         return (responses[0] if responses else _unavailable(failures.no_time_left())).to_proxy()
 
-    def _respond(self, request: Request, deadline: Deadline) -> Response:
+    def _respond(self, request: Request, steps: "_Steps") -> Response:
         if request.route != (METHOD, PATH):
             # An API that sends its requests here by another name has lost an event.
             self._telemetry.unexpected(None, http_route=" ".join(request.route))
             return _problem(404, "Not Found", f"There is {METHOD} {PATH} and nothing else.")
         if request.media_type not in (STRUCTURED, BINARY):
             return _problem(415, "Unsupported Media Type", f"Send {STRUCTURED} or {BINARY}.")
-        event = self._parse(request, deadline)
-        if isinstance(event, RenameEvent) and request.prefers_async and self._hand_over(event, request, deadline):
+        event = self._parse(request, steps.settle)
+        if (
+            isinstance(event, RenameEvent)
+            and request.prefers_async
+            and self._hand_over(event, request, steps.hand_over)
+        ):
             self._telemetry.handled(
                 event, Unsettled(failures.wanted_later()), TRIGGER, queued=True, caller=request.caller
             )
             return _queued(event, preferred=True)
-        settling = replace(_before_end(deadline, _SETTLE_SECONDS), report_seconds=_REPORT_SECONDS)
-        result = self._renamer.settle(event, settling, TRIGGER)
+        result = self._renamer.settle(event, steps.settle, TRIGGER)
         if isinstance(result, Unsettled):
             # A caller whose key is refused gets no better answer by waiting for the queue.
             if (
                 isinstance(event, RenameEvent)
                 and result.failure.kind is not Kind.ACCESS
-                and self._hand_over(event, request, deadline)
+                and self._hand_over(event, request, steps.hand_over)
             ):
                 self._telemetry.handled(event, result, TRIGGER, queued=True, caller=request.caller)
                 return _queued(event)
-            giving_up = replace(_before_end(deadline, _GIVE_UP_SECONDS), report_seconds=_GIVE_UP_SECONDS)
-            result = self._renamer.give_up(event, result, giving_up, TRIGGER)
+            result = self._renamer.give_up(event, result, steps.give_up, TRIGGER)
         self._telemetry.handled(event, result, TRIGGER, caller=request.caller)
         return _response(event, result)
 
@@ -207,9 +232,7 @@ class HttpTrigger:
         return self._parser.parse(text, request.attributes, deadline, structured=structured, may_be_enveloped=False)
 
     def _hand_over(self, event: RenameEvent, request: Request, deadline: Deadline) -> bool:
-        return self._queue is not None and self._queue.send(
-            event, request.id or event.id, _before_end(deadline, _HAND_OVER_SECONDS)
-        )
+        return self._queue is not None and self._queue.send(event, request.id or event.id, deadline)
 
 
 def _response(event: RenameEvent | InvalidEvent, result: Outcome | Unsettled) -> Response:
@@ -225,11 +248,6 @@ def _response(event: RenameEvent | InvalidEvent, result: Outcome | Unsettled) ->
     if isinstance(event, InvalidEvent) and event.too_large:
         status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     return Response(status, STRUCTURED, result.to_json(), headers)
-
-
-def _before_end(deadline: Deadline, seconds: float) -> Deadline:
-    """So long before the invocation ends."""
-    return replace(deadline, at=deadline.invocation_ends_at - seconds)
 
 
 def _unavailable(failure: Failure) -> Response:

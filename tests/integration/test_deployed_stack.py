@@ -150,14 +150,14 @@ class TestQueue:
 
     def test_tries_again_when_vpcep_is_unavailable(self, clouds: Clouds) -> None:
         service_id = a_service(clouds)
-        clouds.huawei.fail(503, times=2, service_id=service_id)
+        clouds.huawei.fail(500, "EndPoint.0001", times=2, service_id=service_id)
         event = rename_event(service_id, "orders")
 
         clouds.send_rename_event(event)
 
         outcome = outcome_of(clouds, event)
         assert (outcome["type"], outcome["data"]["attempts"]) == (RENAMED, 3)
-        assert [call.status for call in calls_for(clouds, service_id)] == [503, 503, 200]
+        assert [call.status for call in calls_for(clouds, service_id)] == [500, 500, 200]
 
 
 class TestHttp:
@@ -230,7 +230,7 @@ class TestHttp:
     def test_hands_over_to_the_queue_what_cannot_be_settled_now(self, clouds: Clouds) -> None:
         service_id = a_service(clouds)
         # As often as one invocation tries.
-        clouds.huawei.fail(503, times=5, service_id=service_id)
+        clouds.huawei.fail(500, "EndPoint.0001", times=5, service_id=service_id)
         event = rename_event(service_id, "orders")
 
         reply = clouds.post_rename_event(event)
@@ -249,7 +249,7 @@ class TestHttp:
 class TestAccess:
     @pytest.fixture
     def wrong_key(self, clouds: Clouds) -> Iterator[None]:
-        clouds.use_secret(dataclasses.replace(clouds.account, sk="a wrong one"))
+        clouds.use_secret(dataclasses.replace(clouds.account, sk="a-wrong-one"))
         yield
         clouds.huawei.reset()
         clouds.use_secret(clouds.account)
@@ -425,7 +425,9 @@ class TestTemplate:
         assert {action for alarm in alarms for action in alarm["AlarmActions"] + alarm["OKActions"]} == {topic}
 
     def test_the_dashboard_is_there(self, clouds: Clouds) -> None:
-        body = clouds.aws.client("cloudwatch").get_dashboard(DashboardName=clouds.stack.name)["DashboardBody"]
+        body = clouds.aws.client("cloudwatch").get_dashboard(DashboardName=f"{clouds.stack.name}-{clouds.aws.region}")[
+            "DashboardBody"
+        ]
         assert len(json.loads(body)["widgets"]) > 10
         assert "${" not in body.replace("${LABEL}", "")
 

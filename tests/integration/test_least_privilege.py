@@ -171,7 +171,7 @@ NEEDS = {
         rename_from_queue,
         "stays in the queue, not called: Rename.CredentialsUnavailable",
         "settled",
-        anew="once",
+        anew="each time",
     ),
     # Where the queue takes an event over the answer is 202.
     (HTTP, "HandOverToQueue", "sqs:SendMessage"): Need(
@@ -190,7 +190,7 @@ NEEDS = {
         rename_by_http, "200, called", "202, not called", outage=0, anew="each time"
     ),
     (HTTP, "ReadCredentials", "secretsmanager:GetSecretValue"): Need(
-        rename_by_http, "403, not called", "200, called", anew="once"
+        rename_by_http, "403, not called", "200, called", anew="each time"
     ),
     (DEAD_LETTERS, "LayThemToRest", "sqs:SendMessage"): Need(
         see_off, "stays, with ['Rename.Abandoned'], 0 at rest", "rests, with ['Rename.Abandoned'], 1 at rest"
@@ -206,7 +206,7 @@ NEEDS = {
     ),
     # The outcome would not name the project.
     (DEAD_LETTERS, "ReadCredentials", "secretsmanager:GetSecretValue"): Need(
-        see_off_of_which_project, "False", "True", anew="once"
+        see_off_of_which_project, "False", "True", anew="each time"
     ),
 }
 
