@@ -19,7 +19,7 @@ from tests.localcloud.stack import FUNCTIONS, Clouds, Event, Reply, rename_event
 QUEUE, HTTP, DEAD_LETTERS = FUNCTIONS
 TRIGGERS = ("sqs", "http")
 
-# The functions keep four seconds of it to report, and a claim outlives what remains by ten.
+# The functions keep four seconds of it to report, and a claim outlives it by a minute.
 TIMEOUT = 7
 VISIBILITY = 1
 MANY_RECEIVES = 1_000
