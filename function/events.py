@@ -60,6 +60,19 @@ _MESSAGES: Final = {
     "minimum": "must be an integer of 32 bits",
     "maximum": "must be an integer of 32 bits",
 }
+_WORD: Final = "must hold letters, digits, _ and - only"
+# By the place that the pattern is for; extension attributes have no entry.
+_PATTERN_MESSAGES: Final = {
+    "/source": "must be a URI reference (RFC 3986)",
+    "/time": "must be a time by RFC 3339, as in 2026-11-24T02:10:52Z",
+    "/dataschema": "must be a URI (RFC 3986)",
+    "/datacontenttype": "must be application/json",
+    "/data/vpc_endpoint_service_id": _WORD,
+    "/data/endpoint_service_name": _WORD,
+    "/data/project_id": _WORD,
+    "/data/region": "must hold lower-case letters, digits and - only",
+    "/data/expected_name": _WORD,
+}
 _STRUCTURED_ONLY: Final = frozenset({"specversion", "id", "source", "type", "time", "data", "data_base64"})
 # By W3C Trace Context, version 00.
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -612,7 +625,8 @@ def _explain(error: ValidationError) -> Iterator[Violation]:
                 if name not in known:
                     yield Violation(f"{path}/{_escaped(name)}", "is not a known field")
         case _ if "propertyNames" in error.relative_schema_path:
-            yield Violation(f"{path}/{_escaped(instance)}", schema["description"])
+            message = "must be a CloudEvents attribute name: up to 32 lower-case letters and digits"
+            yield Violation(f"{path}/{_escaped(instance)}", message)
         case "anyOf":
             both = "data" in instance
             yield Violation("/data_base64", "must not come beside data") if both else Violation("/data", "is missing")
@@ -624,7 +638,7 @@ def _explain(error: ValidationError) -> Iterator[Violation]:
         case "maxLength":
             yield Violation(path, f"must have at most {limit} characters")
         case "pattern":
-            yield Violation(path, schema["description"])
+            yield Violation(path, _PATTERN_MESSAGES.get(path, "must hold no control characters"))
         case _:
             rule = str(error.validator)
             yield Violation(path, _MESSAGES.get(rule, f"breaks the rule {rule}: {limit}"))

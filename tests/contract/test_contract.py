@@ -256,6 +256,44 @@ def test_a_sample_that_is_no_json_is_told_so(name: str) -> None:
     assert violation.message.startswith("is not JSON: ")
 
 
+LETTERS: Final = "must hold letters, digits, _ and - only"
+NO_CONTROLS: Final = "must hold no control characters"
+
+
+@pytest.mark.parametrize(
+    ("event", "violation"),
+    [
+        (rename_event(id="1\n"), ("/id", NO_CONTROLS)),
+        (rename_event(source="a b"), ("/source", "must be a URI reference (RFC 3986)")),
+        (rename_event(time="soon"), ("/time", "must be a time by RFC 3339, as in 2026-11-24T02:10:52Z")),
+        (rename_event(subject="1\n"), ("/subject", NO_CONTROLS)),
+        (rename_event(dataschema="a b"), ("/dataschema", "must be a URI (RFC 3986)")),
+        (rename_event(datacontenttype="text/plain"), ("/datacontenttype", "must be application/json")),
+        (rename_event(region="1\n"), ("/region", NO_CONTROLS)),
+        (rename_event(priority=2**31), ("/priority", "must be an integer of 32 bits")),
+        (
+            rename_event(Region="x"),
+            ("/Region", "must be a CloudEvents attribute name: up to 32 lower-case letters and digits"),
+        ),
+        (
+            rename_event(data=rename_data(vpc_endpoint_service_id="a b")),
+            ("/data/vpc_endpoint_service_id", LETTERS),
+        ),
+        (rename_event(data=rename_data(endpoint_service_name="a b")), ("/data/endpoint_service_name", LETTERS)),
+        (rename_event(data=rename_data(project_id="a b")), ("/data/project_id", LETTERS)),
+        (
+            rename_event(data=rename_data(region="CN-NORTH-4")),
+            ("/data/region", "must hold lower-case letters, digits and - only"),
+        ),
+        (rename_event(data=rename_data(expected_name="a b")), ("/data/expected_name", LETTERS)),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_the_message_of_a_violation_is_kept(event: dict[str, Any], violation: tuple[str, str]) -> None:
+    """Producers read it in their outcomes; the schema's descriptions are for those who write events."""
+    assert _refused(json.dumps(event)).violations == (violation,)
+
+
 @pytest.mark.parametrize("name", ["invalid-name.json", "invalid-service-id.json", "invalid-several-violations.json"])
 def test_an_invalid_sample_breaks_the_schema(name: str) -> None:
     assert broken(RENAME_EVENT, json.loads(sample(name)))
