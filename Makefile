@@ -35,7 +35,7 @@ PIP_INSTALL := -m pip install -qq --no-compile --no-input --no-deps --only-binar
 
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: run test lint build deploy deploy-built prune redrive bench dashboard fuzz audit sbom licences clean lock environments \
+.PHONY: run test lint build deploy deploy-built prune redrive bench dashboard fuzz audit sbom licences clean lock environments contract \
 	build-RenameFromQueue build-RenameFromHttp build-SettleDeadLetters
 
 run: environments
@@ -99,6 +99,10 @@ bench: environments .venv/bench/.installed
 dashboard: environments .venv/bench/.installed
 	@.venv/dev/bin/python -m tests.dashboard
 	@.venv/bench/bin/python -m tests.dashboard.draw
+
+# docs/openapi.json, made of the contract's sources and the samples.
+contract: $(DEV)
+	.venv/dev/bin/python -m tests.contract.bundle
 
 clean:
 	rm -rf .venv .build .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis

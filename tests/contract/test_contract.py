@@ -217,6 +217,7 @@ def test_there_is_no_sample_that_these_tests_do_not_know() -> None:
     assert {path.name for path in SAMPLES.iterdir()} == {
         *(*VALID, *VALID_DATA, *ENVELOPES),
         *(*INVALID, *NO_JSON, *OUTCOMES),
+        "http-replies.json",
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import pytest
@@ -12,7 +13,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from schemathesis.specs.openapi.definitions import OPENAPI_30_VALIDATOR, OPENAPI_31_VALIDATOR
 
-from function import events
+from function import events, failures
 from function.failures import Kind
 from function.triggers import http, sqs
 from tests.contract.documents import (
@@ -36,16 +37,8 @@ from tests.contract.test_contract import (
     VALID_DATA,
     sample,
 )
-from tests.unit.fakes import (
-    HttpReply,
-    World,
-    cloud_event,
-    http_request,
-    not_found,
-    refusal,
-    unavailable,
-    wrong_key,
-)
+from tests.unit.builders import HUAWEI_REQUEST_ID, CountingServices
+from tests.unit.fakes import SERVICE, START, HttpReply, World, http_request
 
 ROOT: Final = CONTRACT.parents[1]
 Reply = tuple[int, str]
@@ -193,36 +186,84 @@ def test_an_invalid_sample_is_no_documented_request(name: str, media_type: str) 
 # ---- OpenAPI: replies
 
 
-def structured(event: dict[str, Any] | str | None = None, **headers: str) -> dict[str, Any]:
-    body = cloud_event() if event is None else event
-    return http_request(body, headers={"Content-Type": http.STRUCTURED} | headers)
+# A moment after the times of the samples.
+RECEIVED: Final = datetime(2026, 11, 2, 8, 20, 1, 250_000, UTC)
+UNAVAILABLE: Final = ("EndPoint.0001", "System error.", 500)
 
 
-def refused(world: World, failure: Any, *, with_queue: bool = True) -> HttpReply:
+def request(text: str, media_type: str = http.STRUCTURED, **headers: str) -> dict[str, Any]:
+    request = http_request(text, headers={"Content-Type": media_type} | headers)
+    request["requestContext"]["requestTimeEpoch"] = int(RECEIVED.timestamp() * 1000)
+    return request
+
+
+def sent(world: World, name: str = "rename-structured.json", **headers: str) -> HttpReply:
+    return world.http(request(sample(name), **headers))
+
+
+def refused(world: World, code: str, message: str, status: int, name: str = "rename-structured.json") -> HttpReply:
+    refuse(world, code, message, status)
+    return sent(world, name)
+
+
+def refuse(world: World, code: str, message: str, status: int) -> None:
+    failure = failures.from_reply(code, message, status=status, huawei_request_id=HUAWEI_REQUEST_ID)
     world.services.refuse(failure, times=None)
-    return world.http(structured(), with_queue=with_queue)
+
+
+def renamed(world: World) -> HttpReply:
+    world.services = CountingServices(name="billing")  # type: ignore[assignment]
+    return sent(world)
+
+
+def precondition_failed(world: World) -> HttpReply:
+    world.services.names[SERVICE] = "shop"
+    return sent(world, "rename-with-precondition.json")
+
+
+def too_large(world: World) -> HttpReply:
+    reply = world.http(request(sample("rename-structured.json") + " " * events.MAX_EVENT_BYTES))
+    reply.body["data"]["request"] = reply.body["data"]["request"].rstrip()  # what is left of it is no example
+    return reply
+
+
+def given_up(world: World) -> HttpReply:
+    refuse(world, *UNAVAILABLE)
+    return world.http(request(sample("rename-structured.json")), with_queue=False)
 
 
 def unpublished(world: World) -> HttpReply:
     world.bus.refuse()
-    return world.http(structured("{}"))
+    return sent(world, "invalid-name.json")
 
 
+# By their names in http-replies.json.
 REPLIES: Final[dict[str, Callable[[World], HttpReply]]] = {
-    "renamed": lambda world: world.http(structured()),
-    "queued": lambda world: refused(world, unavailable()),
-    "queued as asked": lambda world: world.http(structured(Prefer="respond-async")),
-    "invalid": lambda world: world.http(structured("{}")),
-    "access": lambda world: refused(world, wrong_key()),
-    "not found": lambda world: refused(world, not_found()),
-    "conflict": lambda world: refused(world, refusal("EndPoint.3045", 400)),
-    "precondition": lambda world: world.http(structured(cloud_event(expected_name="reports"))),
-    "too large": lambda world: world.http(structured(json.dumps(cloud_event() | {"text": "x" * 300_000}))),
-    "another type": lambda world: world.http(http_request("{}", headers={"Content-Type": "text/plain"})),
-    "defect": lambda world: refused(world, refusal("EndPoint.0011", 400)),
-    "no queue": lambda world: refused(world, unavailable(), with_queue=False),
-    "no bus": unpublished,
+    "renamed": renamed,
+    "queued": lambda world: refused(world, *UNAVAILABLE),
+    "queued-as-asked": lambda world: sent(world, Prefer="respond-async"),
+    "invalid": lambda world: sent(world, "invalid-name.json"),
+    "several-violations": lambda world: sent(world, "invalid-several-violations.json"),
+    "key-refused": lambda world: refused(world, "APIGW.0301", "Incorrect IAM authentication information.", 401),
+    "no-such-service": lambda world: refused(
+        world, "EndPoint.2003", "The VPC endpoint service does not exist.", 400, "unknown-service.json"
+    ),
+    "state-conflict": lambda world: refused(world, "EndPoint.3045", "The service cannot be modified now.", 400),
+    "precondition-failed": precondition_failed,
+    "too-large": too_large,
+    "another-type": lambda world: world.http(request("orders", "text/plain")),
+    "defect": lambda world: refused(world, "EndPoint.0011", "The request has no body.", 504),
+    "given-up": given_up,
+    "not-published": unpublished,
 }
+
+
+def reply(name: str) -> HttpReply:
+    world = World()
+    world.clock.seconds = (RECEIVED - START).total_seconds()
+    return REPLIES[name](world)
+
+
 # What API Gateway answers by itself: https://docs.aws.amazon.com/apigateway/latest/developerguide/supported-gateway-response-types.html
 OF_API_GATEWAY: Final[set[Reply]] = {(status, http.BINARY) for status in (403, 413, 429, 500, 502, 504)}
 
@@ -248,15 +289,28 @@ def undocumented(reply: HttpReply) -> list[str]:
 
 
 @pytest.mark.parametrize("name", REPLIES)
+def test_a_sample_of_a_reply_is_what_the_function_answers(name: str) -> None:
+    assert json.loads(sample("http-replies.json"))[name] == reply(name)._asdict()
+
+
+@pytest.mark.parametrize("name", json.loads(sample("http-replies.json")).keys() - REPLIES.keys())
+def test_any_other_sample_of_a_reply_is_of_api_gateway(name: str) -> None:
+    of_api_gateway = HttpReply(**json.loads(sample("http-replies.json"))[name])
+
+    assert (of_api_gateway.status, of_api_gateway.headers["content-type"]) in OF_API_GATEWAY
+    assert undocumented(of_api_gateway) == []
+
+
+@pytest.mark.parametrize("name", REPLIES)
 def test_a_reply_of_the_function_is_documented(name: str) -> None:
-    assert undocumented(REPLIES[name](World())) == []
+    assert undocumented(reply(name)) == []
 
 
 def test_no_reply_is_documented_that_nobody_gives() -> None:
     documented = {(status, content_type) for status, reply in RESPONSES.items() for content_type in reply["content"]}
-    replies = [reply(World()) for reply in REPLIES.values()]
+    replies = [reply(name) for name in REPLIES]
 
-    assert documented == {(reply.status, reply.headers["content-type"]) for reply in replies} | OF_API_GATEWAY
+    assert documented == {(given.status, given.headers["content-type"]) for given in replies} | OF_API_GATEWAY
 
 
 def test_every_kind_of_failure_has_a_documented_status() -> None:
