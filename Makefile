@@ -35,7 +35,7 @@ PIP_INSTALL := -m pip install -qq --no-compile --no-input --no-deps --only-binar
 
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: run test lint build deploy deploy-built prune redrive bench dashboard fuzz audit sbom licences clean lock environments contract \
+.PHONY: run test lint build deploy deploy-built prune redrive bench dashboard fuzz audit sbom licences clean lock environments contract viewers \
 	build-RenameFromQueue build-RenameFromHttp build-SettleDeadLetters
 
 run: environments
@@ -103,6 +103,24 @@ dashboard: environments .venv/bench/.installed
 # docs/openapi.json, made of the contract's sources and the samples.
 contract: $(DEV)
 	.venv/dev/bin/python -m tests.contract.bundle
+
+# The contract's documents, opened by what reads them: viewers and linters of npm, and two generators of clients. Node.js 20
+# or later; downloads 700 MB into .build/viewers.
+viewers: export CI := true# asyncapi sends no metrics
+viewers: export REDOCLY_TELEMETRY := off
+viewers: VIEWERS := $(CURDIR)/.build/viewers
+viewers:
+	@mkdir -p $(VIEWERS) && cp tests/contract/viewers/* $(VIEWERS)
+	@npm install --prefix $(VIEWERS) --ignore-scripts --no-package-lock --no-audit --no-fund --loglevel=error
+	@$(PYTHON) -m venv $(VIEWERS)/python && $(VIEWERS)/python/bin/python -m pip install -qq -r $(VIEWERS)/requirements.txt
+	node $(VIEWERS)/open.mjs docs/openapi.json
+	$(VIEWERS)/node_modules/.bin/redocly lint docs/openapi.json
+	$(VIEWERS)/node_modules/.bin/asyncapi validate function/contract/asyncapi.yaml
+	PATH="$(VIEWERS)/python/bin:$$PATH" openapi-python-client generate --path docs/openapi.json --meta none \
+		--fail-on-warning --overwrite --output-path $(VIEWERS)/client
+	$(VIEWERS)/python/bin/datamodel-codegen --input docs/openapi.json --input-file-type openapi --formatters builtin \
+		--output-model-type pydantic_v2.BaseModel --output $(VIEWERS)/models.py
+	cd $(VIEWERS) && python/bin/python -c 'import client.api.default.post_rename_event, models'
 
 clean:
 	rm -rf .venv .build .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis
