@@ -128,7 +128,7 @@ REQUESTS: Final[dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", REQUESTS)
+@pytest.mark.parametrize("name", sorted(REQUESTS))
 @pytest.mark.parametrize("media_type", OPERATION["requestBody"]["content"])
 def test_a_request_is_right_or_wrong_by_both(name: str, media_type: str) -> None:
     schema = OPENAPI["paths"]["/rename-events"]["post"]["requestBody"]["content"][media_type]["schema"]
@@ -142,7 +142,7 @@ def test_some_of_these_requests_are_right_and_some_are_wrong() -> None:
     assert {component("RenameEventOrData").is_valid(request) for request in REQUESTS.values()} == {True, False}
 
 
-@pytest.mark.parametrize("name", EMITTED)
+@pytest.mark.parametrize("name", sorted(EMITTED))
 def test_an_outcome_is_of_its_component_and_no_other(name: str) -> None:
     outcome = json.loads(EMITTED[name]().to_json())
     success = outcome["type"] == events.RENAMED
