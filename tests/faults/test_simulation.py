@@ -11,7 +11,7 @@ from tests.faults.simulation import run
 from tests.faults.sweep import catch_variants, sweep
 from tests.faults.world import BrokenPromise
 
-SEEDS: Final = 2_960
+SEEDS: Final = 3_000
 PARTS: Final = 4
 LEAST_EVENTS: Final = 100_000
 MOST_SEEDS_TO_CATCH: Final = 1_000

@@ -303,7 +303,7 @@ class TestAnyRun:
 
         assert paths == [
             "(whole event)",
-            "/specversion, /id, /source, /type, /time, /*, /data/*, /data/endpoint_service_name",
+            "/specversion, /id, /source, /type, /*, /data/*, /data/endpoint_service_name",
         ]
 
     def test_tells_who_sent_each_event(self, plain: Run) -> None:
