@@ -43,7 +43,7 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the function was told. Names and meanings as in the README's table of settings.
+    """What the function was told. Names and meanings as in docs/configuration.md.
 
     Attributes:
         huaweicloud_region: region of the endpoint services.

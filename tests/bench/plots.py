@@ -1,4 +1,4 @@
-"""Draws the kept results and the model as SVG, for the README: run by the environment that has matplotlib.
+"""Draws the kept results and the model as SVG, for docs/performance.md: run by the environment that has matplotlib.
 
 Grey text and lines on no background at all can be read on white and on black alike.
 """

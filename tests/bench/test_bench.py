@@ -285,8 +285,8 @@ class TestResults:
         assert len(lines) == 4 + sum(len(row.goals) for row in rows(results))
 
 
-class TestReadme:
-    text = (ROOT / "README.md").read_text()
+class TestDocument:
+    text = (ROOT / "docs/performance.md").read_text()
 
     def test_shows_the_results_that_are_kept(self) -> None:
         header, _, rows_ = table(json.loads(bench.RESULTS.read_text())).partition("\n\n")
@@ -301,6 +301,6 @@ class TestReadme:
 @pytest.mark.parametrize("name", ["cold-start", "batch", "backlog", "memory", "drain"])
 def test_plot(name: str) -> None:
     path = BENCH / "plots" / f"{name}.svg"
-    assert f"(tests/bench/plots/{name}.svg)" in TestReadme.text
+    assert f"(../tests/bench/plots/{name}.svg)" in TestDocument.text
     assert "<svg " in path.read_text()
     assert path.stat().st_size < 100_000

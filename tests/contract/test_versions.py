@@ -2,7 +2,7 @@
 
 ``released/`` holds the schemas as they were released, one file a version. Producers hold to the rename event, so the
 function must go on taking whatever was right. Consumers hold to the outcome, so it must stay what they were promised;
-they ignore fields that they do not know, as the README asks them to.
+they ignore fields that they do not know, as docs/events.md asks them to.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def clouds(running_clouds_with_keys: Clouds) -> Clouds:
 
 
 def a_key(clouds: Clouds, *, enabled: bool = True, in_plan: bool = True) -> str:
-    """A new API key's value, made as the README says."""
+    """A new API key's value, made as docs/deployment.md says."""
     apis = clouds.aws.client("apigateway")
     key = apis.create_api_key(name=f"cmdb-{uuid.uuid4()}", enabled=enabled)
     if in_plan:

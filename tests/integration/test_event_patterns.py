@@ -1,7 +1,6 @@
-"""The rules that the README gives to consumers, on the deployed bus."""
+"""The event patterns that README.md and docs/events.md give to consumers, on the deployed bus."""
 
 import json
-import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -9,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from tests.documents import blocks
 from tests.integration.test_deployed_stack import a_service, outcome_of
-from tests.localcloud.aws import ROOT
 from tests.localcloud.stack import Clouds, Event, rename_event, tap
 
-# What each gets of the kinds of outcomes below, in the order of the README.
+# What each gets of the kinds of outcomes below, in the order of the documents.
 EXPECTED = [
+    {"renamed", "invalid", "not_found", "access", "internal"},
     {"invalid", "not_found", "access", "internal"},
     {"access", "internal"},
     {"access"},
@@ -22,11 +22,9 @@ EXPECTED = [
 
 
 def patterns() -> list[dict[str, Any]]:
-    """The event patterns among the README's blocks of JSON."""
-    blocks = re.findall(
-        r"^```json\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-    )
-    return [content for content in map(json.loads, blocks) if isinstance(content.get("source"), list)]
+    """The event patterns among the documents' blocks of JSON."""
+    contents = [json.loads(each.text) for each in blocks("README.md", "docs/events.md") if each.language == "json"]
+    return [content for content in contents if isinstance(content.get("source"), list)]
 
 
 @pytest.fixture

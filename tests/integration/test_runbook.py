@@ -31,7 +31,7 @@ NOT_HERE: Final = {
 # As Lambda's runtime writes it where the function cannot start; MiniStack has a runtime of its own.
 CRASH: Final = "[ERROR] SettingsError: HUAWEICLOUD_REGION is missing"
 # Version 1 of the AWS CLI, which is the one that PyPI has, sends SQS's calls to AWS whatever AWS_ENDPOINT_URL says.
-_AWS: Final = """#!/bin/sh
+AWS_CLI: Final = """#!/bin/sh
 [ "$1" != sqs ] || set -- "$@" --endpoint-url "$AWS_ENDPOINT_URL"
 exec "{}" "$@"
 """
@@ -102,7 +102,7 @@ def dead_letter(clouds: Clouds) -> Event:
 def ran(clouds: Clouds, dead_letter: Event, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
     """What each block did, in the order of the page, in one shell; nothing that a block sets reaches another one."""
     directory = tmp_path_factory.mktemp("runbook")
-    (directory / "aws").write_text(_AWS.format(ENVIRONMENTS / "awscli/bin/aws"))
+    (directory / "aws").write_text(AWS_CLI.format(ENVIRONMENTS / "awscli/bin/aws"))
     (directory / "aws").chmod(0o755)
     (directory / "key.json").write_text(json.dumps({"ak": "NEW", "sk": "new", "project_id": "project"}))
     script = ["set -euo pipefail", *set_up(), "set +e"]

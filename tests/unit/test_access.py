@@ -287,6 +287,16 @@ class TestKeyPolicy:
     def test_lets_nobody_else_decrypt(self, principal: tuple[str, str], context: dict[str, str]) -> None:
         assert not allows(documented_key_policy(), principal, "kms:Decrypt", context)
 
+    def test_lets_a_producer_encrypt_who_has_the_documented_statement(self) -> None:
+        blocks = re.findall(r"^```json\n(.*?)^```", SECURITY, re.DOTALL | re.MULTILINE)
+        [statement] = [content for content in map(json.loads, blocks) if "Action" in content]
+
+        assert statement.keys() == {"Effect", "Action", "Resource", "Condition"}
+        policy = {"Statement": [statement | {"Principal": {"AWS": "producer"}}]}
+        via = {"kms:ViaService": f"sqs.{REGION}.amazonaws.com"}
+        assert lacking(policy, [Use(("AWS", "producer"), ENCRYPT, via)]) == []
+        assert not allows(policy, ("AWS", "producer"), "kms:Decrypt", {})
+
     def test_each_statement_is_explained(self) -> None:
         explained = re.findall(r"^\| `(\w+)` \|", SECURITY, re.MULTILINE)
 

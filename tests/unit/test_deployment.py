@@ -485,25 +485,6 @@ def test_what_make_installs_is_hash_locked() -> None:
 DOCUMENT: Final = (ROOT / "docs/deployment.md").read_text(encoding="utf-8")
 
 
-def anchors(text: str) -> set[str]:
-    """What GitHub makes of the headings."""
-    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-@pytest.mark.parametrize(
-    "name", ["README.md", "CHANGELOG.md", *(f"docs/{path.name}" for path in ROOT.glob("docs/*.md"))]
-)
-def test_each_link_within_the_project_leads_somewhere(name: str) -> None:
-    for target in re.findall(r"\]\(([^)]+)\)", (ROOT / name).read_text(encoding="utf-8")):
-        if target.startswith("https://"):
-            continue
-        path, _, anchor = target.partition("#")
-        linked = ((ROOT / name).parent / path).resolve() if path else ROOT / name
-        assert linked.exists(), target
-        assert not anchor or anchor in anchors(linked.read_text(encoding="utf-8")), target
-
-
 def test_the_deploying_role_may_make_each_type_of_resource() -> None:
     section = DOCUMENT.partition("### Permissions of the deploying role")[2]
     policy = json.loads(section.partition("```json")[2].partition("```")[0])

@@ -27,7 +27,6 @@ from tests.dashboard.widgets import rows, widgets
 from tests.template import RESOURCES, ROOT, TEMPLATE, of_type
 from tests.unit.fakes import World, cloud_event, http_request, sqs_record
 
-README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
 OPERATIONS: Final = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 RUNBOOK: Final = (ROOT / "docs/runbook.md").read_text(encoding="utf-8")
 STACK: Final = {"Ref": "AWS::StackName"}

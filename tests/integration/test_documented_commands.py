@@ -1,0 +1,237 @@
+"""The commands of README.md, docs/events.md, docs/deployment.md and docs/operations.md, typed as they stand into bash.
+
+On local clouds, with version 1 of the AWS CLI. `tests/unit/test_documents.py` says which command which test runs, and
+which none does; the runbook's commands are in `test_runbook.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, Final
+
+import pytest
+
+from tests.documents import block
+from tests.integration.observer import HTTP
+from tests.integration.test_runbook import AWS_CLI
+from tests.localcloud import __main__ as make_run
+from tests.localcloud.aws import ENVIRONMENTS, ROOT
+from tests.localcloud.stack import FUNCTIONS, Clouds, local_clouds
+
+SERVICE_ID: Final = "070c4a63-8a62-448e-89ed-f2cbde8e6a3b"
+DEPLOYMENT: Final = "docs/deployment.md"
+
+Shell = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def clouds() -> Iterator[Clouds]:
+    """Clouds of their own, for commands change the stack."""
+    with local_clouds() as clouds:
+        clouds.huawei.add_service(SERVICE_ID, name="billing")
+        yield clouds
+
+
+@pytest.fixture
+def shell(clouds: Clouds, tmp_path: Path) -> Shell:
+    """Runs a script in the checkout, with variables as given; what it printed."""
+    (tmp_path / "aws").write_text(AWS_CLI.format(ENVIRONMENTS / "awscli/bin/aws"))
+    (tmp_path / "aws").chmod(0o755)
+    environment = clouds.aws.sam_environment() | {
+        "PATH": f"{tmp_path}:/usr/bin:/bin",
+        "CURL_CA_BUNDLE": str(clouds.aws.ca),
+        "AWS_PAGER": "",
+    }
+
+    def run(script: str, **variables: str) -> str:
+        done = subprocess.run(
+            ["/bin/bash", "-euo", "pipefail", "-c", script],
+            cwd=ROOT,
+            env=environment | variables,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), script
+        return done.stdout
+
+    return run
+
+
+def outcome_of(clouds: Clouds, event_id: str) -> Any:
+    [outcome] = clouds.outcomes(where=lambda outcome: bool(outcome["data"]["request"]["id"] == event_id))
+    return outcome
+
+
+def producer(clouds: Clouds) -> dict[str, str]:
+    return {"AWS_ACCESS_KEY_ID": clouds.producer.access_key, "AWS_SECRET_ACCESS_KEY": clouds.producer.secret_key}
+
+
+# ---- README.md and docs/events.md
+
+
+def test_rename_through_the_queue(clouds: Clouds, shell: Shell) -> None:
+    command = block("README.md", "aws sqs send-message ")
+    assert command == block("docs/events.md", "aws sqs send-message ")
+
+    shell(command, RENAME_QUEUE_URL=clouds.stack.outputs["RenameQueueUrl"], **producer(clouds))
+
+    outcome = outcome_of(clouds, "5a4d6f3e-2b7c-4d0e-9a51-3c1f8e7b6d20")
+    assert outcome["data"]["service_name"] == "orders"
+
+
+def test_rename_through_http(clouds: Clouds, shell: Shell) -> None:
+    command = block("docs/events.md", 'curl "$RENAME_API_URL" ')
+    without_session = re.sub(r'-H "x-amz-security-token: [^"]*" ', "", command)  # as the document says for such a key
+    assert without_session != command
+
+    reply = shell(
+        f"{without_session.rstrip()} --silent --show-error",
+        RENAME_API_URL=clouds.rename_api_url,
+        AWS_REGION=clouds.aws.region,
+        **producer(clouds),
+    )
+
+    assert json.loads(reply)["type"] == "vpcep.endpoint_service.renamed.v1"
+
+
+def _without_figures(lines: str) -> list[str]:
+    return [re.sub(r"after [0-9.]+ s", "after … s", line) for line in lines.splitlines()]
+
+
+def test_make_run_prints_what_is_documented(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HUAWEICLOUD_SDK_AK", raising=False)  # with a key it would rename for real
+    documented = _without_figures(block("README.md", "1. A rename through the queue"))
+
+    assert make_run.main() == 0
+
+    printed = _without_figures(capsys.readouterr().out)
+    assert [line for line in documented if line not in printed] == []
+
+
+# ---- docs/deployment.md
+
+
+def test_secret_is_created(clouds: Clouds, shell: Shell) -> None:
+    name = f"documented-{uuid.uuid4()}"
+    command = block(DEPLOYMENT, "aws secretsmanager create-secret ")
+
+    created = json.loads(shell(command.replace("huaweicloud", name)))
+
+    secret = clouds.aws.client("secretsmanager").get_secret_value(SecretId=created["ARN"])["SecretString"]
+    assert json.loads(secret).keys() == {"ak", "sk", "project_id"}
+
+
+def test_roles_of_the_functions_are_listed(shell: Shell) -> None:
+    command = block(DEPLOYMENT, "aws cloudformation describe-stack-resources --stack-name vpcep-rename \\\n")
+
+    roles = json.loads(shell(command))
+
+    assert {role for function in FUNCTIONS for role in roles if f"-{function}Role" in role} == set(roles)
+    assert len(roles) == len(FUNCTIONS)
+
+
+@pytest.fixture
+def issuer(tmp_path: Path) -> Iterator[str]:
+    """The URL of an issuer with keys of two types."""
+    (tmp_path / ".well-known").mkdir()
+    keys = [{"kty": "RSA", "kid": "1"}, {"kty": "EC", "kid": "2"}]
+    (tmp_path / ".well-known/jwks.json").write_text(json.dumps({"keys": keys}))
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path))) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_rsa_keys_of_the_issuer_are_selected(issuer: str, shell: Shell) -> None:
+    printed = shell(block(DEPLOYMENT, "curl -s "), ISSUER_IDENTIFIER=issuer)
+
+    assert json.loads(printed) == {"keys": [{"kty": "RSA", "kid": "1"}]}
+
+
+def test_api_key_is_made_and_shown(clouds: Clouds, shell: Shell) -> None:
+    apis = clouds.aws.client("apigateway")
+    plan = apis.create_usage_plan(name="documented")["id"]
+
+    value = shell(block(DEPLOYMENT, "key=$(aws apigateway create-api-key "), USAGE_PLAN_ID=plan).split()[-1]
+
+    [key] = apis.get_usage_plan_keys(usagePlanId=plan)["items"]
+    assert apis.get_api_key(apiKey=key["id"], includeValue=True)["value"] == value
+
+
+def test_role_for_access_logs_is_shown(shell: Shell) -> None:
+    assert shell(block(DEPLOYMENT, "aws apigateway get-account ")).strip()
+
+
+def test_concurrency_of_the_account_is_shown(shell: Shell) -> None:
+    limits = json.loads(shell(block(DEPLOYMENT, "aws lambda get-account-settings ")))
+
+    assert [type(limit) for limit in limits] == [int, int]
+
+
+def test_alias_goes_back_to_a_listed_version(clouds: Clouds, shell: Shell) -> None:
+    client, name = clouds.aws.client("lambda"), clouds.stack.resources[HTTP]
+    for description in ("one", "two"):
+        client.update_function_configuration(FunctionName=name, Description=description)
+        client.publish_version(FunctionName=name)
+
+    listed = [line.split("\t") for line in shell(block(DEPLOYMENT, "for id in RenameFromQueue ")).splitlines()]
+
+    [*_, (_, before, _, description), (_, _, _, newest)] = [line for line in listed if line[0] == name]
+    assert (description, newest) == ("one", "two")
+    shell(block(DEPLOYMENT, "aws lambda update-alias "), function=name, version=before)
+    assert client.get_alias(FunctionName=name, Name="live")["FunctionVersion"] == before
+
+
+def test_what_a_removed_stack_leaves_is_listed(clouds: Clouds, shell: Shell) -> None:
+    command = block(DEPLOYMENT, "aws cloudformation describe-stack-resources --stack-name vpcep-rename --output")
+
+    kept = shell(command).split()
+
+    names = ("RenameQueue", "UnsettledQueue", "RenameDeadLetterQueue", "LedgerTable")
+    assert sorted(kept) == sorted(clouds.stack.resources[name] for name in names)
+
+
+def test_physical_name_of_a_resource_is_printed(clouds: Clouds, shell: Shell) -> None:
+    script = block(DEPLOYMENT, "STACK=vpcep-rename")
+
+    assert shell(f"{script}\nresource LedgerTable").strip() == clouds.stack.resources["LedgerTable"]
+
+
+def test_rules_on_the_bus_are_deleted(clouds: Clouds, shell: Shell) -> None:
+    """The last of these tests: it deletes the rule that the outcomes of the others are read by."""
+    events, bus = clouds.aws.client("events"), clouds.stack.outputs["OutcomeBusName"]
+    assert events.list_rules(EventBusName=bus)["Rules"] != []
+
+    shell(block(DEPLOYMENT, "bus=vpcep-rename-outcomes"))
+
+    assert [rule["Name"] for rule in events.list_rules(EventBusName=bus)["Rules"] if not rule.get("ManagedBy")] == []
+
+
+# ---- docs/operations.md
+
+
+def test_endpoint_is_subscribed_to_the_alarms(clouds: Clouds, shell: Shell) -> None:
+    topic = clouds.stack.outputs["AlarmTopicArn"]
+    command = block("docs/operations.md", "aws sns subscribe ").replace("https://…", "https://127.0.0.1:9/")
+
+    shell(command, ALARM_TOPIC_ARN=topic)
+
+    [subscription] = clouds.aws.client("sns").list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
+    assert subscription["Protocol"] == "https"

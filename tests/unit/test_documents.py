@@ -1,0 +1,330 @@
+"""The documents: links lead somewhere, a test holds commands and samples, tables are what code and template say."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+
+from function import settings
+from function.failures import LOG_MESSAGES, Kind
+from tests.documents import DOCUMENTS, ROOT, Block, block, blocks, read
+from tests.template import TEMPLATE, of_type
+
+PARAMETERS: Final[dict[str, dict[str, Any]]] = TEMPLATE["Parameters"]
+
+# ---- Commands and samples
+
+_COMMANDS: Final = "tests/integration/test_documented_commands.py"
+_HERE: Final = "tests/unit/test_documents.py"
+# Which test runs a block, or holds its text: by the block's document and how it begins.
+HELD_BY: Final = {
+    ("README.md", "1. A rename through the queue"): f"{_COMMANDS}::test_make_run_prints_what_is_documented",
+    ("README.md", '{\n  "specversion"'): f"{_HERE}::test_rename_event_is_the_one_that_the_command_sends",
+    ("README.md", "aws sqs send-message "): f"{_COMMANDS}::test_rename_through_the_queue",
+    ("README.md", '{"source": ["vpcep.rename"]}'): (
+        "tests/integration/test_event_patterns.py::test_documented_patterns_match_what_they_say"
+    ),
+    ("docs/deployment.md", "aws secretsmanager create-secret "): f"{_COMMANDS}::test_secret_is_created",
+    ("docs/deployment.md", "aws cloudformation describe-stack-resources --stack-name vpcep-rename \\\n"): (
+        f"{_COMMANDS}::test_roles_of_the_functions_are_listed"
+    ),
+    ("docs/deployment.md", "curl -s "): f"{_COMMANDS}::test_rsa_keys_of_the_issuer_are_selected",
+    ("docs/deployment.md", "key=$(aws apigateway create-api-key "): f"{_COMMANDS}::test_api_key_is_made_and_shown",
+    ("docs/deployment.md", "aws apigateway get-account "): f"{_COMMANDS}::test_role_for_access_logs_is_shown",
+    ("docs/deployment.md", '{\n  "Version"'): (
+        "tests/integration/test_deployment.py"
+        "::test_the_documented_permissions_let_make_deploy_and_prune_this_stack_and_no_other"
+    ),
+    (
+        "docs/deployment.md",
+        "aws lambda get-account-settings ",
+    ): f"{_COMMANDS}::test_concurrency_of_the_account_is_shown",
+    ("docs/deployment.md", "for id in RenameFromQueue "): f"{_COMMANDS}::test_alias_goes_back_to_a_listed_version",
+    ("docs/deployment.md", "aws lambda update-alias "): f"{_COMMANDS}::test_alias_goes_back_to_a_listed_version",
+    ("docs/deployment.md", "aws cloudformation describe-stack-resources --stack-name vpcep-rename --output"): (
+        f"{_COMMANDS}::test_what_a_removed_stack_leaves_is_listed"
+    ),
+    ("docs/deployment.md", "bus=vpcep-rename-outcomes"): f"{_COMMANDS}::test_rules_on_the_bus_are_deleted",
+    ("docs/deployment.md", "STACK=vpcep-rename"): f"{_COMMANDS}::test_physical_name_of_a_resource_is_printed",
+    ("docs/events.md", '{\n  "specversion": "1.0",\n  "id": "5a4d6f3e'): (
+        f"{_HERE}::test_rename_event_is_the_one_that_the_command_sends"
+    ),
+    ("docs/events.md", "aws sqs send-message "): f"{_COMMANDS}::test_rename_through_the_queue",
+    ("docs/events.md", 'curl "$RENAME_API_URL" '): f"{_COMMANDS}::test_rename_through_http",
+    ("docs/events.md", '{\n  "specversion": "1.0",\n  "id": "1fd3f9f4'): f"{_HERE}::test_outcome_is_a_sample",
+    ("docs/events.md", '{"source": ["vpcep.rename"], "detail-type"'): (
+        "tests/integration/test_event_patterns.py::test_documented_patterns_match_what_they_say"
+    ),
+    ("docs/events.md", '{\n  "source": ["vpcep.rename"]'): (
+        "tests/integration/test_event_patterns.py::test_documented_patterns_match_what_they_say"
+    ),
+    ("docs/events.md", '{"source": ["vpcep.rename"], "detail":'): (
+        "tests/integration/test_event_patterns.py::test_documented_patterns_match_what_they_say"
+    ),
+    ("docs/operations.md", "aws sns subscribe "): f"{_COMMANDS}::test_endpoint_is_subscribed_to_the_alarms",
+    ("docs/security.md", '{\n  "Version"'): "tests/unit/test_access.py::documented_key_policy",
+    (
+        "docs/security.md",
+        '{\n  "Effect"',
+    ): "tests/unit/test_access.py::test_lets_a_producer_encrypt_who_has_the_documented_statement",
+    ("docs/security.md", '{"outcome_id"'): "tests/unit/test_access.py::test_looks_as_documented",
+    ("docs/testing.md", ".venv/dev/bin/python -m tests.faults --replay"): f"{_HERE}::test_seed_is_replayed",
+}
+# What no test runs, and why.
+NOT_RUN: Final = {
+    ("docs/deployment.md", "aws iam enable-outbound-web-identity-federation"): "MiniStack's issuer is always on",
+    ("docs/deployment.md", '[\n  {\n    "local"'): "an identity conversion rule is for Huawei Cloud's IAM alone",
+    ("docs/deployment.md", "aws service-quotas request-service-quota-increase "): "MiniStack has no Service Quotas",
+    ("docs/deployment.md", ".venv/sam/bin/sam delete "): (
+        "asks for a yes; tests/integration/test_deployment.py takes a stack down with --no-prompts"
+    ),
+    ("docs/testing.md", ".venv/dev/bin/python -m pytest "): "runs tests, as whoever sees this one run knows how to",
+    ("docs/testing.md", ".venv/dev/bin/python -m tests.faults --from"): (
+        "minutes; tests/faults/test_simulation.py makes thousands of such runs"
+    ),
+    ("docs/testing.md", ".venv/dev/bin/python -m tests.threads "): "minutes; tests/threads/test_threads.py makes a run",
+    (
+        "docs/testing.md",
+        ".venv/dev/bin/python -m tests.fuzz ",
+    ): "half a minute; tests/fuzz/test_fuzz.py makes such runs",
+}
+
+
+def entries_for(each: Block) -> list[str]:
+    """Who holds a block: a test, or a reason why none does."""
+    if each.language == "mermaid":
+        return ["drawn by GitHub; what parses it, mermaid, needs Node"]
+    if each.document == "docs/runbook.md" and each.language == "bash":
+        return ["tests/integration/test_runbook.py::test_runs"]
+    if all(line.startswith("make ") for line in each.text.splitlines()):
+        return [f"{_HERE}::test_make_command_has_a_target_and_known_parameters"]
+    return [
+        held
+        for (document, start), held in (HELD_BY | NOT_RUN).items()
+        if each.document == document and each.text.startswith(start)
+    ]
+
+
+@pytest.mark.parametrize("each", blocks(), ids=lambda each: f"{each.document}: {each.text.splitlines()[0][:60]}")
+def test_block_is_held_by_a_test_or_listed_with_a_reason(each: Block) -> None:
+    assert len(entries_for(each)) == 1
+
+
+def test_every_entry_is_about_a_block() -> None:
+    unused = [
+        (document, start)
+        for document, start in HELD_BY | NOT_RUN
+        if not any(each.document == document and each.text.startswith(start) for each in blocks())
+    ]
+
+    assert unused == []
+
+
+@pytest.mark.parametrize(("document", "test"), sorted({(document, test) for (document, _), test in HELD_BY.items()}))
+def test_test_that_holds_a_block_exists_and_reads_the_document(document: str, test: str) -> None:
+    path, _, name = test.partition("::")
+    text = read(path)
+
+    assert re.search(rf"^ *def {name}\(", text, re.MULTILINE)
+    assert document in text
+
+
+def make_commands() -> list[str]:
+    found = [line for each in blocks() for line in each.text.splitlines() if line.startswith("make ")]
+    inline = [command for document in DOCUMENTS for command in re.findall(r"`(make [a-z][^`]*)`", read(document))]
+    return sorted({*found, *inline})
+
+
+@pytest.mark.parametrize("command", make_commands())
+def test_make_command_has_a_target_and_known_parameters(command: str) -> None:
+    words = shlex.split(command)
+
+    done = subprocess.run(
+        ["make", "--dry-run", *words[1:]],  # noqa: S607 - the one that runs these tests
+        cwd=ROOT,
+        env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    parameters = [word.removeprefix("PARAMETERS=") for word in words if word.startswith("PARAMETERS=")]
+    names = {pair.partition("=")[0] for each in parameters for pair in each.split() if "=" in pair}
+    assert names <= PARAMETERS.keys()
+
+
+@pytest.mark.parametrize("each", [each for each in blocks() if each.language == "json"])
+def test_json_is_json(each: Block) -> None:
+    json.loads(each.text)
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/events.md"])
+def test_rename_event_is_the_one_that_the_command_sends(document: str) -> None:
+    event = json.loads(block(document, '{\n  "specversion": "1.0",\n  "id": "5a4d6f3e'))
+    [sent] = re.findall(r"--message-body file://(\S+)", block(document, "aws sqs send-message"))
+
+    assert json.loads(read(sent)) | event == json.loads(read(sent))
+
+
+def test_outcome_is_a_sample() -> None:
+    outcome = json.loads(block("docs/events.md", '{\n  "specversion": "1.0",\n  "id": "1fd3f9f4'))
+
+    assert outcome == json.loads(read("tests/events/outcome-failed.json"))
+
+
+def test_seed_is_replayed() -> None:
+    command = block("docs/testing.md", ".venv/dev/bin/python -m tests.faults --replay")
+
+    done = subprocess.run(shlex.split(command), cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+    assert done.returncode == 0
+    assert "all promises kept" in done.stdout.splitlines()[-1]
+
+
+# ---- Links
+
+
+def anchors(text: str) -> set[str]:
+    """What GitHub makes of the headings."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_each_link_within_the_project_leads_somewhere(name: str) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", read(name)):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = ((ROOT / name).parent / path).resolve() if path else ROOT / name
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked.read_text(encoding="utf-8")), target
+
+
+@pytest.mark.parametrize("name", [name for name in DOCUMENTS if name != "CHANGELOG.md"])
+def test_each_file_that_is_named_exists(name: str) -> None:
+    paths = re.findall(r"(?<![\w./-])((?:tests|function|scripts|docs)/[\w/.-]*\w)", read(name))
+
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_readme_is_short_and_leads_to_every_document() -> None:
+    readme = read("README.md")
+
+    assert len(readme.splitlines()) <= 150
+    assert [name for name in DOCUMENTS if name.startswith("docs/") and f"({name}" not in readme] == []
+
+
+# ---- Tables
+
+
+def rows(document: str) -> Iterator[list[str]]:
+    """The cells of each table row of a document."""
+    for line in read(document).splitlines():
+        if line.startswith("| ") and line.endswith(" |"):
+            yield [cell.strip() for cell in line.removeprefix("|").removesuffix("|").split(" |")]
+
+
+def names_in(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def documented_parameters() -> dict[str, list[str]]:
+    """Default, meaning and setting by name."""
+    return {
+        names_in(first)[0]: rest for first, *rest in rows("docs/configuration.md") if len(rest) == 3 and names_in(first)
+    }
+
+
+def test_each_parameter_is_documented_once() -> None:
+    names = [names_in(first) for first, *rest in rows("docs/configuration.md") if len(rest) == 3]
+
+    assert sorted(name for found in names for name in found) == sorted(PARAMETERS)
+
+
+def expected_default(rule: dict[str, Any]) -> str:
+    """As the documents write it: the default, then what else is allowed."""
+    if "Default" not in rule:
+        return "required"
+    default = str(rule["Default"])
+    if rule["Type"] == "Number":
+        limits = [str(rule[limit]) for limit in ("MinValue", "MaxValue") if limit in rule]
+        return f"{default}, from {' to '.join(limits)}" if limits else default
+    if others := [value for value in rule.get("AllowedValues", []) if value != default]:
+        return f"`{default}`; or {', '.join(f'`{value}`' for value in others)}"
+    return default and f"`{default}`"
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_default_and_range_of_a_parameter_are_the_templates(name: str) -> None:
+    default, _, _ = documented_parameters()[name]
+
+    assert default == expected_default(PARAMETERS[name])
+
+
+def test_setting_of_a_parameter_is_the_one_that_it_is_passed_on_as() -> None:
+    variables = TEMPLATE["Globals"]["Function"]["Environment"]["Variables"]
+    passed_on = {value["Ref"]: name for name, value in variables.items() if isinstance(value, dict)}
+    documented = {name: names_in(setting) for name, (_, _, setting) in documented_parameters().items()}
+
+    assert documented == {name: [passed_on[name]] if name in passed_on else [] for name in PARAMETERS}
+
+
+class Recorder(dict[str, str]):
+    """An environment that notes what is asked for."""
+
+    def __init__(self, values: dict[str, str]) -> None:
+        super().__init__(values)
+        self.asked: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.asked.add(name)
+        return super().get(name, default)
+
+
+def test_each_setting_that_is_read_or_set_is_documented() -> None:
+    environment = Recorder({"HUAWEICLOUD_REGION": "cn-north-4"})
+    with pytest.raises(settings.SettingsError):
+        settings.load(environment)
+    # The function's own AWS account, as Lambda's runtime sets it.
+    by_lambda = {"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
+    by_lambda.add("AWS_CA_BUNDLE")
+    of_template = {*TEMPLATE["Globals"]["Function"]["Environment"]["Variables"]} | {
+        name
+        for function in of_type("AWS::Serverless::Function").values()
+        for name in function.get("Environment", {}).get("Variables", {})
+    }
+    documented = {name for cells in rows("docs/configuration.md") for name in names_in(" ".join(cells))}
+
+    assert (environment.asked | of_template) - by_lambda - documented == set()
+    assert "HUAWEICLOUD_SDK_REGION_VPCEP_<REGION>" in documented
+
+
+def test_each_code_of_the_function_is_documented() -> None:
+    documented = [
+        name for first, *_ in rows("docs/events.md") for name in names_in(first) if name.startswith("Rename.")
+    ]
+
+    assert sorted(documented) == sorted(LOG_MESSAGES)
+
+
+def test_each_kind_of_failure_is_documented() -> None:
+    documented = [names_in(first)[0] for first, *rest in rows("docs/events.md") if len(rest) == 3 and names_in(first)]
+
+    assert set(Kind) <= set(documented)
+
+
+def test_architecture_names_each_module() -> None:
+    named = {name for first, *_ in rows("docs/architecture.md") for name in names_in(first) if name.endswith(".py")}
+    modules = {path.relative_to(ROOT / "function").as_posix() for path in (ROOT / "function").rglob("*.py")}
+
+    assert named == {name for name in modules if not name.endswith("__init__.py")}
