@@ -109,18 +109,17 @@ contract: $(DEV)
 viewers: export CI := true# asyncapi sends no metrics
 viewers: export REDOCLY_TELEMETRY := off
 viewers: VIEWERS := $(CURDIR)/.build/viewers
-viewers:
+viewers: .venv/viewers/.installed
 	@mkdir -p $(VIEWERS) && cp tests/contract/viewers/* $(VIEWERS)
 	@npm install --prefix $(VIEWERS) --ignore-scripts --no-package-lock --no-audit --no-fund --loglevel=error
-	@$(PYTHON) -m venv $(VIEWERS)/python && $(VIEWERS)/python/bin/python -m pip install -qq -r $(VIEWERS)/requirements.txt
 	node $(VIEWERS)/open.mjs docs/openapi.json
 	$(VIEWERS)/node_modules/.bin/redocly lint docs/openapi.json
 	$(VIEWERS)/node_modules/.bin/asyncapi validate function/contract/asyncapi.yaml
-	PATH="$(VIEWERS)/python/bin:$$PATH" openapi-python-client generate --path docs/openapi.json --meta none \
+	PATH="$(CURDIR)/.venv/viewers/bin:$$PATH" openapi-python-client generate --path docs/openapi.json --meta none \
 		--fail-on-warning --overwrite --output-path $(VIEWERS)/client
-	$(VIEWERS)/python/bin/datamodel-codegen --input docs/openapi.json --input-file-type openapi --formatters builtin \
+	.venv/viewers/bin/datamodel-codegen --input docs/openapi.json --input-file-type openapi --formatters builtin \
 		--output-model-type pydantic_v2.BaseModel --output $(VIEWERS)/models.py
-	cd $(VIEWERS) && python/bin/python -c 'import client.api.default.post_rename_event, models'
+	cd $(VIEWERS) && $(CURDIR)/.venv/viewers/bin/python -c 'import client.api.default.post_rename_event, models'
 
 clean:
 	rm -rf .venv .build .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -139,6 +138,7 @@ $(MINISTACK): tests/localcloud/requirements-ministack.txt
 $(LINT): tests/requirements-lint.txt
 $(AUDIT): tests/requirements-audit.txt
 $(AWSCLI): tests/integration/requirements-awscli.txt
+.venv/viewers/.installed: tests/contract/viewers/requirements.txt
 .venv/%/.installed:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later with venv is needed: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@echo "Setting up .venv/$* with $$($(PYTHON) --version) …"
@@ -210,6 +210,7 @@ lock: $(UV)
 	$(LOCK) --group sam -o tests/localcloud/requirements-sam.txt
 	$(LOCK) --group ministack -o tests/localcloud/requirements-ministack.txt
 	$(LOCK) --group bench -o tests/bench/requirements.txt
+	$(LOCK) --group viewers -o tests/contract/viewers/requirements.txt
 	$(LOCK) --group awscli -o tests/integration/requirements-awscli.txt
 	$(LOCK) --group lint -o tests/requirements-lint.txt
 	$(LOCK) --group audit -o tests/requirements-audit.txt
