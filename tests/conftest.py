@@ -17,7 +17,7 @@ APART = (
 )
 
 
-class _OneProcessAGroup(LoadScopeScheduling):
+class _OneProcessAGroup(LoadScopeScheduling):  # type: ignore[misc]
     """The marker `xdist_group` has no effect: xdist 3.8 puts it where pytest 9.2 does not look."""
 
     def _split_scope(self, nodeid: str) -> str:

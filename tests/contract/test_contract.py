@@ -18,6 +18,7 @@ from jsonschema import Draft202012Validator
 
 import function
 from function import events, failures
+from function.deadline import Deadline
 from function.events import InvalidEvent, Outcome, RenameEvent, Round, rename_failed, renamed
 from function.failures import EventName, Failure, Kind, Violation
 from function.rename import Reply, Target, Unsettled
@@ -554,8 +555,8 @@ def test_a_status_that_http_does_not_know_keeps_the_outcome_within_the_schema(st
 class _EndlessServices(CountingServices):
     """Report the right name within a full service name of the size of the largest reply."""
 
-    def rename(self, target: Target, name: str, seconds: float) -> Reply:
-        reply = super().rename(target, name, seconds)
+    def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
+        reply = super().rename(target, name, deadline)
         return reply._replace(name=f"cn-north-4.{name}.{'a' * LARGEST_REPLY}")
 
 

@@ -282,11 +282,11 @@ def enveloped(draw: st.DrawFn) -> tuple[Event, str, Attributes]:
     match draw(st.sampled_from(["SNS", "EventBridge", "both"])):
         case "SNS":
             text = json.dumps(notification | {"Message": draw(as_json(event))})
-            return data, text, Attributes(**sns, given=given_attributes)
+            return data, text, Attributes(**sns, given=given_attributes, violations=())
         case "EventBridge":
-            return data, draw(as_json(on_bus)), Attributes(**bus, given={})
+            return data, draw(as_json(on_bus)), Attributes(**bus, given={}, violations=())
     text = json.dumps(notification | {"Message": draw(as_json(on_bus))})
-    return data, text, Attributes(**bus, given={})
+    return data, text, Attributes(**bus, given={}, violations=())
 
 
 @SAME_EVERY_TIME

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, Self, cast
 import botocore.session
 import pytest
 from botocore.exceptions import ClientError, HTTPClientError
-from botocore.model import ServiceModel
+from botocore.model import ServiceModel, Shape
 from botocore.validate import ParamValidator
 
 from function import failures
@@ -872,7 +872,7 @@ class FakeDynamoDb:
         operation = target.partition(".")[2]
         parameters = json.loads(body)
         model = _dynamodb_model().operation_model(operation)
-        report = ParamValidator().validate(parameters, model.input_shape)
+        report = ParamValidator().validate(parameters, cast("Shape", model.input_shape))
         assert not report.has_errors(), report.generate_report()
         with self._lock:
             self.calls.append(AwsCall(operation, parameters))

@@ -8,15 +8,14 @@ import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import cache
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pytest
 
+from tests.template import RESOURCES, ROOT, TEMPLATE, of_type
 from tests.unit.fakes import World
-from tests.unit.test_operations import RESOURCES, STACK, TEMPLATE, everything_that_is_told, of_type
+from tests.unit.test_operations import STACK, everything_that_is_told
 
-ROOT: Final = Path(__file__).parents[2]
 SECURITY: Final = (ROOT / "docs/security.md").read_text(encoding="utf-8")
 
 # As in the documented key policy.

@@ -23,7 +23,7 @@ import boto3
 import pytest
 import trustme
 import urllib3
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse, HTTPHeaders
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -132,9 +132,11 @@ class Wire:
 
     def __call__(self, request: AWSPreparedRequest, **_: Any) -> AWSResponse:
         """botocore's."""
-        self.requests.append(Request(request.method, request.url, request.body, request.headers))
+        self.requests.append(Request(request.method, request.url, cast("bytes", request.body), dict(request.headers)))
         raw = urllib3.HTTPResponse(io.BytesIO(self._answer.body), preload_content=False)
-        headers = {name.title(): value for name, value in self._answer.headers.items()}
+        headers = HTTPHeaders()
+        for name, value in self._answer.headers.items():
+            headers[name.title()] = value
         return AWSResponse(request.url, self._answer.status, headers, raw)
 
 
@@ -173,8 +175,9 @@ def session() -> boto3.session.Session:
 
 
 def boto3_call(service: str, operation: str, wire: Wire, region: str = REGION) -> dict[str, Any]:
-    config = Config(retries={"mode": "standard", "total_max_attempts": 1}, ignore_configured_endpoint_urls=True)
-    client = session().client(service, region_name=region, config=config)
+    retries: Any = {"mode": "standard", "total_max_attempts": 1}
+    config = Config(retries=retries, ignore_configured_endpoint_urls=True)  # type: ignore[call-arg]
+    client = session().client(cast("Any", service), region_name=region, config=config)
     client.meta.events.register(f"before-send.{service}", wire)
     answer: dict[str, Any] = getattr(client, operation)(**REQUESTS[service, operation])
     return answer
@@ -260,7 +263,7 @@ class TestRequests:
         "region", ["eusc-de-east-1", "us-iso-east-1", "us-isob-east-1", "us-gov-west-1", "cn-north-1"]
     )
     def test_go_where_boto3s_go(self, region: str, service: str) -> None:
-        config = Config(ignore_configured_endpoint_urls=True)
+        config = Config(ignore_configured_endpoint_urls=True)  # type: ignore[call-arg]
         client = boto3.client(cast("Any", service), region_name=region, config=config)
 
         assert Aws(region=region, endpoints={}, key=KEY)._endpoint(service) == client.meta.endpoint_url
@@ -696,8 +699,12 @@ class TestConnection:
             connect(connection)
             clock.seconds = 3_600.0
 
+        def receive(connection: socket.socket) -> None:
+            receive_request(connection)
+            received.set()
+
         monkeypatch.setattr(HTTPConnection, "connect", freeze)
-        with RawServer(lambda connection: receive_request(connection) and received.set()) as server:
+        with RawServer(receive) as server:
             with pytest.raises(BotoCoreError):
                 own(server.url).get_item(clock.until(10), TableName="ledger", Key=ID)
 

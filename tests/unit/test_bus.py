@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3
 import pytest
@@ -23,9 +23,6 @@ from function.failures import Failure, Kind, RenameFailedError
 from function.rename import Unsettled
 from tests.deadlines import within
 from tests.unit.fakes import BUS, FakeAws, FakeClock, WithoutDeadline, World, failed, unavailable
-
-if TYPE_CHECKING:
-    from mypy_boto3_events import EventBridgeClient
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +38,7 @@ def bus(aws: FakeAws) -> EventBridge:
     return EventBridge(client_of(aws), BUS)
 
 
-def client_of(aws: FakeAws) -> EventBridgeClient:
+def client_of(aws: FakeAws) -> Any:
     config = Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1})
     return WithoutDeadline(boto3.client("events", endpoint_url=aws.url, config=config))
 

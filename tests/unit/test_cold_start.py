@@ -128,7 +128,8 @@ class TestRequests:
 
 
 def local_huawei() -> HuaweiCloud:
-    cloud = HuaweiCloud(**KEY, region=ENVIRONMENT["HUAWEICLOUD_REGION"])
+    region = ENVIRONMENT["HUAWEICLOUD_REGION"]
+    cloud = HuaweiCloud(ak=KEY["ak"], sk=KEY["sk"], project_id=KEY["project_id"], region=region)
     cloud.add_service(SERVICE, "billing")
     return cloud
 

@@ -16,18 +16,10 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from tests.dashboard.widgets import widgets
 from tests.localcloud.server import LoopbackServer
-from tests.unit.test_operations import (
-    ALARMS,
-    FUNCTIONS,
-    QUEUES,
-    RESOURCES,
-    ROOT,
-    TEMPLATE,
-    metrics_of_alarm,
-    metrics_of_widget,
-    widgets,
-)
+from tests.template import RESOURCES, ROOT, TEMPLATE
+from tests.unit.test_operations import ALARMS, FUNCTIONS, QUEUES, metrics_of_alarm, metrics_of_widget
 
 PARAMETERS: Final[dict[str, Any]] = TEMPLATE["Parameters"]
 SAM: Final = ROOT / ".venv/sam/bin/python"

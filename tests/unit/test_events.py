@@ -973,8 +973,13 @@ def test_the_number_of_violations_is_bounded() -> None:
 
 
 def test_violations_beyond_those_that_are_told_are_not_even_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
-    monkeypatch.setattr(events, "_escaped", lambda step: made.append(step) or str(step))
+    made: list[str | int] = []
+
+    def escaped(step: str | int) -> str:
+        made.append(step)
+        return str(step)
+
+    monkeypatch.setattr(events, "_escaped", escaped)
 
     refused(rename_data(**{f"field{number}": 1 for number in range(10_000)}))
 

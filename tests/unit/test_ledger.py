@@ -43,7 +43,7 @@ from function.ledger import (
     NoLedger,
     breaker_item,
 )
-from function.rename import Claim, Known, Located, Reused, Superseded, Target, Unsettled
+from function.rename import Claim, Known, Ledger, Located, Reused, Superseded, Target, Unsettled
 from tests.deadlines import within
 from tests.unit.fakes import (
     OTHER_SERVICE,
@@ -120,7 +120,13 @@ def failure_of(event: RenameEvent, failure: Failure, round_: Round = FIRST_ROUND
 
 
 def _circumstances(round_: Round, **given: Any) -> Circumstances:
-    defaults = {"trigger": "sqs", "region": REGION, "project_id": PROJECT, "attempts": 1, "time": rfc3339(START)}
+    defaults: dict[str, Any] = {
+        "trigger": "sqs",
+        "region": REGION,
+        "project_id": PROJECT,
+        "attempts": 1,
+        "time": rfc3339(START),
+    }
     return Circumstances(**defaults | given, round=round_)
 
 
@@ -849,7 +855,7 @@ class TestSettle:
         known = ledger.settle(claim, success_of(event), lasting(ledger), release=True)
 
         # then: in that round the same claim settles it
-        assert known is not None
+        assert isinstance(known, Known)
         assert known.outcome.cloud_event == given_up.cloud_event
         assert known.next_round == Round(1, given_up.id)
         outcome = success_of(event, known.next_round)
@@ -866,7 +872,7 @@ class TestSettle:
 
         known = ledger.settle(claim, success_of(event, claim.round), lasting(ledger), release=True)
 
-        assert known is not None
+        assert isinstance(known, Known)
         assert known.next_round == Round(2, second.id)
 
     def test_that_gives_up_is_no_settlement(self, ledger: DynamoDbLedger, world: World) -> None:
@@ -913,7 +919,7 @@ class TestConclude:
 
         known = ledger.conclude(event, FIRST_ROUND, failure_of(event, not_found()), lasting(ledger))
 
-        assert known is not None
+        assert isinstance(known, Known)
         assert known.next_round == Round(1, outcome.id)
         assert claimed(ledger, event).round == Round(1, outcome.id)
 
@@ -938,7 +944,7 @@ class TestConclude:
 
         known = ledger.conclude(event, round_, failure_of(event, not_found(), round_), lasting(ledger))
 
-        assert known is not None
+        assert isinstance(known, Known)
         assert known.outcome.id == outcome.id
         assert claimed(ledger, event).round == Round(1, outcome.id)
 
@@ -1110,7 +1116,7 @@ class TestRefusals:
 
     def test_of_a_release_that_nobody_expects_are_not_swallowed(self, world: World) -> None:
         client = SimpleNamespace(update_item=_defect)
-        ledger = DynamoDbLedger(client, TABLE)  # type: ignore[arg-type]
+        ledger = DynamoDbLedger(client, TABLE)
 
         with pytest.raises(RuntimeError, match="a defect"):
             ledger.release(Claim("token", FIRST_ROUND, world.event(), TARGET), lasting(ledger))
@@ -1653,10 +1659,12 @@ class TestReusedIdentity:
 
 class TestNoLedger:
     def test_gives_every_claim_and_remembers_nothing(self, world: World) -> None:
-        ledger, event = NoLedger(), world.event()
+        ledger: Ledger = NoLedger()
+        event = world.event()
 
         for _ in range(2):
             claim = ledger.claim(event, TARGET, within(60))
+            assert isinstance(claim, Claim)
             assert claim.round == FIRST_ROUND
             assert ledger.settle(claim, success_of(event), within(60), release=True) is None
             assert ledger.conclude(event, FIRST_ROUND, failure_of(event, unavailable()), within(60)) is None

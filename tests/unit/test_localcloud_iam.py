@@ -170,5 +170,5 @@ def test_a_key_lasts_between_a_quarter_of_an_hour_and_a_day(iam: HuaweiIam, seco
     token = requests.post(f"{iam.url}{TOKEN_PATH}", json=body, headers={"X-Idp-Id": IDP}, timeout=5)
     wanted = {"id": token.headers["X-Subject-Token"], "duration_seconds": seconds}
 
-    body = {"auth": {"identity": {"methods": ["token"], "token": wanted}}}
-    assert requests.post(f"{iam.url}{KEY_PATH}", json=body, timeout=5).status_code == status
+    request = {"auth": {"identity": {"methods": ["token"], "token": wanted}}}
+    assert requests.post(f"{iam.url}{KEY_PATH}", json=request, timeout=5).status_code == status

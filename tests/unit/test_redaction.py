@@ -6,6 +6,7 @@ import json
 import time
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 from urllib.parse import quote
 
@@ -25,6 +26,10 @@ def percent(text: str) -> str:
 
 def json_escaped(text: str) -> str:
     return "".join(f"\\u{ord(character):04X}" for character in text)
+
+
+def within_base64(before: int, after: int, secret: str) -> str:
+    return b64encode(b"<:>"[:before] + secret.encode() + b"xyz"[:after]).decode()
 
 
 FORMS: Final[dict[str, Callable[[str], str]]] = {
@@ -47,9 +52,7 @@ FORMS: Final[dict[str, Callable[[str], str]]] = {
     "in HTML by hexadecimals": lambda secret: "".join(f"&#x{ord(character):X};" for character in secret),
     "half encoded": lambda secret: secret[:5] + percent(secret[5:10]) + secret[10:],
     **{
-        f"base64 from {before} to {after}": lambda secret, before=before, after=after: b64encode(
-            b"<:>"[:before] + secret.encode() + b"xyz"[:after]
-        ).decode()
+        f"base64 from {before} to {after}": partial(within_base64, before, after)
         for before in range(4)
         for after in range(4)
     },

@@ -245,8 +245,13 @@ class TestGroups:
         if where == "handled":
             monkeypatch.setattr(world.telemetry, "handled", fail_first)
         else:
-            attributes = vars(Record)["attributes"].fget
-            monkeypatch.setattr(Record, "attributes", property(lambda record: fail_first() or attributes(record)))
+            read = vars(Record)["attributes"].fget
+
+            def attributes(record: Record) -> Any:
+                fail_first()
+                return read(record)
+
+            monkeypatch.setattr(Record, "attributes", property(attributes))
 
         assert world.sqs(*records) == ["one", "two", "three"]
 
@@ -670,7 +675,7 @@ class TestEnvelopes:
     """What SNS and EventBridge deliver to the queue."""
 
     def test_of_sns_hold_an_event(self, world: World) -> None:
-        body = {
+        body: dict[str, Any] = {
             "Type": "Notification",
             "MessageId": "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324",
             "TopicArn": "arn:aws:sns:eu-west-1:123456789012:renames.fifo",
@@ -686,7 +691,7 @@ class TestEnvelopes:
         assert world.services.names[SERVICE] == "orders"
 
     def test_of_eventbridge_hold_an_event(self, world: World) -> None:
-        body = {
+        body: dict[str, Any] = {
             "version": "0",
             "id": "53dc4d37-cffa-4f76-80c9-8b7d4a4d2eaa",
             "detail-type": "Service renamed",

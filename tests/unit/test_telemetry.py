@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 from aws_lambda_powertools.metrics import EphemeralMetrics
@@ -89,7 +89,7 @@ class Run(NamedTuple):
         total: Counter[Any] = Counter()
         for name, values in metrics_of(self.metrics, *dimensions):
             if name[0].startswith("Rename"):
-                total[name if dimensions else name[0]] += sum(values)
+                total[name if dimensions else name[0]] += int(sum(values))
         return total
 
 
@@ -698,13 +698,13 @@ class TestCountedAs:
 
     @pytest.mark.parametrize("keys", [{}, {"receive_count": 1}])
     def test_duplicate(self, told: Any, world: World, keys: dict[str, int]) -> None:
-        known = replace(world.settle(), remembered=True)  # type: ignore[type-var]
+        known = replace(cast("Outcome", world.settle()), remembered=True)
 
         assert list(told(known, **keys)) == ["RenameDuplicate"]
 
     def test_published_late(self, told: Any, world: World) -> None:
         """The outcome was decided in an earlier delivery of the same message."""
-        known = replace(world.settle(), remembered=True)  # type: ignore[type-var]
+        known = replace(cast("Outcome", world.settle()), remembered=True)
 
         assert list(told(known, receive_count=2)) == ["RenamePublishedLate", "Renamed", "EventAge"]
 

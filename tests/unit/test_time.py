@@ -84,7 +84,7 @@ class Aws(FakeAws):
         try:
             self.table.transact(actions)
         except TransactionCanceledError as error:
-            reasons = error.response["CancellationReasons"]  # type: ignore[typeddict-item]
+            reasons = error.response["CancellationReasons"]
             return Reply(400, {"__type": "TransactionCanceledException", "CancellationReasons": reasons})
         return Reply(200, {})
 

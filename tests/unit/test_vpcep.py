@@ -71,7 +71,7 @@ def vpcep(cloud: HuaweiCloud) -> Vpcep:
 
 def adapter(
     url: str | dict[str, str],
-    credentials: Callable[[], Credentials] = lambda _: KEY,
+    credentials: Callable[[Deadline], Credentials] = lambda _: KEY,
     *,
     forget: Callable[[Credentials], None] = lambda key: None,
     projects: frozenset[str] = frozenset(),
@@ -899,7 +899,8 @@ class TestAThreadThatOutlivesItsInvocation:
 
     def test_leaves_nothing_that_the_kernel_would_repeat(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         """A request that was not acknowledged would be sent again for minutes, by a connection that ends in order."""
-        ends, ended = [], threading.Event()
+        ends: list[bytes | type[OSError]] = []
+        ended = threading.Event()
 
         def serve(connection: socket.socket) -> None:
             receive_request(connection)

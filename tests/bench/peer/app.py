@@ -81,7 +81,9 @@ class NotPublishedError(Exception):
     """EventBridge did not take the outcome."""
 
 
-@idempotent_function(data_keyword_argument="event", persistence_store=persistence, config=idempotency)
+@idempotent_function(  # type: ignore[untyped-decorator]
+    data_keyword_argument="event", persistence_store=persistence, config=idempotency
+)
 def settle(event: dict[str, Any], trigger: str) -> dict[str, Any]:
     """Rename, publish the outcome and return it. Raises NotSettledError where another try may help."""
     try:
