@@ -30,11 +30,8 @@ MAX_LOGGED_PATHS: Final = 10
 KNOWN_PATHS: Final = frozenset(
     {
         "",
-        *(
-            f"/{name}"
-            for name in ("specversion", "id", "source", "type", "time", "subject", "traceparent", "data", "data_base64")
-        ),
-        *("/dataschema", "/datacontenttype"),
+        *(f"/{name}" for name in ("specversion", "id", "source", "type", "time", "subject", "traceparent", "data")),
+        *("/data_base64", "/dataschema", "/datacontenttype"),
         *(f"/data/{name}" for name in ("vpc_endpoint_service_id", "endpoint_service_name", "expected_name")),
         *("/data/project_id", "/data/region"),
     }

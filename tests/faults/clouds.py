@@ -213,7 +213,7 @@ class Huawei:
         if environment.secret is None or world.now >= environment.secret_good_until:
             environment.secret = self.account.secret(world.now)
             environment.secret_good_until = world.now + SECRET_SECONDS
-        return cast("Secret", environment.secret)
+        return environment.secret
 
     def _wait_for_answer(self, taken: str, seconds: float) -> None:
         running(self._world).pause(seconds if taken == "silent" else min(self._world.latency(), seconds))

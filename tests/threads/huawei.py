@@ -61,8 +61,9 @@ class FaultyHuaweiCloud(HuaweiCloud):
             reply, fault = super()._receive(method, target, headers, body)
             call = self._calls.pop()  # a journal of thousands would be copied with each look
             if call.operation == "rename" and call.service_id is not None and call.name is not None:
-                is_failed = fault is not None and fault.kind != "slow"
-                in_doubt = is_failed and (fault.kind in _DOUBTFUL_KINDS or fault.status == 504)
-                applied = not is_failed or fault.applied
+                applied, in_doubt = True, False
+                if fault is not None and fault.kind != "slow":
+                    applied = fault.applied
+                    in_doubt = fault.kind in _DOUBTFUL_KINDS or fault.status == 504
                 self._on_rename(call.service_id, call.name, applied, in_doubt)
             return reply, fault

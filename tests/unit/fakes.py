@@ -337,10 +337,11 @@ class FakeLedger:
             self._journal.append("claimed")
             return self.held[target]
 
-    def settle(self, claim: Claim, outcome: Outcome, deadline: Deadline, *, release: bool) -> Known | Located | None:
+    def settle(self, claim: Claim, outcome: Outcome, deadline: Deadline, *, release: bool) -> Known | None:
         with self._lock:
             self._go("settle")
             known = self._remember(outcome)
+            assert not isinstance(known, Located)
             if known is None and release:
                 del self.held[claim.target]
             return known
