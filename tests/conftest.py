@@ -1,11 +1,15 @@
 """How tests are shared out to processes, and what they found out in figures."""
 
+import os
 from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.localcloud.aws import no_proxy_on_loopback
+
 pytest.register_assert_rewrite("tests.integration.observer")
+os.environ.update(no_proxy_on_loopback())
 
 # They take long, and wait more than they work: side by side with the others of the clouds they cost half as much.
 APART = (

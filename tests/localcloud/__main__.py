@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 
 from tests.localcloud.aws import ROOT, LocalAwsError
+from tests.localcloud.process import quiet_end
 from tests.localcloud.stack import Clouds, Event, HuaweiAccount, local_clouds, rename_event
 
 REQUIRED = {
@@ -34,7 +35,7 @@ def main() -> int:
     started = time.monotonic()
 
     def progress(line: str) -> None:
-        print(f"[{time.monotonic() - started:5.1f} s] {line}", flush=True)
+        print(f"[{time.monotonic() - started:5.1f} s] {line}")
 
     account = None
     if {"HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK"} <= os.environ.keys():
@@ -83,7 +84,7 @@ def _renames(clouds: Clouds) -> list[Rename]:
 
 
 def _sample(name: str) -> Event:
-    event: Event = json.loads((ROOT / "tests" / "events" / name).read_text())
+    event: Event = json.loads((ROOT / "tests" / "events" / name).read_text(encoding="utf-8"))
     return event
 
 
@@ -121,8 +122,9 @@ def _show(number: int, rename: Rename, clouds: Clouds) -> bool:
 
 
 def _line(label: str, text: str) -> None:
-    print(f"   {label:<8} {text}", flush=True)
+    print(f"   {label:<8} {text}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with quiet_end():
+        sys.exit(main())

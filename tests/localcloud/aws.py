@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 import signal
 import socket
 import subprocess
@@ -28,8 +27,10 @@ from types import TracebackType
 from typing import Any, Self
 
 import boto3
+import botocore.session
 import trustme
 import urllib3
+from botocore.config import Config
 
 from tests.localcloud.issuer import Issuer
 
@@ -42,6 +43,12 @@ STARTUP_SECONDS = 60.0
 DEPLOYMENT_SECONDS = 120.0
 # MiniStack takes its own key for the account's root, whom no policy restricts but a Deny.
 ROOT_USER = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+# Variables of botocore's session: the profiles of the machine may not exist, or may name a role to assume.
+WITHOUT_PROFILES = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
 
 
 class LocalAwsError(Exception):
@@ -63,10 +70,13 @@ class LocalAws:
     def __init__(self, region: str = "eu-central-1") -> None:
         self.region = region
         self.issuer = Issuer()
+        self._session = boto3.session.Session(botocore_session=botocore.session.Session(WITHOUT_PROFILES))
         self._clients: dict[tuple[str, str], Any] = {}
 
     def __enter__(self) -> Self:
-        self._directory = Path(tempfile.mkdtemp(prefix="local-aws-"))
+        # Removed at the end of this process, wherever an interrupt comes, and by MiniStack if the process is killed.
+        self._temporary = tempfile.TemporaryDirectory(prefix="local-aws-", ignore_cleanup_errors=True)
+        self._directory = Path(self._temporary.name)
         self.log = self._directory / "ministack.log"
         self.ca = self._directory / "ca.pem"
         with socket.socket() as free:
@@ -80,7 +90,10 @@ class LocalAws:
         certificate.private_key_and_cert_chain_pem.write_to_path(self._directory / "server.pem")
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [ENVIRONMENTS / "ministack/bin/python", Path(__file__).with_name("ministack_process.py")],
+                [
+                    *(ENVIRONMENTS / "ministack/bin/python", Path(__file__).with_name("ministack_process.py")),
+                    self._directory,
+                ],
                 env=self._environment(port),
                 cwd=self._directory,
                 stdin=subprocess.PIPE,
@@ -105,18 +118,19 @@ class LocalAws:
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(10)
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._temporary.cleanup()
 
     def client(self, service: str, **credentials: str) -> Any:
         """A boto3 client of the account's root, or of whose `credentials` (boto3's names) are given."""
         credentials = credentials or {name.lower(): value for name, value in ROOT_USER.items()}
         key = (service, credentials["aws_access_key_id"])
         if key not in self._clients:
-            self._clients[key] = boto3.client(
+            self._clients[key] = self._session.client(
                 service,  # type: ignore[call-overload]
                 region_name=self.region,
                 endpoint_url=self.endpoint,
                 verify=str(self.ca),
+                config=Config(proxies={}),
                 **credentials,
             )
         return self._clients[key]
@@ -213,33 +227,54 @@ class LocalAws:
 
 
 def sam_environment(directory: Path) -> dict[str, str]:
-    """This process's environment without its AWS settings, and with a SAM CLI that asks nobody for newer versions."""
+    """This process's environment without its AWS settings, and with a SAM CLI that asks nobody for newer versions.
+
+    Its temporary files are in the directory. Through a proxy it reaches everything but the loopback interface.
+    """
     (directory / "sam").mkdir(exist_ok=True)
     settings = {"lastVersionCheck": time.time(), "telemetryEnabled": False}
     (directory / "sam/metadata.json").write_text(json.dumps(settings))
-    return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | {
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    return kept | {
+        **no_proxy_on_loopback(),
         "__SAM_CLI_APP_DIR": str(directory / "sam"),
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "NO_PROXY": "127.0.0.1,localhost",
+        "PYTHONIOENCODING": "utf-8",
+        "TMPDIR": str(directory),
     }
 
 
+def no_proxy_on_loopback() -> dict[str, str]:
+    """Environment variables that add the loopback interface to what is reached without a proxy."""
+    hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")  # in this order, as Python looks them up
+    no_proxy = ",".join(filter(None, [hosts, "127.0.0.1", "localhost"]))
+    return {"no_proxy": no_proxy, "NO_PROXY": no_proxy}
+
+
 def run_sam(*arguments: str, environment: Mapping[str, str], seconds: float) -> None:
-    """Run the SAM CLI in the checkout; what it printed is shown only where it failed."""
-    done = subprocess.run(
+    """Run the SAM CLI in the checkout; what it printed is shown only where it failed.
+
+    It ends with whatever it started, also where this process is interrupted.
+    """
+    with subprocess.Popen(
         [ENVIRONMENTS / "sam/bin/sam", *arguments],
         cwd=ROOT,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=seconds,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise LocalAwsError(f"sam {arguments[0]} failed.\n{done.stdout}")
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        try:
+            printed, _ = process.communicate(timeout=seconds)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if process.returncode:
+        raise LocalAwsError(f"sam {arguments[0]} failed.\n{printed}")
 
 
 def build() -> Path:

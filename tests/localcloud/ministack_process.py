@@ -1,6 +1,7 @@
 """MiniStack's process: run by MiniStack's own interpreter, never imported by the tests.
 
-It ends, and every function that it runs with it, when the pipe to whoever started it closes, however that one ends.
+It ends, and every function that it runs with it, when the pipe to whoever started it closes, however that one ends. The
+directory that it was given is removed then.
 """
 
 import base64
@@ -8,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -147,8 +149,9 @@ def _encoded(data: bytes) -> bytes:
     return base64.urlsafe_b64encode(data).rstrip(b"=")
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(directory: str) -> None:
     sys.stdin.read()
+    shutil.rmtree(directory, ignore_errors=True)
     os.killpg(0, signal.SIGKILL)
 
 
@@ -169,5 +172,5 @@ if __name__ == "__main__":
     provisioners._RESOURCE_HANDLERS["AWS::Logs::QueryDefinition"] = {"create": _note_query, "delete": _delete_nothing}
     # With TLS it would listen on port 443 as well.
     app._port_is_bindable = lambda host, port: False
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=_die_with_parent, args=(sys.argv.pop(),), daemon=True).start()
     app.main()

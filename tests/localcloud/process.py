@@ -1,0 +1,39 @@
+"""How a command of the local clouds ends: by a signal, or because nobody reads its output any more."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def quiet_end() -> Iterator[None]:
+    """Let a signal unwind the process, once, and without a traceback.
+
+    The exit status is 128 and the signal's number. It is 0 after Ctrl-C, for make, which gets the interrupt too, would
+    report any other; and where a reader of the output leaves, as `head` does. What the output's encoding does not have
+    is replaced.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace", line_buffering=True)  # type: ignore[union-attr]
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # by nohup
+            signal.signal(number, _end)
+    try:
+        yield
+    except BrokenPipeError:
+        # Python flushes standard output once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN)  # no further one interrupts the cleanup
+    raise SystemExit(0 if number == signal.SIGINT else 128 + number)
