@@ -35,38 +35,58 @@ PIP_INSTALL := -m pip install -qq --no-compile --no-input --no-deps --only-binar
 
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: run test lint build deploy deploy-built prune redrive bench dashboard fuzz audit sbom licences clean lock environments contract viewers \
-	build-RenameFromQueue build-RenameFromHttp build-SettleDeadLetters
+.DEFAULT_GOAL := help
+.PHONY: help run test coverage mutants lint lint-python format build deploy deploy-built prune redrive bench dashboard fuzz \
+	audit sbom licences clean lock environments contract viewers build-RenameFromQueue build-RenameFromHttp build-SettleDeadLetters
 
-run: environments
+help: ## list the targets
+	@echo "make TARGET, where TARGET is one of:"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | while IFS='	' read -r target text; do \
+		printf '  %-14s %s\n' "$$target" "$$text"; done
+
+run: environments ## show the function at work, on local clouds
 	@.venv/dev/bin/python -m tests.localcloud
 
-test: environments $(AUDIT) $(AWSCLI)
+test: environments $(AUDIT) $(AWSCLI) ## run all tests
 	@.venv/dev/bin/python -m pytest -n 2
 
-lint:
+coverage: $(DEV) ## measure the branches that the unit and contract tests run; fails below the limit
+	@.venv/dev/bin/python -m pytest -q -n 2 tests/unit tests/contract --cov --cov-report=term-missing:skip-covered
+
+# MUTANTS=60 SEED=0: how many, and which.
+mutants: $(DEV) ## find small faults in a sample of lines that no unit or contract test notices; half an hour
+	@.venv/dev/bin/python -m tests.mutants $(if $(MUTANTS),--mutants $(MUTANTS)) $(if $(SEED),--seed $(SEED))
+
+lint: ## run all linters
 	@$(MAKE) -s -j3 $(DEV) $(SAM) $(LINT)
-	.venv/dev/bin/ruff check
-	.venv/dev/bin/ruff format --check
-	.venv/dev/bin/mypy
+	@$(MAKE) lint-python
 	.venv/sam/bin/sam validate --lint --region us-east-1
 	.venv/lint/bin/cfn-lint --append-rules cfn_lint_serverless.rules --regions us-east-1 -- template.yml
 	.venv/lint/bin/checkov
 	.venv/lint/bin/bandit -q -r function
 	.venv/lint/bin/zizmor --offline -q --persona=auditor .github
 
-build: $(SAM)
+lint-python: $(DEV) ## run the linters of Python alone
+	.venv/dev/bin/ruff check
+	.venv/dev/bin/ruff format --check
+	.venv/dev/bin/mypy
+
+format: $(DEV) ## lay out the Python code, and fix what the linter can fix
+	.venv/dev/bin/ruff check --fix
+	.venv/dev/bin/ruff format
+
+build: $(SAM) ## build what is deployed
 	.venv/sam/bin/sam build
 	@$(HAS_RUNTIME) || echo "Built without bytecode, for this is not Python $(PACKAGE_PYTHON): cold starts will take longer."
 
 # PARAMETERS="HuaweiCloudRegion=… HuaweiCloudProjectId=… HuaweiCloudCredentialsSecretArn=…", with nothing behind the = to
 # empty one. The next time it may leave out what stays as it is. STACK=… names another stack than vpcep-rename.
-deploy: $(SAM)
+deploy: $(SAM) ## build and deploy the stack to AWS
 	.venv/sam/bin/python scripts/before_deploy.py --build $(OVERRIDES)
 	$(DEPLOY)
 
 # The same without the build, so that no build holds the credentials.
-deploy-built: $(SAM)
+deploy-built: $(SAM) ## deploy what is built
 	.venv/sam/bin/python scripts/before_deploy.py $(OVERRIDES)
 	$(DEPLOY)
 
@@ -79,29 +99,29 @@ define DEPLOY
 endef
 
 # Older versions of the functions that nothing refers to. Lists them, then asks; YES=1 does not ask.
-prune: $(SAM)
+prune: $(SAM) ## delete old versions of the functions
 	@.venv/sam/bin/python scripts/prune.py $(if $(YES),--yes)
 
 # Bring dead letters back to the rename queue, of a deployed stack.
-redrive: $(SAM)
+redrive: $(SAM) ## send dead letters back to the rename queue
 	.venv/sam/bin/sam remote invoke SettleDeadLetters --stack-name "$$STACK" --event '{"redrive": true}'
 
 # Raw Lambda events of both triggers, minutes of them; nothing but documented answers.
-fuzz: $(DEV)
+fuzz: $(DEV) ## send random Lambda events to the handlers
 	@.venv/dev/bin/python -m tests.fuzz --inputs $(or $(INPUTS),200000)
 
 # Against a peer and a floor, all in the same run; minutes. RUNS=3 shows figures without keeping them.
-bench: environments .venv/bench/.installed
+bench: environments .venv/bench/.installed ## measure latency and cost, and draw the plots
 	@.venv/dev/bin/python -m tests.bench $(RUNS)
 	@.venv/bench/bin/python -m tests.bench.plots
 
 # The dashboard's picture for the documents, of a run with an outage in it; six minutes.
-dashboard: environments .venv/bench/.installed
+dashboard: environments .venv/bench/.installed ## draw the dashboard's picture
 	@.venv/dev/bin/python -m tests.dashboard
 	@.venv/bench/bin/python -m tests.dashboard.draw
 
 # docs/openapi.json, made of the contract's sources and the samples.
-contract: $(DEV)
+contract: $(DEV) ## make docs/openapi.json anew
 	.venv/dev/bin/python -m tests.contract.bundle
 
 # The contract's documents, opened by what reads them: viewers and linters of npm, and two generators of clients. Node.js 20
@@ -109,7 +129,7 @@ contract: $(DEV)
 viewers: export CI := true# asyncapi sends no metrics
 viewers: export REDOCLY_TELEMETRY := off
 viewers: VIEWERS := $(CURDIR)/.build/viewers
-viewers: .venv/viewers/.installed
+viewers: .venv/viewers/.installed ## open the contract's documents in viewers, linters and generators
 	@mkdir -p $(VIEWERS) && cp tests/contract/viewers/* $(VIEWERS)
 	@npm install --prefix $(VIEWERS) --ignore-scripts --no-package-lock --no-audit --no-fund --loglevel=error
 	node $(VIEWERS)/open.mjs docs/openapi.json
@@ -121,8 +141,8 @@ viewers: .venv/viewers/.installed
 		--output-model-type pydantic_v2.BaseModel --output $(VIEWERS)/models.py
 	cd $(VIEWERS) && $(CURDIR)/.venv/viewers/bin/python -c 'import client.api.default.post_rename_event, models'
 
-clean:
-	rm -rf .venv .build .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## delete all that make has made
+	rm -rf .venv .build .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 	find function tests -name __pycache__ -prune -exec rm -rf {} +
 
 # ---- Environments
@@ -139,9 +159,19 @@ $(LINT): tests/requirements-lint.txt
 $(AUDIT): tests/requirements-audit.txt
 $(AWSCLI): tests/integration/requirements-awscli.txt
 .venv/viewers/.installed: tests/contract/viewers/requirements.txt
+# Megabytes, to download and on the disk.
+SIZE_dev := 70 210
+SIZE_sam := 60 220
+SIZE_ministack := 25 70
+SIZE_lint := 80 310
+SIZE_audit := 15 50
+SIZE_awscli := 25 170
+SIZE_bench := 40 150
+SIZE_uv := 20 60
+SIZE_viewers := 30 110
 .venv/%/.installed:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later with venv is needed: make PYTHON=/path/to/python3" >&2; exit 1; }
-	@echo "Setting up .venv/$* with $$($(PYTHON) --version) …"
+	@echo "Setting up .venv/$* with $$($(PYTHON) --version): $(word 1,$(SIZE_$*)) MB to download, $(word 2,$(SIZE_$*)) MB on disk …" >&2
 	@rm -rf .venv/$*
 	@$(PYTHON) -m venv .venv/$*
 	@.venv/$*/bin/python $(PIP_INSTALL) -r $^
@@ -186,16 +216,16 @@ HAS_RUNTIME = $(PYTHON) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] 
 # ---- What is in it, and whether that is known to be vulnerable
 
 # Known vulnerabilities of what is deployed and of what deploys it.
-audit: $(AUDIT)
+audit: $(AUDIT) ## look for known vulnerabilities of the dependencies
 	.venv/audit/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off \
 		-r requirements.txt -r tests/localcloud/requirements-sam.txt
 
 # What is in the package, as CycloneDX. -S, and an interpreter that finds nothing but METADATA: the tool itself stays out.
-sbom: $(DEPENDENCIES)/.complete $(AUDIT)
+sbom: $(DEPENDENCIES)/.complete $(AUDIT) ## write the bill of materials
 	PYTHONPATH=$(METADATA) .venv/audit/bin/cyclonedx-py environment -S --pyproject pyproject.toml --output-reproducible \
 		--output-file $(DEPENDENCIES).cdx.json .venv/audit/bin/python
 
-licences: $(DEPENDENCIES)/.complete $(DEV)
+licences: $(DEPENDENCIES)/.complete $(DEV) ## write THIRD_PARTY.md
 	.venv/dev/bin/python -m tests.third_party $(METADATA) > THIRD_PARTY.md
 
 # ---- Locked requirements
@@ -204,7 +234,7 @@ UV := .venv/uv/.installed
 $(UV): tests/requirements-uv.txt
 LOCK := .venv/uv/bin/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header
 
-lock: $(UV)
+lock: $(UV) ## write the hash-locked requirements from pyproject.toml
 	$(LOCK) pyproject.toml -o requirements.txt
 	$(LOCK) pyproject.toml --group dev -c requirements.txt -o tests/requirements.txt
 	$(LOCK) --group sam -o tests/localcloud/requirements-sam.txt
