@@ -103,7 +103,8 @@ def _pytest(copy: Path, *arguments: str, seconds: float) -> int:
 
 def _covered(copy: Path) -> dict[Path, dict[int, list[str]]]:
     """The tests that run each line of each file. What only importing runs is there without a test."""
-    if _pytest(copy, *TESTS, "--cov", "--cov-context=test", "--cov-report=", "--cov-fail-under=0", seconds=1200.0):
+    measured = ("--cov", "--cov-context=test", "--cov-report=", "--cov-fail-under=0")
+    if _pytest(copy, *TESTS, *measured, f"-n{WORKERS}", seconds=1200.0):
         raise SystemExit("The tests fail without a mutant: see make test.")
     data = CoverageData(str(copy / ".coverage"))
     data.read()

@@ -23,8 +23,6 @@ _OPPOSITES: dict[type[ast.AST], Any] = {
     ast.Sub: ast.Add,
     ast.Mult: ast.Add,
     ast.Div: ast.Mult,
-    ast.BitOr: ast.BitAnd,
-    ast.BitAnd: ast.BitOr,
 }
 
 
