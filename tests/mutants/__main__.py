@@ -85,27 +85,28 @@ def main() -> int:
     return 0
 
 
-def _pytest(copy: Path, *arguments: str, seconds: float) -> int:
+def _pytest(copy: Path, *arguments: str, seconds: float) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "--no-header", *arguments]
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "HYPOTHESIS_STORAGE_DIRECTORY": str(copy / "examples")}
-    done = subprocess.run(
+    return subprocess.run(
         command,
         cwd=copy,
         env=environment,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
         timeout=seconds,
         check=False,
     )
-    return done.returncode
 
 
 def _covered(copy: Path) -> dict[Path, dict[int, list[str]]]:
     """The tests that run each line of each file. What only importing runs is there without a test."""
     measured = ("--cov", "--cov-context=test", "--cov-report=", "--cov-fail-under=0")
-    if _pytest(copy, *TESTS, *measured, f"-n{WORKERS}", seconds=1200.0):
-        raise SystemExit("The tests fail without a mutant: see make test.")
+    done = _pytest(copy, *TESTS, *measured, f"-n{WORKERS}", seconds=1200.0)
+    if done.returncode:
+        raise SystemExit(f"{done.stdout[-5000:]}\nThe tests fail without a mutant.")
     data = CoverageData(str(copy / ".coverage"))
     data.read()
     return {
@@ -144,7 +145,7 @@ def _survives(case: Case, copy: Path) -> bool:
     arguments.write_text("\n".join(case.tests), encoding="utf-8")
     target.write_text(case.mutant.source, encoding="utf-8")
     try:
-        return _pytest(copy, "-x", f"--timeout={TEST_SECONDS}", f"@{arguments}", seconds=MUTANT_SECONDS) == 0
+        return _pytest(copy, "-x", f"--timeout={TEST_SECONDS}", f"@{arguments}", seconds=MUTANT_SECONDS).returncode == 0
     except subprocess.TimeoutExpired:
         return False
     finally:
