@@ -697,6 +697,23 @@ class TestLedger:
         assert world.services.calls == []
         assert world.ledger.outcomes == world.bus.outcomes == [result]
 
+    def test_that_knows_a_newer_rename_judges_an_event_of_this_time_only(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A copy with a later time may be newer than that rename."""
+        conclude, restrictions = world.ledger.conclude, []
+
+        def record(*arguments: Any, of_this_time: bool, **named: Any) -> Any:
+            restrictions.append(of_this_time)
+            return conclude(*arguments, of_this_time=of_this_time, **named)
+
+        monkeypatch.setattr(world.ledger, "conclude", record)
+        world.ledger.at_claim.append(Superseded(EventName("/cmdb", "newer"), Round(), world.event()))
+
+        world.settle()
+
+        assert restrictions == [True]
+
     def test_that_was_told_something_else_meanwhile_wins(self, world: World) -> None:
         other = World().settle(World().event(endpoint_service_name="other"))
         assert isinstance(other, Outcome)
