@@ -79,6 +79,10 @@ HELD_BY: Final = {
 }
 # What no test runs, and why.
 NOT_RUN: Final = {
+    (
+        "CONTRIBUTING.md",
+        "pre-commit install ",
+    ): "sets hooks up in the checkout that runs it, and pre-commit is the reader's own",
     ("docs/deployment.md", "aws iam enable-outbound-web-identity-federation"): "MiniStack's issuer is always on",
     ("docs/deployment.md", '[\n  {\n    "local"'): "an identity conversion rule is for Huawei Cloud's IAM alone",
     ("docs/deployment.md", "aws service-quotas request-service-quota-increase "): "MiniStack has no Service Quotas",
