@@ -25,7 +25,7 @@ _OWN = (
     "READ_PREVIOUS_NAME",
     "VPCEP_ENDPOINT",
 )
-_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
 @pytest.fixture(autouse=True)
