@@ -19,6 +19,8 @@ from tests.localcloud.aws import ACCOUNT, ENVIRONMENTS, ROOT, LocalAws, package_
 from tests.localcloud.iam import IdentityProvider
 from tests.localcloud.stack import AUDIENCE, FUNCTIONS, IDP_ID, SECRET, Clouds, local_clouds, rename_event
 
+# What the make that runs these tests hands down to them, and would decide for the make that they run.
+FROM_MAKE = ("PACKAGE_", "ARCHITECTURE", "MAKE")
 FILES = ("Makefile", "template.yml", "samconfig.toml", "requirements.txt", "tests/localcloud/requirements-sam.txt")
 
 
@@ -279,7 +281,7 @@ class TestArchitecture:
                 f"ARTIFACTS_DIR={package}",
                 f"PARAMETERS=Architecture={architecture}",
                 directory=checkout,
-                environment={name: os.environ[name] for name in os.environ if not name.startswith("PACKAGE_")},
+                environment={name: os.environ[name] for name in os.environ if not name.startswith(FROM_MAKE)},
             )
             assert done.returncode == 0, done.stderr
             modules = [path.name for path in package.rglob("*.so")]
