@@ -1,8 +1,10 @@
 """The environment, read once into one typed object. No other module reads it."""
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 _REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+)+")
@@ -41,6 +43,42 @@ class SettingsError(ValueError):
     """Settings are missing or malformed; the text names each variable, never its value."""
 
 
+class StaticKey(NamedTuple):
+    """A key in the environment."""
+
+    access_key: str
+    secret_key: str
+    security_token: str | None
+    project_id: str
+
+
+class KeySecret(NamedTuple):
+    """A key in a Secrets Manager secret.
+
+    Attributes:
+        secret: name or ARN.
+        default_project: where the secret names none.
+    """
+
+    secret: str
+    default_project: str | None
+
+
+class IdentityProvider(NamedTuple):
+    """No key: an identity provider vouches for the function's role.
+
+    Attributes:
+        id: Huawei Cloud's, of the provider.
+        audience: the client id that it is registered with.
+        iam_endpoint: another than the region's own, None for that.
+    """
+
+    id: str
+    audience: str
+    iam_endpoint: str | None
+    project_id: str
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the function was told. Names and meanings as in docs/configuration.md.
@@ -48,12 +86,7 @@ class Settings:
     Attributes:
         huaweicloud_region: region of the endpoint services.
         vpcep_endpoint: another VPCEP endpoint for that region, None for what the SDK finds.
-        access_key, secret_key, security_token: None when a secret holds them, or there is an identity provider.
-        project_id: default project, None when the secret tells it.
-        credentials_secret: name or ARN of a Secrets Manager secret.
-        idp_id: Huawei Cloud's id of the identity provider that vouches for the function's role, None for a key.
-        idp_audience: the client id that it is registered with.
-        iam_endpoint: another IAM endpoint, None for the region's own.
+        key: the way to a key for Huawei Cloud.
         outcome_bus: name or ARN of the EventBridge bus.
         ledger_table: name or ARN of the DynamoDB table, None for no ledger.
         rename_queue_url: where what cannot be settled now is handed to, None where there is none.
@@ -72,14 +105,7 @@ class Settings:
 
     huaweicloud_region: str
     vpcep_endpoint: str | None
-    access_key: str | None
-    secret_key: str | None
-    security_token: str | None
-    project_id: str | None
-    credentials_secret: str | None
-    idp_id: str | None
-    idp_audience: str
-    iam_endpoint: str | None
+    key: "StaticKey | KeySecret | IdentityProvider"
     outcome_bus: str
     ledger_table: str | None
     rename_queue_url: str | None
@@ -99,15 +125,13 @@ class Settings:
     aws_ca_bundle: str | None
 
 
-def load(environment: Mapping[str, str]) -> Settings:
+def load(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings.
 
     Raises:
         SettingsError: names every variable that is missing or malformed.
     """
     read = _Reader(environment)
-    secret = read.matching("HUAWEICLOUD_CREDENTIALS_SECRET", _SECRET)
-    idp_id = read.matching("HUAWEICLOUD_SDK_IDP_ID", _IDP_ID)
     region = read.matching("HUAWEICLOUD_REGION", _REGION) or read.missing("HUAWEICLOUD_REGION")
     # The SDK reads these itself, and may find several endpoints in each.
     sdk_endpoints = {
@@ -119,14 +143,7 @@ def load(environment: Mapping[str, str]) -> Settings:
     settings = Settings(
         huaweicloud_region=region,
         vpcep_endpoint=None if sdk_override else read.url("VPCEP_ENDPOINT"),
-        access_key=read.matching("HUAWEICLOUD_SDK_AK", _KEY_TEXT),
-        secret_key=read.matching("HUAWEICLOUD_SDK_SK", _KEY_TEXT),
-        security_token=read.matching("HUAWEICLOUD_SDK_SECURITY_TOKEN", _KEY_TEXT),
-        project_id=read.matching("HUAWEICLOUD_SDK_PROJECT_ID", _PROJECT_ID),
-        credentials_secret=secret,
-        idp_id=idp_id,
-        idp_audience=read.matching("HUAWEICLOUD_IDP_AUDIENCE", _AUDIENCE) or "huaweicloud",
-        iam_endpoint=read.url("HUAWEICLOUD_SDK_IAM_ENDPOINT"),
+        key=_key(read),
         outcome_bus=read.matching("OUTCOME_BUS", _BUS) or read.missing("OUTCOME_BUS"),
         ledger_table=read.matching("LEDGER_TABLE", _TABLE),
         rename_queue_url=read.url("RENAME_QUEUE_URL"),
@@ -145,16 +162,6 @@ def load(environment: Mapping[str, str]) -> Settings:
         aws_session_token=read.text("AWS_SESSION_TOKEN"),
         aws_ca_bundle=read.text("AWS_CA_BUNDLE"),
     )
-    if idp_id:
-        for variable in ("HUAWEICLOUD_CREDENTIALS_SECRET", "HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK"):
-            if read.text(variable):
-                read.problems.append(f"{variable} and HUAWEICLOUD_SDK_IDP_ID exclude each other")
-        if not settings.project_id:
-            read.missing("HUAWEICLOUD_SDK_PROJECT_ID")
-    elif not secret:
-        for variable in ("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_PROJECT_ID"):
-            if not read.text(variable):
-                read.missing(variable, hint=" (or HUAWEICLOUD_CREDENTIALS_SECRET, or HUAWEICLOUD_SDK_IDP_ID)")
     for variable in environment:
         if variable.startswith("AWS_ENDPOINT_URL"):  # boto3 reads some of them itself
             read.url(variable)
@@ -165,6 +172,31 @@ def load(environment: Mapping[str, str]) -> Settings:
     if read.problems:
         raise SettingsError("; ".join(read.problems))
     return settings
+
+
+def _key(read: "_Reader") -> StaticKey | KeySecret | IdentityProvider:
+    access_key = read.matching("HUAWEICLOUD_SDK_AK", _KEY_TEXT)
+    secret_key = read.matching("HUAWEICLOUD_SDK_SK", _KEY_TEXT)
+    security_token = read.matching("HUAWEICLOUD_SDK_SECURITY_TOKEN", _KEY_TEXT)
+    project_id = read.matching("HUAWEICLOUD_SDK_PROJECT_ID", _PROJECT_ID)
+    secret = read.matching("HUAWEICLOUD_CREDENTIALS_SECRET", _SECRET)
+    audience = read.matching("HUAWEICLOUD_IDP_AUDIENCE", _AUDIENCE) or "huaweicloud"
+    iam_endpoint = read.url("HUAWEICLOUD_SDK_IAM_ENDPOINT")
+    if idp_id := read.matching("HUAWEICLOUD_SDK_IDP_ID", _IDP_ID):
+        for variable in ("HUAWEICLOUD_CREDENTIALS_SECRET", "HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK"):
+            if read.text(variable):
+                read.problems.append(f"{variable} and HUAWEICLOUD_SDK_IDP_ID exclude each other")
+        project_id = project_id or read.missing("HUAWEICLOUD_SDK_PROJECT_ID")
+        return IdentityProvider(idp_id, audience, iam_endpoint, project_id)
+    if secret:
+        return KeySecret(secret, project_id)
+    hint = " (or HUAWEICLOUD_CREDENTIALS_SECRET, or HUAWEICLOUD_SDK_IDP_ID)"
+    return StaticKey(
+        access_key or read.missing("HUAWEICLOUD_SDK_AK", hint),
+        secret_key or read.missing("HUAWEICLOUD_SDK_SK", hint),
+        security_token,
+        project_id or read.missing("HUAWEICLOUD_SDK_PROJECT_ID", hint),
+    )
 
 
 class _Reader:

@@ -9,16 +9,16 @@ import logging
 import re
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
-from function.events import InvalidEvent, Outcome, RenameEvent
-from function.failures import SUPERSEDED, Failure, Violation, bounded, log_message
-from function.rename import Unsettled
+from function.domain.failures import SUPERSEDED, Failure, Violation, log_message
+from function.domain.model import InvalidEvent, Outcome, RenameEvent
+from function.domain.rename_service import Unsettled
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.circuit_breaker import CircuitTransition
@@ -47,24 +47,32 @@ _AGE_METRICS: Final = {
 }
 # At their debug level these write whole requests, signatures included, into the log; the SDK's own logger has no
 # handler, so that its errors would go to stderr past every format.
-_TALKATIVE: Final = ("botocore", "boto3", "urllib3", "HuaweiCloud-SDK-VpcepClient", "aws_lambda_powertools.utilities")
+_NOISY_LOGGERS: Final = (
+    "botocore",
+    "boto3",
+    "urllib3",
+    "HuaweiCloud-SDK-VpcepClient",
+    "aws_lambda_powertools.utilities",
+)
 
 
 class Telemetry:
     """What the function tells its operators."""
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str, metric_code: Callable[[str], str]) -> None:
         """
         Args:
             namespace: of the metrics.
+            metric_code: maps the code of a failure, which may be anything, to one of a bounded set.
         """
+        self._metric_code = metric_code
         self._logger = Logger()
         self._namespace = namespace
         # By the kind and the code of a failure; None for what has none.
         self._metrics: dict[tuple[str, str] | None, EphemeralMetrics] = {}
-        # Groups of a batch run side by side, and Powertools' metrics are not made for several threads.
+        # Groups of a batch run concurrently, and Powertools' metrics are not made for several threads.
         self._counting = threading.Lock()
-        for name in _TALKATIVE:
+        for name in _NOISY_LOGGERS:
             quiet = logging.getLogger(name)
             quiet.setLevel(logging.WARNING)
             if name.startswith("HuaweiCloud"):
@@ -116,11 +124,11 @@ class Telemetry:
         log(EVENT_HANDLED, extra=line)
         self._count_result(event, result, **keys)
 
-    def called(self, seconds: float) -> None:
+    def record_call(self, seconds: float) -> None:
         """A call to Huawei Cloud has ended, in whatever way."""
         self._count("VpcepLatency", seconds * 1_000, MetricUnit.Milliseconds)
 
-    def breaker_turned(self, transition: "CircuitTransition") -> None:
+    def circuit_transitioned(self, transition: "CircuitTransition") -> None:
         """The outage breaker opened, probes or closed."""
         state = transition.to_state.value
         self._logger.warning("outage breaker turned", extra={"state": state, "circuit": transition.circuit_name})
@@ -135,7 +143,7 @@ class Telemetry:
         self._logger.error("rename event not handled", extra=keys | (_of_exception(error) if error else {}))
         self._count("RenameNotHandled")
 
-    def said_once(self, message: str) -> None:
+    def startup_warning(self, message: str) -> None:
         """A warning about the set-up, at cold start."""
         self._logger.warning(message)
 
@@ -175,7 +183,7 @@ class Telemetry:
     def _count(
         self, name: str, value: float = 1, unit: MetricUnit = MetricUnit.Count, failure: Failure | None = None
     ) -> None:
-        key = (failure.kind.value, bounded(failure.code)) if failure else None
+        key = (failure.kind.value, self._metric_code(failure.code)) if failure else None
         with self._counting:
             if key not in self._metrics:
                 self._metrics[key] = self._of(key)

@@ -6,7 +6,7 @@ A thread can hang where no time-out reaches it, in a name look-up for one. Its i
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 
-from function.deadline import Deadline
+from function.domain.deadline import Deadline
 
 
 class Workers:

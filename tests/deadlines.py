@@ -2,7 +2,7 @@
 
 import time
 
-from function.deadline import Deadline
+from function.domain.deadline import Deadline
 
 
 def within(seconds: float) -> Deadline:

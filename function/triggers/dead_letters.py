@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final, Protocol
 
-from function.deadline import Deadline
-from function.envelopes import attribute_name
-from function.events import Outcome, Parser
-from function.rename import Renamer
-from function.strict_json import load
+from function.domain.deadline import Deadline
+from function.domain.envelopes import attribute_name
+from function.domain.event_parser import EventParser
+from function.domain.model import Outcome
+from function.domain.policy import Policy
+from function.domain.rename_service import RenameService
+from function.domain.strict_json import load
 from function.telemetry import Telemetry
 from function.triggers.sqs import ATTRIBUTE_PREFIX, TRIGGER, Record
 from function.workers import Workers
@@ -33,11 +35,19 @@ class DeadLetterTrigger:
     """Sees dead letters off."""
 
     def __init__(
-        self, parser: Parser, renamer: Renamer, telemetry: Telemetry, queue: DeadLetterQueue, workers: Workers
+        self,
+        parser: EventParser,
+        policy: Policy,
+        rename_service: RenameService,
+        telemetry: Telemetry,
+        *,
+        queue: DeadLetterQueue,
+        workers: Workers,
     ) -> None:
         self._workers = workers
         self._parser = parser
-        self._renamer = renamer
+        self._policy = policy
+        self._rename_service = rename_service
         self._telemetry = telemetry
         self._queue = queue
 
@@ -55,14 +65,14 @@ class DeadLetterTrigger:
     def _conclude(self, records: list[Record], gone: list[str], deadline: Deadline) -> None:
         for record in records:
             try:
-                if deadline.remaining() > 0 and self._see_off(record, deadline):
+                if deadline.remaining() > 0 and self._conclude_dead_letter(record, deadline):
                     gone.append(record.message_id)
             except Exception as error:  # noqa: BLE001 - the record stays, and the others go
                 self._telemetry.unexpected(error, message_id=record.message_id)
 
-    def _see_off(self, record: Record, deadline: Deadline) -> bool:
-        event = self._parser.parse(record.body, record.attributes, deadline)
-        result = self._renamer.see_off(event, deadline, TRIGGER)
+    def _conclude_dead_letter(self, record: Record, deadline: Deadline) -> bool:
+        event = self._policy.judge(self._parser.parse(record.body, record.attributes), deadline)
+        result = self._rename_service.conclude_dead_letter(event, deadline, TRIGGER)
         self._telemetry.handled(
             event, result, TRIGGER, message_id=record.message_id, sender_id=record.sender_id, dead_letter=True
         )

@@ -14,11 +14,14 @@ from http import HTTPStatus
 from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import unquote
 
-from function import failures
-from function.deadline import Deadline
-from function.events import Attributes, InvalidEvent, Outcome, Parser, RenameEvent, rfc3339, to_json
-from function.failures import Failure, Kind
-from function.rename import Renamer, Unsettled
+from function.domain import failures
+from function.domain.deadline import Deadline
+from function.domain.event_parser import Attributes, EventParser
+from function.domain.failures import Failure, Kind
+from function.domain.model import InvalidEvent, Outcome, RenameEvent, rfc3339
+from function.domain.policy import Policy
+from function.domain.rename_service import RenameService, Unsettled
+from function.domain.strict_json import to_json
 from function.telemetry import Telemetry
 from function.workers import Workers
 
@@ -177,11 +180,19 @@ class HttpTrigger:
     """Handles ``POST /rename-events``."""
 
     def __init__(
-        self, parser: Parser, renamer: Renamer, telemetry: Telemetry, queue: RenameQueue | None, workers: Workers
+        self,
+        parser: EventParser,
+        policy: Policy,
+        rename_service: RenameService,
+        telemetry: Telemetry,
+        *,
+        queue: RenameQueue | None,
+        workers: Workers,
     ) -> None:
         self._workers = workers
         self._parser = parser
-        self._renamer = renamer
+        self._policy = policy
+        self._rename_service = rename_service
         self._telemetry = telemetry
         self._queue = queue
 
@@ -199,17 +210,17 @@ class HttpTrigger:
             return _problem(404, "Not Found", f"There is {METHOD} {PATH} and nothing else.")
         if request.media_type not in (STRUCTURED, BINARY):
             return _problem(415, "Unsupported Media Type", f"Send {STRUCTURED} or {BINARY}.")
-        event = self._parse(request, steps.settle)
+        event = self._policy.judge(self._parse(request), steps.settle)
         if (
             isinstance(event, RenameEvent)
             and request.prefers_async
             and self._hand_over(event, request, steps.hand_over)
         ):
             self._telemetry.handled(
-                event, Unsettled(failures.wanted_later()), TRIGGER, queued=True, caller=request.caller
+                event, Unsettled(failures.respond_async_requested()), TRIGGER, queued=True, caller=request.caller
             )
             return _queued(event, preferred=True)
-        result = self._renamer.settle(event, steps.settle, TRIGGER)
+        result = self._rename_service.settle(event, steps.settle, TRIGGER)
         if isinstance(result, Unsettled):
             # A caller whose key is refused gets no better answer by waiting for the queue.
             if (
@@ -219,17 +230,17 @@ class HttpTrigger:
             ):
                 self._telemetry.handled(event, result, TRIGGER, queued=True, caller=request.caller)
                 return _queued(event)
-            result = self._renamer.give_up(event, result, steps.give_up, TRIGGER)
+            result = self._rename_service.give_up(event, result, steps.give_up, TRIGGER)
         self._telemetry.handled(event, result, TRIGGER, caller=request.caller)
         return _response(event, result)
 
-    def _parse(self, request: Request, deadline: Deadline) -> RenameEvent | InvalidEvent:
+    def _parse(self, request: Request) -> RenameEvent | InvalidEvent:
         try:
             text = request.body
         except ValueError:
             return self._parser.unreadable(request.raw_body, request.attributes, "is not base64 of UTF-8")
         structured = True if request.media_type == STRUCTURED else None
-        return self._parser.parse(text, request.attributes, deadline, structured=structured, may_be_enveloped=False)
+        return self._parser.parse(text, request.attributes, structured=structured, may_be_enveloped=False)
 
     def _hand_over(self, event: RenameEvent, request: Request, deadline: Deadline) -> bool:
         return self._queue is not None and self._queue.send(event, request.id or event.id, deadline)

@@ -11,15 +11,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from random import SystemRandom
 from typing import Any, Final, Protocol
 
-from function import failures
-from function.deadline import Deadline
-from function.envelopes import carried_attributes
-from function.events import Attributes, Outcome, Parser, RenameEvent, rfc3339
-from function.failures import Failure, Kind
-from function.rename import Renamer, Unsettled
+from function.domain import failures
+from function.domain.backoff import UNIFORM
+from function.domain.deadline import Deadline
+from function.domain.envelopes import carried_attributes
+from function.domain.event_parser import Attributes, EventParser
+from function.domain.failures import Failure, Kind
+from function.domain.model import Outcome, RenameEvent, rfc3339
+from function.domain.policy import Policy
+from function.domain.rename_service import RenameService, Unsettled
 from function.telemetry import Telemetry
 from function.workers import Workers
 
@@ -31,7 +33,6 @@ LONGEST_DELAY_SECONDS: Final = 900
 LONGEST_VISIBILITY_SECONDS: Final = 12 * 3_600 - 900
 # Before the end of the invocation, its last request must be over.
 _LAST_REQUEST_SECONDS: Final = 0.5
-_UNIFORM: Final = SystemRandom().uniform
 
 
 class RenameQueue(Protocol):
@@ -89,14 +90,15 @@ class SqsTrigger:
 
     def __init__(
         self,
-        parser: Parser,
-        renamer: Renamer,
+        parser: EventParser,
+        policy: Policy,
+        rename_service: RenameService,
         telemetry: Telemetry,
+        *,
         queue: RenameQueue | None,
         workers: Workers,
-        *,
         max_receives: int | None,
-        uniform: Callable[[float, float], float] = _UNIFORM,
+        uniform: Callable[[float, float], float] = UNIFORM,
     ) -> None:
         """
         Args:
@@ -105,7 +107,8 @@ class SqsTrigger:
             max_receives: the queue's maxReceiveCount; None where nobody can tell which receive is the last.
         """
         self._parser = parser
-        self._renamer = renamer
+        self._policy = policy
+        self._rename_service = rename_service
         self._telemetry = telemetry
         self._queue = queue
         self._workers = workers
@@ -121,7 +124,7 @@ class SqsTrigger:
         tasks = [partial(self._settle_in_order, group, deadline) for group in groups.values()]
         self._workers.run(tasks, deadline.to_report())
         settled = {record.message_id for group in groups.values() for record in list(group.settled)}
-        self._put_off([group for group in groups.values() if group.is_done], deadline)
+        self._extend_visibility([group for group in groups.values() if group.is_done], deadline)
         return {
             "batchItemFailures": [
                 {"itemIdentifier": record.message_id} for record in records if record.message_id not in settled
@@ -145,16 +148,16 @@ class SqsTrigger:
 
     def _settle(self, record: Record, blocking_failure: Failure | None, deadline: Deadline) -> Failure | None:
         """Why the record must go back to the queue, None where it need not."""
-        event = self._parser.parse(record.body, record.attributes, deadline)
+        event = self._policy.judge(self._parser.parse(record.body, record.attributes), deadline)
         # An invalid event touches no endpoint service, so nothing can stand in its way; unless it was right before.
-        may_be_carried_out = isinstance(event, RenameEvent) or event.otherwise is not None
+        may_be_carried_out = isinstance(event, RenameEvent) or event.candidate is not None
         if blocking_failure is not None and may_be_carried_out:
             result: Outcome | Unsettled = Unsettled(blocking_failure)
         else:
-            result = self._renamer.settle(event, deadline, TRIGGER)
+            result = self._rename_service.settle(event, deadline, TRIGGER)
         failure = result.failure
         if isinstance(result, Unsettled) and self._is_last(record):
-            result = self._renamer.give_up(event, result, deadline, TRIGGER)
+            result = self._rename_service.give_up(event, result, deadline, TRIGGER)
         self._telemetry.handled(
             event,
             result,
@@ -168,7 +171,7 @@ class SqsTrigger:
     def _is_last(self, record: Record) -> bool:
         return self._max_receives is not None and record.receive_count >= self._max_receives
 
-    def _put_off(self, groups: Sequence["_Group"], deadline: Deadline) -> None:
+    def _extend_visibility(self, groups: Sequence["_Group"], deadline: Deadline) -> None:
         """A group moves again only when none of its messages is invisible: all of them wait for the first."""
         delays: dict[str, int] = {}
         for group in groups:

@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
-from function import events
+from function.domain.model import RENAMED
 from tests.contract.bundle import BUNDLE, bundle, to_json
 from tests.contract.documents import OPENAPI, references
 from tests.contract.documents import validator as source_validator
@@ -145,7 +145,7 @@ def test_some_of_these_requests_are_right_and_some_are_wrong() -> None:
 @pytest.mark.parametrize("name", sorted(EMITTED))
 def test_an_outcome_is_of_its_component_and_no_other(name: str) -> None:
     outcome = json.loads(EMITTED[name]().to_json())
-    success = outcome["type"] == events.RENAMED
+    success = outcome["type"] == RENAMED
 
     assert component("Renamed").is_valid(outcome) == success
     assert component("RenameFailed").is_valid(outcome) != success

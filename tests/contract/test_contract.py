@@ -17,11 +17,24 @@ import pytest
 from jsonschema import Draft202012Validator
 
 import function
-from function import events, failures
-from function.deadline import Deadline
-from function.events import InvalidEvent, Outcome, RenameEvent, Round, rename_failed, renamed
-from function.failures import EventName, Failure, Kind, Violation
-from function.rename import Reply, Target, Unsettled
+from function.adapters.huawei import error_codes
+from function.adapters.huawei.error_codes import from_reply
+from function.domain import failures
+from function.domain.deadline import Deadline
+from function.domain.failures import EventName, Failure, Kind, Violation
+from function.domain.model import (
+    RENAME_FAILED,
+    RENAME_REQUESTED,
+    RENAMED,
+    InvalidEvent,
+    Outcome,
+    RedriveCycle,
+    RenameEvent,
+    Target,
+)
+from function.domain.outcomes import OUTCOME_SOURCE, outcome_id, rename_failed, renamed
+from function.domain.ports import Reply
+from function.domain.rename_service import Unsettled
 from tests.unit.builders import (
     HUAWEI_REQUEST_ID,
     NOW,
@@ -33,11 +46,11 @@ from tests.unit.builders import (
     CountingServices,
     ListBus,
     a_minute,
-    circumstances,
+    context,
     parser,
     rename_data,
     rename_event,
-    renamer,
+    rename_service,
     transport,
     valid,
 )
@@ -166,7 +179,7 @@ def test_a_pattern_lets_nothing_follow_a_line_feed(pattern: str) -> None:
 
 
 def valid_outcome_id() -> str:
-    return events.outcome_id(valid())
+    return outcome_id(valid())
 
 
 def test_every_kind_of_failure_is_in_the_schema_and_no_other() -> None:
@@ -178,9 +191,9 @@ def test_every_kind_of_failure_is_in_the_schema_and_no_other() -> None:
 def test_what_is_documented_is_what_is_emitted() -> None:
     rename_event_schema, outcome_schema = (schema(name)["properties"] for name in SCHEMAS)
 
-    assert rename_event_schema["type"]["const"] == events.RENAME_REQUESTED
-    assert set(outcome_schema["type"]["enum"]) == {events.RENAMED, events.RENAME_FAILED}
-    assert outcome_schema["source"]["const"] == events.OUTCOME_SOURCE
+    assert rename_event_schema["type"]["const"] == RENAME_REQUESTED
+    assert set(outcome_schema["type"]["enum"]) == {RENAMED, RENAME_FAILED}
+    assert outcome_schema["source"]["const"] == OUTCOME_SOURCE
 
 
 # ---- Samples
@@ -316,7 +329,7 @@ def test_the_sample_of_a_success_is_what_the_function_answers_the_sample_event_w
 
 
 def test_the_sample_of_a_failure_is_what_the_function_answers_an_unknown_service_with() -> None:
-    unknown = failures.from_reply(
+    unknown = from_reply(
         "EndPoint.2003",
         "The VPC endpoint service does not exist.",
         status=400,
@@ -334,7 +347,9 @@ def test_the_sample_of_a_failure_is_what_the_function_answers_an_unknown_service
 def settled(text: str, services: CountingServices, trigger: str = "sqs", **arguments: Any) -> Outcome:
     """The outcome that the function publishes for an event."""
     bus = ListBus()
-    renamer(services, bus, **arguments).settle(parser().parse(text, transport(), a_minute()), a_minute(), trigger)
+    rename_service(services, bus, **arguments).settle(
+        parser().parse(text, transport(), a_minute()), a_minute(), trigger
+    )
     (outcome,) = bus.outcomes
     return outcome
 
@@ -347,7 +362,7 @@ def settled_soon(text: str, services: CountingServices, **arguments: Any) -> Out
 
 def given_up(event: RenameEvent | InvalidEvent, failure: Failure) -> Outcome:
     bus = ListBus()
-    renamer(CountingServices(), bus).give_up(event, Unsettled(failure, attempts=5), a_minute(), "sqs")
+    rename_service(CountingServices(), bus).give_up(event, Unsettled(failure, attempts=5), a_minute(), "sqs")
     (outcome,) = bus.outcomes
     return outcome
 
@@ -359,9 +374,9 @@ def _refused(text: str) -> InvalidEvent:
 
 
 FAILURES: Final[dict[str, Failure]] = {
-    "from_reply": failures.from_reply("EndPoint.2003", "gone", status=400, huawei_request_id=HUAWEI_REQUEST_ID),
-    "from_reply, throttled": failures.from_reply("APIGW.0308", "limit:200,time:5 minute", status=429, retry_after=2.5),
-    "from_reply, without a body": failures.from_reply(None, "", status=503),
+    "from_reply": from_reply("EndPoint.2003", "gone", status=400, huawei_request_id=HUAWEI_REQUEST_ID),
+    "from_reply, throttled": from_reply("APIGW.0308", "limit:200,time:5 minute", status=429, retry_after=2.5),
+    "from_reply, without a body": from_reply(None, "", status=503),
     "timeout": failures.timeout(in_doubt=True),
     "connection_failed": failures.connection_failed(in_doubt=False),
     "unconfirmed_reply": failures.unconfirmed_reply(status=302, huawei_request_id=None),
@@ -377,17 +392,20 @@ FAILURES: Final[dict[str, Failure]] = {
     "credentials": failures.credentials("The secret cannot be read.", kind=Kind.ACCESS),
     "not_published": failures.not_published("InternalFailure"),
     "no_time_left": failures.no_time_left(),
-    "wanted_later": failures.wanted_later(),
+    "respond_async_requested": failures.respond_async_requested(),
     "internal_error": failures.internal_error(),
-    "as_conflict": failures.as_conflict(failures.from_reply("EndPoint.3045", "busy", status=400)),
-    "untold": failures.untold(failures.from_reply("EndPoint.3045", "busy", status=400), failures.timeout()),
+    "as_conflict": failures.as_conflict(from_reply("EndPoint.3045", "busy", status=400)),
+    "state_conflict_unverified": failures.state_conflict_unverified(
+        from_reply("EndPoint.3045", "busy", status=400), failures.timeout()
+    ),
 }
 
 
 def test_there_is_no_failure_that_these_tests_do_not_know() -> None:
     makers = {
         name
-        for name, maker in inspect.getmembers(failures, inspect.isfunction)
+        for module in (failures, error_codes)
+        for name, maker in inspect.getmembers(module, inspect.isfunction)
         if not name.startswith("_") and inspect.signature(maker).return_annotation is Failure
     }
 
@@ -408,7 +426,7 @@ EMITTED: Final[dict[str, Callable[[], Outcome]]] = {
     "success with a trace": lambda: settled(json.dumps(rename_event(traceparent=TRACEPARENT)), CountingServices()),
     "success after a redrive": lambda: renamed(
         valid(),
-        circumstances(round=Round(1, valid_outcome_id())),
+        context(cycle=RedriveCycle(1, valid_outcome_id())),
         service_name="cn-north-4.orders.070c",
         previous_service_name=None,
         huawei_request_id=None,
@@ -427,17 +445,14 @@ EMITTED: Final[dict[str, Callable[[], Outcome]]] = {
     "no JSON": lambda: settled("orders", CountingServices()),
     "no object": lambda: settled("[1]", CountingServices()),
     "too large": lambda: settled(" " * (256 * 1024 + 1), CountingServices()),
-    **{
-        f"failure {name}": partial(rename_failed, valid(), circumstances(), failure)
-        for name, failure in FAILURES.items()
-    },
+    **{f"failure {name}": partial(rename_failed, valid(), context(), failure) for name, failure in FAILURES.items()},
     **{
         f"given up for {name}": partial(given_up, valid(), failure)
         for name, failure in FAILURES.items()
         if failure.retryable
     },
     "given up without a project": lambda: rename_failed(
-        valid(), circumstances(project_id=None), failures.credentials("down", kind=Kind.UNAVAILABLE)
+        valid(), context(project_id=None), failures.credentials("down", kind=Kind.UNAVAILABLE)
     ),
     "given up though invalid": lambda: given_up(_refused("orders"), failures.internal_error()),
 }
@@ -494,7 +509,7 @@ def test_what_is_emitted_says_either_the_name_or_the_error(outcome: Outcome) -> 
 
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
 def test_an_error_tells_the_failure(failure: Failure) -> None:
-    data = rename_failed(valid(), circumstances(), failure).cloud_event["data"]
+    data = rename_failed(valid(), context(), failure).cloud_event["data"]
 
     assert data["error"] == {
         "code": failure.code,
@@ -545,9 +560,9 @@ def test_the_subject_of_an_outcome_holds_no_control_characters(service_id: str) 
 
 @pytest.mark.parametrize("status", [600, 999])
 def test_a_status_that_http_does_not_know_keeps_the_outcome_within_the_schema(status: int) -> None:
-    failure = failures.from_reply(None, "", status=status)
+    failure = from_reply(None, "", status=status)
 
-    outcome = rename_failed(valid(), circumstances(), failure)
+    outcome = rename_failed(valid(), context(), failure)
 
     assert broken(OUTCOME, outcome.cloud_event) == []
 
@@ -665,4 +680,4 @@ def test_an_outcome_with_a_wrong_value_is_refused(emitted: str, place: tuple[str
 def test_the_tests_of_outcomes_would_notice_a_failure_without_its_code() -> None:
     nameless = replace(FAILURES["timeout"], code="")
 
-    assert broken(OUTCOME, rename_failed(valid(), circumstances(), nameless).cloud_event)
+    assert broken(OUTCOME, rename_failed(valid(), context(), nameless).cloud_event)

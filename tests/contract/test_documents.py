@@ -13,8 +13,11 @@ import yaml
 from jsonschema import Draft202012Validator
 from schemathesis.specs.openapi.definitions import OPENAPI_30_VALIDATOR, OPENAPI_31_VALIDATOR
 
-from function import events, failures
-from function.failures import Kind
+from function.adapters.huawei.error_codes import from_reply
+from function.domain.event_parser import MAX_EVENT_BYTES
+from function.domain.failures import Kind
+from function.domain.model import RENAME_FAILED, RENAME_REQUESTED, RENAMED
+from function.domain.outcomes import OUTCOME_SOURCE
 from function.triggers import http, sqs
 from tests.contract.documents import (
     ASYNCAPI,
@@ -207,7 +210,7 @@ def refused(world: World, code: str, message: str, status: int, name: str = "ren
 
 
 def refuse(world: World, code: str, message: str, status: int) -> None:
-    failure = failures.from_reply(code, message, status=status, huawei_request_id=HUAWEI_REQUEST_ID)
+    failure = from_reply(code, message, status=status, huawei_request_id=HUAWEI_REQUEST_ID)
     world.services.refuse(failure, times=None)
 
 
@@ -222,7 +225,7 @@ def precondition_failed(world: World) -> HttpReply:
 
 
 def too_large(world: World) -> HttpReply:
-    reply = world.http(request(sample("rename-structured.json") + " " * events.MAX_EVENT_BYTES))
+    reply = world.http(request(sample("rename-structured.json") + " " * MAX_EVENT_BYTES))
     reply.body["data"]["request"] = reply.body["data"]["request"].rstrip()  # what is left of it is no example
     return reply
 
@@ -382,12 +385,12 @@ def test_the_channels_are_what_the_template_makes() -> None:
 
 def test_messages_bear_the_types_of_their_events() -> None:
     assert {key: message["name"] for key, message in MESSAGES.items()} == {
-        "renameEvent": events.RENAME_REQUESTED,
-        "renameEventData": events.RENAME_REQUESTED,
+        "renameEvent": RENAME_REQUESTED,
+        "renameEventData": RENAME_REQUESTED,
         "snsNotification": "Notification",
         "eventBridgeEvent": "EventBridge event",
-        "renamed": events.RENAMED,
-        "renameFailed": events.RENAME_FAILED,
+        "renamed": RENAMED,
+        "renameFailed": RENAME_FAILED,
     }
 
 
@@ -401,7 +404,7 @@ def test_attributes_of_a_message_are_those_that_the_function_reads() -> None:
 def test_an_outcome_is_an_entry_of_the_bus_by_its_type(message: str) -> None:
     entry = MESSAGES[message]["x-eventbridge"]
 
-    assert entry == {"source": events.OUTCOME_SOURCE, "detail-type": MESSAGES[message]["name"]}
+    assert entry == {"source": OUTCOME_SOURCE, "detail-type": MESSAGES[message]["name"]}
 
 
 @pytest.mark.parametrize(

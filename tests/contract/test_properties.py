@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 import function
-from function.events import RENAME_REQUESTED, RENAMED, Attributes, InvalidEvent, Outcome, RenameEvent
-from function.rename import Target
+from function.domain.event_parser import Attributes
+from function.domain.model import RENAME_REQUESTED, RENAMED, InvalidEvent, Outcome, RenameEvent, Target
 from tests.unit.builders import (
     ARRIVED,
     NOW,
@@ -35,7 +35,7 @@ from tests.unit.builders import (
     ListBus,
     a_minute,
     parser,
-    renamer,
+    rename_service,
     transport,
 )
 
@@ -169,7 +169,7 @@ def binary_attributes(draw: st.DrawFn) -> Attributes:
 def settle(text: str, attributes: Attributes, *, named: str = "billing") -> tuple[Outcome, CountingServices]:
     """The outcome that was published for a text, and Huawei Cloud as it was left."""
     services, bus = CountingServices(name=named), ListBus()
-    result = renamer(services, bus).settle(parser().parse(text, attributes, a_minute()), a_minute(), "sqs")
+    result = rename_service(services, bus).settle(parser().parse(text, attributes, a_minute()), a_minute(), "sqs")
     assert bus.outcomes == [result]
     return bus.outcomes[0], services
 

@@ -11,13 +11,16 @@ from contextlib import suppress
 from dataclasses import fields, replace
 from typing import Any, Final, NamedTuple, cast
 
-from function import failures
-from function.breaker import OutageBreaker
-from function.deadline import Deadline
-from function.events import InvalidEvent, Outcome, Parser, RenameEvent
-from function.failures import Failure, Kind, RenameFailedError
-from function.ledger import CLAIM_SLACK_SECONDS, DynamoDbLedger
-from function.rename import Renamer, Reply
+from function.adapters.aws.dynamodb_ledger import CLAIM_SLACK_SECONDS, DynamoDbLedger
+from function.adapters.circuit_breaker import OutageBreaker
+from function.domain import failures
+from function.domain.deadline import Deadline
+from function.domain.event_parser import EventParser
+from function.domain.failures import Failure, Kind, RenameFailedError
+from function.domain.model import InvalidEvent, Outcome, RenameEvent
+from function.domain.policy import Policy
+from function.domain.ports import Reply
+from function.domain.rename_service import RenameService
 from function.triggers.dead_letters import DeadLetterTrigger
 from function.triggers.http import HttpTrigger
 from function.triggers.sqs import SqsTrigger
@@ -215,7 +218,7 @@ class _SendsLate(Huawei):
 # ---- The decision
 
 
-class _HasNoDoubt(Renamer):
+class _HasNoDoubt(RenameService):
     """Releases the claim although the rename may yet take effect."""
 
     def _carry_out(self, claim: Any, attempt: Any) -> Outcome:
@@ -226,12 +229,12 @@ class _HasNoDoubt(Renamer):
             raise
 
 
-class _TakesDoubtForSuccess(Renamer):
+class _TakesDoubtForSuccess(RenameService):
     def _look(self, target: Any, attempt: Any, doubt: Failure) -> Reply:
         return Reply(attempt.event.endpoint_service_name, 200, None)
 
 
-class _TakesDoubtForFailure(Renamer):
+class _TakesDoubtForFailure(RenameService):
     def _result(self, event: RenameEvent, target: Any, attempt: Any) -> Any:
         try:
             return super()._result(event, target, attempt)
@@ -239,7 +242,7 @@ class _TakesDoubtForFailure(Renamer):
             return failures.as_conflict(error.failure)
 
 
-class _TrustsALook(Renamer):
+class _TrustsALook(RenameService):
     """Takes the name that a service bears for proof that a call in doubt is over."""
 
     def _rename(self, target: Any, name: str, attempt: Any) -> Reply:
@@ -249,7 +252,7 @@ class _TrustsALook(Renamer):
         return reply
 
 
-class _TrustsAConflict(Renamer):
+class _TrustsAConflict(RenameService):
     """Takes a conflict with the service's state for proof that there was no rename."""
 
     def _persist(self, attempt: Any, call: Callable[[], Reply]) -> Reply:
@@ -259,32 +262,32 @@ class _TrustsAConflict(Renamer):
             raise RenameFailedError(replace(error.failure, state_conflict=False)) from None
 
 
-class _PublishesFirst(Renamer):
+class _PublishesFirst(RenameService):
     """Publishes before the ledger remembers."""
 
     def _outcome(self, attempt: Any, result: Any) -> Outcome:
         outcome = super()._outcome(attempt, result)
-        self._bus.publish(outcome, attempt.deadline)
+        self._publisher.publish(outcome, attempt.deadline)
         return outcome
 
 
-class _IgnoresRounds(Renamer):
+class _IgnoresRounds(RenameService):
     """Follows a given-up outcome under the same id."""
 
     def _outcome(self, attempt: Any, result: Any) -> Outcome:
-        round_, attempt.round = attempt.round, type(attempt.round)()
+        cycle, attempt.cycle = attempt.cycle, type(attempt.cycle)()
         try:
             return super()._outcome(attempt, result)
         finally:
-            attempt.round = round_
+            attempt.cycle = cycle
 
 
-class _GivesDeadLettersAnOutcomeMore(Renamer):
+class _GivesDeadLettersAnOutcomeMore(RenameService):
     def _give_up(self, attempt: Any, failure: Failure, *, follow: bool) -> Outcome:
         return super()._give_up(attempt, failure, follow=True)
 
 
-class _NamesNobody(Renamer):
+class _NamesNobody(RenameService):
     """Superseded by itself."""
 
     def _outcome(self, attempt: Any, result: Any) -> Outcome:
@@ -320,7 +323,7 @@ class _SameContent(RenameEvent):
     digest = ""
 
 
-class _ComparesNoContent(Parser):
+class _ComparesNoContent(EventParser):
     def parse(self, *args: Any, **kwargs: Any) -> Any:
         event = super().parse(*args, **kwargs)
         if isinstance(event, RenameEvent):
@@ -328,12 +331,12 @@ class _ComparesNoContent(Parser):
         return event
 
 
-class _ForgetsVerdicts(Parser):
+class _ForgetsVerdicts(Policy):
     """Judges by the clock of the day, each day anew."""
 
-    def parse(self, *args: Any, **kwargs: Any) -> Any:
-        event = super().parse(*args, **kwargs)
-        return replace(event, otherwise=None) if isinstance(event, InvalidEvent) else event
+    def judge(self, *args: Any, **kwargs: Any) -> Any:
+        event = super().judge(*args, **kwargs)
+        return replace(event, candidate=None) if isinstance(event, InvalidEvent) else event
 
 
 # ---- The triggers
@@ -384,21 +387,21 @@ class _DropsDeadLetters(DeadLetterTrigger):
 class _LosesDeadLetters(DeadLetterTrigger):
     """Takes a dead letter that was not forwarded for one that was."""
 
-    def _see_off(self, *args: Any) -> bool:
-        super()._see_off(*args)
+    def _conclude_dead_letter(self, *args: Any) -> bool:
+        super()._conclude_dead_letter(*args)
         return True
 
 
 VARIANTS: Final = {
-    "publish before remember": Variant(Build(renamer=_PublishesFirst), {1}),
+    "publish before remember": Variant(Build(rename_service=_PublishesFirst), {1}),
     "outcome not remembered": Variant(_ledger(_remembering_elsewhere), {1, 3}),
     "give-up forgotten": Variant(Build(ledger=_ForgetsGivenUp), {1}),
-    "rounds ignored": Variant(Build(renamer=_IgnoresRounds), {1}),
-    "an outcome more for dead letters": Variant(Build(renamer=_GivesDeadLettersAnOutcomeMore), {1}),
-    "verdict of the clock forgotten": Variant(Build(parser=_ForgetsVerdicts), {1, 3}),
-    "doubt taken for success": Variant(Build(renamer=_TakesDoubtForSuccess), {2}),
-    "doubt taken for failure": Variant(Build(renamer=_TakesDoubtForFailure), {2}),
-    "a conflict believed": Variant(Build(renamer=_TrustsAConflict), {2}),
+    "rounds ignored": Variant(Build(rename_service=_IgnoresRounds), {1}),
+    "an outcome more for dead letters": Variant(Build(rename_service=_GivesDeadLettersAnOutcomeMore), {1}),
+    "verdict of the clock forgotten": Variant(Build(policy=_ForgetsVerdicts), {1, 3}),
+    "doubt taken for success": Variant(Build(rename_service=_TakesDoubtForSuccess), {2}),
+    "doubt taken for failure": Variant(Build(rename_service=_TakesDoubtForFailure), {2}),
+    "a conflict believed": Variant(Build(rename_service=_TrustsAConflict), {2}),
     "no event check in the claim": Variant(_ledger(_without_event_check), {3}),
     "identifier digest not compared": Variant(Build(parser=_ComparesNoContent), {3}),
     "outcome not repeated": Variant(Build(bus=_RepeatsNothing), {3}),
@@ -409,7 +412,7 @@ VARIANTS: Final = {
     "project not pinned": Variant(_ledger(without_target), {3}),
     "microseconds compared": Variant(_ledger(in_whole_microseconds), {4}),
     "newest rename forgotten": Variant(_replaced("UpdateExpression", "newest_time = ", "forgotten = "), {4}),
-    "superseded by nobody": Variant(Build(renamer=_NamesNobody), {4}),
+    "superseded by nobody": Variant(Build(rename_service=_NamesNobody), {4}),
     "claim off": Variant(
         _replaced(
             "ConditionExpression",
@@ -426,9 +429,9 @@ VARIANTS: Final = {
     "5xx taken for the end": Variant(Build(huawei=_TakesErrorsForTheEnd), {2, 4, 5}),
     "a straggler sends": Variant(Build(huawei=_SendsLate), {2, 3, 4, 5}),
     "claim never lapses": Variant(Build(ledger=_NeverLapses), {5}),
-    "claim released in doubt": Variant(Build(renamer=_HasNoDoubt), {2, 5}),
+    "claim released in doubt": Variant(Build(rename_service=_HasNoDoubt), {2, 5}),
     "claim settled free in doubt": Variant(Build(ledger=_FreesInDoubt), {2, 5}),
-    "a look believed": Variant(Build(renamer=_TrustsALook), {2, 5}),
+    "a look believed": Variant(Build(rename_service=_TrustsALook), {2, 5}),
     "claims forgotten with the service": Variant(
         _replaced(
             "UpdateExpression", "if_not_exists(kept_until, :expiration)", "if_not_exists(expiration, :expiration)"

@@ -6,7 +6,7 @@ Bounds, as reality has them:
   has ended that invocation, its connections are gone, and a gateway passes a request on at once or not at all. Against
   a rename that could happen minutes later no claim helps, only a fencing token, which VPCEP does not know.
 * The clocks of two environments are at most ``MAX_SKEW_SECONDS`` apart. Both bounds together are what a claim lasts
-  past the end of its invocation: ``function.ledger.CLAIM_SLACK_SECONDS``.
+  past the end of its invocation: ``function.adapters.aws.dynamodb_ledger.CLAIM_SLACK_SECONDS``.
 * An error reply with a code of VPCEP's own, other than ``EndPoint.0013``, is the end of its rename: it has taken effect
   before, or never does. After any other 5xx it may yet take effect, unless the gateway says that it reached no backend.
 * What Huawei Cloud refuses for good it refuses each time: a name, an endpoint service that does not exist. Only a
@@ -28,11 +28,13 @@ from typing import Any, Final, NamedTuple, cast
 
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from function import failures
-from function.deadline import Deadline
-from function.events import Outcome, RenameEvent, to_json
-from function.failures import Kind, RenameFailedError
-from function.rename import Reply, Target
+from function.adapters.huawei.error_codes import from_reply
+from function.domain import failures
+from function.domain.deadline import Deadline
+from function.domain.failures import Kind, RenameFailedError
+from function.domain.model import Outcome, RenameEvent, Target
+from function.domain.ports import Reply
+from function.domain.strict_json import to_json
 from tests.faults.dynamodb import Table, conflict
 from tests.faults.promises import Event, Promises, Rename, Service
 from tests.faults.world import Invocation, World
@@ -138,10 +140,6 @@ class Huawei:
     def default_project(self, deadline: Deadline) -> str:
         return self._secret().project
 
-    def allows_project(self, project_id: str, deadline: Deadline) -> bool:
-        allowed = running(self._world).environment.function.version.allowed_projects
-        return project_id in allowed or project_id == self.default_project(deadline)
-
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
         world, invocation, seconds = self._world, running(self._world), deadline.remaining()
         event = cast("RenameEvent", invocation.event)
@@ -227,7 +225,7 @@ class Huawei:
         environment.is_answered = False
         secret, scopes = self._secret(), (None, target.project_id, (target.project_id, service.id))
         if any(environment.refused_until.get(scope, 0.0) > world.now for scope in scopes):
-            raise RenameFailedError(replace(failures.from_reply("APIGW.0301", "", status=401), called=False))
+            raise RenameFailedError(replace(from_reply("APIGW.0301", "", status=401), called=False))
         taken = self._taken(target, service, name, secret)
         if taken == "waited":
             raise RenameFailedError(replace(failures.timeout(), called=False))
@@ -269,10 +267,10 @@ class Huawei:
                 failure = failures.connection_failed(in_doubt=taken == "broken")
             case "throttled":
                 window = self._world.random.choice(("", ", limit_time:1 minute", ", limit_time:1 hour"))
-                failure = failures.from_reply("APIGW.0308", f"The throttling threshold was reached{window}", status=429)
+                failure = from_reply("APIGW.0308", f"The throttling threshold was reached{window}", status=429)
             case _:
                 code, status = ERRORS[taken]
-                failure = failures.from_reply(code, "", status=status)
+                failure = from_reply(code, "", status=status)
         raise RenameFailedError(failure)
 
 

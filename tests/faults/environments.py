@@ -22,12 +22,16 @@ from aws_lambda_powertools.utilities.circuit_breaker.persistence import base as 
 from aws_lambda_powertools.utilities.circuit_breaker.persistence import dynamodb
 from botocore.exceptions import BotoCoreError, ClientError
 
-from function.breaker import FAILURE_THRESHOLD, OutageBreaker
-from function.deadline import Deadline
-from function.events import Attributes, InvalidEvent, Outcome, Parser, RenameEvent
-from function.failures import Kind, RenameFailedError
-from function.ledger import DynamoDbLedger, breaker_item
-from function.rename import Claim, Known, Renamer, Reply, Reused, Superseded, Target, Unsettled
+from function.adapters.aws.dynamodb_ledger import DynamoDbLedger
+from function.adapters.aws.ledger_items import breaker_item
+from function.adapters.circuit_breaker import FAILURE_THRESHOLD, OutageBreaker
+from function.domain.deadline import Deadline
+from function.domain.event_parser import Attributes, EventParser
+from function.domain.failures import Kind, RenameFailedError
+from function.domain.model import InvalidEvent, Outcome, RenameEvent, Target
+from function.domain.policy import Policy
+from function.domain.ports import Claim, Known, Reply, Reused, Superseded
+from function.domain.rename_service import RenameService, Unsettled
 from function.telemetry import Telemetry
 from function.triggers.dead_letters import DeadLetterTrigger
 from function.triggers.http import HttpTrigger
@@ -45,8 +49,9 @@ TABLE: Final = "ledger"
 class Build:
     """What the function is made of."""
 
-    parser: type[Parser] = Parser
-    renamer: type[Renamer] = Renamer
+    parser: type[EventParser] = EventParser
+    policy: type[Policy] = Policy
+    rename_service: type[RenameService] = RenameService
     ledger: type[DynamoDbLedger] = DynamoDbLedger
     breaker: type[OutageBreaker] = OutageBreaker
     sqs: type[SqsTrigger] = SqsTrigger
@@ -91,27 +96,36 @@ class Function:
         self.ledger = ledger_type(cast("Any", clouds.ledger), TABLE, now=lambda: running(world).clock(), sleep=wait)
         ledger: Any = _Traced(self.ledger, world) if world.tracing else self.ledger
         services = _OfThisEnvironment(world)
-        parser = build.parser(
+        policy = build.policy(
+            region=REGION,
             name_max_length=version.name_max_length,
-            is_allowed_project=services.allows_project,
-            is_allowed_region=REGION.__eq__,
+            projects=version.allowed_projects,
+            regions=(),
+            default_project=clouds.huawei.default_project,
             now=now,
         )
-        renamer = build.renamer(
+        rename_service = build.rename_service(
             services,
             ledger,
             clouds.bus,
-            region=REGION,
+            policy,
             read_previous_name=version.read_previous_name,
             now=now,
             sleep=lambda seconds: running(world).pause(seconds),
             uniform=world.random.uniform,
         )
-        common = (cast("Parser", _ObservedParser(parser, world)), renamer, cast("Telemetry", _Telemetry(clouds)))
+        common = (
+            cast("EventParser", _ObservedParser(build.parser(), world)),
+            policy,
+            rename_service,
+            cast("Telemetry", _Telemetry(clouds)),
+        )
         workers = cast("Workers", _InTurn())
-        self.sqs = build.sqs(*common, clouds.queue, workers, max_receives=max_receives, uniform=world.random.uniform)
-        self.dead_letters = build.dead_letters(*common, clouds.rest, workers)
-        self.http = build.http(*common, clouds.hand_over, workers)
+        self.sqs = build.sqs(
+            *common, queue=clouds.queue, workers=workers, max_receives=max_receives, uniform=world.random.uniform
+        )
+        self.dead_letters = build.dead_letters(*common, queue=clouds.rest, workers=workers)
+        self.http = build.http(*common, queue=clouds.hand_over, workers=workers)
 
 
 @dataclass(eq=False)
@@ -254,12 +268,6 @@ class _OfThisEnvironment:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def default_project(self, deadline: Deadline) -> str:
-        return self._services.default_project(deadline)
-
-    def allows_project(self, project_id: str, deadline: Deadline) -> bool:
-        return self._services.allows_project(project_id, deadline)
-
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
         return self._services.rename(target, name, deadline)
 
@@ -285,16 +293,14 @@ class _InTurn:
 class _ObservedParser:
     """The parser. Tells what each invocation is at."""
 
-    def __init__(self, parser: Parser, world: World) -> None:
+    def __init__(self, parser: EventParser, world: World) -> None:
         self._parser = parser
         self._world = world
         parser._validator = _QuickValidator(parser._validator)  # type: ignore[assignment]
 
-    def parse(
-        self, text: str, attributes: Attributes, deadline: Deadline, **options: Any
-    ) -> RenameEvent | InvalidEvent:
-        event = self._parser.parse(text, attributes, deadline, **options)
-        running(self._world).event = event.otherwise if isinstance(event, InvalidEvent) else event
+    def parse(self, text: str, attributes: Attributes, **options: Any) -> RenameEvent | InvalidEvent:
+        event = self._parser.parse(text, attributes, **options)
+        running(self._world).event = None if isinstance(event, InvalidEvent) else event
         if self._world.chance(self._world.weather.defect):
             raise DefectError
         return event
@@ -372,10 +378,10 @@ def _brief(answer: object) -> str:
     match answer:
         case None:
             return "done"
-        case Claim(_, round_):
-            return f"granted, round {round_.number}"
-        case Known(outcome, next_round):
-            return f"known, {outcome.failure.code if outcome.failure else 'renamed'}, {next_round or 'settled'}"
+        case Claim(_, cycle):
+            return f"granted, round {cycle.number}"
+        case Known(outcome, next_cycle):
+            return f"known, {outcome.failure.code if outcome.failure else 'renamed'}, {next_cycle or 'settled'}"
         case Superseded(by=by):
             return f"superseded by {by.id} of {by.source}"
         case _:

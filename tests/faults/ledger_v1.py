@@ -7,8 +7,8 @@ from decimal import Decimal
 from math import floor
 from typing import Any, Final
 
-from function.deadline import Deadline
-from function.ledger import CLAIM_SLACK_SECONDS, DynamoDbLedger
+from function.adapters.aws.dynamodb_ledger import CLAIM_SLACK_SECONDS, DynamoDbLedger
+from function.domain.deadline import Deadline
 
 Action = Mapping[str, Mapping[str, Any]]
 

@@ -19,9 +19,9 @@ from functools import partial
 from random import Random
 from typing import Any, Final, NamedTuple, cast
 
-from function.deadline import Deadline
-from function.events import RENAME_REQUESTED, rfc3339
-from function.ledger import RETENTION
+from function.adapters.aws.dynamodb_ledger import RETENTION
+from function.domain.deadline import Deadline
+from function.domain.model import RENAME_REQUESTED, rfc3339
 from function.triggers.http import BINARY, PATH, STRUCTURED
 from tests.faults.clouds import (
     IN_DOUBT,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from botocore.exceptions import ClientError
 from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 
-from function.failures import RenameFailedError
+from function.domain.failures import RenameFailedError
 
 if TYPE_CHECKING:
     from tests.faults.environments import Environment

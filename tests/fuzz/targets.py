@@ -21,8 +21,8 @@ import pytest
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from function.failures import Failure, Kind
-from function.ledger import DynamoDbLedger
+from function.adapters.aws.dynamodb_ledger import DynamoDbLedger
+from function.domain.failures import Failure, Kind
 from function.triggers.dead_letters import DeadLetterTrigger
 from function.triggers.http import HttpTrigger
 from function.triggers.sqs import SqsTrigger
@@ -264,16 +264,18 @@ def handle(event: Any, conditions: dict[str, Any], *, dead_letters: bool = False
     """What the handler answers; it may raise nothing but UnknownTriggerError."""
     world = _world(conditions)
     queue = world.queue if conditions["queue"] else None
-    parser, renamer, telemetry = world.parser(), world.renamer(), cast("Any", world.telemetry)
+    common = world.of_every_trigger()
     wired = app().Function.__new__(app().Function)
-    trigger = SqsTrigger(parser, renamer, telemetry, queue, Workers(4), max_receives=MAX_RECEIVES, uniform=world.jitter)
-    vars(wired).update(
-        _telemetry=telemetry,
-        _look=lambda _: None,
-        _settings=None,
-        _sqs=DeadLetterTrigger(parser, renamer, telemetry, world.queue, Workers(1)) if dead_letters else trigger,
-        _http=HttpTrigger(parser, renamer, telemetry, queue, Workers(1)),
+    trigger = SqsTrigger(*common, queue=queue, workers=Workers(4), max_receives=MAX_RECEIVES, uniform=world.jitter)
+    components = SimpleNamespace(
+        telemetry=world.telemetry,
+        find_recorded_outage=None,
+        rename_queue=None,
+        dead_letter_queue=None,
+        sqs=DeadLetterTrigger(*common, queue=world.queue, workers=Workers(1)) if dead_letters else trigger,
+        http=HttpTrigger(*common, queue=queue, workers=Workers(1)),
     )
+    vars(wired).update(_components=components, _ledger_is_checked=True)
     return wired.handle(event, cast("Any", FakeContext(60.0))), world
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from function.failures import IDENTIFIER_REUSED
+from function.domain.failures import IDENTIFIER_REUSED
 from tests.integration.lambda_events import sqs_event
 from tests.integration.test_deployed_stack import OUTCOME, RENAMED, a_service, outcome_of
 from tests.localcloud.stack import FUNCTIONS, Clouds, Event, Reply, rename_event

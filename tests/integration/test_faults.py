@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from function.breaker import FAILURE_THRESHOLD, RECOVERY_SECONDS
-from function.ledger import CLAIM_SLACK_SECONDS, breaker_item
+from function.adapters.aws.dynamodb_ledger import CLAIM_SLACK_SECONDS
+from function.adapters.aws.ledger_items import breaker_item
+from function.adapters.circuit_breaker import FAILURE_THRESHOLD, RECOVERY_SECONDS
 from tests.integration.lambda_events import sqs_event
 from tests.integration.observer import (
     HTTP,

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import pytest
 
-from function.breaker import RECOVERY_SECONDS
-from function.ledger import breaker_item
+from function.adapters.aws.ledger_items import breaker_item
+from function.adapters.circuit_breaker import RECOVERY_SECONDS
 from tests.integration.lambda_events import sqs_event
 from tests.integration.observer import (
     DEAD_LETTERS,
@@ -89,7 +89,7 @@ def put_off(clouds: Clouds) -> str:
     return "comes again at once" if json.dumps(event) in again else "is put off"
 
 
-def see_off(clouds: Clouds) -> str:
+def conclude_dead_letter(clouds: Clouds) -> str:
     event = rename_event(a_service(clouds), "orders")
     stays = clouds.invoke(DEAD_LETTERS, sqs_event(json.dumps(event)))["batchItemFailures"]
     outcomes = [outcome["data"]["error"]["code"] for outcome in clouds.outcomes_so_far()]
@@ -193,16 +193,18 @@ NEEDS = {
         rename_by_http, "403, not called", "200, called", anew="each time"
     ),
     (DEAD_LETTERS, "LayThemToRest", "sqs:SendMessage"): Need(
-        see_off, "stays, with ['Rename.Abandoned'], 0 at rest", "rests, with ['Rename.Abandoned'], 1 at rest"
+        conclude_dead_letter,
+        "stays, with ['Rename.Abandoned'], 0 at rest",
+        "rests, with ['Rename.Abandoned'], 1 at rest",
     ),
     (DEAD_LETTERS, "LayThemToRest", "sqs:ReceiveMessage"): Need(redrive, "refused, 1 at rest", "1, 0 at rest"),
     (DEAD_LETTERS, "LayThemToRest", "sqs:DeleteMessage"): Need(redrive, "refused, 1 at rest", "1, 0 at rest"),
     (DEAD_LETTERS, "BringThemBack", "sqs:SendMessage"): Need(redrive, "0, 1 at rest", "1, 0 at rest"),
     (DEAD_LETTERS, "PublishOutcomes", "events:PutEvents"): Need(
-        see_off, "stays, with [], 0 at rest", "rests, with ['Rename.Abandoned'], 1 at rest"
+        conclude_dead_letter, "stays, with [], 0 at rest", "rests, with ['Rename.Abandoned'], 1 at rest"
     ),
     (DEAD_LETTERS, "KeepLedger", "dynamodb:UpdateItem"): Need(
-        see_off, "stays, with [], 0 at rest", "rests, with ['Rename.Abandoned'], 1 at rest"
+        conclude_dead_letter, "stays, with [], 0 at rest", "rests, with ['Rename.Abandoned'], 1 at rest"
     ),
     # The outcome would not name the project.
     (DEAD_LETTERS, "ReadCredentials", "secretsmanager:GetSecretValue"): Need(

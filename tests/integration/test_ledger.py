@@ -16,25 +16,16 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from botocore.exceptions import ClientError
 
-from function import failures
-from function.aws import Aws, DynamoDbClient, Key
-from function.deadline import Deadline
-from function.events import (
-    FIRST_ROUND,
-    Attributes,
-    Circumstances,
-    Outcome,
-    Parser,
-    RenameEvent,
-    Round,
-    rename_failed,
-    renamed,
-    rfc3339,
-    to_json,
-)
-from function.failures import EventName, Failure, RenameFailedError
-from function.ledger import CLAIM_SLACK_SECONDS, DynamoDbLedger, LedgerSchemaError
-from function.rename import Claim, Known, Reused, Superseded, Target
+from function.adapters.aws.client import Aws, DynamoDbClient, Key
+from function.adapters.aws.dynamodb_ledger import CLAIM_SLACK_SECONDS, DynamoDbLedger, LedgerSchemaError
+from function.domain import failures
+from function.domain.deadline import Deadline
+from function.domain.event_parser import Attributes, EventParser
+from function.domain.failures import EventName, Failure, RenameFailedError
+from function.domain.model import FIRST_CYCLE, Outcome, RedriveCycle, RenameEvent, Target, rfc3339
+from function.domain.outcomes import OutcomeContext, rename_failed, renamed
+from function.domain.ports import Claim, Conclusion, Known, Reused, Superseded
+from function.domain.strict_json import to_json
 from tests.deadlines import within
 from tests.faults.dynamodb import Table
 from tests.localcloud.aws import ROOT_USER
@@ -106,7 +97,7 @@ class Both:
         self.deployed = DynamoDbLedger(own_client(clouds), self.table, now=self.clock)
         self.in_memory = DynamoDbLedger(cast("DynamoDbClient", self.memory), self.table, now=self.clock)
         self.held: list[Held] = []
-        self.rounds: dict[str, list[Round]] = defaultdict(list)
+        self.rounds: dict[str, list[RedriveCycle]] = defaultdict(list)
         self.answers: list[str] = []
         self._run = uuid.uuid4().hex
         self._start = datetime.fromtimestamp(self.clock.seconds, UTC) - timedelta(hours=1)
@@ -125,7 +116,7 @@ class Both:
         as_ever = self.random.random() < 0.9
         moment = self._start + timedelta(microseconds=number % TIMES if as_ever else self.random.randrange(TIMES))
         sent |= {"id": f"event-{number}", "source": f"/{self._run}", "time": moment.isoformat()}
-        event = _PARSER.parse(to_json(sent), _NO_ATTRIBUTES, within(10))
+        event = _PARSER.parse(to_json(sent), _NO_ATTRIBUTES)
         assert isinstance(event, RenameEvent), event
         return event, target
 
@@ -142,7 +133,7 @@ class Both:
         if not self.held:
             return
         held, free = self.random.choice(self.held), self.random.random() < 0.7
-        outcome = self._outcome(held.event, held.deployed.round)
+        outcome = self._outcome(held.event, held.deployed.cycle)
         self._do(
             held.event,
             lambda ledger, which: ledger.settle(getattr(held, which), outcome, self.deadline(), release=free),
@@ -150,10 +141,13 @@ class Both:
 
     def conclude(self) -> None:
         event, _ = self.event()
-        round_ = self.random.choice([FIRST_ROUND, *self.rounds[event.id]])
-        outcome, of_this_time = self._outcome(event, round_), self.random.random() < 0.5
+        cycle = self.random.choice([FIRST_CYCLE, *self.rounds[event.id]])
+        outcome, require_same_time = self._outcome(event, cycle), self.random.random() < 0.5
         self._do(
-            event, lambda ledger, _: ledger.conclude(event, round_, outcome, self.deadline(), of_this_time=of_this_time)
+            event,
+            lambda ledger, _: ledger.conclude(
+                Conclusion(event, cycle, outcome, require_same_time=require_same_time), self.deadline()
+            ),
         )
 
     def release(self) -> None:
@@ -174,21 +168,21 @@ class Both:
         in_memory = _answer(lambda: operation(self.in_memory, "in_memory"))
         assert _comparable(deployed) == _comparable(in_memory), f"operation {len(self.answers)}"
         self.answers.append(_kind(deployed))
-        if isinstance(deployed, Known) and deployed.next_round:
-            self.rounds[event.id].append(deployed.next_round)
+        if isinstance(deployed, Known) and deployed.next_cycle:
+            self.rounds[event.id].append(deployed.next_cycle)
         return deployed, in_memory
 
-    def _outcome(self, event: RenameEvent, round_: Round) -> Outcome:
-        circumstances = Circumstances("sqs", "cn-north-4", "project", 1, rfc3339(self._start), round_)
+    def _outcome(self, event: RenameEvent, cycle: RedriveCycle) -> Outcome:
+        context = OutcomeContext("sqs", "cn-north-4", "project", 1, rfc3339(self._start), cycle)
         match self.random.choice(["renamed", "settled", "given up"]):
             case "renamed":
                 return renamed(
-                    event, circumstances, service_name="orders", previous_service_name=None, huawei_request_id=None
+                    event, context, service_name="orders", previous_service_name=None, huawei_request_id=None
                 )
             case "settled":
-                return rename_failed(event, circumstances, failures.precondition_failed("billing"))
+                return rename_failed(event, context, failures.precondition_failed("billing"))
             case _:
-                return rename_failed(event, circumstances, failures.abandoned())
+                return rename_failed(event, context, failures.abandoned())
 
     def items(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """Every item that was written, as it is on either side; a claim's token is its own on each."""
@@ -203,12 +197,7 @@ class Both:
 
 
 _NO_ATTRIBUTES = Attributes(id="none", source="/none", time="none", given={})
-_PARSER = Parser(
-    name_max_length=16,
-    is_allowed_project=lambda *_: True,
-    is_allowed_region=lambda _: True,
-    now=lambda: datetime.now(UTC),
-)
+_PARSER = EventParser()
 
 
 def _answer(call: Callable[[], Any]) -> Any:
@@ -273,21 +262,19 @@ def test_of_a_superseded_event_the_newer_one_is_named(clouds: Clouds) -> None:
     both = Both(clouds, seed=3)
     event, target = both.event()
     sent = event.cloud_event | {"id": "older", "time": (event.time - timedelta(microseconds=1)).isoformat()}
-    older = _PARSER.parse(to_json(sent), _NO_ATTRIBUTES, within(10))
+    older = _PARSER.parse(to_json(sent), _NO_ATTRIBUTES)
     assert isinstance(older, RenameEvent)
 
     for ledger in (both.deployed, both.in_memory):
         claim = ledger.claim(event, target, both.deadline())
         assert isinstance(claim, Claim)
-        circumstances = Circumstances("sqs", "cn-north-4", "project", 1, rfc3339(event.time))
-        outcome = renamed(
-            event, circumstances, service_name="orders", previous_service_name=None, huawei_request_id=None
-        )
+        context = OutcomeContext("sqs", "cn-north-4", "project", 1, rfc3339(event.time))
+        outcome = renamed(event, context, service_name="orders", previous_service_name=None, huawei_request_id=None)
         assert ledger.settle(claim, outcome, both.deadline(), release=True) is None
 
         answer = ledger.claim(older, target, both.deadline())
 
-        assert answer == Superseded(EventName(event.source, event.id), FIRST_ROUND, older)
+        assert answer == Superseded(EventName(event.source, event.id), FIRST_CYCLE, older)
 
 
 class TestTable:

@@ -65,7 +65,7 @@ class Aws(LoopbackServer):
         self._random = Random(seed)
         self._put_event = put_event
         self._send_message = send_message
-        self._put_off = put_off
+        self._extend_visibility = put_off
         self._lock = threading.Lock()
         self._done: set[str] = set()
         self._thawed_at = 0.0
@@ -114,7 +114,7 @@ class Aws(LoopbackServer):
                 return {"MessageId": "1", "MD5OfMessageBody": "0", "SequenceNumber": "1"}
             case "ChangeMessageVisibilityBatch":
                 for entry in request["Entries"]:
-                    self._put_off(entry["ReceiptHandle"], entry["VisibilityTimeout"])
+                    self._extend_visibility(entry["ReceiptHandle"], entry["VisibilityTimeout"])
                 return {"Successful": [{"Id": entry["Id"]} for entry in request["Entries"]], "Failed": []}
             case _:
                 raise AssertionError(operation)

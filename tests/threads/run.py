@@ -26,8 +26,8 @@ from random import Random
 from typing import Any, ClassVar, Final, cast
 from unittest.mock import patch
 
-from function.events import Outcome
-from function.rename import Unsettled
+from function.domain.model import Outcome
+from function.domain.rename_service import Unsettled
 from tests.faults.clouds import Message, sqs_record
 from tests.faults.promises import CloudEvent, Event, Promises, Rename, Service
 from tests.faults.world import BrokenPromise, World
@@ -148,7 +148,7 @@ class _Run:
         self._working = 0
         self._ids = 0
         self._unsent = list(self._planned(events))
-        self._aws = Aws(seed, put_event=self._published, send_message=self._sent, put_off=self._put_off)
+        self._aws = Aws(seed, put_event=self._published, send_message=self._sent, put_off=self._extend_visibility)
         self._huawei = FaultyHuaweiCloud(seed, self._renamed, AK, SK, PROJECT, REGION)
 
     def run(self) -> None:
@@ -370,7 +370,7 @@ class _Run:
                 self._add(json.loads(request["MessageBody"]))
                 self._turn.notify_all()
 
-    def _put_off(self, receipt_handle: str, seconds: int) -> None:
+    def _extend_visibility(self, receipt_handle: str, seconds: int) -> None:
         with self._turn:
             for message in self._queue:
                 if receipt_handle == f"{message.id}/{message.receives}":

@@ -9,9 +9,9 @@ from unittest.mock import patch
 
 import pytest
 
-from function.bus import EventBridge
-from function.deadline import Deadline
-from function.ledger import DynamoDbLedger
+from function.adapters.aws.dynamodb_ledger import DynamoDbLedger
+from function.adapters.aws.eventbridge import EventBridge
+from function.domain.deadline import Deadline
 from function.workers import Workers
 from tests.threads.run import INVOCATION_SECONDS, FaultProfile, run
 

@@ -9,19 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from function.deadline import Deadline
-from function.events import (
-    RENAME_REQUESTED,
-    Attributes,
-    Circumstances,
-    Outcome,
-    Parser,
-    RenameEvent,
-    rfc3339,
-)
-from function.failures import Failure, RenameFailedError
-from function.ledger import NoLedger
-from function.rename import Renamer, Reply, Target
+from function.adapters.no_ledger import NoLedger
+from function.domain.deadline import Deadline
+from function.domain.event_parser import Attributes, EventParser
+from function.domain.failures import Failure, RenameFailedError
+from function.domain.model import RENAME_REQUESTED, InvalidEvent, Outcome, RenameEvent, Target, rfc3339
+from function.domain.outcomes import OutcomeContext
+from function.domain.policy import Policy
+from function.domain.ports import Reply
+from function.domain.rename_service import RenameService
 
 NOW: Final = datetime(2026, 11, 2, 8, 15, 1, 250_000, tzinfo=UTC)
 TIME: Final = "2026-11-02T08:15:00Z"
@@ -58,7 +54,7 @@ def transport(**given: str) -> Attributes:
     return Attributes("message-1", "arn:aws:sqs:eu-west-1:123456789012:rename.fifo", ARRIVED, given)
 
 
-def circumstances(**fields: Any) -> Circumstances:
+def context(**fields: Any) -> OutcomeContext:
     """What an outcome tells beside the result."""
     defaults: dict[str, Any] = {
         "trigger": "sqs",
@@ -67,18 +63,41 @@ def circumstances(**fields: Any) -> Circumstances:
         "attempts": 1,
         "time": rfc3339(NOW),
     }
-    return Circumstances(**defaults | fields)
+    return OutcomeContext(**defaults | fields)
 
 
-def parser(**arguments: Any) -> Parser:
-    """A parser that allows two projects and two regions, at a fixed time."""
+class Intake:
+    """The two steps from a transport's text to an event: parser and policy."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.parser = EventParser()
+        self.policy = policy
+
+    def parse(
+        self, text: str, attributes: Attributes, deadline: Deadline, **options: Any
+    ) -> RenameEvent | InvalidEvent:
+        return self.policy.judge(self.parser.parse(text, attributes, **options), deadline)
+
+    def unreadable(self, text: str, attributes: Attributes, message: str) -> InvalidEvent:
+        return self.parser.unreadable(text, attributes, message)
+
+
+def policy(**arguments: Any) -> Policy:
+    """Allows two projects and two regions, at a fixed time."""
     defaults: dict[str, Any] = {
+        "region": REGION,
         "name_max_length": 16,
-        "is_allowed_project": lambda project_id, _: project_id in (PROJECT, OTHER_PROJECT),
-        "is_allowed_region": frozenset({REGION, OTHER_REGION}).__contains__,
+        "projects": {OTHER_PROJECT},
+        "regions": {OTHER_REGION},
+        "default_project": lambda _: PROJECT,
         "now": lambda: NOW,
     }
-    return Parser(**defaults | arguments)
+    return Policy(**defaults | arguments)
+
+
+def parser(**arguments: Any) -> Intake:
+    """A parser, and a policy that allows two projects and two regions, at a fixed time."""
+    return Intake(policy(**arguments))
 
 
 def valid(event: dict[str, Any] | None = None) -> RenameEvent:
@@ -102,12 +121,6 @@ class CountingServices:
     renames: list[tuple[Target, str]] = field(default_factory=list)
     reads: list[Target] = field(default_factory=list)
 
-    def default_project(self, deadline: Deadline) -> str:
-        return PROJECT
-
-    def allows_project(self, project_id: str, deadline: Deadline) -> bool:
-        return project_id in (PROJECT, OTHER_PROJECT)
-
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
         self.renames.append((target, name))
         if self.failure:
@@ -130,15 +143,14 @@ class ListBus:
         self.outcomes.append(outcome)
 
 
-def renamer(services: CountingServices, bus: ListBus, **arguments: Any) -> Renamer:
+def rename_service(services: CountingServices, bus: ListBus, **arguments: Any) -> RenameService:
     """A renamer that never waits, at a fixed time."""
     defaults: dict[str, Any] = {
-        "region": REGION,
         "now": lambda: NOW,
         "sleep": lambda _: None,
         "uniform": lambda low, _: low,
     }
-    return Renamer(services, NoLedger(), bus, **defaults | arguments)
+    return RenameService(services, NoLedger(), bus, policy(), **defaults | arguments)
 
 
 def a_minute() -> Deadline:

@@ -27,13 +27,17 @@ from botocore.exceptions import ClientError, HTTPClientError
 from botocore.model import ServiceModel, Shape
 from botocore.validate import ParamValidator
 
-from function import failures
-from function.aws import Aws, DynamoDbClient, Key, SqsClient
-from function.deadline import REPORT_SECONDS, Deadline
-from function.events import FIRST_ROUND, Attributes, InvalidEvent, Outcome, Parser, RenameEvent, Round
-from function.failures import Failure, RenameFailedError
-from function.ledger import CLAIM_SLACK_SECONDS
-from function.rename import Claim, Known, Located, Renamer, Reply, Reused, Superseded, Target, Unsettled
+from function.adapters.aws.client import Aws, DynamoDbClient, Key, SqsClient
+from function.adapters.aws.dynamodb_ledger import CLAIM_SLACK_SECONDS
+from function.adapters.huawei.error_codes import from_reply, metric_code
+from function.domain import failures
+from function.domain.deadline import REPORT_SECONDS, Deadline
+from function.domain.event_parser import Attributes, EventParser
+from function.domain.failures import Failure, RenameFailedError
+from function.domain.model import FIRST_CYCLE, InvalidEvent, Outcome, RenameEvent, Target
+from function.domain.policy import Policy
+from function.domain.ports import Claim, Conclusion, Known, Located, Reply, Reused, Superseded
+from function.domain.rename_service import RenameService, Unsettled
 from function.telemetry import Telemetry
 from function.triggers.dead_letters import DeadLetterQueue, DeadLetterTrigger
 from function.triggers.http import HttpTrigger
@@ -42,6 +46,7 @@ from function.workers import Workers
 from tests.faults.dynamodb import Table
 from tests.localcloud.server import JsonServer
 from tests.localcloud.server import Reply as JsonReply
+from tests.unit.builders import Intake
 
 REGION = "cn-north-4"
 PROJECT = "0123456789abcdef0123456789abcdef"
@@ -147,7 +152,6 @@ class FakeEndpointServices:
 
     def __init__(self, clock: FakeClock, project_id: str = PROJECT) -> None:
         self.names = {SERVICE: "billing", OTHER_SERVICE: "reports"}
-        self.allowed_projects = {project_id}
         self.calls: list[ServiceCall] = []
         self.answers: list[Failure | None] = []
         self.during: Callable[[Target], None] = lambda _: None
@@ -164,11 +168,6 @@ class FakeEndpointServices:
         if self._no_project:
             raise RenameFailedError(self._no_project)
         return self._project_id
-
-    def allows_project(self, project_id: str, deadline: Deadline) -> bool:
-        if self._no_project:
-            raise RenameFailedError(self._no_project)
-        return project_id in self.allowed_projects
 
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
         return self._call("rename", target, name, deadline.remaining())
@@ -249,7 +248,7 @@ def full_name(service_id: str, names: Mapping[str, str]) -> str:
 
 def refusal(code: str, status: int, *, retry_after: float | None = None, message: str = "") -> Failure:
     """An error reply of Huawei Cloud."""
-    return failures.from_reply(code, message, status=status, huawei_request_id="refused", retry_after=retry_after)
+    return from_reply(code, message, status=status, huawei_request_id="refused", retry_after=retry_after)
 
 
 def not_found() -> Failure:
@@ -333,7 +332,7 @@ class FakeLedger:
             if target in self.held:
                 raise RenameFailedError(failures.in_progress())
             expires_at = deadline.invocation_ends_at + CLAIM_SLACK_SECONDS
-            self.held[target] = Claim(f"of {event.id}", FIRST_ROUND, event, target, expires_at)
+            self.held[target] = Claim(f"of {event.id}", FIRST_CYCLE, event, target, expires_at)
             self._journal.append("claimed")
             return self.held[target]
 
@@ -346,20 +345,10 @@ class FakeLedger:
                 del self.held[claim.target]
             return known
 
-    def conclude(
-        self,
-        event: RenameEvent,
-        round_: Round,
-        outcome: Outcome,
-        deadline: Deadline,
-        *,
-        of_this_time: bool = False,
-        unclaimed: bool = False,
-        target: Target | None = None,
-    ) -> Known | Located | None:
+    def conclude(self, conclusion: Conclusion, deadline: Deadline) -> Known | Located | None:
         with self._lock:
             self._go("conclude")
-            return self._remember(outcome)
+            return self._remember(conclusion.outcome)
 
     def release(self, claim: Claim, deadline: Deadline) -> None:
         with self._lock:
@@ -453,25 +442,32 @@ class World:
         self.clock = FakeClock()
         self.jitter = Jitter()
         self.services = FakeEndpointServices(self.clock)
+        self.allowed_projects: set[str] = set()
+        self.default_project: Callable[[Deadline], str] = self.services.default_project
         self.bus = FakeBus(self.journal)
         self.ledger = FakeLedger(self.journal)
         self.queue = FakeQueue()
         self.telemetry = FakeTelemetry()
 
-    def parser(self) -> Parser:
-        return Parser(
+    def policy(self) -> Policy:
+        return Policy(
+            region=REGION,
             name_max_length=16,
-            is_allowed_project=self.services.allows_project,
-            is_allowed_region={REGION}.__contains__,
+            projects=self.allowed_projects,
+            regions=(),
+            default_project=self.default_project,
             now=self.clock.now,
         )
 
-    def renamer(self, *, read_previous_name: bool = False) -> Renamer:
-        return Renamer(
+    def parser(self) -> Intake:
+        return Intake(self.policy())
+
+    def rename_service(self, *, read_previous_name: bool = False) -> RenameService:
+        return RenameService(
             self.services,
             self.ledger,
             self.bus,
-            region=REGION,
+            self.policy(),
             read_previous_name=read_previous_name,
             now=self.clock.now,
             sleep=self.clock.sleep,
@@ -486,17 +482,17 @@ class World:
         trigger: str = "sqs",
         read_previous_name: bool = False,
     ) -> Outcome | Unsettled:
-        renamer = self.renamer(read_previous_name=read_previous_name)
-        return renamer.settle(event or self.event(), self.clock.until(seconds), trigger)
+        rename_service = self.rename_service(read_previous_name=read_previous_name)
+        return rename_service.settle(event or self.event(), self.clock.until(seconds), trigger)
 
     def give_up(
         self, unsettled: Unsettled, event: RenameEvent | InvalidEvent | None = None, *, seconds: float = 60.0
     ) -> Outcome | Unsettled:
-        return self.renamer().give_up(event or self.event(), unsettled, self.clock.until(seconds), "sqs")
+        return self.rename_service().give_up(event or self.event(), unsettled, self.clock.until(seconds), "sqs")
 
     @staticmethod
     def real_telemetry() -> Telemetry:
-        return Telemetry("VpcepRename")
+        return Telemetry("VpcepRename", metric_code)
 
     def event(self, **data: Any) -> RenameEvent:
         """A rename event to call the one service `orders`, unless the data say otherwise."""
@@ -509,6 +505,9 @@ class World:
         assert isinstance(event, InvalidEvent), event
         return event
 
+    def of_every_trigger(self) -> tuple[EventParser, Policy, RenameService, Telemetry]:
+        return EventParser(), self.policy(), self.rename_service(), cast("Telemetry", self.telemetry)
+
     def sqs(
         self,
         *records: dict[str, Any],
@@ -520,11 +519,9 @@ class World:
     ) -> list[str]:
         """Handle a batch; the message ids that go back to the queue."""
         trigger = SqsTrigger(
-            self.parser(),
-            self.renamer(),
-            cast("Telemetry", self.telemetry),
-            self.queue if with_queue else None,
-            Workers(parallel),
+            *self.of_every_trigger(),
+            queue=self.queue if with_queue else None,
+            workers=Workers(parallel),
             max_receives=max_receives,
             uniform=self.jitter,
         )
@@ -534,9 +531,7 @@ class World:
         self, *records: dict[str, Any], queue: DeadLetterQueue | None = None, seconds: float = 60.0
     ) -> list[str]:
         """See off dead letters, to the queue of this world by default; the message ids that stay."""
-        trigger = DeadLetterTrigger(
-            self.parser(), self.renamer(), cast("Telemetry", self.telemetry), queue or self.queue, Workers(1)
-        )
+        trigger = DeadLetterTrigger(*self.of_every_trigger(), queue=queue or self.queue, workers=Workers(1))
         return self._returned(trigger, records, seconds)
 
     def _returned(
@@ -557,7 +552,7 @@ class World:
 
     def http(self, request: dict[str, Any], *, with_queue: bool = True, seconds: float = 25.0) -> HttpReply:
         queue = self.queue if with_queue else None
-        trigger = HttpTrigger(self.parser(), self.renamer(), cast("Telemetry", self.telemetry), queue, Workers(1))
+        trigger = HttpTrigger(*self.of_every_trigger(), queue=queue, workers=Workers(1))
         return HttpReply.of(trigger.handle(request, self.clock.until(seconds)))
 
 

@@ -176,7 +176,9 @@ class TestThaw:
         cloud: HuaweiCloud,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("function.aws._UNIFORM", lambda *_: pytest.fail("waits to ask again"))
+        monkeypatch.setattr(
+            "function.adapters.aws.client.full_jitter", lambda *_, **__: pytest.fail("waits to ask again")
+        )
         handler = handler_with(LEDGER_TABLE="ledger")
         services = [f"{number:08}-8a62-448e-89ed-f2cbde8e6a3b" for number in range(10)]
         for service in services:
@@ -368,7 +370,7 @@ class TestASecretsManagerThatHangs:
         trigger: str,
         project: dict[str, str],
     ) -> None:
-        monkeypatch.setattr("function.aws.READ_SECONDS", 0.3)
+        monkeypatch.setattr("function.adapters.aws.client.READ_SECONDS", 0.3)
 
         def hang(connection: socket.socket) -> None:
             while connection.recv(65_536):

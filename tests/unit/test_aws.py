@@ -37,7 +37,7 @@ from botocore.exceptions import (
 from botocore.loaders import Loader
 from urllib3.connection import HTTPConnection
 
-from function.aws import (
+from function.adapters.aws.client import (
     MAX_ATTEMPTS,
     MAX_IDLE_SECONDS,
     Aws,
@@ -448,7 +448,7 @@ class TestSecondAttempt:
     def test_does_not_come_where_the_time_to_wait_for_it_is_not_left(
         self, aws: FakeAws, own: Callable[..., DynamoDbClient], clock: FakeClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("function.aws._UNIFORM", lambda _, high: high)
+        monkeypatch.setattr("function.domain.backoff.UNIFORM", lambda _, high: high)
         aws.fail("GetItem", "InternalServerError", status=500)
 
         with pytest.raises(ClientError, match="InternalServerError"):
@@ -529,7 +529,7 @@ class TestThaw:
                 other.submit(get, client).result()
             return ConnectionClosedError(endpoint_url=url, error=error)
 
-        monkeypatch.setattr("function.aws._lost", between)
+        monkeypatch.setattr("function.adapters.aws.client._lost", between)
         with Peer(share=1) as server:
             client = own(server.url)
             get(client)
@@ -634,7 +634,7 @@ class TestConnection:
     def test_that_brings_no_answer_ends_in_time(
         self, own: Callable[..., DynamoDbClient], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("function.aws.READ_SECONDS", 0.1)
+        monkeypatch.setattr("function.adapters.aws.client.READ_SECONDS", 0.1)
 
         with RawServer(lambda connection: receive_request(connection) and connection.recv(1)) as server:
             with pytest.raises(ReadTimeoutError):
@@ -646,7 +646,7 @@ class TestConnection:
     def test_whose_answer_trickles_in_ends_in_time(
         self, own: Callable[..., DynamoDbClient], monkeypatch: pytest.MonkeyPatch, trickling: str
     ) -> None:
-        monkeypatch.setattr("function.aws.READ_SECONDS", 0.2)
+        monkeypatch.setattr("function.adapters.aws.client.READ_SECONDS", 0.2)
         ended = threading.Event()
 
         def serve(connection: Any) -> None:

@@ -14,22 +14,24 @@ import pytest
 from aws_lambda_powertools.utilities.circuit_breaker import CircuitTransition
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from function import failures
-from function.aws import DynamoDbClient
-from function.breaker import (
+from function.adapters.aws.client import DynamoDbClient
+from function.adapters.aws.dynamodb_ledger import DynamoDbLedger, LedgerSchemaError
+from function.adapters.aws.ledger_items import breaker_item
+from function.adapters.circuit_breaker import (
     FAILURE_THRESHOLD,
     RECOVERY_SECONDS,
     STATE_CACHE_SECONDS,
     STORE_SECONDS,
     OutageBreaker,
 )
-from function.deadline import Deadline
-from function.failures import Failure, Kind, RenameFailedError
-from function.ledger import DynamoDbLedger, LedgerSchemaError, breaker_item
-from function.rename import Reply, Target, Unsettled
+from function.domain import failures
+from function.domain.deadline import Deadline
+from function.domain.failures import Failure, Kind, RenameFailedError
+from function.domain.model import Target
+from function.domain.ports import Reply
+from function.domain.rename_service import Unsettled
 from tests.deadlines import within
 from tests.unit.fakes import (
-    OTHER_PROJECT,
     PROJECT,
     REGION,
     SERVICE,
@@ -547,7 +549,7 @@ class TestTimeOfTheStore:
     def test_of_a_look_that_hangs_holds_nobody_up_for_long(
         self, world: World, dynamodb: FakeDynamoDb, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("function.breaker.LOOK_SECONDS", 0.05)
+        monkeypatch.setattr("function.adapters.circuit_breaker.LOOK_SECONDS", 0.05)
         hangs, may_end = threading.Event(), threading.Event()
 
         def is_recorded(_: str, __: Deadline) -> bool:
@@ -628,13 +630,6 @@ class TestOpen:
 
         assert is_open(breaker, world)
         assert states(turns) == ["OPEN"]
-
-    def test_leaves_the_question_of_projects_alone(self, breaker: OutageBreaker, world: World) -> None:
-        open_(breaker, world)
-
-        assert breaker.default_project(within(SECONDS)) == PROJECT
-        assert breaker.allows_project(PROJECT, within(SECONDS))
-        assert not breaker.allows_project(OTHER_PROJECT, within(SECONDS))
 
     def test_leaves_an_event_to_the_queue(self, breaker: OutageBreaker, world: World) -> None:
         open_(breaker, world)

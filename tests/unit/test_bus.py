@@ -16,11 +16,11 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from function.bus import BACKOFF_BASE_SECONDS, MAX_ATTEMPTS, MAX_REQUEST_SECONDS, EventBridge
-from function.deadline import Deadline
-from function.events import Outcome
-from function.failures import Failure, Kind, RenameFailedError
-from function.rename import Unsettled
+from function.adapters.aws.eventbridge import BACKOFF_BASE_SECONDS, MAX_ATTEMPTS, MAX_REQUEST_SECONDS, EventBridge
+from function.domain.deadline import Deadline
+from function.domain.failures import Failure, Kind, RenameFailedError
+from function.domain.model import Outcome
+from function.domain.rename_service import Unsettled
 from tests.deadlines import within
 from tests.unit.fakes import BUS, FakeAws, FakeClock, WithoutDeadline, World, failed, unavailable
 
@@ -29,7 +29,7 @@ from tests.unit.fakes import BUS, FakeAws, FakeClock, WithoutDeadline, World, fa
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     """What the bus sleeps by; botocore does not retry here, so nobody else does."""
     clock = FakeClock()
-    monkeypatch.setattr("function.bus.time", SimpleNamespace(sleep=clock.sleep))
+    monkeypatch.setattr("function.adapters.aws.eventbridge.time", SimpleNamespace(sleep=clock.sleep))
     return clock
 
 
@@ -195,7 +195,7 @@ class TestTime:
     def test_that_is_short_bounds_the_attempts(
         self, aws: FakeAws, bus: EventBridge, outcome: Outcome, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("function.bus._UNIFORM", lambda _, high: high)
+        monkeypatch.setattr("function.domain.backoff.UNIFORM", lambda _, high: high)
         aws.refuse_entry("ThrottlingException", times=None)
 
         refused(bus, outcome, clock, seconds=BACKOFF_BASE_SECONDS * 2 + 0.01)
@@ -234,7 +234,7 @@ class TestTogether:
         self, client: Bus, world: World, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
     ) -> Iterator[Callable[..., Future[None]]]:
         """Publish the outcome of an event of this id, in a thread of its own, in one attempt."""
-        monkeypatch.setattr("function.bus.MAX_ATTEMPTS", 1)
+        monkeypatch.setattr("function.adapters.aws.eventbridge.MAX_ATTEMPTS", 1)
         bus = EventBridge(client, BUS)
         with ThreadPoolExecutor(40) as pool:
 
@@ -352,7 +352,7 @@ class TestTogether:
         self, publish: Callable[..., Future[None]], client: Bus, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """As while it looks up a name, or in a thread that outlives its invocation."""
-        monkeypatch.setattr("function.bus.MAX_REQUEST_SECONDS", 0.1)
+        monkeypatch.setattr("function.adapters.aws.eventbridge.MAX_REQUEST_SECONDS", 0.1)
         hanging = publish("first", deadline=within(60))
         assert client.began.acquire(timeout=10)
 
@@ -366,8 +366,8 @@ class TestTogether:
     def test_that_went_with_a_request_that_hangs_go_again(
         self, publish: Callable[..., Future[None]], client: Bus, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("function.bus.MAX_ATTEMPTS", 2)
-        monkeypatch.setattr("function.bus.MAX_REQUEST_SECONDS", 0.2)
+        monkeypatch.setattr("function.adapters.aws.eventbridge.MAX_ATTEMPTS", 2)
+        monkeypatch.setattr("function.adapters.aws.eventbridge.MAX_REQUEST_SECONDS", 0.2)
         _, *both = self.waiting(publish, client, "a", "b", deadline=within(60))
         client.may_answer.release()
         assert client.began.acquire(timeout=10)

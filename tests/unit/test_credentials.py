@@ -14,11 +14,11 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from function import credentials as module
-from function.credentials import MAX_AGE_SECONDS, PAUSE_SECONDS, SecretCredentials
-from function.deadline import Deadline
-from function.failures import Kind
-from function.vpcep import Credentials
+from function.adapters import cached_credentials as module
+from function.adapters.cached_credentials import MAX_AGE_SECONDS, RETRY_AFTER_FAILURE_SECONDS, SecretCredentials
+from function.adapters.huawei.credentials import Credentials
+from function.domain.deadline import Deadline
+from function.domain.failures import Kind
 from tests.deadlines import within
 from tests.unit.fakes import OTHER_PROJECT, PROJECT, FakeAws, FakeClock, WithoutDeadline, failed
 
@@ -60,7 +60,7 @@ def reads(aws: FakeAws) -> int:
 
 class TestASecret:
     def test_holds_the_key(self, aws: FakeAws, credentials: SecretCredentials) -> None:
-        assert credentials(within(10)) == Credentials("AK1", "SK1", None, PROJECT)
+        assert credentials.get(within(10)) == Credentials("AK1", "SK1", None, PROJECT)
         assert aws.calls_of("GetSecretValue") == [{"SecretId": ARN}]
 
     def test_is_not_read_before_it_is_needed(self, aws: FakeAws, credentials: SecretCredentials) -> None:
@@ -69,7 +69,7 @@ class TestASecret:
     def test_may_hold_a_security_token(self, aws: FakeAws, credentials: SecretCredentials) -> None:
         aws.secret = json.dumps(SECRET | {"security_token": "T1"})
 
-        assert credentials(within(10)).security_token == "T1"
+        assert credentials.get(within(10)).security_token == "T1"
 
     @pytest.mark.parametrize("secret", [{"ak": "AK1", "sk": "SK1"}, SECRET | {"project_id": OTHER_PROJECT}])
     def test_may_leave_the_project_to_the_settings(
@@ -78,39 +78,39 @@ class TestASecret:
         credentials = from_secret(aws, clock, default_project=PROJECT)
         aws.secret = json.dumps(secret)
 
-        assert credentials(within(10)).project_id == secret.get("project_id", PROJECT)
+        assert credentials.get(within(10)).project_id == secret.get("project_id", PROJECT)
 
     def test_may_hold_more_than_that(self, aws: FakeAws, credentials: SecretCredentials) -> None:
         aws.secret = json.dumps(SECRET | {"comment": "rotated by hand", "age": 5})
 
-        assert credentials(within(10)).access_key == "AK1"
+        assert credentials.get(within(10)).access_key == "AK1"
 
 
 class TestMemory:
     def test_saves_the_second_read(self, aws: FakeAws, credentials: SecretCredentials, clock: FakeClock) -> None:
-        credentials(within(10))
+        credentials.get(within(10))
         clock.sleep(MAX_AGE_SECONDS - 10)
 
-        credentials(within(10))
+        credentials.get(within(10))
 
         assert reads(aws) == 1
 
     def test_ends_so_that_a_rotation_needs_no_deployment(
         self, aws: FakeAws, credentials: SecretCredentials, clock: FakeClock
     ) -> None:
-        credentials(within(10))
+        credentials.get(within(10))
         aws.secret = json.dumps(ROTATED)
 
         clock.sleep(MAX_AGE_SECONDS + 1)
 
-        assert credentials(within(10)).access_key == "AK2"
+        assert credentials.get(within(10)).access_key == "AK2"
         assert reads(aws) == 2
 
     def test_is_shared_by_all_threads(self, aws: FakeAws, credentials: SecretCredentials) -> None:
         aws.delay = 0.1
 
         with ThreadPoolExecutor(max_workers=10) as pool:
-            keys = set(pool.map(lambda _: credentials(within(10)), range(100)))
+            keys = set(pool.map(lambda _: credentials.get(within(10)), range(100)))
 
         assert keys == {Credentials("AK1", "SK1", None, PROJECT)}
         assert reads(aws) == 1
@@ -119,14 +119,14 @@ class TestMemory:
     def test_lasts_while_secrets_manager_is_down(
         self, aws: FakeAws, credentials: SecretCredentials, clock: FakeClock, code: str, status: int
     ) -> None:
-        credentials(within(10))
+        credentials.get(within(10))
         clock.sleep(MAX_AGE_SECONDS + 1)
 
         # when
         aws.fail("GetSecretValue", code, status=status, times=None)
 
         # then
-        assert credentials(within(10)).access_key == "AK1"
+        assert credentials.get(within(10)).access_key == "AK1"
 
         # when the service is back
         aws.recover()
@@ -134,20 +134,20 @@ class TestMemory:
         clock.sleep(MAX_AGE_SECONDS + 1)
 
         # then
-        assert credentials(within(10)).access_key == "AK2"
+        assert credentials.get(within(10)).access_key == "AK2"
 
     def test_does_not_ask_a_service_that_is_down_at_every_turn(
         self, aws: FakeAws, credentials: SecretCredentials, clock: FakeClock
     ) -> None:
         # given: each question costs seconds, and each event asks more than once
-        credentials(within(10))
+        credentials.get(within(10))
         clock.sleep(MAX_AGE_SECONDS + 1)
         aws.fail("GetSecretValue", "InternalServiceError", status=500, times=None)
         before = reads(aws)
 
         # when
         for _ in range(20):
-            credentials(within(10))
+            credentials.get(within(10))
 
         # then
         assert reads(aws) - before <= 2
@@ -155,46 +155,46 @@ class TestMemory:
     def test_does_not_outlast_the_permission(
         self, aws: FakeAws, credentials: SecretCredentials, clock: FakeClock
     ) -> None:
-        credentials(within(10))
+        credentials.get(within(10))
         clock.sleep(MAX_AGE_SECONDS + 1)
 
         aws.fail("GetSecretValue", "AccessDeniedException", times=None)
 
-        assert failed(credentials, within(10)).kind is Kind.ACCESS
+        assert failed(credentials.get, within(10)).kind is Kind.ACCESS
 
 
 class TestForget:
     def test_has_the_secret_read_again(self, aws: FakeAws, credentials: SecretCredentials) -> None:
-        refused_key = credentials(within(10))
+        refused_key = credentials.get(within(10))
         aws.secret = json.dumps(ROTATED)
 
-        credentials.forget(refused_key)
+        credentials.invalidate(refused_key)
 
-        assert [credentials(within(10)).access_key for _ in range(3)] == ["AK2"] * 3
+        assert [credentials.get(within(10)).access_key for _ in range(3)] == ["AK2"] * 3
         assert reads(aws) == 2
 
     def test_of_a_key_that_has_been_replaced_already_does_nothing(
         self, aws: FakeAws, credentials: SecretCredentials
     ) -> None:
-        refused_key = credentials(within(10))
+        refused_key = credentials.get(within(10))
         aws.secret = json.dumps(ROTATED)
-        credentials.forget(refused_key)
-        credentials(within(10))
+        credentials.invalidate(refused_key)
+        credentials.get(within(10))
 
-        credentials.forget(refused_key)
+        credentials.invalidate(refused_key)
 
-        assert credentials(within(10)).access_key == "AK2"
+        assert credentials.get(within(10)).access_key == "AK2"
         assert reads(aws) == 2
 
     def test_keeps_the_last_key_while_secrets_manager_is_down(
         self, aws: FakeAws, credentials: SecretCredentials
     ) -> None:
-        key = credentials(within(10))
+        key = credentials.get(within(10))
         aws.fail("GetSecretValue", "InternalServiceError", status=500, times=None)
 
-        credentials.forget(key)
+        credentials.invalidate(key)
 
-        assert credentials(within(10)) == key
+        assert credentials.get(within(10)) == key
 
 
 class TestNoSecret:
@@ -213,7 +213,7 @@ class TestNoSecret:
     ) -> None:
         aws.fail("GetSecretValue", code)
 
-        failure = failed(credentials, within(10))
+        failure = failed(credentials.get, within(10))
 
         assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", Kind.ACCESS)
         assert failure.retryable
@@ -226,23 +226,23 @@ class TestNoSecret:
     ) -> None:
         aws.fail("GetSecretValue", code, status=status)
 
-        failure = failed(credentials, within(10))
+        failure = failed(credentials.get, within(10))
 
         assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", Kind.UNAVAILABLE)
         assert failure.retryable
-        assert [failed(credentials, within(10)) for _ in range(3)] == [failure] * 3
+        assert [failed(credentials.get, within(10)) for _ in range(3)] == [failure] * 3
         assert reads(aws) == 1
-        clock.sleep(PAUSE_SECONDS + 1)
-        assert credentials(within(10)).access_key == "AK1"
+        clock.sleep(RETRY_AFTER_FAILURE_SECONDS + 1)
+        assert credentials.get(within(10)).access_key == "AK1"
 
     def test_for_want_of_an_answer_is_tried_again_after_a_pause(
         self, aws: FakeAws, credentials: SecretCredentials, clock: FakeClock
     ) -> None:
         aws.hang_up("GetSecretValue")
 
-        assert failed(credentials, within(10)).kind is Kind.UNAVAILABLE
-        clock.sleep(PAUSE_SECONDS + 1)
-        assert credentials(within(10)).access_key == "AK1"
+        assert failed(credentials.get, within(10)).kind is Kind.UNAVAILABLE
+        clock.sleep(RETRY_AFTER_FAILURE_SECONDS + 1)
+        assert credentials.get(within(10)).access_key == "AK1"
 
     @pytest.mark.parametrize(
         "secret",
@@ -271,7 +271,7 @@ class TestNoSecret:
     ) -> None:
         aws.secret = secret
 
-        failure = failed(credentials, within(10))
+        failure = failed(credentials.get, within(10))
 
         assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", Kind.ACCESS)
         assert not failure.quick
@@ -282,12 +282,12 @@ class TestNoSecret:
         self, aws: FakeAws, credentials: SecretCredentials, clock: FakeClock
     ) -> None:
         aws.secret = "{}"
-        failed(credentials, within(10))
+        failed(credentials.get, within(10))
 
         aws.secret = json.dumps(SECRET)
         clock.sleep(MAX_AGE_SECONDS + 1)
 
-        assert credentials(within(10)).access_key == "AK1"
+        assert credentials.get(within(10)).access_key == "AK1"
 
 
 class TestBlanks:
@@ -301,13 +301,13 @@ class TestBlanks:
         secret = SECRET | {"security_token": "T1"}
         aws.secret = json.dumps(secret | {field: f"{blank}{secret[field]}{blank}"})
 
-        assert credentials(within(10)) == Credentials("AK1", "SK1", "T1", PROJECT)
+        assert credentials.get(within(10)) == Credentials("AK1", "SK1", "T1", PROJECT)
 
     @pytest.mark.parametrize("before", ["\ufeff", "\ufeff\r\n", "\n", " "], ids=ascii)
     def test_before_the_text_are_taken_off(self, aws: FakeAws, credentials: SecretCredentials, before: str) -> None:
         aws.secret = before + json.dumps(SECRET) + "\n"
 
-        assert credentials(within(10)).access_key == "AK1"
+        assert credentials.get(within(10)).access_key == "AK1"
 
     @pytest.mark.parametrize("field", ["ak", "sk", "project_id", "security_token"])
     @pytest.mark.parametrize("blank", ["\n", "\r\n", " ", "\t", "\ufeff", "\u200b", "\0", "\x7f", "\u00e9"], ids=ascii)
@@ -316,7 +316,7 @@ class TestBlanks:
     ) -> None:
         aws.secret = json.dumps(SECRET | {field: f"VAL{blank}UE"})
 
-        failure = failed(credentials, within(10))
+        failure = failed(credentials.get, within(10))
 
         assert (failure.kind, failure.called) == (Kind.ACCESS, False)
         assert f'"{field}"' in failure.message
@@ -328,7 +328,7 @@ class TestBlanks:
     ) -> None:
         aws.secret = json.dumps(SECRET | {"project_id": project_id})
 
-        failure = failed(credentials, within(10))
+        failure = failed(credentials.get, within(10))
 
         assert failure.kind is Kind.ACCESS
         assert '"project_id"' in failure.message
@@ -340,7 +340,7 @@ class TestBlanks:
     ) -> None:
         aws.secret = secret
 
-        assert words in failed(credentials, within(10)).message
+        assert words in failed(credentials.get, within(10)).message
 
 
 class StuckClient:
@@ -378,7 +378,7 @@ class TestAQuestionThatHangs:
         return SecretCredentials(stuck, ARN, default_project=None, now=clock.epoch)
 
     def begin(self, threads: ThreadPoolExecutor, stuck: StuckClient, credentials: SecretCredentials) -> Future[Any]:
-        asked, asks = stuck.questions, threads.submit(credentials, within(10))
+        asked, asks = stuck.questions, threads.submit(credentials.get, within(10))
         while stuck.questions == asked:
             time.sleep(0.01)
         return asks
@@ -389,7 +389,7 @@ class TestAQuestionThatHangs:
         began = time.monotonic()
 
         with ThreadPoolExecutor(10) as threads:
-            failures = list(threads.map(lambda _: failed(credentials, within(10)), range(10)))
+            failures = list(threads.map(lambda _: failed(credentials.get, within(10)), range(10)))
 
         assert {failure.kind for failure in failures} == {Kind.UNAVAILABLE}
         assert reads(aws) == 1
@@ -401,18 +401,18 @@ class TestAQuestionThatHangs:
         asks = self.begin(threads, stuck, credentials)
         began = time.monotonic()
 
-        failures = list(threads.map(lambda _: failed(credentials, within(0.3)), range(10)))
+        failures = list(threads.map(lambda _: failed(credentials.get, within(0.3)), range(10)))
 
         assert 0.25 < time.monotonic() - began < 1.5
         assert {(failure.kind, failure.called) for failure in failures} == {(Kind.UNAVAILABLE, False)}
         # then: who asks again does not wait again for the same
         began = time.monotonic()
-        failed(credentials, within(10))
+        failed(credentials.get, within(10))
         assert time.monotonic() - began < 0.2
         assert stuck.questions == 1
         # when the answer comes after all
         stuck.goes_on.set()
-        assert asks.result().access_key == credentials(within(10)).access_key == "AK1"
+        assert asks.result().access_key == credentials.get(within(10)).access_key == "AK1"
 
     def test_leaves_others_the_last_key(
         self,
@@ -424,31 +424,31 @@ class TestAQuestionThatHangs:
     ) -> None:
         monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 0.1)
         stuck.goes_on.set()
-        credentials(within(10))
+        credentials.get(within(10))
         stuck.goes_on.clear()
         clock.sleep(MAX_AGE_SECONDS + 1)
         self.begin(threads, stuck, credentials)
 
-        assert credentials(within(10)).access_key == "AK1"
+        assert credentials.get(within(10)).access_key == "AK1"
 
     def test_keeps_nobody_from_telling_that_a_key_was_refused(
         self, threads: ThreadPoolExecutor, stuck: StuckClient, credentials: SecretCredentials, clock: FakeClock
     ) -> None:
         stuck.goes_on.set()
-        key = credentials(within(10))
+        key = credentials.get(within(10))
         stuck.goes_on.clear()
         clock.sleep(MAX_AGE_SECONDS + 1)
         asks = self.begin(threads, stuck, credentials)
         began = time.monotonic()
 
         # when: it was rotated after the question had been answered by Secrets Manager, and before the answer came
-        credentials.forget(key)
+        credentials.invalidate(key)
         stuck.secret = ROTATED
 
         assert time.monotonic() - began < 0.2
         stuck.goes_on.set()
         assert asks.result() == key
-        assert credentials(within(10)).access_key == "AK2"
+        assert credentials.get(within(10)).access_key == "AK2"
 
     def test_for_want_of_time_is_asked_again_at_once(
         self, aws: FakeAws, credentials: SecretCredentials, clock: FakeClock
@@ -457,13 +457,13 @@ class TestAQuestionThatHangs:
         aws.delay = 0.5
         aws.fail("GetSecretValue", "InternalServiceError", status=500)
 
-        failed(credentials, within(0.3))
+        failed(credentials.get, within(0.3))
 
-        assert credentials(within(10)).access_key == "AK1"
+        assert credentials.get(within(10)).access_key == "AK1"
 
     def test_is_not_asked_after_the_deadline(self, aws: FakeAws, clock: FakeClock) -> None:
         credentials = from_secret(aws, clock)
 
-        assert failed(credentials, within(-1)).kind is Kind.UNAVAILABLE
+        assert failed(credentials.get, within(-1)).kind is Kind.UNAVAILABLE
         assert reads(aws) == 0
-        assert credentials(within(10)).access_key == "AK1"
+        assert credentials.get(within(10)).access_key == "AK1"

@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from function import failures, settings
-from function.aws import MAX_ATTEMPTS, SqsClient
-from function.deadline import Deadline
-from function.events import Outcome, RenameEvent, rfc3339
-from function.failures import Kind
-from function.ledger import DynamoDbLedger
-from function.queue import FifoQueue
-from function.rename import Unsettled
+from function import settings
+from function.adapters.aws.client import MAX_ATTEMPTS, SqsClient
+from function.adapters.aws.dynamodb_ledger import DynamoDbLedger
+from function.adapters.aws.sqs_queue import FifoQueue
+from function.domain import failures
+from function.domain.deadline import Deadline
+from function.domain.failures import Kind
+from function.domain.model import Outcome, RenameEvent, rfc3339
+from function.domain.rename_service import Unsettled
 from tests.deadlines import within
 from tests.unit.fakes import (
     ENVIRONMENT,

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 from function import settings
-from function.failures import LOG_MESSAGES, Kind
+from function.domain.failures import OWN_CODES, Kind
 from tests.documents import DOCUMENTS, ROOT, Block, block, blocks, read
 from tests.template import TEMPLATE, of_type
 
@@ -318,7 +318,7 @@ def test_each_code_of_the_function_is_documented() -> None:
         name for first, *_ in rows("docs/events.md") for name in names_in(first) if name.startswith("Rename.")
     ]
 
-    assert sorted(documented) == sorted(LOG_MESSAGES)
+    assert sorted(documented) == sorted(OWN_CODES)
 
 
 def test_each_kind_of_failure_is_documented() -> None:

@@ -12,26 +12,16 @@ from typing import Any
 
 import pytest
 
-from function import events, failures
-from function.deadline import Deadline
-from function.envelopes import attribute_name
-from function.events import (
-    FORBIDDEN_PROJECT,
-    RENAME_FAILED,
-    RENAMED,
-    Attributes,
-    InvalidEvent,
-    Outcome,
-    Parser,
-    RenameEvent,
-    Round,
-    outcome_from_json,
-    outcome_id,
-    rename_failed,
-    renamed,
-)
-from function.failures import EventName, Failure, Kind, RenameFailedError
-from function.strict_json import load
+from function.adapters.huawei.error_codes import from_reply
+from function.domain import failures
+from function.domain.deadline import Deadline
+from function.domain.envelopes import attribute_name
+from function.domain.event_parser import Attributes
+from function.domain.failures import EventName, Failure, Kind, RenameFailedError
+from function.domain.model import RENAME_FAILED, RENAMED, InvalidEvent, Outcome, RedriveCycle, RenameEvent
+from function.domain.outcomes import outcome_from_json, outcome_id, rename_failed, renamed
+from function.domain.policy import FORBIDDEN_PROJECT
+from function.domain.strict_json import load
 from tests.unit.builders import (
     ARRIVED,
     NOW,
@@ -41,8 +31,9 @@ from tests.unit.builders import (
     REGION,
     SERVICE,
     TIME,
+    Intake,
     a_minute,
-    circumstances,
+    context,
     parser,
     rename_data,
     rename_event,
@@ -96,7 +87,7 @@ def answer(event: RenameEvent | InvalidEvent) -> Outcome:
     """The failure outcome of an event, whatever it is."""
     violations = event.violations if isinstance(event, InvalidEvent) else ()
     failure = failures.invalid_event(violations) if violations else failures.internal_error()
-    return rename_failed(event, circumstances(attempts=0), failure)
+    return rename_failed(event, context(attempts=0), failure)
 
 
 # ---- What is taken
@@ -325,7 +316,7 @@ def test_wrong_data_in_base64_is_explained_field_by_field() -> None:
 def test_data_twice_is_the_one_violation() -> None:
     event = refused(rename_event(data_base64=encoded(rename_data())))
 
-    assert event.violations == (("/data_base64", "must not come beside data"),)
+    assert event.violations == (("/data_base64", "must not come with data"),)
 
 
 # ---- Attributes of a transport
@@ -788,9 +779,9 @@ def test_a_name_too_long_for_the_settings_may_be_right_for_others() -> None:
     too_long = refused(rename_event(data=rename_data(endpoint_service_name="n" * 17)))
     with_a_blank = refused(rename_event(data=rename_data(endpoint_service_name="n " * 9)))
 
-    assert too_long.otherwise is not None
-    assert too_long.otherwise.endpoint_service_name == "n" * 17
-    assert with_a_blank.otherwise is None
+    assert too_long.candidate is not None
+    assert too_long.candidate.endpoint_service_name == "n" * 17
+    assert with_a_blank.candidate is None
 
 
 def test_a_time_further_ahead_is_refused_whatever_its_offset() -> None:
@@ -960,8 +951,8 @@ def test_a_field_that_breaks_two_rules_has_two_violations() -> None:
     event = refused(rename_data(endpoint_service_name="orders of the shop"))
 
     assert event.violations == (
-        ("/data/endpoint_service_name", "must have at most 16 characters"),
         ("/data/endpoint_service_name", "must hold letters, digits, _ and - only"),
+        ("/data/endpoint_service_name", "must have at most 16 characters"),
     )
 
 
@@ -979,7 +970,7 @@ def test_violations_beyond_those_that_are_told_are_not_even_made(monkeypatch: py
         made.append(step)
         return str(step)
 
-    monkeypatch.setattr(events, "_escaped", escaped)
+    monkeypatch.setattr("function.domain.violations.escape_pointer", escaped)
 
     refused(rename_data(**{f"field{number}": 1 for number in range(10_000)}))
 
@@ -1242,30 +1233,31 @@ def test_a_longer_name_has_to_keep_to_the_characters() -> None:
     assert event.violations == (("/data/endpoint_service_name", "must hold letters, digits, _ and - only"),)
 
 
-def _name_parser(built: Parser) -> Callable[[str], RenameEvent | InvalidEvent]:
+def _name_parser(built: Intake) -> Callable[[str], RenameEvent | InvalidEvent]:
     return lambda name: built.parse(json.dumps(rename_data(endpoint_service_name=name)), transport(), a_minute())
 
 
 @pytest.mark.parametrize("field", ["project_id", "region"])
 def test_what_is_malformed_is_not_looked_up(field: str) -> None:
-    asked: list[str] = []
+    asked: list[Deadline] = []
 
-    def allow(name: str, *_: Deadline) -> bool:
-        asked.append(name)
-        return True
+    def default_project(deadline: Deadline) -> str:
+        asked.append(deadline)
+        return PROJECT
 
     text = json.dumps(rename_data(**{field: "../x"}))
-    event = parser(is_allowed_project=allow, is_allowed_region=allow).parse(text, transport(), a_minute())
+    event = parser(default_project=default_project).parse(text, transport(), a_minute())
 
     assert isinstance(event, InvalidEvent)
+    assert [violation.path for violation in event.violations] == [f"/data/{field}"]
     assert asked == []
 
 
 def test_a_project_that_cannot_be_told_now_is_left_to_whoever_renames() -> None:
-    def cannot_tell(_: str, __: Deadline) -> bool:
+    def cannot_tell(_: Deadline) -> str:
         raise RenameFailedError(failures.credentials("down", kind=Kind.UNAVAILABLE))
 
-    event = parser(is_allowed_project=cannot_tell).parse(
+    event = parser(default_project=cannot_tell).parse(
         json.dumps(rename_data(project_id="any")), transport(), a_minute()
     )
 
@@ -1415,7 +1407,7 @@ def test_the_id_of_an_outcome_stays_what_it_was_in_earlier_versions() -> None:
 def test_a_success_and_a_failure_of_one_event_have_one_id() -> None:
     event = taken(rename_event())
 
-    success = renamed(event, circumstances(), service_name="orders", previous_service_name=None, huawei_request_id=None)
+    success = renamed(event, context(), service_name="orders", previous_service_name=None, huawei_request_id=None)
 
     assert success.id == answer(event).id
     assert (success.type, answer(event).type) == (RENAMED, RENAME_FAILED)
@@ -1432,7 +1424,7 @@ def test_a_success_and_a_failure_of_one_event_have_one_id() -> None:
 )
 def test_two_events_have_two_outcome_ids(one: tuple[str, str], other: tuple[str, str]) -> None:
     first, second = (
-        InvalidEvent(request="", id=event_id, source=source, time="", violations=())
+        InvalidEvent(request="", id=event_id, source=source, time="", received="", violations=())
         for source, event_id in (one, other)
     )
 
@@ -1463,11 +1455,11 @@ def test_data_whose_attributes_were_mended_gets_another_outcome_id() -> None:
 def test_an_event_found_invalid_late_has_the_outcome_id_that_it_has_when_found_at_once() -> None:
     """Whether a project is allowed may be known on one receive and not on the next."""
 
-    def cannot_tell(_: str, __: Deadline) -> bool:
+    def cannot_tell(_: Deadline) -> str:
         raise RenameFailedError(failures.credentials("down", kind=Kind.UNAVAILABLE))
 
     text = json.dumps(rename_event(data=rename_data(project_id="another-project")))
-    late = parser(is_allowed_project=cannot_tell).parse(text, transport(), a_minute())
+    late = parser(default_project=cannot_tell).parse(text, transport(), a_minute())
     assert isinstance(late, RenameEvent)
 
     assert answer(late.refused(FORBIDDEN_PROJECT)).id == answer(refused(text)).id
@@ -1488,8 +1480,8 @@ def test_an_outcome_after_a_redrive_has_an_id_of_its_own_and_names_the_one_befor
     event = taken(rename_event())
     first = answer(event)
 
-    second = rename_failed(event, circumstances(round=Round(1, first.id)), failures.internal_error())
-    third = rename_failed(event, circumstances(round=Round(2, second.id)), failures.internal_error())
+    second = rename_failed(event, context(cycle=RedriveCycle(1, first.id)), failures.internal_error())
+    third = rename_failed(event, context(cycle=RedriveCycle(2, second.id)), failures.internal_error())
 
     assert len({first.id, second.id, third.id}) == 3
     assert "follows" not in first.cloud_event["data"]
@@ -1501,25 +1493,23 @@ def test_two_events_of_one_identity_have_two_outcome_ids() -> None:
     first = taken(rename_event())
     others = [taken(rename_event(data=rename_data(endpoint_service_name=name))) for name in ("other", "another")]
 
-    reused = [rename_failed(event, circumstances(), failures.identifier_reused()) for event in others]
+    reused = [rename_failed(event, context(), failures.identifier_reused()) for event in others]
 
     assert len({answer(first).id, *(outcome.id for outcome in reused)}) == 3
-    assert rename_failed(others[0], circumstances(), failures.identifier_reused()).id == reused[0].id
+    assert rename_failed(others[0], context(), failures.identifier_reused()).id == reused[0].id
 
 
 def test_an_outcome_that_was_superseded_names_the_newer_event() -> None:
     failure = failures.superseded(EventName("/cmdb", "event-2"))
 
-    data = rename_failed(taken(rename_event()), circumstances(), failure).cloud_event["data"]
+    data = rename_failed(taken(rename_event()), context(), failure).cloud_event["data"]
 
     assert data["superseded_by"] == {"source": "/cmdb", "id": "event-2"}
 
 
 def test_a_success_is_read_back_as_it_was_written() -> None:
     event = taken(rename_event(id="é\U0001f600", traceparent=TRACEPARENT))
-    outcome = renamed(
-        event, circumstances(), service_name="orders", previous_service_name="", huawei_request_id="c6c9d52b"
-    )
+    outcome = renamed(event, context(), service_name="orders", previous_service_name="", huawei_request_id="c6c9d52b")
 
     again = outcome_from_json(outcome.to_json())
     assert again == outcome
@@ -1530,13 +1520,13 @@ def test_a_success_is_read_back_as_it_was_written() -> None:
     "failure",
     [
         failures.invalid_event(refused({"data": {}}).violations),
-        failures.from_reply("EndPoint.2003", "no such service", status=400, huawei_request_id="c6c9d52b"),
+        from_reply("EndPoint.2003", "no such service", status=400, huawei_request_id="c6c9d52b"),
         failures.timeout(in_doubt=False),
     ],
     ids=lambda failure: failure.code,
 )
 def test_a_failure_is_read_back_as_it_was_written(failure: Failure) -> None:
-    outcome = rename_failed(taken(rename_event()), circumstances(), failure)
+    outcome = rename_failed(taken(rename_event()), context(), failure)
 
     again = outcome_from_json(outcome.to_json())
 
@@ -1622,16 +1612,16 @@ def test_an_outcome_fits_the_bus_whatever_the_transport_carries(attribute: str, 
 
 def test_an_outcome_fits_the_bus_whatever_huawei_cloud_says() -> None:
     endless = "漢" * 300 * KILOBYTE
-    failure = failures.from_reply(endless, endless, status=400, huawei_request_id=endless)
+    failure = from_reply(endless, endless, status=400, huawei_request_id=endless)
 
-    outcome = rename_failed(taken(rename_event()), circumstances(), failure)
+    outcome = rename_failed(taken(rename_event()), context(), failure)
 
     assert _entry_size(outcome) <= LARGEST_ENTRY
 
 
 def test_an_outcome_has_a_utf_8_form_whatever_huawei_cloud_says() -> None:
-    failure = failures.from_reply("EndPoint.2003", f"no such service {LONE_SURROGATE}", status=400)
+    failure = from_reply("EndPoint.2003", f"no such service {LONE_SURROGATE}", status=400)
 
-    outcome = rename_failed(taken(rename_event()), circumstances(), failure)
+    outcome = rename_failed(taken(rename_event()), context(), failure)
 
     assert json.loads(outcome.to_json().encode())["data"]["error"]["code"] == "EndPoint.2003"

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from function import failures
-from function.failures import Failure, Kind, RenameFailedError
+from function.adapters.huawei.error_codes import MESSAGE_MAX_LENGTH, from_reply, metric_code
+from function.domain import failures
+from function.domain.failures import Failure, Kind, RenameFailedError
 
 
 class Means(NamedTuple):
@@ -162,7 +163,7 @@ def meaning(failure: Failure) -> Means:
 class TestCodes:
     @pytest.mark.parametrize(("code", "status", "means"), [*ROWS, *CODE_WINS, *IN_DOUBT])
     def test_mean_what_the_tables_say(self, code: str, status: int, means: Means) -> None:
-        failure = failures.from_reply(code, "any text", status=status, huawei_request_id="id-1")
+        failure = from_reply(code, "any text", status=status, huawei_request_id="id-1")
 
         assert meaning(failure) == means
         assert (failure.code, failure.http_status, failure.huawei_request_id) == (code, status, "id-1")
@@ -174,7 +175,7 @@ class TestCodes:
     ) -> None:
         spelled = spelling(code)
 
-        failure = failures.from_reply(spelled, "", status=status)
+        failure = from_reply(spelled, "", status=status)
 
         assert meaning(failure) == means
         assert failure.code == spelled
@@ -182,7 +183,7 @@ class TestCodes:
     @pytest.mark.parametrize(("status", "means"), STATUSES)
     @pytest.mark.parametrize("code", ["APIGW.0999", "APIG.9999", "Common.0001", "Endpoin.2003", "x"])
     def test_unknown_ones_mean_what_their_status_says(self, code: str, status: int, means: Means) -> None:
-        failure = failures.from_reply(code, "", status=status)
+        failure = from_reply(code, "", status=status)
 
         assert meaning(failure) == means
         assert failure.code == code
@@ -190,7 +191,7 @@ class TestCodes:
     @pytest.mark.parametrize(("status", "means"), STATUSES)
     @pytest.mark.parametrize("code", [None, ""])
     def test_a_reply_without_one_means_what_its_status_says(self, code: str | None, status: int, means: Means) -> None:
-        failure = failures.from_reply(code, "", status=status)
+        failure = from_reply(code, "", status=status)
 
         assert meaning(failure) == means
         assert failure.code.startswith("Rename.")
@@ -198,13 +199,13 @@ class TestCodes:
 
     def test_of_the_gateway_are_no_codes_of_the_service(self) -> None:
         # given: digits that mean "not found" for the service and nothing for the gateway
-        failure = failures.from_reply("APIGW.2003", "", status=400)
+        failure = from_reply("APIGW.2003", "", status=400)
 
         assert failure.kind is Kind.INVALID
 
     @given(st.integers(min_value=400, max_value=599), st.text(max_size=20))
     def test_and_statuses_of_any_kind_have_some_meaning(self, status: int, code: str) -> None:
-        failure = failures.from_reply(code, "", status=status)
+        failure = from_reply(code, "", status=status)
 
         assert failure.code
         assert not (failure.quick and not failure.retryable), "a quick second attempt of what cannot succeed"
@@ -218,20 +219,20 @@ class TestBoundedCodes:
     @pytest.mark.parametrize(("code", "status"), [row[:2] for row in ROWS if not row[0].endswith(".0201")])
     @pytest.mark.parametrize("spelling", [str, str.lower, str.upper, str.swapcase])
     def test_of_the_tables_have_one_spelling(self, code: str, status: int, spelling: Callable[[str], str]) -> None:
-        assert failures.bounded(failures.from_reply(spelling(code), "", status=status).code) == code
+        assert metric_code(from_reply(spelling(code), "", status=status).code) == code
 
     def test_of_the_function_stay(self) -> None:
         source = Path(failures.__file__).read_text(encoding="utf-8")
         own = set(re.findall(r'"(Rename\.\w+)"', source))
 
         assert len(own) > 20
-        assert {failures.bounded(code) for code in own} == own
+        assert {metric_code(code) for code in own} == own
 
     @pytest.mark.parametrize(
         "code", ["EndPoint.9999", "APIGW.9999", "Rename.Anything", "", "x" * 128, "EndPoint.2003x"]
     )
     def test_that_nobody_knows_are_one(self, code: str) -> None:
-        assert failures.bounded(code) == "Other"
+        assert metric_code(code) == "Other"
 
 
 class TestMessages:
@@ -251,18 +252,18 @@ class TestMessages:
     def test_never_decide(self, row: tuple[str, int, Means], message: str) -> None:
         code, status, means = row
 
-        assert meaning(failures.from_reply(code, message, status=status)) == means
+        assert meaning(from_reply(code, message, status=status)) == means
 
     def test_are_passed_on(self) -> None:
-        assert failures.from_reply("EndPoint.2003", "It is gone.", status=400).message == "It is gone."
+        assert from_reply("EndPoint.2003", "It is gone.", status=400).message == "It is gone."
 
     def test_are_clipped(self) -> None:
-        failure = failures.from_reply("EndPoint.2003", "x" * 2_000_000, status=400)
+        failure = from_reply("EndPoint.2003", "x" * 2_000_000, status=400)
 
-        assert len(failure.message) == failures.MESSAGE_MAX_LENGTH
+        assert len(failure.message) == MESSAGE_MAX_LENGTH
 
     def test_are_no_part_of_the_exceptions_text_which_may_be_logged(self) -> None:
-        failure = failures.from_reply("EndPoint.2003", "orders is gone", status=400)
+        failure = from_reply("EndPoint.2003", "orders is gone", status=400)
 
         assert str(RenameFailedError(failure)) == "EndPoint.2003"
 
@@ -283,7 +284,7 @@ class TestThrottleWindow:
     )
     @pytest.mark.parametrize(("code", "status"), [("APIGW.0308", 429), ("EndPoint.0022", 400), (None, 429)])
     def test_becomes_the_time_to_wait(self, message: str, seconds: float, code: str | None, status: int) -> None:
-        assert failures.from_reply(code, message, status=status).retry_after == seconds
+        assert from_reply(code, message, status=status).retry_after == seconds
 
     @pytest.mark.parametrize(
         "message",
@@ -300,21 +301,21 @@ class TestThrottleWindow:
         ],
     )
     def test_is_unknown_where_the_message_names_none(self, message: str) -> None:
-        assert failures.from_reply("APIGW.0308", message, status=429).retry_after is None
+        assert from_reply("APIGW.0308", message, status=429).retry_after is None
 
     def test_is_read_of_throttled_replies_only(self) -> None:
-        failure = failures.from_reply("EndPoint.0001", "limit:200,time:5 minute", status=500)
+        failure = from_reply("EndPoint.0001", "limit:200,time:5 minute", status=500)
 
         assert failure.retry_after is None
 
     @pytest.mark.parametrize("retry_after", [0.0, 7.0, 900.0])
     def test_gives_way_to_the_header(self, retry_after: float) -> None:
-        failure = failures.from_reply("APIGW.0308", "limit:1,time:5 minute", status=429, retry_after=retry_after)
+        failure = from_reply("APIGW.0308", "limit:1,time:5 minute", status=429, retry_after=retry_after)
 
         assert failure.retry_after == retry_after
 
     def test_of_the_header_counts_for_other_kinds_too(self) -> None:
-        assert failures.from_reply("EndPoint.0001", "", status=503, retry_after=7.0).retry_after == 7.0
+        assert from_reply("EndPoint.0001", "", status=503, retry_after=7.0).retry_after == 7.0
 
 
 class TestOwnFailures:
@@ -343,7 +344,7 @@ class TestOwnFailures:
         assert (failure.code, meaning(failure)) == (code, means)
 
     def test_a_state_conflict_that_does_not_pass_is_final_and_keeps_its_code(self) -> None:
-        failure = failures.as_conflict(failures.from_reply("EndPoint.3045", "", status=400, huawei_request_id="id-1"))
+        failure = failures.as_conflict(from_reply("EndPoint.3045", "", status=400, huawei_request_id="id-1"))
 
         assert (failure.kind, failure.retryable, failure.quick) == (Kind.CONFLICT, False, False)
         assert (failure.code, failure.http_status, failure.huawei_request_id) == ("EndPoint.3045", 400, "id-1")

@@ -14,12 +14,20 @@ from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionEr
 from huaweicloudsdkcore.auth.endpoint import get_iam_endpoint_by_id
 from huaweicloudsdkvpcep.v1.region.vpcep_region import VpcepRegion
 
-from function import credentials as module
-from function.credentials import MAX_AGE_SECONDS, PAUSE_SECONDS, RENEWAL_SECONDS, FederatedCredentials
-from function.deadline import Deadline
-from function.failures import Kind, RenameFailedError
-from function.rename import Target
-from function.vpcep import TEMPORARY_KEY_SECONDS, Credentials, Iam, Vpcep, iam_endpoint
+from function.adapters import cached_credentials as module
+from function.adapters.cached_credentials import (
+    MAX_AGE_SECONDS,
+    RENEWAL_SECONDS,
+    RETRY_AFTER_FAILURE_SECONDS,
+    FederatedCredentials,
+)
+from function.adapters.huawei.credentials import Credentials
+from function.adapters.huawei.endpoint_services import HuaweiEndpointServices
+from function.adapters.huawei.iam import TEMPORARY_KEY_SECONDS, Iam
+from function.adapters.huawei.regions import iam_endpoint
+from function.domain.deadline import Deadline
+from function.domain.failures import Kind, RenameFailedError
+from function.domain.model import Target
 from tests.deadlines import within
 from tests.localcloud.huawei import HuaweiCloud
 from tests.localcloud.iam import KEY_PATH, TOKEN_PATH, HuaweiIam, IdentityProvider
@@ -87,22 +95,21 @@ def exchanges(iam: HuaweiIam) -> int:
 
 class TestAKey:
     def test_opens_the_door(self, cloud: HuaweiCloud, credentials: FederatedCredentials) -> None:
-        vpcep = Vpcep(
+        vpcep = HuaweiEndpointServices(
             credentials,
             region=REGION,
             regions={REGION},
             endpoints={REGION: cloud.url},
-            allowed_projects=frozenset(),
             pool_size=1,
         )
 
         assert vpcep.rename(Target(REGION, PROJECT, SERVICE), "orders", within(10.0)).name == "orders"
-        assert vpcep.default_project(within(10.0)) == PROJECT
+        assert credentials.get(within(10.0)).project_id == PROJECT
 
     def test_is_given_for_a_token_of_the_role(
         self, iam: HuaweiIam, sts: FakeSts, credentials: FederatedCredentials
     ) -> None:
-        key = credentials(within(20))
+        key = credentials.get(within(20))
 
         assert sts.requests == [{"Audience": [AUDIENCE], "DurationSeconds": 300, "SigningAlgorithm": "RS256"}]
         assert [(call.path, call.status) for call in iam.calls] == [(TOKEN_PATH, 201), (KEY_PATH, 201)]
@@ -149,26 +156,26 @@ class TestMemory:
     def test_saves_the_second_exchange(
         self, iam: HuaweiIam, credentials: FederatedCredentials, clock: MovedClock
     ) -> None:
-        key = credentials(within(20))
+        key = credentials.get(within(20))
         clock.ahead += TEMPORARY_KEY_SECONDS - RENEWAL_SECONDS - 10
 
-        assert credentials(within(20)) == key
+        assert credentials.get(within(20)) == key
         assert exchanges(iam) == 1
 
     def test_ends_before_the_key_does(
         self, iam: HuaweiIam, credentials: FederatedCredentials, clock: MovedClock
     ) -> None:
-        key = credentials(within(20))
+        key = credentials.get(within(20))
         clock.ahead += TEMPORARY_KEY_SECONDS - RENEWAL_SECONDS + 10
 
-        assert credentials(within(20)) != key
+        assert credentials.get(within(20)) != key
         assert exchanges(iam) == 2
 
     def test_is_shared_by_all_threads(self, iam: HuaweiIam, credentials: FederatedCredentials) -> None:
         iam.delay = 0.05
 
         with ThreadPoolExecutor(max_workers=10) as pool:
-            keys = set(pool.map(lambda _: credentials(within(20)), range(100)))
+            keys = set(pool.map(lambda _: credentials.get(within(20)), range(100)))
 
         assert len(keys) == 1
         assert exchanges(iam) == 1
@@ -176,22 +183,22 @@ class TestMemory:
     def test_lasts_as_long_as_the_key_where_there_is_no_other(
         self, iam: HuaweiIam, credentials: FederatedCredentials, clock: MovedClock
     ) -> None:
-        key = credentials(within(20))
+        key = credentials.get(within(20))
         provider = iam.identity_providers.pop(IDP)
         clock.ahead += TEMPORARY_KEY_SECONDS - 10
 
         # when the renewal fails
-        assert [credentials(within(20)) for _ in range(20)] == [key] * 20
+        assert [credentials.get(within(20)) for _ in range(20)] == [key] * 20
         assert exchanges(iam) == 2
 
         # when the key has expired
-        clock.ahead += PAUSE_SECONDS + 1
-        assert failed(credentials, within(20)).kind is Kind.ACCESS
+        clock.ahead += RETRY_AFTER_FAILURE_SECONDS + 1
+        assert failed(credentials.get, within(20)).kind is Kind.ACCESS
 
         # when that is mended
         iam.identity_providers[IDP] = provider
-        clock.ahead += PAUSE_SECONDS + 1
-        assert credentials(within(20)) != key
+        clock.ahead += RETRY_AFTER_FAILURE_SECONDS + 1
+        assert credentials.get(within(20)) != key
 
     def test_of_a_failure_spares_both_clouds(
         self, iam: HuaweiIam, sts: FakeSts, credentials: FederatedCredentials, clock: MovedClock
@@ -199,14 +206,14 @@ class TestMemory:
         iam.fail(503)
 
         with ThreadPoolExecutor(max_workers=10) as pool:
-            failures = list(pool.map(lambda _: failed(credentials, within(20)), range(20)))
+            failures = list(pool.map(lambda _: failed(credentials.get, within(20)), range(20)))
 
         assert {failure.kind for failure in failures} == {Kind.UNAVAILABLE}
         assert (len(sts.requests), len(iam.calls)) == (1, 1)
 
         # when the pause is over
-        clock.ahead += PAUSE_SECONDS + 1
-        assert credentials(within(20))
+        clock.ahead += RETRY_AFTER_FAILURE_SECONDS + 1
+        assert credentials.get(within(20))
 
     def test_of_a_key_that_expires_at_once_makes_no_storm(
         self, iam: HuaweiIam, credentials: FederatedCredentials, clock: MovedClock
@@ -214,64 +221,62 @@ class TestMemory:
         iam.fail(201, {}, {"X-Subject-Token": "token"})
         iam.fail(201, {"credential": CREDENTIAL})
 
-        assert [failed(credentials, within(20)).kind for _ in range(20)] == [Kind.UNAVAILABLE] * 20
+        assert [failed(credentials.get, within(20)).kind for _ in range(20)] == [Kind.UNAVAILABLE] * 20
         assert exchanges(iam) == 1
 
 
 class TestForget:
     def test_asks_for_another_key(self, iam: HuaweiIam, credentials: FederatedCredentials) -> None:
-        key = credentials(within(20))
+        key = credentials.get(within(20))
 
-        credentials.forget(key)
+        credentials.invalidate(key)
 
-        assert len({credentials(within(20)) for _ in range(3)} - {key}) == 1
+        assert len({credentials.get(within(20)) for _ in range(3)} - {key}) == 1
         assert exchanges(iam) == 2
 
     def test_does_so_once_in_a_while_for_a_permission_that_is_missing_is_in_no_key(
         self, iam: HuaweiIam, credentials: FederatedCredentials, clock: MovedClock
     ) -> None:
         for _ in range(20):
-            credentials.forget(credentials(within(20)))
+            credentials.invalidate(credentials.get(within(20)))
         assert exchanges(iam) == 2
 
         clock.ahead += MAX_AGE_SECONDS + 1
         for _ in range(20):
-            credentials.forget(credentials(within(20)))
+            credentials.invalidate(credentials.get(within(20)))
         assert exchanges(iam) == 3
 
     def test_of_a_key_that_has_been_replaced_already_does_nothing(
         self, iam: HuaweiIam, credentials: FederatedCredentials, clock: MovedClock
     ) -> None:
-        key = credentials(within(20))
-        credentials.forget(key)
-        credentials(within(20))
+        key = credentials.get(within(20))
+        credentials.invalidate(key)
+        credentials.get(within(20))
         clock.ahead += MAX_AGE_SECONDS + 1
 
-        credentials.forget(key)
+        credentials.invalidate(key)
 
-        credentials(within(20))
+        credentials.get(within(20))
         assert exchanges(iam) == 2
 
     def test_keeps_the_last_key_while_there_is_no_other(
         self, iam: HuaweiIam, credentials: FederatedCredentials
     ) -> None:
-        key = credentials(within(20))
+        key = credentials.get(within(20))
         iam.fail(503)
 
-        credentials.forget(key)
+        credentials.invalidate(key)
 
-        assert credentials(within(20)) == key
+        assert credentials.get(within(20)) == key
 
     def test_brings_a_rename_through_whose_key_was_called_back(
         self, cloud: HuaweiCloud, credentials: FederatedCredentials
     ) -> None:
-        vpcep = Vpcep(
+        vpcep = HuaweiEndpointServices(
             credentials,
-            forget=credentials.forget,
             region=REGION,
             regions={REGION},
             endpoints={REGION: cloud.url},
-            allowed_projects=frozenset(),
             pool_size=1,
         )
         target = Target(REGION, PROJECT, SERVICE)
@@ -306,7 +311,7 @@ class TestNoToken:
     ) -> None:
         sts.error = client_error(code, status)
 
-        failure = failed(credentials, within(20))
+        failure = failed(credentials.get, within(20))
 
         assert (failure.code, failure.kind, failure.quick) == ("Rename.CredentialsUnavailable", Kind.ACCESS, False)
         assert code in failure.message
@@ -317,7 +322,7 @@ class TestNoToken:
     ) -> None:
         monkeypatch.setattr(sts, "get_web_identity_token", lambda *_, **__: {})
 
-        assert failed(credentials, within(20)).kind is Kind.UNAVAILABLE
+        assert failed(credentials.get, within(20)).kind is Kind.UNAVAILABLE
         assert iam.calls == []
 
     @pytest.mark.parametrize(
@@ -335,13 +340,13 @@ class TestNoToken:
     ) -> None:
         sts.error = error
 
-        failure = failed(credentials, within(20))
+        failure = failed(credentials.get, within(20))
 
         assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", Kind.UNAVAILABLE)
         assert failure.retryable
         sts.error = None
-        clock.ahead += PAUSE_SECONDS + 1
-        assert credentials(within(20))
+        clock.ahead += RETRY_AFTER_FAILURE_SECONDS + 1
+        assert credentials.get(within(20))
 
 
 class TestARefusedToken:
@@ -349,7 +354,7 @@ class TestARefusedToken:
     def test_is_an_access_failure(self, iam: HuaweiIam, credentials: FederatedCredentials, status: int) -> None:
         iam.fail(status, {"error": {"code": status, "message": "No.", "title": "No"}})
 
-        failure = failed(credentials, within(20))
+        failure = failed(credentials.get, within(20))
 
         assert (failure.code, failure.kind, failure.quick) == ("Rename.CredentialsUnavailable", Kind.ACCESS, False)
         assert (failure.http_status, failure.called) == (status, False)
@@ -365,7 +370,7 @@ class TestARefusedToken:
             iam.fail(201, {}, {"X-Subject-Token": "token"})
         iam.fail(status)
 
-        failure = failed(credentials, within(20))
+        failure = failed(credentials.get, within(20))
 
         assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", Kind.UNAVAILABLE)
         assert iam.calls[-1].path == path
@@ -388,7 +393,7 @@ class TestARefusedToken:
     ) -> None:
         iam.fail(status, body, headers)
 
-        assert failed(credentials, within(20)).kind is Kind.UNAVAILABLE
+        assert failed(credentials.get, within(20)).kind is Kind.UNAVAILABLE
         assert len(iam.calls) == 1
 
     @pytest.mark.parametrize(
@@ -407,7 +412,7 @@ class TestARefusedToken:
         iam.fail(201, {}, {"X-Subject-Token": "token"})
         iam.fail(201, body)
 
-        assert failed(credentials, within(20)).kind is Kind.UNAVAILABLE
+        assert failed(credentials.get, within(20)).kind is Kind.UNAVAILABLE
 
 
 class TestTime:
@@ -418,7 +423,7 @@ class TestTime:
         iam.delay = 0.35
 
         began = time.monotonic()
-        failure = failed(credentials, within(20))
+        failure = failed(credentials.get, within(20))
 
         assert failure.kind is Kind.UNAVAILABLE
         assert time.monotonic() - began < 0.65
@@ -428,7 +433,7 @@ class TestTime:
         iam.delay = 3.0
         began = time.monotonic()
 
-        assert failed(credentials, within(0.3)).kind is Kind.UNAVAILABLE
+        assert failed(credentials.get, within(0.3)).kind is Kind.UNAVAILABLE
         assert time.monotonic() - began < 1.0
 
     def test_is_bounded_for_a_reply_that_trickles_in(
@@ -445,7 +450,7 @@ class TestTime:
 
         with RawServer(trickle) as server:
             began = time.monotonic()
-            assert failed(federated(server.url, sts, clock), within(20)).kind is Kind.UNAVAILABLE
+            assert failed(federated(server.url, sts, clock).get, within(20)).kind is Kind.UNAVAILABLE
             assert time.monotonic() - began < 1.0
 
     def test_is_not_spent_on_a_connection_of_an_hour_ago(self, sts: FakeSts, clock: MovedClock) -> None:
@@ -460,7 +465,7 @@ class TestTime:
         with RawServer(serve) as server:
             credentials = federated(server.url, sts, clock)
             for connections in (1, 2):
-                failed(credentials, within(20))
+                failed(credentials.get, within(20))
                 assert server.connections == connections
                 clock.ahead += TEMPORARY_KEY_SECONDS
 
@@ -468,7 +473,7 @@ class TestTime:
         with RawServer(lambda connection: None) as server:
             url = server.url
 
-        assert failed(federated(url, sts, clock), within(20)).kind is Kind.UNAVAILABLE
+        assert failed(federated(url, sts, clock).get, within(20)).kind is Kind.UNAVAILABLE
 
 
 class TestSecrecy:
@@ -479,7 +484,7 @@ class TestSecrecy:
         iam.identity_providers[IDP] = IdentityProvider(ISSUER.url, AUDIENCE, Issuer().jwks())
 
         with pytest.raises(RenameFailedError) as caught:
-            credentials(within(20))
+            credentials.get(within(20))
 
         [token] = sts.tokens
         told = [*traceback.format_exception(caught.value), repr(caught.value.failure), caplog.text]
@@ -502,7 +507,7 @@ class TestSecrecy:
             said += " and unscoped%2Dtoken"
         iam.fail(401, {"error": {"code": said, "message": said}}, {"X-Request-Id": said})
 
-        failure = failed(credentials, within(20))
+        failure = failed(credentials.get, within(20))
 
         assert failure.http_status == 401
         assert failure.huawei_request_id == "of ***.***.***" + (" and ***" if path == KEY_PATH else "")
@@ -513,7 +518,7 @@ class TestSecrecy:
     ) -> None:
         caplog.set_level("DEBUG")
 
-        key: Credentials = credentials(within(20))
+        key: Credentials = credentials.get(within(20))
 
         secrets = [*sts.tokens[0].split("."), key.secret_key, str(key.security_token)]
         assert not [secret for secret in secrets if secret in caplog.text]

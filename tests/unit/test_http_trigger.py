@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 import pytest
 
-from function import failures
-from function.events import Round
-from function.failures import EventName, Failure, Kind
-from function.rename import Known, Reused, Superseded
+from function.domain import failures
+from function.domain.failures import EventName, Failure, Kind
+from function.domain.model import RedriveCycle
+from function.domain.ports import Known, Reused, Superseded
 from function.triggers.http import RETRY_AFTER_SECONDS
 from tests.unit.fakes import (
     API_ID,
@@ -104,7 +104,7 @@ class TestStatus:
         assert settled_as(reply, world)["data"]["error"]["code"] == "Rename.PreconditionFailed"
 
     def test_409_for_a_superseded_event(self, world: World) -> None:
-        world.ledger.at_claim.append(Superseded(EventName("/cmdb", "newer"), Round(), world.event()))
+        world.ledger.at_claim.append(Superseded(EventName("/cmdb", "newer"), RedriveCycle(), world.event()))
 
         reply = world.http(structured())
 
@@ -118,7 +118,7 @@ class TestStatus:
 
     def test_200_for_a_duplicate(self, world: World) -> None:
         first = world.http(structured())
-        world.ledger.at_claim.append(Known(world.bus.outcomes[0], next_round=None))
+        world.ledger.at_claim.append(Known(world.bus.outcomes[0], next_cycle=None))
 
         again = world.http(structured())
 

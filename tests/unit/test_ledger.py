@@ -19,31 +19,24 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from function import failures
-from function.deadline import Deadline
-from function.events import (
-    AHEAD_OF_TIME,
-    FIRST_ROUND,
-    Circumstances,
-    Outcome,
-    RenameEvent,
-    Round,
-    rename_failed,
-    renamed,
-    rfc3339,
-)
-from function.failures import EventName, Failure, Kind, RenameFailedError
-from function.ledger import (
+from function.adapters.aws.dynamodb_ledger import (
     CLAIM_SLACK_SECONDS,
     MAX_ATTEMPTS,
     NEWEST_RENAME_RETENTION,
     RETENTION,
     DynamoDbLedger,
     LedgerSchemaError,
-    NoLedger,
-    breaker_item,
 )
-from function.rename import Claim, Known, Ledger, Located, Reused, Superseded, Target, Unsettled
+from function.adapters.aws.ledger_items import breaker_item
+from function.adapters.no_ledger import NoLedger
+from function.domain import failures
+from function.domain.deadline import Deadline
+from function.domain.failures import EventName, Failure, Kind, RenameFailedError
+from function.domain.model import FIRST_CYCLE, Outcome, RedriveCycle, RenameEvent, Target, rfc3339
+from function.domain.outcomes import OutcomeContext, rename_failed, renamed
+from function.domain.policy import AHEAD_OF_TIME
+from function.domain.ports import Claim, Conclusion, Known, Ledger, Located, Reused, Superseded
+from function.domain.rename_service import Unsettled
 from tests.deadlines import within
 from tests.unit.fakes import (
     OTHER_SERVICE,
@@ -64,7 +57,7 @@ TARGET = Target(REGION, PROJECT, SERVICE)
 OTHER_TARGET = TARGET._replace(vpc_endpoint_service_id="service-2")
 SERVICE_KEY = f"service#{REGION}/{PROJECT}/{SERVICE}"
 A_MINUTE = 60.0
-SECOND_ROUND = Round(1, "the outcome before")
+SECOND_ROUND = RedriveCycle(1, "the outcome before")
 URL = "https://dynamodb.eu-west-1.amazonaws.com"
 
 
@@ -98,28 +91,28 @@ def claimed(
     return answer
 
 
-def superseded(ledger: DynamoDbLedger, event: RenameEvent) -> tuple[EventName, Round]:
+def superseded(ledger: DynamoDbLedger, event: RenameEvent) -> tuple[EventName, RedriveCycle]:
     """By what, and in which round."""
     answer = ledger.claim(event, TARGET, lasting(ledger))
     assert isinstance(answer, Superseded), answer
-    return answer.by, answer.round
+    return answer.by, answer.cycle
 
 
-def success_of(event: RenameEvent, round_: Round = FIRST_ROUND, **circumstances: Any) -> Outcome:
+def success_of(event: RenameEvent, cycle: RedriveCycle = FIRST_CYCLE, **context: Any) -> Outcome:
     return renamed(
         event,
-        _circumstances(round_, **circumstances),
+        _circumstances(cycle, **context),
         service_name=event.endpoint_service_name,
         previous_service_name="billing",
         huawei_request_id="request-1",
     )
 
 
-def failure_of(event: RenameEvent, failure: Failure, round_: Round = FIRST_ROUND) -> Outcome:
-    return rename_failed(event, _circumstances(round_), failure)
+def failure_of(event: RenameEvent, failure: Failure, cycle: RedriveCycle = FIRST_CYCLE) -> Outcome:
+    return rename_failed(event, _circumstances(cycle), failure)
 
 
-def _circumstances(round_: Round, **given: Any) -> Circumstances:
+def _circumstances(cycle: RedriveCycle, **given: Any) -> OutcomeContext:
     defaults: dict[str, Any] = {
         "trigger": "sqs",
         "region": REGION,
@@ -127,7 +120,7 @@ def _circumstances(round_: Round, **given: Any) -> Circumstances:
         "attempts": 1,
         "time": rfc3339(START),
     }
-    return Circumstances(**defaults | given, round=round_)
+    return OutcomeContext(**defaults | given, cycle=cycle)
 
 
 def settle(
@@ -135,14 +128,14 @@ def settle(
 ) -> Outcome:
     """Claim the service, remember the outcome, a success by default, and give the service free."""
     claim = claimed(ledger, event, target)
-    outcome = outcome or success_of(event, claim.round)
+    outcome = outcome or success_of(event, claim.cycle)
     assert ledger.settle(claim, outcome, lasting(ledger), release=True) is None
     return outcome
 
 
-def give_up(ledger: DynamoDbLedger, event: RenameEvent, round_: Round = FIRST_ROUND) -> Outcome:
-    outcome = failure_of(event, unavailable(), round_)
-    assert ledger.conclude(event, round_, outcome, lasting(ledger)) is None
+def give_up(ledger: DynamoDbLedger, event: RenameEvent, cycle: RedriveCycle = FIRST_CYCLE) -> Outcome:
+    outcome = failure_of(event, unavailable(), cycle)
+    assert ledger.conclude(Conclusion(event, cycle, outcome), lasting(ledger)) is None
     return outcome
 
 
@@ -163,7 +156,7 @@ class TestClaim:
     def test_of_a_new_event_on_a_free_service_is_given(self, ledger: DynamoDbLedger, world: World) -> None:
         claim = claimed(ledger, world.event())
 
-        assert claim.round == FIRST_ROUND
+        assert claim.cycle == FIRST_CYCLE
         assert claim.token
 
     def test_is_another_one_each_time(self, ledger: DynamoDbLedger, world: World) -> None:
@@ -241,7 +234,7 @@ class TestClaim:
     def test_of_a_settled_event_tells_its_outcome(self, ledger: DynamoDbLedger, world: World) -> None:
         outcome = settle(ledger, world.event())
 
-        assert ledger.claim(world.event(), TARGET, lasting(ledger)) == Known(outcome, next_round=None)
+        assert ledger.claim(world.event(), TARGET, lasting(ledger)) == Known(outcome, next_cycle=None)
 
     def test_of_a_settled_failure_tells_it_whole(self, ledger: DynamoDbLedger, world: World) -> None:
         event = world.event()
@@ -250,7 +243,7 @@ class TestClaim:
         known = ledger.claim(event, TARGET, lasting(ledger))
 
         assert isinstance(known, Known)
-        assert known.next_round is None
+        assert known.next_cycle is None
         assert known.outcome.cloud_event == outcome.cloud_event
         assert known.outcome.failure is not None
         assert (known.outcome.failure.code, known.outcome.failure.kind) == ("EndPoint.2003", Kind.NOT_FOUND)
@@ -309,15 +302,15 @@ class TestGivenUp:
 
         claim = claimed(ledger, world.event())
 
-        assert claim.round == Round(1, outcome.id)
+        assert claim.cycle == RedriveCycle(1, outcome.id)
         assert held(ledger, world.event(id="event-2"))
 
     def test_again_is_open_for_the_round_after(self, ledger: DynamoDbLedger, world: World) -> None:
         first = give_up(ledger, world.event())
-        second = give_up(ledger, world.event(), Round(1, first.id))
-        third = give_up(ledger, world.event(), Round(2, second.id))
+        second = give_up(ledger, world.event(), RedriveCycle(1, first.id))
+        third = give_up(ledger, world.event(), RedriveCycle(2, second.id))
 
-        assert claimed(ledger, world.event()).round == Round(3, third.id)
+        assert claimed(ledger, world.event()).cycle == RedriveCycle(3, third.id)
         assert len({first.id, second.id, third.id}) == 3
 
     def test_and_settled_in_its_next_round_is_settled(self, ledger: DynamoDbLedger, world: World) -> None:
@@ -338,7 +331,7 @@ class TestGivenUp:
         outcome = give_up(ledger, stale)
         settle(ledger, world.event(id="event-2"))
 
-        assert superseded(ledger, stale) == (EventName("/cmdb", "event-2"), Round(1, outcome.id))
+        assert superseded(ledger, stale) == (EventName("/cmdb", "event-2"), RedriveCycle(1, outcome.id))
 
 
 class TestNewestRename:
@@ -348,7 +341,7 @@ class TestNewestRename:
         settle(ledger, world.event(id="newer", source="/other", time=at(START)))
         stale = world.event(time=at(START - timedelta(microseconds=1)))
 
-        assert superseded(ledger, stale) == (EventName("/other", "newer"), FIRST_ROUND)
+        assert superseded(ledger, stale) == (EventName("/other", "newer"), FIRST_CYCLE)
 
     @pytest.mark.parametrize("later", [timedelta(), timedelta(microseconds=1), timedelta(minutes=4)])
     def test_lets_an_event_of_the_same_time_or_later_pass(
@@ -391,7 +384,7 @@ class TestNewestRename:
 
         stale = world.event(id="event-3", time=at(START - timedelta(seconds=1)))
 
-        assert superseded(ledger, stale) == (EventName("/cmdb", "event-1"), FIRST_ROUND)
+        assert superseded(ledger, stale) == (EventName("/cmdb", "event-1"), FIRST_CYCLE)
 
     def test_takes_nothing_for_a_stale_event(self, ledger: DynamoDbLedger, world: World) -> None:
         settle(ledger, world.event())
@@ -429,7 +422,7 @@ class TestTime:
 
         answer = ledger.claim(copy, TARGET, lasting(ledger))
 
-        assert answer == Superseded(EventName("/cmdb", "event-2"), FIRST_ROUND, first)
+        assert answer == Superseded(EventName("/cmdb", "event-2"), FIRST_CYCLE, first)
 
     def test_of_a_later_copy_does_not_shut_out_what_is_newer_than_the_first(
         self, ledger: DynamoDbLedger, world: World, first: RenameEvent, copy: RenameEvent
@@ -447,7 +440,7 @@ class TestTime:
 
         claim = claimed(ledger, copy)
 
-        assert (claim.event, claim.round.number) == (first, 1)
+        assert (claim.event, claim.cycle.number) == (first, 1)
 
     def test_of_a_copy_of_a_settled_event_does_not_matter(
         self, ledger: DynamoDbLedger, first: RenameEvent, copy: RenameEvent
@@ -469,7 +462,9 @@ class TestTime:
         ledger.release(claimed(ledger, first), lasting(ledger))
         outcome = failure_of(copy, failures.superseded(EventName("/cmdb", "newer")))
 
-        failure = failed(lambda: ledger.conclude(copy, FIRST_ROUND, outcome, lasting(ledger), of_this_time=True))
+        failure = failed(
+            lambda: ledger.conclude(Conclusion(copy, FIRST_CYCLE, outcome, require_same_time=True), lasting(ledger))
+        )
 
         assert (failure.kind, failure.retryable) == (Kind.UNAVAILABLE, True)
         assert claimed(ledger, first)
@@ -479,7 +474,7 @@ class TestTime:
     ) -> None:
         ledger.release(claimed(ledger, first), lasting(ledger))
 
-        assert ledger.conclude(copy, FIRST_ROUND, failure_of(copy, unavailable()), lasting(ledger)) is None
+        assert ledger.conclude(Conclusion(copy, FIRST_CYCLE, failure_of(copy, unavailable())), lasting(ledger)) is None
 
     def test_of_the_first_claim_stays_the_events_whoever_gives_it_up(
         self, ledger: DynamoDbLedger, world: World, first: RenameEvent, copy: RenameEvent
@@ -487,11 +482,11 @@ class TestTime:
         # given: the first copy was claimed for and no more, the later one given up without a claim
         ledger.release(claimed(ledger, first), lasting(ledger))
         settle(ledger, world.event(id="event-2", time=at(START)))
-        ledger.conclude(copy, FIRST_ROUND, failure_of(copy, unavailable()), lasting(ledger))
+        ledger.conclude(Conclusion(copy, FIRST_CYCLE, failure_of(copy, unavailable())), lasting(ledger))
 
-        by, round_ = superseded(ledger, copy)
+        by, cycle = superseded(ledger, copy)
 
-        assert (by, round_.number) == (EventName("/cmdb", "event-2"), 1)
+        assert (by, cycle.number) == (EventName("/cmdb", "event-2"), 1)
 
 
 class TestClaimOfAnotherEvent:
@@ -567,17 +562,19 @@ class TestRegionAndProject:
     def test_stay_for_the_rounds_after_a_redrive(self, ledger: DynamoDbLedger, world: World) -> None:
         ledger.release(claimed(ledger, world.event()), lasting(ledger))
         gave_up = failure_of(world.event(), unavailable())
-        assert ledger.conclude(world.event(), FIRST_ROUND, gave_up, lasting(ledger), target=TARGET) is None
+        assert ledger.conclude(Conclusion(world.event(), FIRST_CYCLE, gave_up, target=TARGET), lasting(ledger)) is None
 
         claim = claimed(ledger, world.event(), self.ELSEWHERE)
 
-        assert (claim.target, claim.round.number) == (TARGET, 1)
+        assert (claim.target, claim.cycle.number) == (TARGET, 1)
 
     def test_of_a_claim_are_held_against_an_outcome_without_one(self, ledger: DynamoDbLedger, world: World) -> None:
         ledger.release(claimed(ledger, world.event()), lasting(ledger))
         gave_up = failure_of(world.event(), unavailable())
 
-        answer = ledger.conclude(world.event(), FIRST_ROUND, gave_up, lasting(ledger), target=self.ELSEWHERE)
+        answer = ledger.conclude(
+            Conclusion(world.event(), FIRST_CYCLE, gave_up, target=self.ELSEWHERE), lasting(ledger)
+        )
 
         assert answer == Located(TARGET)
         assert isinstance(ledger.claim(world.event(), TARGET, lasting(ledger)), Claim)
@@ -595,14 +592,14 @@ class TestRegionAndProject:
     def test_are_held_against_the_outcome_of_the_next_round(self, ledger: DynamoDbLedger, world: World) -> None:
         ledger.release(claimed(ledger, world.event()), lasting(ledger))
         gave_up = failure_of(world.event(), unavailable())
-        assert ledger.conclude(world.event(), FIRST_ROUND, gave_up, lasting(ledger), target=TARGET) is None
-        next_round = Round(1, gave_up.id)
-        again = failure_of(world.event(), unavailable(), next_round)
+        assert ledger.conclude(Conclusion(world.event(), FIRST_CYCLE, gave_up, target=TARGET), lasting(ledger)) is None
+        next_cycle = RedriveCycle(1, gave_up.id)
+        again = failure_of(world.event(), unavailable(), next_cycle)
 
-        answer = ledger.conclude(world.event(), next_round, again, lasting(ledger), target=self.ELSEWHERE)
+        answer = ledger.conclude(Conclusion(world.event(), next_cycle, again, target=self.ELSEWHERE), lasting(ledger))
 
         assert answer == Located(TARGET)
-        assert ledger.conclude(world.event(), next_round, again, lasting(ledger), target=TARGET) is None
+        assert ledger.conclude(Conclusion(world.event(), next_cycle, again, target=TARGET), lasting(ledger)) is None
 
     def test_do_not_change_where_a_service_is_renamed(self, ledger: DynamoDbLedger, world: World) -> None:
         world.ledger = ledger  # type: ignore[assignment]
@@ -666,7 +663,9 @@ class TestVerdictOfTheSettings:
     def test_is_none_on_a_dead_letter_that_was_given_up(self, world: World) -> None:
         gave_up = world.give_up(Unsettled(unavailable()))
 
-        outcome = world.renamer().see_off(world.event().refused(AHEAD_OF_TIME), world.clock.until(60.0), "sqs")
+        outcome = world.rename_service().conclude_dead_letter(
+            world.event().refused(AHEAD_OF_TIME), world.clock.until(60.0), "sqs"
+        )
 
         assert isinstance(gave_up, Outcome)
         assert isinstance(outcome, Outcome)
@@ -711,7 +710,9 @@ class TestOwnEarlierTry:
         lost()
 
         assert (
-            ledger.conclude(world.event(), FIRST_ROUND, failure_of(world.event(), unavailable()), lasting(ledger))
+            ledger.conclude(
+                Conclusion(world.event(), FIRST_CYCLE, failure_of(world.event(), unavailable())), lasting(ledger)
+            )
             is None
         )
 
@@ -757,7 +758,7 @@ class TestSettle:
         settle(ledger, world.event(id="event-2", time=at(START)))
 
         between = world.event(id="event-3", time=at(START - timedelta(hours=1)))
-        assert superseded(ledger, between) == (EventName("/cmdb", "event-2"), FIRST_ROUND)
+        assert superseded(ledger, between) == (EventName("/cmdb", "event-2"), FIRST_CYCLE)
         assert not held(ledger, world.event(id="event-4"))
 
     def test_of_a_failure_leaves_the_newest_rename_and_frees_the_service(
@@ -837,7 +838,7 @@ class TestSettle:
         # given: the claim is good; the event was seen off by somebody who needs none
         event = world.event()
         claim = claimed(ledger, event)
-        assert ledger.conclude(event, FIRST_ROUND, failure_of(event, not_found()), lasting(ledger)) is None
+        assert ledger.conclude(Conclusion(event, FIRST_CYCLE, failure_of(event, not_found())), lasting(ledger)) is None
 
         assert ledger.settle(claim, success_of(event), lasting(ledger), release=True) is not None
 
@@ -857,9 +858,9 @@ class TestSettle:
         # then: in that round the same claim settles it
         assert isinstance(known, Known)
         assert known.outcome.cloud_event == given_up.cloud_event
-        assert known.next_round == Round(1, given_up.id)
-        outcome = success_of(event, known.next_round)
-        assert ledger.settle(claim._replace(round=known.next_round), outcome, lasting(ledger), release=True) is None
+        assert known.next_cycle == RedriveCycle(1, given_up.id)
+        outcome = success_of(event, known.next_cycle)
+        assert ledger.settle(claim._replace(cycle=known.next_cycle), outcome, lasting(ledger), release=True) is None
         assert ledger.claim(event, TARGET, lasting(ledger)) == Known(outcome, None)
 
     def test_of_a_round_that_was_given_up_meanwhile_tells_the_round_after(
@@ -868,18 +869,18 @@ class TestSettle:
         event = world.event()
         first = give_up(ledger, event)
         claim = claimed(ledger, event)
-        second = give_up(ledger, event, Round(1, first.id))
+        second = give_up(ledger, event, RedriveCycle(1, first.id))
 
-        known = ledger.settle(claim, success_of(event, claim.round), lasting(ledger), release=True)
+        known = ledger.settle(claim, success_of(event, claim.cycle), lasting(ledger), release=True)
 
         assert isinstance(known, Known)
-        assert known.next_round == Round(2, second.id)
+        assert known.next_cycle == RedriveCycle(2, second.id)
 
     def test_that_gives_up_is_no_settlement(self, ledger: DynamoDbLedger, world: World) -> None:
         event = world.event()
         outcome = settle(ledger, event, failure_of(event, unavailable()))
 
-        assert claimed(ledger, event).round == Round(1, outcome.id)
+        assert claimed(ledger, event).cycle == RedriveCycle(1, outcome.id)
 
 
 class TestConclude:
@@ -887,11 +888,11 @@ class TestConclude:
         event = world.event()
         outcome = failure_of(event, failures.superseded(EventName("/cmdb", "newer")))
 
-        assert ledger.conclude(event, FIRST_ROUND, outcome, lasting(ledger)) is None
+        assert ledger.conclude(Conclusion(event, FIRST_CYCLE, outcome), lasting(ledger)) is None
 
         known = ledger.claim(event, TARGET, lasting(ledger))
         assert isinstance(known, Known)
-        assert (known.outcome.cloud_event, known.next_round) == (outcome.cloud_event, None)
+        assert (known.outcome.cloud_event, known.next_cycle) == (outcome.cloud_event, None)
 
     def test_leaves_the_service_alone(self, ledger: DynamoDbLedger, world: World) -> None:
         claim = claimed(ledger, world.event())
@@ -906,9 +907,9 @@ class TestConclude:
         event = world.event()
         outcome = settle(ledger, event)
 
-        assert ledger.conclude(event, FIRST_ROUND, failure_of(event, unavailable()), lasting(ledger)) == Known(
-            outcome, None
-        )
+        assert ledger.conclude(
+            Conclusion(event, FIRST_CYCLE, failure_of(event, unavailable())), lasting(ledger)
+        ) == Known(outcome, None)
         assert ledger.claim(event, TARGET, lasting(ledger)) == Known(outcome, None)
 
     def test_of_a_given_up_event_tells_the_next_round_and_changes_nothing(
@@ -917,22 +918,22 @@ class TestConclude:
         event = world.event()
         outcome = give_up(ledger, event)
 
-        known = ledger.conclude(event, FIRST_ROUND, failure_of(event, not_found()), lasting(ledger))
+        known = ledger.conclude(Conclusion(event, FIRST_CYCLE, failure_of(event, not_found())), lasting(ledger))
 
         assert isinstance(known, Known)
-        assert known.next_round == Round(1, outcome.id)
-        assert claimed(ledger, event).round == Round(1, outcome.id)
+        assert known.next_cycle == RedriveCycle(1, outcome.id)
+        assert claimed(ledger, event).cycle == RedriveCycle(1, outcome.id)
 
     def test_in_the_next_round_settles_what_was_given_up(self, ledger: DynamoDbLedger, world: World) -> None:
         event = world.event()
-        round_ = Round(1, give_up(ledger, event).id)
-        outcome = failure_of(event, not_found(), round_)
+        cycle = RedriveCycle(1, give_up(ledger, event).id)
+        outcome = failure_of(event, not_found(), cycle)
 
-        assert ledger.conclude(event, round_, outcome, lasting(ledger)) is None
+        assert ledger.conclude(Conclusion(event, cycle, outcome), lasting(ledger)) is None
 
         known = ledger.claim(event, TARGET, lasting(ledger))
         assert isinstance(known, Known)
-        assert (known.outcome.cloud_event, known.next_round) == (outcome.cloud_event, None)
+        assert (known.outcome.cloud_event, known.next_cycle) == (outcome.cloud_event, None)
 
     @pytest.mark.parametrize("number", [0, 2, 3])
     def test_in_another_round_than_the_next_changes_nothing(
@@ -940,20 +941,20 @@ class TestConclude:
     ) -> None:
         event = world.event()
         outcome = give_up(ledger, event)
-        round_ = Round(number, outcome.id)
+        cycle = RedriveCycle(number, outcome.id)
 
-        known = ledger.conclude(event, round_, failure_of(event, not_found(), round_), lasting(ledger))
+        known = ledger.conclude(Conclusion(event, cycle, failure_of(event, not_found(), cycle)), lasting(ledger))
 
         assert isinstance(known, Known)
         assert known.outcome.id == outcome.id
-        assert claimed(ledger, event).round == Round(1, outcome.id)
+        assert claimed(ledger, event).cycle == RedriveCycle(1, outcome.id)
 
 
 class TestRelease:
     def test_frees_the_service_and_remembers_nothing(self, ledger: DynamoDbLedger, world: World) -> None:
         ledger.release(claimed(ledger, world.event()), lasting(ledger))
 
-        assert claimed(ledger, world.event()).round == FIRST_ROUND
+        assert claimed(ledger, world.event()).cycle == FIRST_CYCLE
 
     def test_keeps_the_newest_rename(self, ledger: DynamoDbLedger, world: World) -> None:
         settle(ledger, world.event())
@@ -1014,7 +1015,9 @@ def _writes(ledger: DynamoDbLedger, world: World) -> dict[str, Callable[[], obje
     return {
         "claim": lambda: ledger.claim(other, OTHER_TARGET, lasting(ledger)),
         "settle": lambda: ledger.settle(claim, success_of(event), lasting(ledger), release=True),
-        "conclude": lambda: ledger.conclude(other, FIRST_ROUND, failure_of(other, unavailable()), lasting(ledger)),
+        "conclude": lambda: ledger.conclude(
+            Conclusion(other, FIRST_CYCLE, failure_of(other, unavailable())), lasting(ledger)
+        ),
     }
 
 
@@ -1119,7 +1122,7 @@ class TestRefusals:
         ledger = DynamoDbLedger(client, TABLE)
 
         with pytest.raises(RuntimeError, match="a defect"):
-            ledger.release(Claim("token", FIRST_ROUND, world.event(), TARGET), lasting(ledger))
+            ledger.release(Claim("token", FIRST_CYCLE, world.event(), TARGET), lasting(ledger))
 
 
 def _defect(*_: Any, **__: Any) -> None:
@@ -1502,7 +1505,7 @@ def requests(ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World) -> li
     give_up(ledger, fourth)
     give_up(ledger, fourth, SECOND_ROUND)
     claim = claimed(ledger, fourth)
-    ledger.settle(claim, failure_of(fourth, not_found(), claim.round), lasting(ledger), release=False)
+    ledger.settle(claim, failure_of(fourth, not_found(), claim.cycle), lasting(ledger), release=False)
     ledger.release(claim, lasting(ledger))
     whole = [call.parameters for call in dynamodb.calls if "TransactItems" not in call.parameters]
     return whole + [
@@ -1610,21 +1613,27 @@ class TestReusedIdentity:
             ledger.release(claim, lasting(ledger))
 
         assert ledger.claim(other, TARGET, lasting(ledger)) == Reused()
-        assert ledger.conclude(other, FIRST_ROUND, failure_of(other, unavailable()), lasting(ledger)) == Reused()
+        assert (
+            ledger.conclude(Conclusion(other, FIRST_CYCLE, failure_of(other, unavailable())), lasting(ledger))
+            == Reused()
+        )
 
         # then: nothing of it is in the way of the first one, or of its service's next
         world.clock.sleep(A_MINUTE + 1)
-        assert claimed(ledger, first, OTHER_TARGET).round == FIRST_ROUND
+        assert claimed(ledger, first, OTHER_TARGET).cycle == FIRST_CYCLE
         assert not held(ledger, world.event(id="event-2"))
 
     def test_found_in_a_round_after_the_first(
         self, ledger: DynamoDbLedger, world: World, first: RenameEvent, other: RenameEvent
     ) -> None:
-        round_ = Round(1, give_up(ledger, first).id)
+        cycle = RedriveCycle(1, give_up(ledger, first).id)
 
-        assert ledger.claim(other, TARGET, lasting(ledger), round_) == Reused()
-        assert ledger.conclude(other, round_, failure_of(other, not_found(), round_), lasting(ledger)) == Reused()
-        assert claimed(ledger, first, OTHER_TARGET).round == round_
+        assert ledger.claim(other, TARGET, lasting(ledger), cycle) == Reused()
+        assert (
+            ledger.conclude(Conclusion(other, cycle, failure_of(other, not_found(), cycle)), lasting(ledger))
+            == Reused()
+        )
+        assert claimed(ledger, first, OTHER_TARGET).cycle == cycle
 
     def test_found_when_it_is_given_up(self, world: World, first: RenameEvent, other: RenameEvent) -> None:
         world.settle(first)
@@ -1665,7 +1674,7 @@ class TestNoLedger:
         for _ in range(2):
             claim = ledger.claim(event, TARGET, within(60))
             assert isinstance(claim, Claim)
-            assert claim.round == FIRST_ROUND
+            assert claim.cycle == FIRST_CYCLE
             assert ledger.settle(claim, success_of(event), within(60), release=True) is None
-            assert ledger.conclude(event, FIRST_ROUND, failure_of(event, unavailable()), within(60)) is None
+            assert ledger.conclude(Conclusion(event, FIRST_CYCLE, failure_of(event, unavailable())), within(60)) is None
             ledger.release(claim, within(60))

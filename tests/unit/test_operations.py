@@ -19,9 +19,9 @@ from typing import Any, Final, NamedTuple, cast
 import pytest
 from aws_lambda_powertools.utilities.circuit_breaker import CircuitState, CircuitTransition
 
-from function import failures
-from function.events import Outcome
-from function.failures import EventName, Kind
+from function.domain import failures
+from function.domain.failures import EventName, Kind
+from function.domain.model import Outcome
 from function.telemetry import EVENT_HANDLED
 from tests.dashboard.widgets import rows, widgets
 from tests.template import RESOURCES, ROOT, TEMPLATE, of_type
@@ -89,8 +89,8 @@ def everything_that_is_told(world: World) -> None:
     superseded = replace(outcome, failure=failures.superseded(EventName("/cmdb", "newer")))
     telemetry.handled(world.event(), superseded, "sqs")
     telemetry.unexpected(ValueError(), message_id="broken")
-    telemetry.breaker_turned(CircuitTransition("breaker", CircuitState.CLOSED, CircuitState.OPEN, 0))
-    telemetry.called(0.1)
+    telemetry.circuit_transitioned(CircuitTransition("breaker", CircuitState.CLOSED, CircuitState.OPEN, 0))
+    telemetry.record_call(0.1)
     telemetry.flush()
 
 

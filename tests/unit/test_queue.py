@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from function.queue import FifoQueue
+from function.adapters.aws.sqs_queue import FifoQueue
 from tests.deadlines import within
 from tests.unit.fakes import SERVICE, FakeAws, World, cloud_event
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from function.redaction import Redactor
+from function.adapters.huawei.redaction import Redactor
 
 ACCESS_KEY: Final = "HPUAXZ7Q0LOCALACCESS"
 SECRET_KEY: Final = "s3cr/et+K3y~with?all=of>it&more=="

@@ -9,20 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from function import failures
-from function.events import Outcome, Round
-from function.failures import EventName, Failure, Kind
-from function.rename import (
+from function.domain import failures
+from function.domain.deadline import MIN_CALL_SECONDS, Deadline
+from function.domain.failures import EventName, Failure, Kind
+from function.domain.model import Outcome, RedriveCycle, Target
+from function.domain.ports import Conclusion, Known, Located, Reused, Superseded
+from function.domain.rename_service import (
     BACKOFF_CAP_SECONDS,
     MAX_ATTEMPTS,
     MAX_ATTEMPTS_AGAINST_STATE,
     MAX_CALL_SECONDS,
-    MIN_CALL_SECONDS,
-    Known,
-    Located,
-    Reused,
-    Superseded,
-    Target,
     Unsettled,
 )
 from tests.unit.fakes import (
@@ -101,7 +97,7 @@ class TestSuccess:
         assert world.services.calls[0].seconds == MAX_CALL_SECONDS
 
     def test_of_another_project_is_called_there(self, world: World) -> None:
-        world.services.allowed_projects.add(OTHER_PROJECT)
+        world.allowed_projects.add(OTHER_PROJECT)
 
         data = success(world.settle(world.event(project_id=OTHER_PROJECT)))
 
@@ -670,7 +666,7 @@ class TestLedger:
     def test_that_knows_the_outcome_has_it_published_again_without_a_call(self, world: World) -> None:
         first = world.settle()
         assert isinstance(first, Outcome)
-        world.ledger.at_claim.append(Known(first, next_round=None))
+        world.ledger.at_claim.append(Known(first, next_cycle=None))
 
         again = world.settle()
 
@@ -688,7 +684,7 @@ class TestLedger:
         assert world.ledger.outcomes == []
 
     def test_that_knows_a_newer_rename_fails_this_one(self, world: World) -> None:
-        world.ledger.at_claim.append(Superseded(EventName("/cmdb", "newer"), Round(), world.event()))
+        world.ledger.at_claim.append(Superseded(EventName("/cmdb", "newer"), RedriveCycle(), world.event()))
 
         result = world.settle()
 
@@ -703,12 +699,12 @@ class TestLedger:
         """A copy with a later time may be newer than that rename."""
         conclude, restrictions = world.ledger.conclude, []
 
-        def record(*arguments: Any, of_this_time: bool, **named: Any) -> Any:
-            restrictions.append(of_this_time)
-            return conclude(*arguments, of_this_time=of_this_time, **named)
+        def record(conclusion: Conclusion, deadline: Deadline) -> Any:
+            restrictions.append(conclusion.require_same_time)
+            return conclude(conclusion, deadline)
 
         monkeypatch.setattr(world.ledger, "conclude", record)
-        world.ledger.at_claim.append(Superseded(EventName("/cmdb", "newer"), Round(), world.event()))
+        world.ledger.at_claim.append(Superseded(EventName("/cmdb", "newer"), RedriveCycle(), world.event()))
 
         world.settle()
 
@@ -717,7 +713,7 @@ class TestLedger:
     def test_that_was_told_something_else_meanwhile_wins(self, world: World) -> None:
         other = World().settle(World().event(endpoint_service_name="other"))
         assert isinstance(other, Outcome)
-        world.ledger.at_remember.append(Known(other, next_round=None))
+        world.ledger.at_remember.append(Known(other, next_cycle=None))
 
         assert world.settle() == other
         assert world.bus.outcomes == [other]
@@ -725,7 +721,7 @@ class TestLedger:
     def test_where_the_event_was_given_up_meanwhile_starts_the_next_round(self, world: World) -> None:
         given_up = world.give_up(Unsettled(unavailable()))
         assert isinstance(given_up, Outcome)
-        world.ledger.at_remember.append(Known(given_up, Round(1, given_up.id)))
+        world.ledger.at_remember.append(Known(given_up, RedriveCycle(1, given_up.id)))
 
         result = world.settle()
 
@@ -766,7 +762,7 @@ class TestGivingUp:
         assert result.cloud_event["data"]["project_id"] is None
 
     def test_names_the_project_of_the_event(self, world: World) -> None:
-        world.services.allowed_projects.add(OTHER_PROJECT)
+        world.allowed_projects.add(OTHER_PROJECT)
 
         result = world.give_up(Unsettled(unavailable()), world.event(project_id=OTHER_PROJECT))
 
@@ -781,7 +777,7 @@ class TestGivingUp:
     def test_an_event_that_was_settled_after_all_repeats_its_outcome(self, world: World) -> None:
         settled = world.settle()
         assert isinstance(settled, Outcome)
-        world.ledger.at_remember.append(Known(settled, next_round=None))
+        world.ledger.at_remember.append(Known(settled, next_cycle=None))
 
         assert world.give_up(Unsettled(unavailable())) == settled
 
@@ -863,7 +859,7 @@ def test_whatever_happens_time_holds_and_no_success_is_false(data: st.DataObject
 
 def test_superseded_in_another_project_than_it_was_claimed_for_is_carried_out_there(world: World) -> None:
     event, elsewhere = world.event(), Target(REGION, OTHER_PROJECT, SERVICE)
-    world.ledger.at_claim.append(Superseded(EventName("/cmdb", "newer"), Round(), event))
+    world.ledger.at_claim.append(Superseded(EventName("/cmdb", "newer"), RedriveCycle(), event))
     world.ledger.at_remember.append(Located(elsewhere))
 
     success(world.settle(event))

@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 import function
-from function.settings import Settings, SettingsError, load
+from function.settings import IdentityProvider, KeySecret, Settings, SettingsError, StaticKey, load
 
 ROOT: Final = Path(function.__file__).parents[1]
 PROJECT: Final = "0123456789abcdef0123456789abcdef"
@@ -59,14 +59,7 @@ def test_what_is_not_set_has_its_default() -> None:
     assert load(COMPLETE) == Settings(
         huaweicloud_region="cn-north-4",
         vpcep_endpoint=None,
-        access_key="LOCALACCESSKEY",
-        secret_key="local-secret-key",
-        security_token=None,
-        project_id=PROJECT,
-        credentials_secret=None,
-        idp_id=None,
-        idp_audience="huaweicloud",
-        iam_endpoint=None,
+        key=StaticKey("LOCALACCESSKEY", "local-secret-key", None, PROJECT),
         outcome_bus="rename-outcomes",
         ledger_table=None,
         rename_queue_url=None,
@@ -124,14 +117,7 @@ def test_what_is_set_is_taken() -> None:
     assert settings == Settings(
         huaweicloud_region="eu-west-101",
         vpcep_endpoint="http://127.0.0.1:4567",
-        access_key="AK",
-        secret_key="SK",
-        security_token="TOKEN",
-        project_id="project-1",
-        credentials_secret=None,
-        idp_id=None,
-        idp_audience="huaweicloud",
-        iam_endpoint=None,
+        key=StaticKey("AK", "SK", "TOKEN", "project-1"),
         outcome_bus="arn:aws:events:eu-west-1:123456789012:event-bus/rename-outcomes",
         ledger_table="ledger",
         rename_queue_url="https://sqs.eu-west-1.amazonaws.com/123456789012/rename.fifo",
@@ -253,7 +239,7 @@ def test_a_number_at_the_edge_is_taken(variable: str, value: str) -> None:
 def test_a_name_and_an_arn_are_taken_alike(variable: str, value: str) -> None:
     settings = load(COMPLETE | {variable: value})
 
-    assert value in (settings.outcome_bus, settings.ledger_table, settings.credentials_secret)
+    assert value in (settings.outcome_bus, settings.ledger_table, settings.key[0])
 
 
 # ---- The key
@@ -262,12 +248,13 @@ def test_a_name_and_an_arn_are_taken_alike(variable: str, value: str) -> None:
 def test_a_secret_takes_the_place_of_the_key() -> None:
     settings = load(WITH_SECRET)
 
-    assert settings.credentials_secret == WITH_SECRET["HUAWEICLOUD_CREDENTIALS_SECRET"]
-    assert (settings.access_key, settings.secret_key, settings.project_id) == (None, None, None)
+    assert settings.key == KeySecret(WITH_SECRET["HUAWEICLOUD_CREDENTIALS_SECRET"], None)
 
 
 def test_a_secret_leaves_the_default_project_to_the_environment() -> None:
-    assert load(WITH_SECRET | {"HUAWEICLOUD_SDK_PROJECT_ID": PROJECT}).project_id == PROJECT
+    key = load(WITH_SECRET | {"HUAWEICLOUD_SDK_PROJECT_ID": PROJECT}).key
+
+    assert key == KeySecret(WITH_SECRET["HUAWEICLOUD_CREDENTIALS_SECRET"], PROJECT)
 
 
 @pytest.mark.parametrize("variable", ["HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_PROJECT_ID"])
@@ -280,8 +267,7 @@ def test_a_part_of_the_key_that_is_missing_is_named_with_the_way_round_it(variab
 def test_an_identity_provider_takes_the_place_of_the_key() -> None:
     settings = load(KEYLESS)
 
-    assert (settings.idp_id, settings.idp_audience, settings.iam_endpoint) == ("aws-123456789012", "huaweicloud", None)
-    assert (settings.access_key, settings.secret_key, settings.credentials_secret) == (None, None, None)
+    assert settings.key == IdentityProvider("aws-123456789012", "huaweicloud", None, PROJECT)
 
 
 def test_an_identity_provider_may_have_another_audience_and_endpoint() -> None:
@@ -289,7 +275,7 @@ def test_an_identity_provider_may_have_another_audience_and_endpoint() -> None:
         KEYLESS | {"HUAWEICLOUD_IDP_AUDIENCE": "vpcep", "HUAWEICLOUD_SDK_IAM_ENDPOINT": "https://iam.example.com"}
     )
 
-    assert (settings.idp_audience, settings.iam_endpoint) == ("vpcep", "https://iam.example.com")
+    assert settings.key == IdentityProvider("aws-123456789012", "vpcep", "https://iam.example.com", PROJECT)
 
 
 def test_an_identity_provider_needs_a_project() -> None:

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from function import failures
-from function.events import InvalidEvent, Outcome, RenameEvent
-from function.failures import Failure, Kind, RenameFailedError
-from function.ledger import DynamoDbLedger
-from function.rename import Target, Unsettled
+from function.adapters.aws.dynamodb_ledger import DynamoDbLedger
+from function.adapters.huawei.error_codes import from_reply
+from function.domain import failures
+from function.domain.failures import Failure, Kind, RenameFailedError
+from function.domain.model import InvalidEvent, Outcome, RenameEvent, Target
+from function.domain.rename_service import Unsettled
 from function.triggers.sqs import Record
 from function.workers import Workers
 from tests.deadlines import within
@@ -225,7 +226,7 @@ class TestGroups:
 
     def test_stop_after_a_final_failure_does_not_happen(self, world: World) -> None:
         records = in_group("one", "two")
-        world.services.refuse(failures.from_reply("EndPoint.1003", "", status=400))
+        world.services.refuse(from_reply("EndPoint.1003", "", status=400))
 
         assert world.sqs(*records) == []
         assert [call.name for call in world.services.calls] == ["one", "two"]
@@ -835,7 +836,7 @@ class TestDelay:
         assert world.queue.put_offs == [(["handle-of-message-0"], 240)]
 
     def test_of_a_settled_record_is_none(self, world: World) -> None:
-        world.services.refuse(failures.from_reply("EndPoint.2003", "", status=400))
+        world.services.refuse(from_reply("EndPoint.2003", "", status=400))
 
         assert world.sqs(*in_group("one", "two"), sqs_record("not JSON", message_id="broken", group="g")) == []
 

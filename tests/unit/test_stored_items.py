@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from function.events import Attributes, RenameEvent
-from function.failures import EventName
-from function.ledger import DynamoDbLedger
-from function.rename import Claim, Known, Reused, Superseded, Target
+from function.adapters.aws.dynamodb_ledger import DynamoDbLedger
+from function.domain.event_parser import Attributes
+from function.domain.failures import EventName
+from function.domain.model import RenameEvent, Target
+from function.domain.ports import Claim, Known, Reused, Superseded
 from tests.deadlines import within
 from tests.unit.fakes import PROJECT, REGION, FakeDynamoDb, World, cloud_event, failed
 
@@ -47,7 +48,7 @@ def test_settled_event_has_its_outcome(ledger: DynamoDbLedger, world: World) -> 
     known = claim(ledger, world, "settled", "service-settled")
 
     assert isinstance(known, Known)
-    assert (known.outcome.failure, known.next_round) == (None, None)
+    assert (known.outcome.failure, known.next_cycle) == (None, None)
     assert known.outcome.cloud_event["data"]["service_name"] == "orders"
 
 
@@ -55,8 +56,8 @@ def test_event_given_up_is_open_for_its_next_round(ledger: DynamoDbLedger, world
     answer = claim(ledger, world, "given-up", "service-given-up")
 
     assert isinstance(answer, Claim)
-    assert answer.round.number == 1
-    assert answer.round.follows is not None
+    assert answer.cycle.number == 1
+    assert answer.cycle.follows is not None
 
 
 def test_event_that_was_only_claimed_for_is_open(ledger: DynamoDbLedger, world: World) -> None:

@@ -26,9 +26,10 @@ import pytest
 from aws_lambda_powertools.metrics import EphemeralMetrics
 from aws_lambda_powertools.utilities.circuit_breaker import CircuitState, CircuitTransition
 
-from function import failures
-from function.events import InvalidEvent, Outcome, RenameEvent
-from function.rename import Unsettled
+from function.adapters.huawei.error_codes import from_reply
+from function.domain import failures
+from function.domain.model import InvalidEvent, Outcome, RenameEvent
+from function.domain.rename_service import Unsettled
 from function.telemetry import KNOWN_PATHS
 from tests.localcloud.huawei import HuaweiCloud
 from tests.unit.fakes import (
@@ -488,17 +489,17 @@ class TestLineOfAFailure:
 
         return told
 
-    @pytest.mark.parametrize("code", sorted(failures.LOG_MESSAGES))
+    @pytest.mark.parametrize("code", sorted(failures.OWN_CODES))
     def test_has_a_constant_text_for_each_code_of_the_functions_own(self, told: Any, code: str) -> None:
         failure = failures.Failure(code, MESSAGE, failures.Kind.UNAVAILABLE, retryable=True)
 
         line = told(failure)
 
-        assert line["error_message"] == failures.LOG_MESSAGES[code]
+        assert line["error_message"] == failures.OWN_CODES[code].message
         assert MESSAGE not in str(line)
 
     def test_names_huawei_clouds_code_and_not_its_message(self, told: Any) -> None:
-        line = told(failures.from_reply("EndPoint.1003", MESSAGE, status=400))
+        line = told(from_reply("EndPoint.1003", MESSAGE, status=400))
 
         assert line["error_message"] == "Huawei Cloud: EndPoint.1003"
         assert MESSAGE not in str(line)
@@ -604,7 +605,7 @@ def test_tells_and_counts_how_the_breaker_turned(
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "vpcep-rename")
     telemetry = world.real_telemetry()
 
-    telemetry.breaker_turned(CircuitTransition("breaker", CircuitState.CLOSED, CircuitState(state), 0))
+    telemetry.circuit_transitioned(CircuitTransition("breaker", CircuitState.CLOSED, CircuitState(state), 0))
     telemetry.flush()
 
     [record] = caplog.records
@@ -678,7 +679,7 @@ class TestCountedAs:
         assert list(told(world.settle(), **keys)) == ["Renamed", "EventAge"]
 
     def test_failed(self, told: Any, world: World) -> None:
-        outcome = self.failed(world, failures.from_reply("EndPoint.2003", "", status=400))
+        outcome = self.failed(world, from_reply("EndPoint.2003", "", status=400))
 
         assert list(told(outcome)) == ["RenameFailed", "EventAge"]
 
@@ -694,7 +695,10 @@ class TestCountedAs:
 
     def test_put_back_or_handed_to_the_queue(self, told: Any) -> None:
         assert list(told(Unsettled(failures.timeout()))) == ["RenameDeferred", "WaitingAge"]
-        assert list(told(Unsettled(failures.wanted_later()), queued=True)) == ["RenameDeferred", "WaitingAge"]
+        assert list(told(Unsettled(failures.respond_async_requested()), queued=True)) == [
+            "RenameDeferred",
+            "WaitingAge",
+        ]
 
     @pytest.mark.parametrize("keys", [{}, {"receive_count": 1}])
     def test_duplicate(self, told: Any, world: World, keys: dict[str, int]) -> None:
@@ -738,7 +742,7 @@ class TestCountedAs:
     def test_a_call_in_milliseconds(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
         telemetry = world.real_telemetry()
 
-        telemetry.called(0.25)
+        telemetry.record_call(0.25)
         telemetry.flush()
 
         metric = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -24,9 +24,10 @@ from hypothesis import given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
-from function import failures, settings
-from function.deadline import Deadline
-from function.failures import Kind, RenameFailedError
+from function import settings
+from function.domain import failures
+from function.domain.deadline import Deadline
+from function.domain.failures import Kind, RenameFailedError
 from function.triggers.dead_letters import DeadLetterTrigger
 from function.triggers.http import HttpTrigger
 from function.triggers.sqs import SqsTrigger
@@ -304,17 +305,19 @@ def test_no_delay_keeps_an_invocation_from_ending_in_time(data: st.DataObject, f
         return Slow(collaborator, world.clock, lambda: data.draw(DELAYS))
 
     services, queue = slow(world.services), slow(world.queue)
+    world.default_project = services.default_project
     world.services, world.ledger, world.bus = services, slow(world.ledger), slow(world.bus)
-    common: tuple[Any, ...] = (world.parser(), world.renamer(), world.telemetry, queue, InTurn())
+    common: Any = world.of_every_trigger()
+    outer: Any = {"queue": queue, "workers": InTurn()}
     ends_at = world.clock.epoch() + seconds
     deadline = Deadline(ends_at - REPORT_MARGIN_SECONDS, ends_at, world.clock.epoch)
 
     if function == "http":
-        HttpTrigger(*common).handle(event_of(function, (3,)), deadline)
+        HttpTrigger(*common, **outer).handle(event_of(function, (3,)), deadline)
     elif function == "sqs":
-        trigger = SqsTrigger(*common, max_receives=MAX_RECEIVES, uniform=world.jitter)
+        trigger = SqsTrigger(*common, **outer, max_receives=MAX_RECEIVES, uniform=world.jitter)
         trigger.handle(event_of(function, tuple(range(4))), deadline)
     else:
-        DeadLetterTrigger(*common).handle(event_of(function, tuple(range(4))), deadline)
+        DeadLetterTrigger(*common, **outer).handle(event_of(function, tuple(range(4))), deadline)
 
     assert world.clock.epoch() <= ends_at

@@ -26,12 +26,17 @@ from typing import Any
 import pytest
 import trustme
 
-from function import failures
-from function.deadline import Deadline
-from function.failures import Failure, Kind, RenameFailedError
-from function.rename import Reply, Target
-from function.tls import trust
-from function.vpcep import MAX_REMEMBERED_REFUSALS, Credentials, KeyGuard, UnknownRegionError, Vpcep
+from function.adapters.huawei.credentials import Credentials, StaticCredentials
+from function.adapters.huawei.endpoint_services import HuaweiEndpointServices
+from function.adapters.huawei.error_codes import from_reply
+from function.adapters.huawei.key_guard import MAX_REMEMBERED_REFUSALS, KeyGuard
+from function.adapters.huawei.regions import UnknownRegionError
+from function.adapters.tls import ssl_context
+from function.domain import failures
+from function.domain.deadline import Deadline
+from function.domain.failures import Failure, Kind, RenameFailedError
+from function.domain.model import Target
+from function.domain.ports import Reply
 from tests.deadlines import within
 from tests.localcloud.huawei import HuaweiCloud
 from tests.unit.fakes import (
@@ -65,27 +70,31 @@ def cloud() -> Iterator[HuaweiCloud]:
 
 
 @pytest.fixture
-def vpcep(cloud: HuaweiCloud) -> Vpcep:
+def vpcep(cloud: HuaweiCloud) -> HuaweiEndpointServices:
     return adapter(cloud.url)
+
+
+class Provider:
+    """Credentials of two functions."""
+
+    def __init__(self, get: Callable[[Deadline], Credentials], invalidate: Callable[[Credentials], None]) -> None:
+        self.get, self.invalidate = get, invalidate
 
 
 def adapter(
     url: str | dict[str, str],
-    credentials: Callable[[Deadline], Credentials] = lambda _: KEY,
+    get: Callable[[Deadline], Credentials] = lambda _: KEY,
     *,
-    forget: Callable[[Credentials], None] = lambda key: None,
-    projects: frozenset[str] = frozenset(),
+    invalidate: Callable[[Credentials], None] = lambda key: None,
     on_call: Callable[[float], None] = lambda _: None,
     now: Callable[[], float] = time.time,
-) -> Vpcep:
+) -> HuaweiEndpointServices:
     endpoints = {REGION: url} if isinstance(url, str) else url
-    return Vpcep(
-        credentials,
-        forget=forget,
+    return HuaweiEndpointServices(
+        Provider(get, invalidate),
         region=REGION,
         regions=set(endpoints) or {REGION},
         endpoints=endpoints,
-        allowed_projects=projects,
         pool_size=10,
         on_call=on_call,
         now=now,
@@ -96,12 +105,12 @@ def of_a_trusted_server(monkeypatch: pytest.MonkeyPatch, directory: Path) -> ssl
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.cert_pem.write_to_path(directory / "ca.pem")
-    trusted = trust(str(directory / "ca.pem"))
-    monkeypatch.setattr("function.vpcep.trust", lambda: trusted)
+    trusted = ssl_context(str(directory / "ca.pem"))
+    monkeypatch.setattr("function.adapters.huawei.transport.ssl_context", lambda: trusted)
     return context
 
 
-def rename_failure(vpcep: Vpcep, most: float = LONG) -> Failure:
+def rename_failure(vpcep: HuaweiEndpointServices, most: float = LONG) -> Failure:
     return failed(vpcep.rename, TARGET, "orders", within(most))
 
 
@@ -137,18 +146,18 @@ def in_parallel(count: int, call: Callable[[int], Any]) -> list[Any]:
 
 class TestSuccess:
     @pytest.mark.parametrize("name", ["orders", "A-b_9", ""])
-    def test_of_a_rename_names_the_new_name(self, cloud: HuaweiCloud, vpcep: Vpcep, name: str) -> None:
+    def test_of_a_rename_names_the_new_name(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, name: str) -> None:
         reply = vpcep.rename(TARGET, name, within(LONG))
 
         assert cloud.name_of(SERVICE) == name
         assert reply == Reply(name, 200, cloud.calls[0].request_id)
 
-    def test_of_a_rename_may_name_the_full_name(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+    def test_of_a_rename_may_name_the_full_name(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
         cloud.reply_form = "full"
 
         assert vpcep.rename(TARGET, "orders", within(LONG)).name == cloud.full_name_of(SERVICE)
 
-    def test_of_a_read_names_the_full_name(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+    def test_of_a_read_names_the_full_name(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
         reply = vpcep.read(TARGET, within(LONG))
 
         assert reply == Reply(cloud.full_name_of(SERVICE), 200, cloud.calls[0].request_id)
@@ -161,7 +170,7 @@ class TestSuccess:
 
         assert cloud.name_of(SERVICE) == "orders"
 
-    def test_of_each_thread_is_its_own(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+    def test_of_each_thread_is_its_own(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
         # given
         services = [f"service-{number}" for number in range(40)]
         for service in services:
@@ -262,7 +271,14 @@ class TestErrorReplies:
         ],
     )
     def test_keep_code_status_and_request_id(
-        self, cloud: HuaweiCloud, vpcep: Vpcep, code: str, status: int, kind: Kind, in_doubt: bool, generation: Any
+        self,
+        cloud: HuaweiCloud,
+        vpcep: HuaweiEndpointServices,
+        code: str,
+        status: int,
+        kind: Kind,
+        in_doubt: bool,
+        generation: Any,
     ) -> None:
         cloud.error_generation = generation
         cloud.fail(status, code, message="It is so.")
@@ -274,7 +290,9 @@ class TestErrorReplies:
         assert failure.message == "It is so."
         assert len(cloud.calls) == 1
 
-    def test_of_a_throttled_call_keep_code_request_id_and_window(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+    def test_of_a_throttled_call_keep_code_request_id_and_window(
+        self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices
+    ) -> None:
         cloud.throttle(0, seconds=300)
 
         failure = rename_failure(vpcep)
@@ -287,14 +305,16 @@ class TestErrorReplies:
     @pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("0", 0.0), ("86400", 86400.0)])
     @pytest.mark.parametrize(("code", "status"), [("APIGW.0308", 429), ("EndPoint.0001", 503)])
     def test_keep_how_long_to_wait(
-        self, cloud: HuaweiCloud, vpcep: Vpcep, header: str, seconds: float, code: str, status: int
+        self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, header: str, seconds: float, code: str, status: int
     ) -> None:
         cloud.fail(status, code, headers={"Retry-After": header})
 
         assert rename_failure(vpcep).retry_after == seconds
 
     @pytest.mark.parametrize(("ahead", "seconds"), [(120, 120), (-3600, 0)])
-    def test_keep_until_when_to_wait(self, cloud: HuaweiCloud, vpcep: Vpcep, ahead: int, seconds: float) -> None:
+    def test_keep_until_when_to_wait(
+        self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, ahead: int, seconds: float
+    ) -> None:
         moment = format_datetime(datetime.now(UTC) + timedelta(seconds=ahead), usegmt=True)
         cloud.fail(429, "APIGW.0308", headers={"Retry-After": moment})
 
@@ -315,7 +335,7 @@ class TestErrorReplies:
         assert (failure.code, failure.http_status, failure.retry_after) == ("APIGW.0308", 429, None)
         assert failure.huawei_request_id == "raw-1"
 
-    def test_name_no_time_without_an_end(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+    def test_name_no_time_without_an_end(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
         cloud.fail(429, "APIGW.0308", headers={"Retry-After": "9" * 400})
 
         retry_after = rename_failure(vpcep).retry_after
@@ -333,7 +353,9 @@ class TestErrorReplies:
             {"error": {"code": "EndPoint.2003", "message": 5}},
         ],
     )
-    def test_keep_a_code_without_a_message(self, cloud: HuaweiCloud, vpcep: Vpcep, body: dict[str, Any]) -> None:
+    def test_keep_a_code_without_a_message(
+        self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, body: dict[str, Any]
+    ) -> None:
         cloud.fail(400, body=json.dumps(body))
 
         failure = rename_failure(vpcep)
@@ -382,7 +404,7 @@ class TestErrorReplies:
         ],
     )
     def test_without_a_code_mean_what_their_status_says(
-        self, cloud: HuaweiCloud, vpcep: Vpcep, body: bytes, status: int, kind: Kind, in_doubt: bool
+        self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, body: bytes, status: int, kind: Kind, in_doubt: bool
     ) -> None:
         cloud.fail(status, body=body, content_type="text/html")
 
@@ -394,13 +416,13 @@ class TestErrorReplies:
 
     @pytest.mark.parametrize("content_type", ["application/xml", "application/bson", "", "text/html; charset=utf-99"])
     def test_keep_their_code_whatever_their_content_type_says(
-        self, cloud: HuaweiCloud, vpcep: Vpcep, content_type: str
+        self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, content_type: str
     ) -> None:
         cloud.fail(400, body='{"error_code": "EndPoint.2003", "error_msg": "No."}', content_type=content_type)
 
         assert rename_failure(vpcep).code == "EndPoint.2003"
 
-    def test_of_a_read_are_told_the_same_way(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+    def test_of_a_read_are_told_the_same_way(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
         failure = failed(vpcep.read, TARGET._replace(vpc_endpoint_service_id="unknown"), within(LONG))
 
         assert (failure.code, failure.http_status) == ("EndPoint.2003", 400)
@@ -518,7 +540,7 @@ class TestRepliesThatProveNothing:
         ],
         ids=lambda body: repr(body[:40]),
     )
-    def test_of_status_200_are_no_success(self, cloud: HuaweiCloud, vpcep: Vpcep, body: bytes) -> None:
+    def test_of_status_200_are_no_success(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, body: bytes) -> None:
         cloud.fail(kind="garbage", body=body, times=2)
         cloud.fail(kind="garbage", body=body, on="read")
 
@@ -531,7 +553,9 @@ class TestRepliesThatProveNothing:
         assert len(cloud.calls) == 2
 
     @pytest.mark.parametrize("content_type", ["application/xml", "application/bson", "text/html; charset=utf-99", ""])
-    def test_are_those_of_another_content_type(self, cloud: HuaweiCloud, vpcep: Vpcep, content_type: str) -> None:
+    def test_are_those_of_another_content_type(
+        self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, content_type: str
+    ) -> None:
         cloud.fail(kind="garbage", body="<html/>", content_type=content_type)
 
         proves_nothing(lambda: vpcep.rename(TARGET, "orders", within(LONG)))
@@ -540,14 +564,16 @@ class TestRepliesThatProveNothing:
         ("encoding", "body"), [("gzip", b"no gzip"), ("gzip", b"\x1f\x8b\x08"), ("deflate", b"\xff" * 9), ("zz", b"{}")]
     )
     def test_are_those_that_cannot_be_unpacked(
-        self, cloud: HuaweiCloud, vpcep: Vpcep, encoding: str, body: bytes
+        self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, encoding: str, body: bytes
     ) -> None:
         cloud.fail(kind="garbage", body=body, headers={"Content-Encoding": encoding})
 
         proves_nothing(lambda: vpcep.rename(TARGET, "orders", within(LONG)))
 
     @pytest.mark.parametrize("status", [201, 202, 204, 206, 300, 301, 302, 303, 304, 307, 308])
-    def test_are_those_of_another_status_without_a_body(self, cloud: HuaweiCloud, vpcep: Vpcep, status: int) -> None:
+    def test_are_those_of_another_status_without_a_body(
+        self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, status: int
+    ) -> None:
         cloud.fail(status, body=b"")
 
         result = proves_nothing(lambda: vpcep.rename(TARGET, "orders", within(LONG)))
@@ -556,7 +582,9 @@ class TestRepliesThatProveNothing:
         assert result.huawei_request_id == cloud.calls[0].request_id
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-    def test_are_redirects_which_are_not_followed(self, cloud: HuaweiCloud, vpcep: Vpcep, status: int) -> None:
+    def test_are_redirects_which_are_not_followed(
+        self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, status: int
+    ) -> None:
         for location in (
             f"{cloud.url}/v1/{PROJECT}/vpc-endpoint-services/{OTHER_SERVICE}/name",
             "/elsewhere",
@@ -592,7 +620,7 @@ class TestRepliesThatProveNothing:
         with RawServer(serve) as server:
             assert rename_failure(adapter(server.url)).in_doubt
 
-    def test_are_those_of_two_megabytes(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+    def test_are_those_of_two_megabytes(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
         cloud.fail(kind="garbage", body=b'{"endpoint_service_name": "orders", "x": "%s"}' % (b"x" * 2 * 1024 * 1024))
 
         failure = rename_failure(vpcep)
@@ -615,7 +643,7 @@ class TestRepliesThatProveNothing:
 
 
 class TestNoReply:
-    def test_in_time_leaves_doubt(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+    def test_in_time_leaves_doubt(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
         cloud.fail(kind="hang", applied=True)
         began = time.monotonic()
 
@@ -624,12 +652,12 @@ class TestNoReply:
         assert (failure.code, failure.in_doubt, failure.retryable) == ("Rename.Timeout", True, True)
         assert time.monotonic() - began < SHORT + 1
 
-    def test_to_a_read_in_time_is_told_the_same_way(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+    def test_to_a_read_in_time_is_told_the_same_way(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
         cloud.fail(kind="hang", on="read")
 
         assert failed(vpcep.read, TARGET, within(SHORT)).code == "Rename.Timeout"
 
-    def test_but_a_reset_leaves_doubt(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+    def test_but_a_reset_leaves_doubt(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
         for applied in (False, True):
             cloud.fail(kind="reset", applied=applied)
 
@@ -656,7 +684,7 @@ class TestNoReply:
         assert (failure.code, failure.in_doubt) == ("Rename.ConnectionFailed", True)
 
     def test_but_a_truncated_one_proves_nothing_and_keeps_the_request_id(
-        self, cloud: HuaweiCloud, vpcep: Vpcep
+        self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices
     ) -> None:
         cloud.fail(kind="truncate", applied=True)
 
@@ -767,7 +795,7 @@ class TestNoReply:
 class TestDeadline:
     """It holds for the whole call, not for each byte of it."""
 
-    def test_holds_against_a_body_that_drips(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+    def test_holds_against_a_body_that_drips(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
         cloud.fail(kind="drip", body=b" " * 60, pace=0.05, applied=True)
         began = time.monotonic()
 
@@ -809,7 +837,7 @@ class TestDeadline:
             assert time.monotonic() - began < 1.6 * seconds
         assert (failure.code, failure.in_doubt) == ("Rename.Timeout", True)
 
-    def test_holds_while_another_call_proves_the_key(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+    def test_holds_while_another_call_proves_the_key(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
         # given: the first call of a key hangs, and nobody else may try it
         cloud.fail(kind="hang")
         with ThreadPoolExecutor(max_workers=1) as pool:
@@ -825,13 +853,15 @@ class TestDeadline:
             assert (first.result().in_doubt, first.result().called) == (True, True)
         assert len(cloud.calls) == 1
 
-    def test_that_has_passed_leaves_no_call_to_make(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+    def test_that_has_passed_leaves_no_call_to_make(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
         failure = rename_failure(vpcep, -1.0)
 
         assert (failure.code, failure.in_doubt, failure.called) == ("Rename.Timeout", False, False)
         assert cloud.calls == []
 
-    def test_that_is_near_when_the_wait_is_over_leaves_no_call_to_make(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+    def test_that_is_near_when_the_wait_is_over_leaves_no_call_to_make(
+        self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices
+    ) -> None:
         cloud.fail(kind="hang")
         with ThreadPoolExecutor(max_workers=10) as pool:
             first = pool.submit(rename_failure, vpcep, 2 * SHORT)
@@ -1081,7 +1111,7 @@ class TestTheKeyGuard:
 
     @pytest.fixture
     def guard(self, clock: MovedClock) -> KeyGuard:
-        return KeyGuard(KEY, REGION, forget=lambda _: None, now=clock)
+        return KeyGuard(KEY, REGION, invalidate=lambda _: None, now=clock)
 
     def call(self, guard: KeyGuard, to: Target, result: Reply | Failure) -> Failure | None:
         """The failure that a call ends in whose answer is this, if it is made."""
@@ -1102,7 +1132,7 @@ class TestTheKeyGuard:
         found = []
         for one in self.EVERYBODY:
             try:
-                guard.raise_if_refused(one)
+                guard.raise_if_rejected(one)
             except RenameFailedError as error:
                 found += [one] * (not error.failure.called)
         return found
@@ -1134,7 +1164,7 @@ class TestTheKeyGuard:
         to: Target,
         concerned: Sequence[Target],
     ) -> None:
-        refusal = failures.from_reply(code, "No.", status=status)
+        refusal = from_reply(code, "No.", status=status)
 
         assert self.call(guard, to, refusal) == refusal
 
@@ -1149,8 +1179,8 @@ class TestTheKeyGuard:
         self.call(guard, target(OTHER_PROJECT), refusal("APIGW.0301", 401))
 
         with pytest.raises(RenameFailedError):
-            guard.raise_if_refused(target(OTHER_PROJECT, OTHER_SERVICE))
-        guard.raise_if_refused(target(OTHER_PROJECT, OTHER_SERVICE, self.OTHER_REGION))
+            guard.raise_if_rejected(target(OTHER_PROJECT, OTHER_SERVICE))
+        guard.raise_if_rejected(target(OTHER_PROJECT, OTHER_SERVICE, self.OTHER_REGION))
 
     def test_two_projects_refused_in_a_row_concern_all_but_the_default_one(self, guard: KeyGuard) -> None:
         self.call(guard, target("project-2"), refusal("APIGW.0301", 401))
@@ -1162,7 +1192,7 @@ class TestTheKeyGuard:
         # then: what was refused stays so, and nothing else
         assert self.refused(guard) == []
         with pytest.raises(RenameFailedError):
-            guard.raise_if_refused(target("project-2"))
+            guard.raise_if_rejected(target("project-2"))
 
     def test_a_success_between_two_refused_projects_tells_them_from_the_key(self, guard: KeyGuard) -> None:
         self.call(guard, target("project-2"), refusal("APIGW.0301", 401))
@@ -1177,7 +1207,7 @@ class TestTheKeyGuard:
 
         assert len(guard._refusals) <= MAX_REMEMBERED_REFUSALS + 1
         with pytest.raises(RenameFailedError):
-            guard.raise_if_refused(target(service=f"service-{MAX_REMEMBERED_REFUSALS + 99}"))
+            guard.raise_if_rejected(target(service=f"service-{MAX_REMEMBERED_REFUSALS + 99}"))
 
     @pytest.mark.parametrize(
         ("result", "accepts"),
@@ -1190,10 +1220,10 @@ class TestTheKeyGuard:
             (refusal("endpoint.3045", 400), True),
             (Reply(None, 200, None), False),
             (Reply(None, 302, None), False),
-            (failures.from_reply(None, "", status=503), False),
-            (failures.from_reply(None, "", status=404), False),
-            (failures.from_reply(None, "", status=429), False),
-            (failures.from_reply(None, "", status=400), False),
+            (from_reply(None, "", status=503), False),
+            (from_reply(None, "", status=404), False),
+            (from_reply(None, "", status=429), False),
+            (from_reply(None, "", status=400), False),
             (refusal("APIGW.0308", 429), False),
             (refusal("APIGW.0201", 502), False),
             (refusal("APIGW.0201", 413), False),
@@ -1292,7 +1322,7 @@ class TestAKeyThatIsRefused:
         projects = [f"project-{number}" for number in range(10)]
         for project in projects:
             cloud.add_project(project)
-        vpcep = adapter(cloud.url, lambda _: WRONG_KEY, projects=frozenset(projects))
+        vpcep = adapter(cloud.url, lambda _: WRONG_KEY)
 
         # when
         in_parallel(10, lambda n: vpcep.rename(Target(REGION, projects[n], SERVICE), "orders", within(LONG)))
@@ -1326,7 +1356,9 @@ class TestAKeyThatIsRefused:
         # then
         assert vpcep.rename(TARGET, "orders", within(LONG)).name == "orders"
 
-    def test_after_it_was_good_is_not_tried_again_either(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+    def test_after_it_was_good_is_not_tried_again_either(
+        self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices
+    ) -> None:
         # given: a key that worked, and was taken away
         vpcep.rename(TARGET, "orders", within(LONG))
         cloud.set_credentials(KEY.access_key, "rotated-secret-key")
@@ -1343,14 +1375,14 @@ class TestAKeyThatIsRefused:
         [("EndPoint.2003", 400), ("EndPoint.0001", 500), ("APIGW.0308", 429), ("EndPoint.3045", 400)],
     )
     def test_is_another_thing_than_a_call_that_fails(
-        self, cloud: HuaweiCloud, vpcep: Vpcep, code: str, status: int
+        self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, code: str, status: int
     ) -> None:
         cloud.fail(status, code)
         rename_failure(vpcep)
 
         assert vpcep.rename(TARGET, "orders", within(LONG)).name == "orders"
 
-    def test_is_another_thing_than_a_lost_connection(self, cloud: HuaweiCloud, vpcep: Vpcep) -> None:
+    def test_is_another_thing_than_a_lost_connection(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
         cloud.fail(kind="reset")
         rename_failure(vpcep)
 
@@ -1360,7 +1392,7 @@ class TestAKeyThatIsRefused:
         "answer", [{"kind": "slow"}, {"status": 400, "code": "EndPoint.2003"}], ids=["success", "failure"]
     )
     def test_or_is_not_known_yet_holds_up_nobody_for_longer_than_one_call(
-        self, cloud: HuaweiCloud, vpcep: Vpcep, answer: dict[str, Any]
+        self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, answer: dict[str, Any]
     ) -> None:
         # given
         cloud.fail(delay=SHORT, times=None, **answer)
@@ -1388,29 +1420,29 @@ class TestCredentials:
         assert all(call.authenticated for call in cloud.calls)
 
     def test_that_were_refused_are_asked_for_again(self, cloud: HuaweiCloud) -> None:
-        keys, forgotten = [WRONG_KEY], []
+        keys, invalidated = [WRONG_KEY], []
 
-        def forget(key: Credentials) -> None:
-            forgotten.append(key)
+        def invalidate(key: Credentials) -> None:
+            invalidated.append(key)
             keys.append(KEY)
 
-        vpcep = adapter(cloud.url, lambda _: keys[-1], forget=forget)
+        vpcep = adapter(cloud.url, lambda _: keys[-1], invalidate=invalidate)
 
         failure = rename_failure(vpcep)
 
         # then: another try at once is worth it
-        assert (failure.kind, failure.quick, forgotten) == (Kind.ACCESS, True, [WRONG_KEY])
+        assert (failure.kind, failure.quick, invalidated) == (Kind.ACCESS, True, [WRONG_KEY])
         assert vpcep.rename(TARGET, "orders", within(LONG)).name == "orders"
 
     def test_that_are_refused_and_stay_are_not_tried_at_once(self, cloud: HuaweiCloud) -> None:
-        forgotten: list[Credentials] = []
-        vpcep = adapter(cloud.url, lambda _: WRONG_KEY, forget=forgotten.append)
+        invalidated: list[Credentials] = []
+        vpcep = adapter(cloud.url, lambda _: WRONG_KEY, invalidate=invalidated.append)
 
         failures_ = [rename_failure(vpcep) for _ in range(3)]
 
         assert [failure.quick for failure in failures_] == [False] * 3
         # then: only a call that was made asks for another key
-        assert forgotten == [WRONG_KEY]
+        assert invalidated == [WRONG_KEY]
         assert len(cloud.calls) == 1
 
     def test_that_cannot_be_had_after_a_refusal_leave_the_refusal(self, cloud: HuaweiCloud) -> None:
@@ -1421,7 +1453,7 @@ class TestCredentials:
                 raise RenameFailedError(failures.credentials("none", kind=Kind.UNAVAILABLE))
             return keys[-1]
 
-        vpcep = adapter(cloud.url, credentials, forget=keys.remove)
+        vpcep = adapter(cloud.url, credentials, invalidate=keys.remove)
 
         failure = rename_failure(vpcep)
 
@@ -1446,11 +1478,11 @@ class TestARotationAmidCalls:
     def test_who_sees_a_refusal_finds_the_new_key(self, cloud: HuaweiCloud) -> None:
         keys = [WRONG_KEY]
 
-        def forget(key: Credentials) -> None:
+        def invalidate(key: Credentials) -> None:
             time.sleep(SHORT)
             keys[0] = KEY
 
-        vpcep = adapter(cloud.url, lambda _: keys[0], forget=forget)
+        vpcep = adapter(cloud.url, lambda _: keys[0], invalidate=invalidate)
 
         with ThreadPoolExecutor(4) as threads:
             failures_ = list(threads.map(lambda _: rename_failure(vpcep), range(4)))
@@ -1469,10 +1501,10 @@ class TestARotationAmidCalls:
                 time.sleep(SHORT)
             return key
 
-        def forget(key: Credentials) -> None:
+        def invalidate(key: Credentials) -> None:
             keys[0] = KEY
 
-        vpcep = adapter(cloud.url, credentials, forget=forget)
+        vpcep = adapter(cloud.url, credentials, invalidate=invalidate)
 
         with ThreadPoolExecutor(1) as threads:
             slow = threads.submit(rename_failure, vpcep)
@@ -1509,17 +1541,9 @@ class TestAQuestionForTheKeyThatHangs:
 
 
 class TestProjectsAndRegions:
-    def test_only_the_keys_own_and_the_listed_projects_are_allowed(self) -> None:
-        vpcep = adapter("http://127.0.0.1:9", projects=frozenset({OTHER_PROJECT}))
-
-        assert vpcep.default_project(within(LONG)) == PROJECT
-        assert vpcep.allows_project(PROJECT, within(LONG))
-        assert vpcep.allows_project(OTHER_PROJECT, within(LONG))
-        assert not vpcep.allows_project("somebody-elses", within(LONG))
-
     def test_each_project_is_called_by_its_own_id(self, cloud: HuaweiCloud) -> None:
         cloud.add_service("service-2", project_id=OTHER_PROJECT)
-        vpcep = adapter(cloud.url, projects=frozenset({OTHER_PROJECT}))
+        vpcep = adapter(cloud.url)
 
         vpcep.rename(TARGET, "orders", within(LONG))
         vpcep.rename(Target(REGION, OTHER_PROJECT, "service-2"), "reports", within(LONG))
@@ -1538,12 +1562,11 @@ class TestProjectsAndRegions:
 
     def test_a_region_that_vpcep_is_not_known_in_is_one_clear_error(self) -> None:
         with pytest.raises(UnknownRegionError, match=r"^xx-nowhere-1$"):
-            Vpcep(
-                lambda _: KEY,
+            HuaweiEndpointServices(
+                StaticCredentials(KEY),
                 region="xx-nowhere-1",
                 regions=["xx-nowhere-1"],
                 endpoints={},
-                allowed_projects=frozenset(),
                 pool_size=1,
             )
 
@@ -1560,13 +1583,13 @@ class TestEnvironment:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             closed = f"http://127.0.0.1:{listener.getsockname()[1]}"
         code = f"""
-from function.rename import Target
+from function.domain.model import Target
 from tests.deadlines import within
-from function.tls import trust
-from function.vpcep import Credentials, Vpcep
+from function.adapters.huawei.credentials import Credentials, StaticCredentials
+from function.adapters.huawei.endpoint_services import HuaweiEndpointServices
 key = Credentials({KEY.access_key!r}, {KEY.secret_key!r}, None, {PROJECT!r})
-vpcep = Vpcep(
-    lambda _: key, region={REGION!r}, regions=[{REGION!r}], endpoints={{}}, allowed_projects=frozenset(), pool_size=1
+vpcep = HuaweiEndpointServices(
+    StaticCredentials(key), region={REGION!r}, regions=[{REGION!r}], endpoints={{}}, pool_size=1
 )
 print(vpcep.rename(Target({REGION!r}, {PROJECT!r}, {SERVICE!r}), "orders", within({LONG})).name)
 """
@@ -1587,7 +1610,7 @@ print(vpcep.rename(Target({REGION!r}, {PROJECT!r}, {SERVICE!r}), "orders", withi
         assert cloud.name_of(SERVICE) == "orders"
 
     def test_may_not_put_a_proxy_between(
-        self, cloud: HuaweiCloud, vpcep: Vpcep, monkeypatch: pytest.MonkeyPatch
+        self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with RawServer(lambda connection: connection.sendall(http_reply("502 Trap"))) as proxy:
             for variable in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
@@ -1601,7 +1624,7 @@ print(vpcep.rename(Target({REGION!r}, {PROJECT!r}, {SERVICE!r}), "orders", withi
         assert proxy.connections == 0
 
     def test_may_not_put_a_netrc_in_the_place_of_the_signature(
-        self, cloud: HuaweiCloud, vpcep: Vpcep, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+        self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         netrc = tmp_path / "netrc"
         netrc.write_text("machine 127.0.0.1 login somebody password secret\n")

@@ -7,8 +7,9 @@ from typing import Any, Final, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from function.deadline import Deadline
-from function.events import RenameEvent, to_json
+from function.domain.deadline import Deadline
+from function.domain.model import RenameEvent
+from function.domain.strict_json import to_json
 
 # A short poll may find nothing in a queue that holds something.
 MOVE_WAIT_SECONDS: Final = 1

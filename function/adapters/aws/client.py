@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from http.client import HTTPResponse
-from random import SystemRandom
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
@@ -36,8 +35,9 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import Timeout
 
-from function.deadline import Deadline
-from function.tls import trust
+from function.adapters.tls import ssl_context
+from function.domain.backoff import full_jitter
+from function.domain.deadline import Deadline
 
 CONNECT_SECONDS: Final = 1.0
 # Of a whole answer, however it trickles in.
@@ -47,8 +47,7 @@ MAX_CONNECTIONS: Final = 50
 MAX_IDLE_SECONDS: Final = 60.0
 # What does not answer soon is asked again by the queue, not by waiting.
 MAX_ATTEMPTS: Final = 2
-# The kernel's, since those of the process would repeat themselves in all that come from one snapshot.
-_UNIFORM: Final = SystemRandom().uniform
+BACKOFF_BASE_SECONDS: Final = 0.5
 _LEAF: Final = re.compile(r"<(\w+)>([^<]*)</\1>")
 _OK: Final = 200
 _SERVER_ERROR: Final = 500
@@ -236,7 +235,7 @@ class Aws:
 
 def _pool(proxies: Mapping[str, str], ca_bundle: str | None) -> urllib3.PoolManager:
     settings: dict[str, Any] = {
-        "ssl_context": trust(ca_bundle),
+        "ssl_context": ssl_context(ca_bundle),
         "maxsize": MAX_CONNECTIONS,
         "retries": False,
     }
@@ -347,7 +346,7 @@ def _retry_wait(error: BotoCoreError | ClientError) -> float | None:
         code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
         if status < _SERVER_ERROR and code not in _THROTTLED:
             return None
-    return 0.0 if isinstance(error, ConnectionClosedError) else _UNIFORM(0, 1.0)
+    return 0.0 if isinstance(error, ConnectionClosedError) else full_jitter(1, base=BACKOFF_BASE_SECONDS)
 
 
 def _lost(error: urllib3.exceptions.HTTPError, url: str) -> BotoCoreError:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 REPORT_SECONDS: Final = 1.5
+# With less left, no call to Huawei Cloud is begun.
+MIN_CALL_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)

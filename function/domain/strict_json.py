@@ -86,3 +86,22 @@ def _depth(content: object) -> int:
             for child in (node.values() if isinstance(node, dict) else node)
         ]
     return depth - 1
+
+
+def replace_lone_surrogates(text: str) -> str:
+    """The text in characters that UTF-8 can carry: lone surrogates have no UTF-8 form."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def to_ascii(value: object) -> str:
+    """JSON for a digest: whatever the text holds, it has a form."""
+    return json.dumps(value, sort_keys=True)
+
+
+def to_json(value: object) -> str:
+    """JSON as short as it gets, in characters that UTF-8 can carry."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def is_encodable(text: str) -> bool:
+    return replace_lone_surrogates(text) == text

@@ -16,14 +16,15 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError, ResponseStreamingError
 
-from function import failures
-from function.deadline import Deadline
-from function.failures import Failure, Kind, RenameFailedError
-from function.vpcep import Credentials, Iam
+from function.adapters.huawei.credentials import Credentials
+from function.adapters.huawei.iam import Iam
+from function.domain import failures
+from function.domain.deadline import Deadline
+from function.domain.failures import Failure, Kind, RenameFailedError
 
 MAX_AGE_SECONDS: Final = 300
 # How long a failure is remembered, and the last key good enough meanwhile: each question costs seconds.
-PAUSE_SECONDS: Final = 30
+RETRY_AFTER_FAILURE_SECONDS: Final = 30
 # For whoever has the last key while another thread asks for a newer one.
 MAX_WAIT_SECONDS: Final = 8.0
 # A token is used at once; a temporary key is renewed this long before it expires, so that an outage may pass meanwhile.
@@ -37,7 +38,7 @@ _THROTTLED: Final = frozenset({"RequestLimitExceeded", "Throttling", "Throttling
 _BLANKS: Final = " \t\r\n\v\f\0\N{NO-BREAK SPACE}\N{ZERO WIDTH SPACE}\N{BYTE ORDER MARK}"
 _KEY_TEXT: Final = re.compile(r"[!-~]+")
 _PROJECT_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_SOMEBODY_MUST_ACT: Final = frozenset(
+_PERMANENT_ERRORS: Final = frozenset(
     {
         "AccessDeniedException",
         "DecryptionFailure",
@@ -65,7 +66,7 @@ class _State(NamedTuple):
     failure: Failure | None = None
 
 
-class _RememberedCredentials(ABC):
+class _CachedCredentials(ABC):
     """A key that is asked for seldom, by one thread for all.
 
     While it asks, the others wait, each until its own deadline; what it learns holds for them too.
@@ -79,7 +80,7 @@ class _RememberedCredentials(ABC):
         self._question = 0
         self._given_up = -1
 
-    def __call__(self, deadline: Deadline) -> Credentials:
+    def get(self, deadline: Deadline) -> Credentials:
         """The key as of now; waits for it no longer than the deadline allows.
 
         Raises:
@@ -124,13 +125,13 @@ class _RememberedCredentials(ABC):
             self._state = state
         return state
 
-    def forget(self, key: Credentials) -> None:
+    def invalidate(self, key: Credentials) -> None:
         """Ask anew for the next call, if this key is still the last: it may have been replaced. Never waits."""
         with self._state_lock:
-            if key == self._state.key and self._may_forget():
+            if key == self._state.key and self._may_invalidate():
                 self._state = self._state._replace(ask_again_at=0.0)
 
-    def _may_forget(self) -> bool:
+    def _may_invalidate(self) -> bool:
         return True
 
     @abstractmethod
@@ -148,7 +149,7 @@ class SecretsManagerClient(Protocol):
     def get_secret_value(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
 
 
-class SecretCredentials(_RememberedCredentials):
+class SecretCredentials(_CachedCredentials):
     """The key in a Secrets Manager secret ``{"ak", "sk", "project_id"}``, and ``"security_token"`` where it has one.
 
     The last key is used on while Secrets Manager does not answer, but not when it refuses, or the secret is malformed.
@@ -178,14 +179,14 @@ class SecretCredentials(_RememberedCredentials):
             key = self._read(self._client.get_secret_value(deadline, SecretId=self._secret))
         except (ClientError, BotoCoreError) as error:
             code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
-            kind = Kind.ACCESS if code in _SOMEBODY_MUST_ACT else Kind.UNAVAILABLE
+            kind = Kind.ACCESS if code in _PERMANENT_ERRORS else Kind.UNAVAILABLE
             failure = _no_secret(f"cannot be read: {code}", kind, aws_error_code=code)
         except RenameFailedError as error:
             failure = error.failure
         else:
             return _State(key, ask_again_at=self._now() + MAX_AGE_SECONDS)
         last = None if failure.kind is Kind.ACCESS else state.key
-        return _State(last, ask_again_at=self._now() + PAUSE_SECONDS, failure=failure)
+        return _State(last, ask_again_at=self._now() + RETRY_AFTER_FAILURE_SECONDS, failure=failure)
 
     def _unanswered(self, reason: str) -> Failure:
         return _no_secret(f"cannot be read: {reason}", Kind.UNAVAILABLE)
@@ -229,7 +230,7 @@ class StsClient(Protocol):
     def get_web_identity_token(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
 
 
-class FederatedCredentials(_RememberedCredentials):
+class FederatedCredentials(_CachedCredentials):
     """A temporary key from Huawei Cloud, for a token by which AWS vouches for the function's role: no secret at all.
 
     None is given up before it expires.
@@ -245,13 +246,13 @@ class FederatedCredentials(_RememberedCredentials):
         self._client = client
         self._iam = iam
         self._audience = audience
-        self._forget_again_at = 0.0
+        self._invalidate_again_at = 0.0
 
-    def _may_forget(self) -> bool:
+    def _may_invalidate(self) -> bool:
         """Once in a while only: another key helps where one was called back, not where a permission is missing."""
-        if self._now() < self._forget_again_at:
+        if self._now() < self._invalidate_again_at:
             return False
-        self._forget_again_at = self._now() + MAX_AGE_SECONDS
+        self._invalidate_again_at = self._now() + MAX_AGE_SECONDS
         return True
 
     def _ask(self, state: _State, deadline: Deadline) -> _State:
@@ -263,9 +264,9 @@ class FederatedCredentials(_RememberedCredentials):
             failure = _refused(error.failure)
         else:
             expires_at = expires.timestamp()
-            ask_again_at = max(expires_at - RENEWAL_SECONDS, self._now() + PAUSE_SECONDS)
+            ask_again_at = max(expires_at - RENEWAL_SECONDS, self._now() + RETRY_AFTER_FAILURE_SECONDS)
             return _State(key, expires_at, ask_again_at)
-        return state._replace(ask_again_at=self._now() + PAUSE_SECONDS, failure=failure)
+        return state._replace(ask_again_at=self._now() + RETRY_AFTER_FAILURE_SECONDS, failure=failure)
 
     def _unanswered(self, reason: str) -> Failure:
         return _no_key(reason, Kind.UNAVAILABLE)

@@ -14,24 +14,27 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from random import SystemRandom
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
-from function import failures
-from function.deadline import Deadline
-from function.events import (
-    FIRST_ROUND,
-    FORBIDDEN_PROJECT,
-    Circumstances,
-    InvalidEvent,
-    Outcome,
-    RenameEvent,
-    Round,
-    rename_failed,
-    renamed,
-    rfc3339,
+from function.domain import failures
+from function.domain.backoff import full_jitter
+from function.domain.deadline import MIN_CALL_SECONDS, Deadline
+from function.domain.failures import Failure, Kind, RenameFailedError
+from function.domain.model import FIRST_CYCLE, InvalidEvent, Outcome, RedriveCycle, RenameEvent, Target, rfc3339
+from function.domain.outcomes import OutcomeContext, rename_failed, renamed
+from function.domain.policy import FORBIDDEN_PROJECT, Policy
+from function.domain.ports import (
+    Claim,
+    Conclusion,
+    EndpointServices,
+    Known,
+    Ledger,
+    Located,
+    OutcomePublisher,
+    Reply,
+    Reused,
+    Superseded,
 )
-from function.failures import EventName, Failure, Kind, RenameFailedError
 
 MAX_ATTEMPTS: Final = 5
 # EndPoint.3045: the service's state may change in a moment, or not before somebody acts.
@@ -39,119 +42,8 @@ MAX_ATTEMPTS_AGAINST_STATE: Final = 3
 BACKOFF_BASE_SECONDS: Final = 0.25
 BACKOFF_CAP_SECONDS: Final = 8.0
 MAX_CALL_SECONDS: Final = 10.0
-MIN_CALL_SECONDS: Final = 0.5
 # A reply may hold anything, and the outcome must fit the bus.
 MAX_SERVICE_NAME: Final = 512
-_UNIFORM: Final = SystemRandom().uniform
-
-
-class Target(NamedTuple):
-    """An endpoint service, and where it lives."""
-
-    region: str
-    project_id: str
-    vpc_endpoint_service_id: str
-
-
-class Reply(NamedTuple):
-    """What Huawei Cloud answered without an error.
-
-    Attributes:
-        name: the endpoint service's name or its full service name, None where the reply names none.
-    """
-
-    name: str | None
-    status: int | None
-    huawei_request_id: str | None
-
-
-class EndpointServices(Protocol):
-    """Huawei Cloud. Each method makes one call at most, and raises RenameFailedError where it fails."""
-
-    def default_project(self, deadline: Deadline) -> str: ...
-
-    def allows_project(self, project_id: str, deadline: Deadline) -> bool: ...
-
-    def rename(self, target: Target, name: str, deadline: Deadline) -> Reply: ...
-
-    def read(self, target: Target, deadline: Deadline) -> Reply: ...
-
-
-class OutcomeBus(Protocol):
-    """Where outcomes go. Returns when the outcome is on the bus, else raises RenameFailedError."""
-
-    def publish(self, outcome: Outcome, deadline: Deadline) -> None: ...
-
-
-class Claim(NamedTuple):
-    """The right to rename one endpoint service, for one event, until it is settled or expires.
-
-    Attributes:
-        event: of the time that is remembered for it.
-        target: where the event's endpoint service was when it was first claimed for.
-        expires_at: seconds since the epoch.
-    """
-
-    token: str
-    round: Round
-    event: RenameEvent
-    target: Target
-    expires_at: float = 0.0
-
-
-class Known(NamedTuple):
-    """The event has an outcome.
-
-    Attributes:
-        next_round: of an event that was given up; None for a settled one.
-    """
-
-    outcome: Outcome
-    next_round: Round | None
-
-
-class Reused(NamedTuple):
-    """Another event has had this source and id."""
-
-
-class Superseded(NamedTuple):
-    """A newer rename of the endpoint service has been carried out than the event, of the time remembered for it."""
-
-    by: EventName
-    round: Round
-    event: RenameEvent
-
-
-class Located(NamedTuple):
-    """The event was claimed for when its project and region were these, and keeps them."""
-
-    target: Target
-
-
-class Ledger(Protocol):
-    """What is remembered of rename events. Raises RenameFailedError where it cannot be reached."""
-
-    def claim(self, event: RenameEvent, target: Target, deadline: Deadline) -> Claim | Known | Reused | Superseded:
-        """Take the endpoint service, or say why the event must not be carried out."""
-
-    def settle(self, claim: Claim, outcome: Outcome, deadline: Deadline, *, release: bool) -> Known | Reused | None:
-        """Remember the outcome and release the claim; or tell what is known already, and change nothing."""
-
-    def conclude(
-        self,
-        event: RenameEvent,
-        round_: Round,
-        outcome: Outcome,
-        deadline: Deadline,
-        *,
-        of_this_time: bool = False,
-        unclaimed: bool = False,
-        target: Target | None = None,
-    ) -> Known | Reused | Located | None:
-        """Remember an outcome that no rename led to; or tell what is known already, and change nothing."""
-
-    def release(self, claim: Claim, deadline: Deadline) -> None:
-        """Release the claim without an outcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,30 +61,29 @@ class Unsettled:
     cause: Exception | None = None
 
 
-class Renamer:
+class RenameService:
     """Renames endpoint services as rename events ask for, and tells what became of it."""
 
     def __init__(
         self,
         services: EndpointServices,
         ledger: Ledger,
-        bus: OutcomeBus,
+        publisher: OutcomePublisher,
+        policy: Policy,
         *,
-        region: str,
         read_previous_name: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], None] = time.sleep,
-        uniform: Callable[[float, float], float] = _UNIFORM,
+        uniform: Callable[[float, float], float] | None = None,
     ) -> None:
         """
         Args:
-            region: for events that name none.
             read_previous_name: read the service before each rename.
         """
         self._services = services
         self._ledger = ledger
-        self._bus = bus
-        self._region = region
+        self._publisher = publisher
+        self._policy = policy
         self._read_previous_name = read_previous_name
         self._now = now
         self._sleep = sleep
@@ -219,7 +110,9 @@ class Renamer:
         attempt = _Attempt(event, deadline, trigger, unsettled.attempts)
         return self._published(attempt, lambda: self._give_up(attempt, unsettled.failure, follow=True))
 
-    def see_off(self, event: RenameEvent | InvalidEvent, deadline: Deadline, trigger: str) -> Outcome | Unsettled:
+    def conclude_dead_letter(
+        self, event: RenameEvent | InvalidEvent, deadline: Deadline, trigger: str
+    ) -> Outcome | Unsettled:
         """Publish a dead letter's outcome: the one that is remembered, else that it was abandoned. Never raises."""
         attempt = _Attempt(event, deadline, trigger)
         return self._published(attempt, lambda: self._give_up(attempt, failures.abandoned(), follow=False))
@@ -227,7 +120,7 @@ class Renamer:
     def _published(self, attempt: "_Attempt", decide: Callable[[], Outcome]) -> Outcome | Unsettled:
         try:
             outcome = decide()
-            self._bus.publish(outcome, attempt.deadline.to_report())
+            self._publisher.publish(outcome, attempt.deadline.to_report())
         except RenameFailedError as error:
             return Unsettled(error.failure, attempt.attempts)
         except Exception as error:  # noqa: BLE001 - whatever it is, the event must not be lost
@@ -242,7 +135,7 @@ class Renamer:
                 return refused
             event = refused
         with suppress(RenameFailedError):
-            attempt.target = self._target(event, attempt)
+            attempt.target = self._policy.target(event, attempt.deadline)
         while True:
             match self._conclude(event, attempt, failure, follow=follow):
                 case Located(target):
@@ -257,7 +150,7 @@ class Renamer:
         failure: Failure,
         *,
         follow: bool = True,
-        of_this_time: bool = False,
+        require_same_time: bool = False,
         unclaimed: bool = False,
     ) -> Outcome | Located:
         """Remember a failure that no rename led to. Where the event was given up before, ``follow`` that with it.
@@ -267,23 +160,16 @@ class Renamer:
         """
         while True:
             outcome = self._outcome(attempt, failure)
-            match self._ledger.conclude(
-                event,
-                attempt.round,
-                outcome,
-                attempt.deadline.to_report(),
-                of_this_time=of_this_time,
-                unclaimed=unclaimed,
-                target=attempt.target,
-            ):
+            conclusion = Conclusion(event, attempt.cycle, outcome, require_same_time, unclaimed, attempt.target)
+            match self._ledger.conclude(conclusion, attempt.deadline.to_report()):
                 case None:
                     return outcome
                 case Located() as located:
                     return located
                 case Reused():
                     return self._outcome(attempt, failures.identifier_reused())
-                case Known(_, Round() as next_round) if follow:
-                    attempt.round = next_round
+                case Known(_, RedriveCycle() as next_cycle) if follow:
+                    attempt.cycle = next_cycle
                 case Known(known, _):
                     return known
 
@@ -291,19 +177,19 @@ class Renamer:
         """The outcome; or the event, where it was right before and has been claimed for: its rename may have happened,
         or may yet."""
         failure = failures.invalid_event(event.violations)
-        if event.otherwise is None:
+        if event.candidate is None:
             return self._outcome(attempt, failure)
         # What is wrong today may be right tomorrow, and the answer must not change then.
-        attempt.event = event.otherwise
-        refused = self._conclude(event.otherwise, attempt, failure, follow=follow, unclaimed=True)
-        return event.otherwise if isinstance(refused, Located) else refused
+        attempt.event = event.candidate
+        refused = self._conclude(event.candidate, attempt, failure, follow=follow, unclaimed=True)
+        return event.candidate if isinstance(refused, Located) else refused
 
     def _decide(self, attempt: "_Attempt") -> Outcome:
         event = attempt.event
         if (
             isinstance(event, RenameEvent)
             and event.project_id is not None
-            and not self._services.allows_project(event.project_id, attempt.deadline)
+            and not self._policy.allows_project(event.project_id, attempt.deadline)
         ):
             event = event.refused(FORBIDDEN_PROJECT)
         if isinstance(event, InvalidEvent):
@@ -313,30 +199,23 @@ class Renamer:
             event = refused
         if attempt.deadline.remaining() < MIN_CALL_SECONDS:
             raise RenameFailedError(failures.no_time_left())
-        attempt.target = self._target(event, attempt)
+        attempt.target = self._policy.target(event, attempt.deadline)
         while True:
             match self._ledger.claim(event, attempt.target, attempt.deadline):
                 case Claim() as claim:
                     attempt.event, attempt.target = claim.event, claim.target
                     return self._carry_out(claim, attempt)
-                case Superseded(by, round_, stale):
-                    attempt.event, attempt.round = stale, round_
-                    superseded = self._conclude(stale, attempt, failures.superseded(by), of_this_time=True)
+                case Superseded(by, cycle, stale):
+                    attempt.event, attempt.cycle = stale, cycle
+                    superseded = self._conclude(stale, attempt, failures.superseded(by), require_same_time=True)
                     if isinstance(superseded, Outcome):
                         return superseded
                     # A copy has been claimed for meanwhile in another project, where it need not be stale.
-                    attempt.target, attempt.round = superseded.target, FIRST_ROUND
+                    attempt.target, attempt.cycle = superseded.target, FIRST_CYCLE
                 case Known(outcome, _):
                     return outcome
                 case Reused():
                     return self._outcome(attempt, failures.identifier_reused())
-
-    def _target(self, event: RenameEvent, attempt: "_Attempt") -> Target:
-        return Target(
-            event.region or self._region,
-            event.project_id or self._services.default_project(attempt.deadline),
-            event.vpc_endpoint_service_id,
-        )
 
     def _carry_out(self, claim: Claim, attempt: "_Attempt") -> Outcome:
         try:
@@ -349,15 +228,15 @@ class Renamer:
             wait = max(error.failure.retry_after or 0.0, claim.expires_at - self._now().timestamp())
             raise RenameFailedError(replace(error.failure, retry_after=wait)) from error
         while True:
-            attempt.round = claim.round
+            attempt.cycle = claim.cycle
             outcome = self._outcome(attempt, result)
             match self._ledger.settle(claim, outcome, attempt.deadline.to_report(), release=attempt.doubt is None):
                 case None:
                     return outcome
                 case Reused():
                     return self._outcome(attempt, failures.identifier_reused())
-                case Known(_, Round() as next_round):  # somebody gave the event up meanwhile
-                    claim = claim._replace(round=next_round)
+                case Known(_, RedriveCycle() as next_cycle):  # somebody gave the event up meanwhile
+                    claim = claim._replace(cycle=next_cycle)
                 case Known(known, None):
                     return known
 
@@ -388,7 +267,7 @@ class Renamer:
                 except RenameFailedError as unread:
                     if unread.failure.kind is Kind.NOT_FOUND:
                         return unread.failure
-                    raise RenameFailedError(failures.untold(failure, unread.failure)) from None
+                    raise RenameFailedError(failures.state_conflict_unverified(failure, unread.failure)) from None
                 if _short_name(found.name) == event.endpoint_service_name:
                     return _Renamed(event, found, previous)
             return failure
@@ -407,7 +286,7 @@ class Renamer:
                 last = failure
                 if failure.state_conflict and tries >= MAX_ATTEMPTS_AGAINST_STATE:
                     raise RenameFailedError(failures.as_conflict(failure)) from None
-                wait = self._uniform(0, min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2**tries))
+                wait = full_jitter(tries, base=BACKOFF_BASE_SECONDS, cap=BACKOFF_CAP_SECONDS, uniform=self._uniform)
                 wait = max(wait, failure.retry_after or 0)
                 if not failure.quick or tries == MAX_ATTEMPTS or attempt.deadline.remaining() < wait + MIN_CALL_SECONDS:
                     raise
@@ -457,19 +336,19 @@ class Renamer:
             kept_time = event.time
         elif isinstance(result, Failure) and result.code == failures.IDENTIFIER_REUSED:
             kept_time = rfc3339(event.time)
-        circumstances = Circumstances(
+        context = OutcomeContext(
             trigger=attempt.trigger,
-            region=attempt.target.region if attempt.target else self._region,
+            region=attempt.target.region if attempt.target else self._policy.region,
             project_id=attempt.target.project_id if attempt.target and kept_time is None else None,
             attempts=attempt.attempts if kept_time is None else 0,
             time=kept_time or rfc3339(self._now()),
-            round=attempt.round,
+            cycle=attempt.cycle,
         )
         if isinstance(result, Failure):
-            return rename_failed(event, circumstances, result)
+            return rename_failed(event, context, result)
         return renamed(
             result.event,
-            circumstances,
+            context,
             service_name=(result.reply.name or "")[:MAX_SERVICE_NAME],
             previous_service_name=result.previous_service_name and result.previous_service_name[:MAX_SERVICE_NAME],
             huawei_request_id=result.reply.huawei_request_id,
@@ -499,7 +378,7 @@ class _Attempt:
     trigger: str
     attempts: int = 0
     target: Target | None = None
-    round: Round = FIRST_ROUND
+    cycle: RedriveCycle = FIRST_CYCLE
     doubt: Failure | None = None
 
 

@@ -7,6 +7,6 @@ import certifi
 
 
 @cache
-def trust(ca_bundle: str | None = None) -> ssl.SSLContext:
+def ssl_context(ca_bundle: str | None = None) -> ssl.SSLContext:
     """Verifies a server by what certifi holds, or a file of the settings."""
     return ssl.create_default_context(cafile=ca_bundle or certifi.where())

@@ -35,23 +35,36 @@ outcome that may not be on the bus; the event comes again and the outcome is rep
 Powertools' idempotency keeps its record by itself, so the record and the claim could not change in one transaction.
 """
 
-import hashlib
 import json
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from decimal import Decimal
-from random import SystemRandom
 from typing import Any, Final, Protocol, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from function import failures
-from function.deadline import Deadline
-from function.events import FIRST_ROUND, Outcome, RenameEvent, Round, outcome_from_json
-from function.failures import EventName, RenameFailedError
-from function.rename import Claim, Known, Located, Reused, Superseded, Target
+from function.adapters.aws.ledger_items import (
+    GIVEN_UP,
+    SETTLED,
+    Item,
+    awaits_outcome_condition,
+    breaker_item,
+    event_key,
+    key,
+    known_from,
+    newest_time,
+    number,
+    remembers,
+    service_key,
+    target_of,
+)
+from function.domain import failures
+from function.domain.backoff import full_jitter
+from function.domain.deadline import Deadline
+from function.domain.failures import EventName, RenameFailedError
+from function.domain.model import FIRST_CYCLE, Outcome, RedriveCycle, RenameEvent, Target
+from function.domain.ports import Claim, Conclusion, Known, Located, Reused, Superseded
 
 # Queue and dead-letter queue keep a message for up to 14 days each, and a redrive starts the first one anew.
 RETENTION: Final = timedelta(days=35)
@@ -63,14 +76,9 @@ CLAIM_SLACK_SECONDS: Final = 60.0
 # Of a transaction that meets another one, which botocore does not repeat.
 MAX_ATTEMPTS: Final = 4
 BACKOFF_BASE_SECONDS: Final = 0.02
-_UNIFORM: Final = SystemRandom().uniform
 _BUSY: Final = "TransactionConflict"
 _REFUSED: Final = "ConditionalCheckFailed"
 _ANSWERS: Final = frozenset({"None", _REFUSED, _BUSY})
-_SETTLED: Final = "settled"
-_GIVEN_UP: Final = "given_up"
-
-Item = Mapping[str, Any]
 
 
 class DynamoDbClient(Protocol):
@@ -85,32 +93,6 @@ class DynamoDbClient(Protocol):
 
 class LedgerSchemaError(ValueError):
     """The table is not there, or its key is not the string ``id`` alone. Carries AWS's error code."""
-
-
-class NoLedger:
-    """Remembers nothing: duplicates and stale events are not recognised."""
-
-    def claim(self, event: RenameEvent, target: Target, deadline: Deadline) -> Claim:  # noqa: ARG002 - the protocol's
-        return Claim("", FIRST_ROUND, event, target)
-
-    def settle(self, claim: Claim, outcome: Outcome, deadline: Deadline, *, release: bool) -> None:
-        """Forget it at once."""
-
-    def conclude(
-        self,
-        event: RenameEvent,
-        round_: Round,
-        outcome: Outcome,
-        deadline: Deadline,
-        *,
-        of_this_time: bool = False,
-        unclaimed: bool = False,
-        target: Target | None = None,
-    ) -> None:
-        """Forget it at once."""
-
-    def release(self, claim: Claim, deadline: Deadline) -> None:
-        """Nobody holds anything."""
 
 
 class DynamoDbLedger:
@@ -146,7 +128,7 @@ class DynamoDbLedger:
             answer = self._client.get_item(
                 deadline,
                 TableName=self._table,
-                Key=_key(breaker_item(region)),
+                Key=key(breaker_item(region)),
                 ProjectionExpression="#state",
                 ExpressionAttributeNames={"#state": "state"},
             )
@@ -161,7 +143,7 @@ class DynamoDbLedger:
         return state.get("S", "CLOSED") != "CLOSED"
 
     def claim(
-        self, event: RenameEvent, target: Target, deadline: Deadline, round_: Round = FIRST_ROUND
+        self, event: RenameEvent, target: Target, deadline: Deadline, cycle: RedriveCycle = FIRST_CYCLE
     ) -> Claim | Known | Reused | Superseded:
         """Take the endpoint service for this event.
 
@@ -175,34 +157,34 @@ class DynamoDbLedger:
         Raises:
             RenameFailedError: another invocation holds the service, or the ledger cannot be reached.
         """
-        claim = Claim(uuid.uuid4().hex, round_, event, target, deadline.invocation_ends_at + CLAIM_SLACK_SECONDS)
+        claim = Claim(uuid.uuid4().hex, cycle, event, target, deadline.invocation_ends_at + CLAIM_SLACK_SECONDS)
         refused = self._write(deadline, self._take_identity(claim), self._take_service(claim))
         item, service = refused or (None, None)
         if refused is None or (service is not None and service.get("owner") == {"S": claim.token}):
             return claim
         if item is None:
-            if service is not None and "newest_time" in service and _newest_time(service) > event.time_microseconds:
-                return Superseded(EventName(*json.loads(service["newest_event"]["S"])), round_, event)
-            raise RenameFailedError(failures.in_progress(self._seconds_until_free(service)))
+            if service is not None and "newest_time" in service and newest_time(service) > event.time_microseconds:
+                return Superseded(EventName(*json.loads(service["newest_event"]["S"])), cycle, event)
+            raise RenameFailedError(failures.in_progress(self._seconds_until_expiry(service)))
         if item["digest"]["S"] == event.digest:
-            first, located = event.at(item["time"]["S"]), _located(item, target)
+            first, located = event.at(item["time"]["S"]), target_of(item, target)
             if (first, located) != (event, target):
-                return self.claim(first, located, deadline, round_)
-        known = _known(event, item)
-        if isinstance(known, Known) and known.next_round not in (None, round_):
-            return self.claim(event, target, deadline, known.next_round)
+                return self.claim(first, located, deadline, cycle)
+        known = known_from(event, item)
+        if isinstance(known, Known) and known.next_cycle not in (None, cycle):
+            return self.claim(event, target, deadline, known.next_cycle)
         return known
 
     def _take_identity(self, claim: Claim) -> dict[str, Any]:
-        open_for = _is_open_for(claim.event, claim.round, of_this_time=True, target=claim.target)
-        open_for["ExpressionAttributeValues"][":expiration"] = self._expiration()
+        condition = awaits_outcome_condition(claim)
+        condition["ExpressionAttributeValues"][":expiration"] = self._expiration()
         return {
             "Update": {
                 "TableName": self._table,
-                "Key": _event_key(claim.event),
+                "Key": event_key(claim.event),
                 "UpdateExpression": "SET digest = :digest, #time = :time, #target = :target, expiration = :expiration",
                 "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-                **open_for,
+                **condition,
             }
         }
 
@@ -210,7 +192,7 @@ class DynamoDbLedger:
         return {
             "Update": {
                 "TableName": self._table,
-                "Key": _service_key(claim.target),
+                "Key": service_key(claim.target),
                 "UpdateExpression": "SET #owner = :token, lapses = :lapses"
                 ", expiration = if_not_exists(kept_until, :expiration)",
                 "ConditionExpression": "(attribute_not_exists(#owner) OR lapses < :now)"
@@ -218,9 +200,9 @@ class DynamoDbLedger:
                 "ExpressionAttributeNames": {"#owner": "owner"},
                 "ExpressionAttributeValues": {
                     ":token": {"S": claim.token},
-                    ":now": _number(self._now()),
-                    ":lapses": _number(claim.expires_at),
-                    ":time": _number(claim.event.time_microseconds),
+                    ":now": number(self._now()),
+                    ":lapses": number(claim.expires_at),
+                    ":time": number(claim.event.time_microseconds),
                     ":expiration": self._expiration(),
                 },
                 "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
@@ -246,61 +228,47 @@ class DynamoDbLedger:
             change += f"{' SET' if release else ','} newest_time = :time, newest_event = :event"
             change += ", kept_until = :kept_until, expiration = :kept_until"
             values |= {
-                ":time": _number(event.time_microseconds),
+                ":time": number(event.time_microseconds),
                 ":event": {"S": json.dumps(EventName(event.source, event.id))},
                 ":kept_until": self._expiration(NEWEST_RENAME_RETENTION),
             }
         release_service = {
             "Update": {
                 "TableName": self._table,
-                "Key": _service_key(claim.target),
+                "Key": service_key(claim.target),
                 "UpdateExpression": change,
                 "ConditionExpression": "#owner = :token",
                 "ExpressionAttributeNames": {"#owner": "owner"},
                 "ExpressionAttributeValues": values,
             }
         }
-        refused = self._write(deadline, self._remember(event, claim.round, outcome), release_service)
-        if refused is None or _remembers(refused[0], outcome):
+        refused = self._write(deadline, self._remember(Conclusion(event, claim.cycle, outcome)), release_service)
+        if refused is None or remembers(refused[0], outcome):
             return None
         if refused[0] is not None:
-            return _known(event, refused[0])
+            return known_from(event, refused[0])
         raise RenameFailedError(failures.claim_lost())
 
-    def conclude(
-        self,
-        event: RenameEvent,
-        round_: Round,
-        outcome: Outcome,
-        deadline: Deadline,
-        *,
-        of_this_time: bool = False,
-        unclaimed: bool = False,
-        target: Target | None = None,
-    ) -> Known | Reused | Located | None:
-        """Remember an outcome that no rename led to: refused, superseded, or given up. Raises as ``settle``.
-
-        Args:
-            of_this_time: the outcome is right for an event of this time only.
-            unclaimed: the outcome is right only for an event that has never been claimed for.
-            target: the outcome is right for an event of this region and project only.
+    def conclude(self, conclusion: Conclusion, deadline: Deadline) -> Known | Reused | Located | None:
+        """Remember an outcome that no rename led to. Raises as ``settle``.
 
         Returns:
             As ``settle``; or where the event was claimed for, where the outcome is right for another one only.
         """
-        request = self._remember(event, round_, outcome, of_this_time=of_this_time, unclaimed=unclaimed, target=target)
+        event, target = conclusion.event, conclusion.target
+        request = self._remember(conclusion)
         refused = self._write(deadline, request)
-        if refused is None or _remembers(refused[0], outcome):
+        if refused is None or remembers(refused[0], conclusion.outcome):
             return None
         item = refused[0]
         if item is None:
             raise RenameFailedError(failures.in_progress())
-        known = _known(event, item) if item["digest"]["S"] != event.digest or "state" in item else None
-        if known is not None and (isinstance(known, Reused) or known.next_round is None):
+        known = known_from(event, item) if item["digest"]["S"] != event.digest or "state" in item else None
+        if known is not None and (isinstance(known, Reused) or known.next_cycle is None):
             return known
         wanted = target or Target("", "", event.vpc_endpoint_service_id)
-        located = _located(item, wanted)
-        if (target is not None and located != target) or (unclaimed and (known is None or "target" in item)):
+        located = target_of(item, wanted)
+        if (target is not None and located != target) or (conclusion.unclaimed and (known is None or "target" in item)):
             return Located(located)
         if known is None:
             raise RenameFailedError(failures.in_progress())
@@ -313,7 +281,7 @@ class DynamoDbLedger:
                 self._client.update_item(
                     deadline,
                     TableName=self._table,
-                    Key=_service_key(claim.target),
+                    Key=service_key(claim.target),
                     UpdateExpression="REMOVE #owner, lapses",
                     ConditionExpression="#owner = :token",
                     ExpressionAttributeNames={"#owner": "owner"},
@@ -328,32 +296,24 @@ class DynamoDbLedger:
             else:
                 return
 
-    def _remember(
-        self,
-        event: RenameEvent,
-        round_: Round,
-        outcome: Outcome,
-        *,
-        of_this_time: bool = False,
-        unclaimed: bool = False,
-        target: Target | None = None,
-    ) -> dict[str, Any]:
+    def _remember(self, conclusion: Conclusion) -> dict[str, Any]:
+        event, outcome = conclusion.event, conclusion.outcome
         given_up = outcome.failure is not None and outcome.failure.retryable
-        open_for = _is_open_for(event, round_, of_this_time=of_this_time, unclaimed=unclaimed, target=target)
+        condition = awaits_outcome_condition(conclusion)
         return {
             "Update": {
                 "TableName": self._table,
-                "Key": _event_key(event),
+                "Key": event_key(event),
                 "UpdateExpression": "SET digest = :digest, #time = if_not_exists(#time, :time), #state = :state"
                 ", #round = :round, outcome = :outcome, expiration = :expiration",
-                "ConditionExpression": open_for["ConditionExpression"],
-                "ExpressionAttributeNames": open_for["ExpressionAttributeNames"]
+                "ConditionExpression": condition["ConditionExpression"],
+                "ExpressionAttributeNames": condition["ExpressionAttributeNames"]
                 | {"#state": "state", "#round": "round", "#time": "time"},
-                "ExpressionAttributeValues": open_for["ExpressionAttributeValues"]
+                "ExpressionAttributeValues": condition["ExpressionAttributeValues"]
                 | {
                     ":time": {"S": event.cloud_event["time"]},
-                    ":state": {"S": _GIVEN_UP if given_up else _SETTLED},
-                    ":round": _number(round_.number),
+                    ":state": {"S": GIVEN_UP if given_up else SETTLED},
+                    ":round": number(conclusion.cycle.number),
                     ":outcome": {"S": outcome.to_json()},
                     ":expiration": self._expiration(),
                 },
@@ -383,7 +343,7 @@ class DynamoDbLedger:
         raise RenameFailedError(failures.ledger_unavailable(_BUSY))
 
     def _back_off(self, attempt: int) -> None:
-        self._sleep(_UNIFORM(0, BACKOFF_BASE_SECONDS * 2**attempt))
+        self._sleep(full_jitter(attempt, base=BACKOFF_BASE_SECONDS))
 
     def _transact(self, items: Sequence[Mapping[str, Any]], deadline: Deadline) -> list[dict[str, Any]] | None:
         """Why nothing was written, for each item; None when all are. The token lets a client ask twice."""
@@ -402,98 +362,11 @@ class DynamoDbLedger:
             raise RenameFailedError(failures.ledger_unavailable(type(error).__name__)) from error
         return None
 
-    def _seconds_until_free(self, service: Item | None) -> float | None:
+    def _seconds_until_expiry(self, service: Item | None) -> float | None:
         """Until a claim expires that stands in the way; a little more, for the condition is that it has expired."""
         if service is None or "lapses" not in service:
             return None
         return max(0.0, float(service["lapses"]["N"]) - self._now()) + 1.0
 
     def _expiration(self, retention: timedelta = RETENTION) -> dict[str, str]:
-        return _number(int(self._now() + retention.total_seconds()))
-
-
-def breaker_item(region: str) -> str:
-    """The id of the item in which the outage breaker of a region of VPCEP keeps its state."""
-    return f"breaker#vpcep/{region}"
-
-
-def _key(name: str) -> dict[str, Any]:
-    return {"id": {"S": name}}
-
-
-def _event_key(event: RenameEvent) -> dict[str, Any]:
-    identity = json.dumps([event.source, event.id]).encode()
-    return _key(f"event#{hashlib.sha256(identity).hexdigest()}")
-
-
-def _service_key(target: Target) -> dict[str, Any]:
-    """Without regard to case: whether Huawei Cloud tells two spellings of an id apart is not known."""
-    return _key(f"service#{_place(target)}/{target.vpc_endpoint_service_id.lower()}")
-
-
-def _place(target: Target) -> str:
-    return f"{target.region}/{target.project_id}"
-
-
-def _located(item: Item, target: Target) -> Target:
-    """The target, in the region and project that the event was first claimed for in."""
-    if "target" not in item:
-        return target
-    region, _, project_id = item["target"]["S"].partition("/")
-    return target._replace(region=region, project_id=project_id)
-
-
-def _is_open_for(
-    event: RenameEvent, round_: Round, *, of_this_time: bool, unclaimed: bool = False, target: Target | None
-) -> dict[str, Any]:
-    """The condition that this event, and no other of its identity, awaits the outcome of this round."""
-    names = {"#state": "state"}
-    values = {":digest": {"S": event.digest}}
-    same = "digest = :digest"
-    if of_this_time:
-        same += " AND #time = :time"
-        names["#time"] = "time"
-        values[":time"] = {"S": event.cloud_event["time"]}
-    if target is not None:
-        same += " AND (attribute_not_exists(#target) OR #target = :target)"
-        names["#target"] = "target"
-        values[":target"] = {"S": _place(target)}
-    if unclaimed:
-        same += " AND attribute_not_exists(#target)"
-        names["#target"] = "target"
-    if round_.number == 0 and unclaimed:
-        condition, names, values = "attribute_not_exists(digest)", {}, {":digest": values[":digest"]}
-    elif round_.number == 0:
-        condition = f"attribute_not_exists(#state) AND (attribute_not_exists(digest) OR ({same}))"
-    else:
-        condition = f"#state = :given_up AND #round = :previous AND {same}"
-        names["#round"] = "round"
-        values |= {":given_up": {"S": _GIVEN_UP}, ":previous": _number(round_.number - 1)}
-    return {
-        "ConditionExpression": condition,
-        "ExpressionAttributeNames": names,
-        "ExpressionAttributeValues": values,
-    }
-
-
-def _known(event: RenameEvent, item: Item) -> Known | Reused:
-    if item["digest"]["S"] != event.digest:
-        return Reused()
-    outcome = outcome_from_json(item["outcome"]["S"])
-    if item["state"]["S"] == _SETTLED:
-        return Known(outcome, next_round=None)
-    return Known(outcome, Round(int(item["round"]["N"]) + 1, outcome.id))
-
-
-def _newest_time(service: Item) -> Decimal:
-    """Microseconds since the epoch."""
-    return Decimal(service["newest_time"]["N"])
-
-
-def _remembers(item: Item | None, outcome: Outcome) -> bool:
-    """Whether an earlier try of the same write was carried out."""
-    return item is not None and item.get("outcome") == {"S": outcome.to_json()}
-
-
-def _number(value: float | Decimal) -> dict[str, str]:
-    return {"N": str(value)}
+        return number(int(self._now() + retention.total_seconds()))

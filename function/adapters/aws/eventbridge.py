@@ -8,15 +8,16 @@ sends.
 import threading
 import time
 from collections.abc import Sequence
-from random import SystemRandom
 from typing import Any, Final, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from function import failures
-from function.deadline import Deadline
-from function.events import OUTCOME_SOURCE, Outcome
-from function.failures import RenameFailedError
+from function.domain import failures
+from function.domain.backoff import full_jitter
+from function.domain.deadline import Deadline
+from function.domain.failures import RenameFailedError
+from function.domain.model import Outcome
+from function.domain.outcomes import OUTCOME_SOURCE
 
 MAX_ATTEMPTS: Final = 4
 BACKOFF_BASE_SECONDS: Final = 0.1
@@ -28,7 +29,6 @@ MAX_REQUEST_BYTES: Final = 250_000
 MAX_REQUEST_SECONDS: Final = 10.0
 # Nobody knows that the bus took it.
 UNKNOWN_ANSWER: Final = "UnknownAnswer"
-_UNIFORM: Final = SystemRandom().uniform
 
 
 class EventBridgeClient(Protocol):
@@ -76,7 +76,7 @@ class EventBridge:
         """
         refusal = self._put(outcome, deadline)
         for attempt in range(1, MAX_ATTEMPTS):
-            wait = _UNIFORM(0, BACKOFF_BASE_SECONDS * 2**attempt)
+            wait = full_jitter(attempt, base=BACKOFF_BASE_SECONDS)
             if refusal is None or deadline.remaining() < wait:
                 break
             time.sleep(wait)

@@ -17,10 +17,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
-from function import failures
-from function.deadline import Deadline
-from function.failures import Failure, Kind, RenameFailedError
-from function.rename import EndpointServices, Reply, Target
+from function.domain import failures
+from function.domain.deadline import Deadline
+from function.domain.failures import Failure, Kind, RenameFailedError
+from function.domain.model import Target
+from function.domain.ports import EndpointServices, Reply
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.circuit_breaker import CircuitTransition
@@ -92,12 +93,6 @@ class OutageBreaker:
                 look.again_at = self._now() + STATE_CACHE_SECONDS
         finally:
             look.lock.release()
-
-    def default_project(self, deadline: Deadline) -> str:
-        return self._services.default_project(deadline)
-
-    def allows_project(self, project_id: str, deadline: Deadline) -> bool:
-        return self._services.allows_project(project_id, deadline)
 
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
         return self._unless_open(target.region, lambda: self._services.rename(target, name, deadline), deadline)

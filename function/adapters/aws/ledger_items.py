@@ -1,0 +1,103 @@
+"""The items of the ledger: their keys, and what is read from them."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+from function.domain.model import Outcome, RedriveCycle, RenameEvent, Target
+from function.domain.outcomes import outcome_from_json
+from function.domain.ports import Claim, Conclusion, Known, Reused
+
+SETTLED: Final = "settled"
+GIVEN_UP: Final = "given_up"
+Item = Mapping[str, Any]
+
+
+def breaker_item(region: str) -> str:
+    """The id of the item in which the outage breaker of a region of VPCEP keeps its state."""
+    return f"breaker#vpcep/{region}"
+
+
+def key(name: str) -> dict[str, Any]:
+    return {"id": {"S": name}}
+
+
+def event_key(event: RenameEvent) -> dict[str, Any]:
+    identity = json.dumps([event.source, event.id]).encode()
+    return key(f"event#{hashlib.sha256(identity).hexdigest()}")
+
+
+def service_key(target: Target) -> dict[str, Any]:
+    """Without regard to case: whether Huawei Cloud tells two spellings of an id apart is not known."""
+    return key(f"service#{place(target)}/{target.vpc_endpoint_service_id.lower()}")
+
+
+def place(target: Target) -> str:
+    return f"{target.region}/{target.project_id}"
+
+
+def target_of(item: Item, target: Target) -> Target:
+    """The target, in the region and project that the event was first claimed for in."""
+    if "target" not in item:
+        return target
+    region, _, project_id = item["target"]["S"].partition("/")
+    return target._replace(region=region, project_id=project_id)
+
+
+def awaits_outcome_condition(claim: Claim | Conclusion) -> dict[str, Any]:
+    """The condition that this event, and no other of its identity, awaits the outcome of this cycle."""
+    event, cycle, target = claim.event, claim.cycle, claim.target
+    require_same_time = isinstance(claim, Claim) or claim.require_same_time
+    unclaimed = isinstance(claim, Conclusion) and claim.unclaimed
+    names = {"#state": "state"}
+    values = {":digest": {"S": event.digest}}
+    same = "digest = :digest"
+    if require_same_time:
+        same += " AND #time = :time"
+        names["#time"] = "time"
+        values[":time"] = {"S": event.cloud_event["time"]}
+    if target is not None:
+        same += " AND (attribute_not_exists(#target) OR #target = :target)"
+        names["#target"] = "target"
+        values[":target"] = {"S": place(target)}
+    if unclaimed:
+        same += " AND attribute_not_exists(#target)"
+        names["#target"] = "target"
+    if cycle.number == 0 and unclaimed:
+        condition, names, values = "attribute_not_exists(digest)", {}, {":digest": values[":digest"]}
+    elif cycle.number == 0:
+        condition = f"attribute_not_exists(#state) AND (attribute_not_exists(digest) OR ({same}))"
+    else:
+        condition = f"#state = :given_up AND #round = :previous AND {same}"
+        names["#round"] = "round"
+        values |= {":given_up": {"S": GIVEN_UP}, ":previous": number(cycle.number - 1)}
+    return {
+        "ConditionExpression": condition,
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": values,
+    }
+
+
+def known_from(event: RenameEvent, item: Item) -> Known | Reused:
+    if item["digest"]["S"] != event.digest:
+        return Reused()
+    outcome = outcome_from_json(item["outcome"]["S"])
+    if item["state"]["S"] == SETTLED:
+        return Known(outcome, next_cycle=None)
+    return Known(outcome, RedriveCycle(int(item["round"]["N"]) + 1, outcome.id))
+
+
+def newest_time(service: Item) -> Decimal:
+    """Microseconds since the epoch."""
+    return Decimal(service["newest_time"]["N"])
+
+
+def remembers(item: Item | None, outcome: Outcome) -> bool:
+    """Whether an earlier try of the same write was carried out."""
+    return item is not None and item.get("outcome") == {"S": outcome.to_json()}
+
+
+def number(value: float | Decimal) -> dict[str, str]:
+    return {"N": str(value)}

@@ -1,0 +1,169 @@
+"""Talks to Huawei Cloud, through the official SDK.
+
+One client of the SDK for each key, region and project; what goes over the wire is up to ``transport``.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, Final, cast
+
+from huaweicloudsdkcore.auth.credentials import BasicCredentials
+from huaweicloudsdkcore.http.http_config import HttpConfig
+from huaweicloudsdkcore.region.region import Region
+from huaweicloudsdkvpcep.v1 import (
+    ListServiceDetailsRequest,
+    UpdateEndpointServiceNameRequest,
+    UpdateEndpointServiceNameRequestBody,
+    VpcepClient,
+)
+
+from function.adapters.huawei.credentials import Credentials, CredentialsProvider
+from function.adapters.huawei.key_guard import KeyGuard
+from function.adapters.huawei.redaction import Redactor
+from function.adapters.huawei.regions import known_region
+from function.adapters.huawei.transport import USER_AGENT, ErrorReplies, call_scope, install_adapter
+from function.domain.deadline import Deadline
+from function.domain.failures import Kind, RenameFailedError
+from function.domain.model import Target
+from function.domain.ports import Reply
+
+# The one before is kept for calls that began with it.
+MAX_KEYS: Final = 2
+
+
+class HuaweiEndpointServices:
+    """The endpoint services that a key can reach."""
+
+    def __init__(
+        self,
+        credentials: CredentialsProvider,
+        *,
+        region: str,
+        regions: Iterable[str],
+        endpoints: dict[str, str],
+        pool_size: int,
+        on_call: Callable[[float], None] = lambda _: None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """
+        Args:
+            credentials: asked before each call.
+            region: the function's own.
+            regions: all that events may name.
+            endpoints: by region, where another endpoint than the region's own is to be used.
+            pool_size: connections kept alive.
+            on_call: called with the duration of each call in seconds, whatever came of it.
+            now: seconds since the epoch; a clock that also goes on while the environment is frozen.
+
+        Raises:
+            UnknownRegionError: the SDK knows no endpoint there.
+        """
+        self._region = region
+        self._regions = {name: known_region(name, endpoints) for name in regions}
+        self._credentials = credentials
+        self._pool_size = pool_size
+        self._on_call = on_call
+        self._now = now
+        self._keys: dict[Credentials, _Key] = {}
+        self._lock = threading.Lock()
+
+    def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
+        """``PUT /v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/name``
+
+        Raises:
+            RenameFailedError: for whatever the SDK raised.
+        """
+        request = UpdateEndpointServiceNameRequest(
+            vpc_endpoint_service_id=target.vpc_endpoint_service_id,
+            body=UpdateEndpointServiceNameRequestBody(endpoint_service_name=name),
+        )
+        return self._call(
+            target, lambda client: client.update_endpoint_service_name(request).endpoint_service_name, deadline
+        )
+
+    def read(self, target: Target, deadline: Deadline) -> Reply:
+        """``GET /v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}``
+
+        Raises:
+            RenameFailedError: for whatever the SDK raised.
+        """
+        request = ListServiceDetailsRequest(vpc_endpoint_service_id=target.vpc_endpoint_service_id)
+        return self._call(target, lambda client: client.list_service_details(request).service_name, deadline)
+
+    def _call(self, target: Target, operation: Callable[[Any], object], deadline: Deadline) -> Reply:
+        key = self._key(deadline)
+        client = self._client(key, target)
+        try:
+            return key.guard.call(target, lambda: self._send(client, key, operation, deadline), deadline)
+        except RenameFailedError as error:
+            failure = error.failure
+            if failure.kind is Kind.ACCESS and self._has_other_than(key.credentials, deadline):
+                raise RenameFailedError(replace(failure, quick=True)) from error
+            raise
+
+    def _send(self, client: VpcepClient, key: "_Key", operation: Callable[[Any], object], deadline: Deadline) -> Reply:
+        began = time.monotonic()
+        try:
+            with call_scope(deadline, key.redactor) as call:
+                name = operation(client)
+        finally:
+            self._on_call(time.monotonic() - began)
+        reported = key.redactor.clean(name, len(name)) if isinstance(name, str) else None
+        return Reply(reported, call.status, call.huawei_request_id)
+
+    def _has_other_than(self, credentials: Credentials, deadline: Deadline) -> bool:
+        try:
+            return self._credentials.get(deadline) != credentials
+        except RenameFailedError:
+            return False
+
+    def _key(self, deadline: Deadline) -> "_Key":
+        credentials = self._credentials.get(deadline)
+        with self._lock:
+            # By the key itself: whoever was slow to take an older one to a call meets what is known of that one.
+            if credentials not in self._keys:
+                while len(self._keys) >= MAX_KEYS:
+                    del self._keys[next(iter(self._keys))]
+                self._keys[credentials] = _Key(credentials, self._region, self._credentials.invalidate, self._now)
+            return self._keys[credentials]
+
+    def _client(self, key: "_Key", target: Target) -> VpcepClient:
+        with self._lock:
+            place = target.region, target.project_id
+            if place not in key.clients:
+                own = key.credentials._replace(project_id=target.project_id)
+                key.clients[place] = _build(own, self._regions[target.region], self._pool_size)
+            return key.clients[place]
+
+
+class _Key:
+    """A key, with its guard, the SDK's clients by region and project, and what takes it out of texts."""
+
+    def __init__(
+        self, credentials: Credentials, region: str, invalidate: Callable[[Credentials], None], now: Callable[[], float]
+    ) -> None:
+        self.credentials = credentials
+        self.guard = KeyGuard(credentials, region, invalidate=invalidate, now=now)
+        self.redactor = Redactor((credentials.access_key, credentials.secret_key, credentials.security_token))
+        self.clients: dict[tuple[str, str], VpcepClient] = {}
+
+
+def _build(credentials: Credentials, region: Region, pool_size: int) -> VpcepClient:
+    key = BasicCredentials(credentials.access_key, credentials.secret_key, credentials.project_id)
+    if credentials.security_token:
+        key = key.with_security_token(credentials.security_token)
+    # Without a user agent of ours the SDK sends an id of this installation with each call.
+    config = HttpConfig(user_agent=USER_AGENT, pool_maxsize=pool_size)
+    client = cast(
+        "VpcepClient",
+        VpcepClient.new_builder()
+        .with_http_config(config)
+        .with_credentials(key)
+        .with_region(region)
+        .with_exception_handler(ErrorReplies())
+        .build(),
+    )
+    install_adapter(client.get_http_client(), pool_size)
+    return client

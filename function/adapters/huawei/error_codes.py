@@ -1,0 +1,152 @@
+"""What the replies of Huawei Cloud mean, by the error code tables of VPCEP and its API gateway.
+
+Messages are never looked at, for their texts change, but for the length of a throttle window.
+"""
+
+import re
+from typing import NamedTuple
+
+from function.domain.failures import OWN_CODES, Failure, Kind
+from function.domain.strict_json import replace_lone_surrogates
+
+MESSAGE_MAX_LENGTH = 1_000
+CODE_MAX_LENGTH = 128
+OTHER_CODE = "Other"
+
+
+class _Meaning(NamedTuple):
+    kind: Kind
+    retryable: bool = False
+    quick: bool = False
+    in_doubt: bool = False
+    state_conflict: bool = False
+
+
+_FINAL = _Meaning(Kind.INVALID)
+_OWN_DEFECT = _Meaning(Kind.INTERNAL)
+_NOT_FOUND = _Meaning(Kind.NOT_FOUND)
+_CONFLICT = _Meaning(Kind.CONFLICT)
+_STATE_CONFLICT = _Meaning(Kind.CONFLICT, retryable=True, quick=True, state_conflict=True)
+# A wrong endpoint, region or project in the settings is everybody's problem just as a wrong key is.
+_ACCESS = _Meaning(Kind.ACCESS, retryable=True)
+_THROTTLED = _Meaning(Kind.THROTTLED, retryable=True, quick=True)
+_UNAVAILABLE = _Meaning(Kind.UNAVAILABLE, retryable=True, quick=True)
+_TIMED_OUT = _Meaning(Kind.UNAVAILABLE, retryable=True, quick=True, in_doubt=True)
+
+# Codes whose status says too little or the wrong thing. Keys in lower case: one code is documented as "Endpoint.1018".
+_VPCEP_CODES = {
+    "endpoint.0001": _UNAVAILABLE,
+    "endpoint.0002": _FINAL,
+    "endpoint.0003": _ACCESS,
+    "endpoint.0004": _ACCESS,
+    "endpoint.0005": _NOT_FOUND,
+    "endpoint.0009": _ACCESS,
+    "endpoint.0011": _OWN_DEFECT,
+    "endpoint.0012": _OWN_DEFECT,
+    "endpoint.0013": _TIMED_OUT,
+    "endpoint.0014": _ACCESS,
+    "endpoint.0022": _THROTTLED,
+    "endpoint.1003": _FINAL,
+    "endpoint.1004": _FINAL,
+    "endpoint.1008": _ACCESS,
+    "endpoint.2002": _FINAL,
+    "endpoint.2003": _NOT_FOUND,
+    "endpoint.2004": _UNAVAILABLE,
+    "endpoint.2029": _FINAL,
+    "endpoint.3045": _STATE_CONFLICT,
+    "endpoint.3062": _FINAL,
+    "endpoint.3076": _FINAL,
+}
+# The gateway's codes by their digits: "APIGW." on current gateways, "APIG." on older ones.
+_GATEWAY_CODES = (
+    dict.fromkeys(("0101", "0103"), _ACCESS)
+    | dict.fromkeys(("0104", "0105", "0106", "0602", "0607"), _FINAL)
+    | dict.fromkeys(("0301", "0303", "0305", "0307", "0311"), _ACCESS)
+    | dict.fromkeys(("0302", "0304", "0306", "0310", "0401", "0402", "0404", "0501", "0502", "0801", "0802"), _ACCESS)
+    | {"0308": _THROTTLED}
+    | dict.fromkeys(("0601", "0605", "0606", "0608", "0609", "0610", "0611", "0612", "0613", "0705"), _UNAVAILABLE)
+)
+_STATUSES = {
+    401: _ACCESS,
+    403: _ACCESS,
+    404: _NOT_FOUND,
+    407: _ACCESS,
+    408: _UNAVAILABLE,
+    409: _CONFLICT,
+    429: _THROTTLED,
+    504: _TIMED_OUT,
+}
+_CODE_WHERE_HUAWEI_GIVES_NONE = {
+    Kind.INVALID: "Rename.Refused",
+    Kind.NOT_FOUND: "Rename.NotFound",
+    Kind.CONFLICT: "Rename.Conflict",
+    Kind.ACCESS: "Rename.AccessDenied",
+    Kind.THROTTLED: "Rename.Throttled",
+    Kind.UNAVAILABLE: "Rename.ServiceUnavailable",
+}
+# Of gateway answers with a status of 5xx, those that say that the request reached no backend.
+_REACHED_NO_BACKEND = frozenset({"0610", "0613"})
+_DOUBTFUL_STATUSES = frozenset({500, 502, 503, 504})
+_DOUBTFUL_STATUSES_OF_GATEWAYS = frozenset({502, 504})
+_GATEWAY_CODE = re.compile(r"apigw?\.([0-9]{4})", re.IGNORECASE)
+_THROTTLE_WINDOW = re.compile(r"\btime:\s*([0-9]{1,6})\s*(second|minute|hour|day)", re.IGNORECASE)
+_SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
+
+
+def _meaning(code: str | None, status: int) -> _Meaning:
+    gateway = _GATEWAY_CODE.fullmatch(code or "")
+    known = _GATEWAY_CODES.get(gateway[1]) if gateway else _VPCEP_CODES.get((code or "").lower())
+    meaning = known or _STATUSES.get(status) or (_UNAVAILABLE if status >= 500 else _FINAL)  # noqa: PLR2004 - HTTP's own classes
+    if meaning is _UNAVAILABLE and _may_have_been_done(code, status):
+        return _TIMED_OUT
+    return meaning
+
+
+def _may_have_been_done(code: str | None, status: int) -> bool:
+    """Whether the request may have been carried out all the same. VPCEP's own codes say what became of it."""
+    if gateway := _GATEWAY_CODE.fullmatch(code or ""):
+        return gateway[1] not in _REACHED_NO_BACKEND and status in _DOUBTFUL_STATUSES
+    if code and code.lower().startswith("endpoint."):
+        return status in _DOUBTFUL_STATUSES_OF_GATEWAYS
+    return status in _DOUBTFUL_STATUSES
+
+
+def metric_code(code: str) -> str:
+    """The code in one spelling where it is in a table here, else ``Other``: a reply may hold any, and a metric has one
+    time series for each."""
+    if gateway := _GATEWAY_CODE.fullmatch(code):
+        return code.upper() if gateway[1] in _GATEWAY_CODES else OTHER_CODE
+    if code.lower() in _VPCEP_CODES:
+        return f"EndPoint{code[-5:]}"
+    return code if code in OWN_CODES else OTHER_CODE
+
+
+def from_reply(
+    code: str | None,
+    message: str,
+    *,
+    status: int,
+    huawei_request_id: str | None = None,
+    retry_after: float | None = None,
+) -> Failure:
+    """The failure that an error reply of Huawei Cloud means, by its code and status.
+
+    Args:
+        code: from the body, None where it had none.
+        message: from the body, may be empty.
+        status: HTTP status, 400 or more.
+        huawei_request_id: from the header or the body.
+        retry_after: seconds, from the header.
+    """
+    code = code if code and len(code) <= CODE_MAX_LENGTH and code.isascii() and code.isprintable() else None
+    meaning = _meaning(code, status)
+    if meaning.kind is Kind.THROTTLED and retry_after is None and (window := _THROTTLE_WINDOW.search(message)):
+        retry_after = float(window[1]) * _SECONDS[window[2].lower()]
+    return Failure(
+        code or _CODE_WHERE_HUAWEI_GIVES_NONE[meaning.kind],
+        replace_lone_surrogates(message[:MESSAGE_MAX_LENGTH]) or f"HTTP status {status}",
+        **meaning._asdict(),
+        http_status=status,
+        huawei_request_id=replace_lone_surrogates((huawei_request_id or "")[:CODE_MAX_LENGTH]) or None,
+        retry_after=retry_after,
+    )

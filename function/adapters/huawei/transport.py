@@ -1,0 +1,311 @@
+"""HTTP to Huawei Cloud, beneath the SDK: deadlines, doubt, and replies as they were.
+
+Where the SDK's traps are closed: as shipped it loses code and request id of a 429, hides whether a request had been
+sent, gives a reply without a name for a success, and waits for minutes.
+"""
+
+import io
+import json
+import re
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from http.client import HTTPResponse
+from typing import Any, Final, NoReturn, cast
+
+import requests
+from huaweicloudsdkcore.exceptions.exception_handler import ExceptionHandler
+from huaweicloudsdkcore.exceptions.exceptions import ConnectionException, HostUnreachableException
+from huaweicloudsdkcore.http.http_client import HttpClient
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.util import Retry
+
+from function.adapters.huawei.error_codes import CODE_MAX_LENGTH, MESSAGE_MAX_LENGTH, from_reply
+from function.adapters.huawei.redaction import Redactor
+from function.adapters.tls import ssl_context
+from function.domain import failures
+from function.domain.deadline import Deadline
+from function.domain.failures import Failure, RenameFailedError
+
+CONNECT_SECONDS: Final = 3.0
+MAX_REPLY_BYTES: Final = 1024 * 1024
+MAX_REQUEST_ID: Final = 128
+# NATs and load balancers forget an idle connection, and tell neither side.
+MAX_IDLE_SECONDS: Final = 60.0
+USER_AGENT: Final = "vpcep-rename"
+# SO_LINGER on, for no time: the connection is reset when it is closed.
+_RESET: Final = struct.pack("ii", 1, 0)
+_SECONDS: Final = re.compile(r"[0-9]{1,6}")
+
+
+@dataclass(slots=True)
+class Call:
+    """One call to Huawei Cloud: when it must end, how far it came, and what is known of the reply.
+
+    Attributes:
+        sent: a part of the request may have left.
+    """
+
+    deadline: Deadline
+    redactor: Redactor
+    sent: bool = False
+    status: int | None = None
+    huawei_request_id: str | None = None
+
+    def seconds_left(self) -> float:
+        """Raises TimeoutError where none is left."""
+        seconds = self.deadline.remaining()
+        if seconds <= 0:
+            raise TimeoutError
+        return seconds
+
+    def unconfirmed(self) -> Failure:
+        return failures.unconfirmed_reply(status=self.status, huawei_request_id=self.huawei_request_id)
+
+
+_current: Final[ContextVar[Call]] = ContextVar("_current")
+
+
+@contextmanager
+def call_scope(deadline: Deadline, redactor: Redactor) -> Iterator[Call]:
+    """What this thread sends within is one call, which the SDK has no argument for.
+
+    Raises:
+        RenameFailedError: for whatever the SDK raised.
+    """
+    call = Call(deadline, redactor)
+    scope = _current.set(call)
+    try:
+        yield call
+    except Exception as error:
+        raise RenameFailedError(_failure(error, call)) from error
+    finally:
+        _current.reset(scope)
+
+
+def _failure(error: Exception, call: Call) -> Failure:
+    if isinstance(error, RenameFailedError):
+        return error.failure
+    if call.status is not None:  # the reply had come, and the SDK failed on what it says
+        return call.unconfirmed()
+    if isinstance(error, ConnectionException):
+        return failures.connection_failed()
+    return failures.internal_error()
+
+
+class ErrorReplies(ExceptionHandler):  # type: ignore[misc]
+    """Keeps what the SDK's own handler drops: a code without a message, the request id in the body, Retry-After."""
+
+    def handle_exception(self, request: object, response: requests.Response) -> NoReturn:  # noqa: ARG002 - the SDK's signature
+        code, message, request_id = _error_body(response.content)
+        call = _current.get()
+        clean = call.redactor.clean
+        raise RenameFailedError(
+            from_reply(
+                clean(code or "", CODE_MAX_LENGTH + 1),
+                clean(message, MESSAGE_MAX_LENGTH),
+                status=response.status_code,
+                huawei_request_id=call.huawei_request_id or clean(request_id or "", MAX_REQUEST_ID),
+                retry_after=_retry_after(response.headers.get("Retry-After")),
+            )
+        )
+
+
+def _error_body(content: bytes) -> tuple[str | None, str, str | None]:
+    """Code, message and request id of every generation of error bodies; nothing of anything else."""
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        return None, "", None
+    if not isinstance(body, dict):
+        return None, "", None
+    nested = body.get("error")
+    error = nested if isinstance(nested, dict) else body
+
+    def text(*names: str) -> str | None:
+        found = (error.get(name) or body.get(name) for name in names)
+        return next((value for value in found if isinstance(value, str)), None)
+
+    return text("error_code", "errorCode", "code"), text("error_msg", "errorMsg", "message") or "", text("request_id")
+
+
+def _retry_after(header: str | None) -> float | None:
+    """Seconds from either form of the header; None where it says nothing."""
+    if header is None:
+        return None
+    if _SECONDS.fullmatch(header):
+        return float(header)
+    try:
+        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
+
+
+class DeadlineSocketIO(socket.SocketIO):
+    """Ends a reply by its call's deadline; a socket's own time-out starts anew with each byte that trickles in."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__(connection, "r")
+        self._connection = connection
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._connection.settimeout(_current.get().seconds_left())
+        return super().readinto(buffer)
+
+
+class _Response(HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        sock._io_refs += 1  # type: ignore[attr-defined]  # noqa: SLF001 - what makefile() does; SocketIO.close() takes it back
+        self.fp = io.BufferedReader(DeadlineSocketIO(sock))
+
+
+class _Connection:
+    """Sends nothing of a request after its call's deadline, and tells whether some of it may have left."""
+
+    response_class: Any = _Response
+    kept_since: float | None = None
+    awaits_reply: bool = False
+
+    def send(self, data: Any) -> None:
+        # Names are looked up without a time-out, and an environment may freeze at any point: time may be over by now.
+        if self.sock is None:  # type: ignore[attr-defined]
+            self.connect()  # type: ignore[attr-defined]
+        call = _current.get()
+        if call.deadline.remaining() <= 0:
+            raise RenameFailedError(failures.timeout(in_doubt=call.sent))
+        call.sent = self.awaits_reply = True
+        super().send(data)  # type: ignore[misc]
+
+    def getresponse(self) -> Any:
+        response = super().getresponse()  # type: ignore[misc]
+        self.awaits_reply = False
+        return response
+
+    def close(self) -> None:
+        if self.awaits_reply and self.sock is not None:  # type: ignore[attr-defined]
+            # Else the kernel would go on to repeat what nobody has acknowledged, for minutes.
+            with suppress(OSError):
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)  # type: ignore[attr-defined]
+        self.awaits_reply = False
+        super().close()  # type: ignore[misc]
+
+
+class _HttpConnection(_Connection, HTTPConnection):
+    """Without TLS, for another endpoint."""
+
+
+class _HttpsConnection(_Connection, HTTPSConnection):
+    """With TLS, verified."""
+
+
+class _Pool:
+    """Uses no connection again that was idle for long, by a clock that goes on while the environment is frozen."""
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection = super()._get_conn(timeout)  # type: ignore[misc]
+        if connection.kept_since is not None:
+            idle = _current.get().deadline.now() - connection.kept_since
+            if not 0 <= idle < MAX_IDLE_SECONDS:
+                connection.close()  # which connects anew when it is used
+        return connection
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.kept_since = _current.get().deadline.now()
+        super()._put_conn(conn)  # type: ignore[misc]
+
+
+class _HttpPool(_Pool, HTTPConnectionPool):
+    ConnectionCls = _HttpConnection
+
+
+class _HttpsPool(_Pool, HTTPSConnectionPool):
+    ConnectionCls = _HttpsConnection
+
+
+class _Adapter(HTTPAdapter):
+    """Makes one request a call, ends it by its deadline, and tells one that never left from one in doubt.
+
+    Mounted in place of the SDK's adapter, whose retries swallow the body of a 429.
+    """
+
+    def __init__(self, pool_size: int) -> None:
+        never = Retry(total=0, status_forcelist=[], respect_retry_after_header=False)
+        super().__init__(pool_connections=1, pool_maxsize=pool_size, max_retries=never)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs, ssl_context=ssl_context())
+        self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+
+    def cert_verify(self, conn: Any, *args: Any, **kwargs: Any) -> None:
+        super().cert_verify(conn, *args, **kwargs)  # type: ignore[no-untyped-call]
+        conn.ca_certs = None  # the context has them, and each new connection would read them again
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        call = _current.get()
+        if call.status is not None:
+            # The SDK repeats a whole request when a reply makes its parser raise a TypeError.
+            raise RenameFailedError(call.unconfirmed())
+        try:
+            seconds = call.seconds_left()
+            kwargs |= {"timeout": (min(CONNECT_SECONDS, seconds), seconds), "stream": True}
+            response = super().send(*args, **kwargs)
+        except (requests.exceptions.RequestException, HTTPError, OSError) as error:
+            raise map_transport_error(error, sent=call.sent) from error
+        call.status = response.status_code
+        request_id = response.headers.get("X-Request-Id", "")
+        call.huawei_request_id = call.redactor.clean(request_id, MAX_REQUEST_ID) or None
+        read_body(response, call)
+        return response
+
+
+def map_transport_error(error: Exception, *, sent: bool) -> Exception:
+    """What a call without a reply ends with."""
+    reason: object = error
+    if isinstance(error, requests.exceptions.ConnectionError) and error.args:
+        reason = getattr(error.args[0], "reason", error.args[0])
+    if isinstance(error, requests.exceptions.Timeout) or isinstance(reason, TimeoutError | ReadTimeoutError):
+        return RenameFailedError(failures.timeout(in_doubt=sent))
+    if sent:
+        return RenameFailedError(failures.connection_failed(in_doubt=True))
+    # The SDK tries the region's next endpoint, where there is one.
+    return cast("Exception", HostUnreachableException(str(error)))
+
+
+def read_body(response: requests.Response, call: Call) -> None:
+    """Read the body. Where it breaks, an error reply still has its status; any other reply proves nothing."""
+    body = bytearray()
+    try:
+        while len(body) <= MAX_REPLY_BYTES and (chunk := response.raw.read1(decode_content=True)):
+            body += chunk
+        broken = len(body) > MAX_REPLY_BYTES
+    except (HTTPError, OSError):
+        broken = True
+    if broken:
+        response.close()
+        if response.status_code < HTTPStatus.BAD_REQUEST:
+            late = call.deadline.remaining() <= 0
+            failure = failures.timeout(in_doubt=True) if late else call.unconfirmed()
+            raise RenameFailedError(replace(failure, huawei_request_id=call.huawei_request_id))
+        body.clear()
+    response._content = bytes(body)  # noqa: SLF001 - requests has no public way to hand a body over
+    response._content_consumed = True  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def install_adapter(http: HttpClient, pool_size: int) -> None:
+    session = http._session  # noqa: SLF001 - the SDK offers no other way to its adapter
+    session.trust_env = False  # a .netrc would take the place of the signature
+    adapter = _Adapter(pool_size)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)

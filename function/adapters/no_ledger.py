@@ -1,0 +1,21 @@
+"""The ledger of a function that has no table."""
+
+from function.domain.deadline import Deadline
+from function.domain.model import FIRST_CYCLE, Outcome, RenameEvent, Target
+from function.domain.ports import Claim, Conclusion
+
+
+class NoLedger:
+    """Remembers nothing: duplicates and stale events are not recognised."""
+
+    def claim(self, event: RenameEvent, target: Target, deadline: Deadline) -> Claim:  # noqa: ARG002 - the protocol's
+        return Claim("", FIRST_CYCLE, event, target)
+
+    def settle(self, claim: Claim, outcome: Outcome, deadline: Deadline, *, release: bool) -> None:
+        """Forget it at once."""
+
+    def conclude(self, conclusion: Conclusion, deadline: Deadline) -> None:
+        """Forget it at once."""
+
+    def release(self, claim: Claim, deadline: Deadline) -> None:
+        """Nobody holds anything."""

@@ -1,0 +1,234 @@
+"""From what a transport delivers to a rename event, or to everything that is wrong with it. Asks nobody.
+
+Whatever the transport, an event becomes the same structured CloudEvent here and is held against
+``contract/rename-event.schema.json``.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from jsonschema import Draft202012Validator
+
+from function.domain.envelopes import Envelope, eventbridge_event, sns_notification
+from function.domain.failures import Violation
+from function.domain.model import MAX_VIOLATIONS, RENAME_REQUESTED, InvalidEvent, RenameEvent, parse_time, rfc3339
+from function.domain.strict_json import NotJsonError, is_encodable, load, replace_lone_surrogates, to_json
+from function.domain.violations import escape_pointer, explain
+
+MAX_EVENT_BYTES: Final = 256 * 1024
+# An EventBridge entry holds 256 KB; an echoed request must leave room for JSON escapes and for the rest of the outcome.
+MAX_ECHOED_EVENT_BYTES: Final = 128 * 1024
+MAX_ECHOED_TEXT: Final = 32 * 1024
+# Of any settings. Which length they allow is for the policy to judge.
+MAX_NAME_LENGTH: Final = 255
+_SCHEMA: Final = Path(__file__).parents[1] / "contract" / "rename-event.schema.json"
+_ATTRIBUTE: Final = re.compile(r"(?!data$)[a-z0-9]+|data_base64")
+_STRUCTURED_ONLY: Final = frozenset({"specversion", "id", "source", "type", "time", "data", "data_base64"})
+# By W3C Trace Context, version 00.
+_TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """The CloudEvents attributes that a transport carries, and its defaults for the others.
+
+    Attributes:
+        id, source: the defaults where a transport carries ``data`` alone and ``given`` lacks them.
+        time: the default wherever there is none.
+        given: as carried in addition to ``data`` alone, without their prefix.
+        violations: what is wrong with those beyond their values.
+    """
+
+    id: str
+    source: str
+    time: str
+    given: Mapping[str, str]
+    violations: tuple[Violation, ...] = ()
+
+    @classmethod
+    def carried(cls, pairs: Iterable[tuple[str, str | None]], *, event_id: str, source: str, time: str) -> "Attributes":
+        """With ``given`` from names and values; what is no text (None) and two values of one name are violations."""
+        given: dict[str, str | None] = {}
+        broken: dict[str, Violation] = {}
+        for name, value in pairs:
+            if value is None and name == "traceparent":
+                continue  # it refuses nothing
+            if value is None:
+                broken[name] = Violation(f"/{escape_pointer(name)}", "must be UTF-8 text, percent-encoded in a header")
+            elif given.setdefault(name, value) != value:
+                broken[name] = Violation(f"/{escape_pointer(name)}", "comes with two values")
+        right = {name: value for name, value in given.items() if name not in broken and value is not None}
+        return cls(event_id, source, time, right, tuple(broken.values()))
+
+    def within(self, envelope: Envelope) -> "Attributes":
+        """Those of an event in an envelope that came with these."""
+
+        def text(value: object, default: str) -> str:
+            return value if isinstance(value, str) else default
+
+        return Attributes.carried(
+            envelope.attributes,
+            event_id=text(envelope.id, self.id),
+            source=text(envelope.source, self.source),
+            time=text(envelope.time, self.time),
+        )
+
+
+class EventParser:
+    """Turns what a transport delivers into a rename event, or says everything that is wrong with it."""
+
+    def __init__(self) -> None:
+        self._schema = json.loads(_SCHEMA.read_text(encoding="utf-8"))
+        self._schema["$defs"]["data"]["properties"]["endpoint_service_name"]["maxLength"] = MAX_NAME_LENGTH
+        self._validator = Draft202012Validator(self._schema)
+
+    def parse(
+        self,
+        text: str,
+        attributes: Attributes,
+        *,
+        structured: bool | None = None,
+        may_be_enveloped: bool = True,
+    ) -> RenameEvent | InvalidEvent:
+        """Parse one event and hold it against its schema; all violations at once.
+
+        Args:
+            text: the event, or its ``data`` alone, or an envelope around either.
+            attributes: what the transport carries.
+            structured: whether the text is a whole CloudEvent; None to tell by its shape.
+            may_be_enveloped: whether the transport is one that SNS and EventBridge deliver to.
+        """
+        received = attributes.time
+        delivery = _Delivery(text, attributes, received)
+        if len(text.encode("utf-8", "surrogatepass")) > MAX_EVENT_BYTES:
+            return delivery.invalid([Violation("", f"must have at most {MAX_EVENT_BYTES} bytes")], too_large=True)
+        try:
+            content = load(text)
+            if may_be_enveloped and (envelope := sns_notification(content)):
+                attributes = attributes.within(envelope)
+                delivery = _Delivery(envelope.content, attributes, received)
+                content = load(envelope.content)
+        except NotJsonError as error:
+            return delivery.invalid([Violation("", str(error))])
+        if may_be_enveloped and (envelope := eventbridge_event(content)):
+            content, attributes = envelope.content, attributes.within(envelope)
+            delivery = _Delivery(to_json(content), attributes, received)
+        if not isinstance(content, dict):
+            return delivery.invalid([Violation("", "must be an object")])
+        if structured is None:
+            structured = not _STRUCTURED_ONLY.isdisjoint(content)
+        event = _in_structured_mode(content, attributes, structured=structured)
+        found = self._violations(event, () if structured else attributes.violations)
+        if violations := list(islice(found, MAX_VIOLATIONS + 1)):
+            return delivery.invalid(violations, event)
+        data = event["data"]
+        return RenameEvent(
+            cloud_event=event,
+            id=event["id"],
+            source=event["source"],
+            time=parse_time(event["time"]),
+            vpc_endpoint_service_id=data["vpc_endpoint_service_id"],
+            endpoint_service_name=data["endpoint_service_name"],
+            project_id=data.get("project_id"),
+            region=data.get("region"),
+            expected_name=data.get("expected_name"),
+            received=received,
+        )
+
+    def unreadable(self, text: str, attributes: Attributes, message: str) -> InvalidEvent:
+        """What a transport could not even make text of."""
+        return _Delivery(text, attributes, attributes.time).invalid([Violation("", message)])
+
+    def _violations(self, event: dict[str, Any], of_transport: tuple[Violation, ...]) -> Iterator[Violation]:
+        """One by one, as they are found: whoever takes only the first ones pays for no others."""
+        yield from of_transport
+        broken = {violation.path for violation in of_transport}
+        most = self._schema["maxProperties"]
+        if len(event) > most:
+            yield Violation("", f"must have at most {most} attributes")
+            event = {name: value for name, value in event.items() if name in self._schema["properties"]}
+        yield from _lone_surrogates(event)
+        if "data" not in event and isinstance(event.get("data_base64"), str):
+            yield Violation("/data_base64", "must be JSON in UTF-8, in base64")
+        for violation in (found for error in self._validator.iter_errors(event) for found in explain(error)):
+            broken.add(violation.path)
+            yield violation
+        if "/time" not in broken:
+            try:
+                parse_time(event["time"])
+            except ValueError:
+                yield Violation("/time", "is not a time that exists")
+
+
+def _lone_surrogates(event: dict[str, Any]) -> Iterator[Violation]:
+    """JSON is checked already, a transport's attributes are not."""
+    for name, value in event.items():
+        if not (is_encodable(name) and (not isinstance(value, str) or is_encodable(value))):
+            yield Violation(f"/{escape_pointer(name)}", "holds a lone surrogate")
+
+
+def _in_structured_mode(content: dict[str, Any], attributes: Attributes, *, structured: bool) -> dict[str, Any]:
+    """The whole event, with ``data`` decoded and its time."""
+    event = content
+    if not structured:
+        defaults = {"specversion": "1.0", "id": attributes.id, "source": attributes.source, "type": RENAME_REQUESTED}
+        event = defaults | {"time": attributes.time} | {**attributes.given, "data": content}
+    # CloudEvents' JSON format takes an attribute that is null for one that is left out.
+    event = {name: value for name, value in event.items() if value is not None or not _ATTRIBUTE.fullmatch(name)}
+    if not _is_traceparent(event.get("traceparent")):
+        event.pop("traceparent", None)
+    event.setdefault("time", attributes.time)
+    if event.get("data") is None and isinstance(event.get("data_base64"), str):
+        with suppress(ValueError):
+            data = load(base64.b64decode(event["data_base64"], validate=True).decode("utf-8"))
+            event = {name: value for name, value in event.items() if name != "data_base64"} | {"data": data}
+    return event
+
+
+def _is_traceparent(value: object) -> bool:
+    return isinstance(value, str) and _TRACEPARENT.fullmatch(value) is not None
+
+
+class _Delivery:
+    """What a transport delivered, for the invalid event that may have to be made of it."""
+
+    def __init__(self, text: str, attributes: Attributes, received: str) -> None:
+        self._text = text
+        self._attributes = attributes
+        self._received = received
+
+    def invalid(
+        self, violations: list[Violation], event: dict[str, Any] | None = None, *, too_large: bool = False
+    ) -> InvalidEvent:
+        time = self._received
+        if event is not None:
+            with suppress(ValueError, AttributeError):
+                time = rfc3339(parse_time(event["time"]))
+        return InvalidEvent(
+            request=self._echo(event),
+            id=self._identity("id", event) or self._attributes.id,
+            source=self._identity("source", event) or self._attributes.source,
+            time=time,
+            received=self._received,
+            violations=(),
+            too_large=too_large,
+        ).refused(*violations)
+
+    def _identity(self, attribute: str, event: dict[str, Any] | None) -> str | None:
+        value = self._attributes.given.get(attribute) if event is None else event.get(attribute)
+        return value if isinstance(value, str) else None
+
+    def _echo(self, event: dict[str, Any] | None) -> dict[str, Any] | str:
+        """The event where an outcome can carry it, by its characters and its size; else the text, truncated."""
+        if event is not None:
+            text = to_json(event)
+            if is_encodable(text) and len(text.encode()) <= MAX_ECHOED_EVENT_BYTES:
+                return event
+        return replace_lone_surrogates(self._text[:MAX_ECHOED_TEXT])

@@ -1,0 +1,275 @@
+"""What can go wrong with a rename, and what each failure means for the event.
+
+Adapters say what happened, the rename service acts on the kind, and the outcome carries it to the consumer.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+NO_TIME_LEFT: Final = "Rename.NoTimeLeft"
+IDENTIFIER_REUSED: Final = "Rename.IdentifierReused"
+SUPERSEDED: Final = "Rename.Superseded"
+
+
+class Kind(StrEnum):
+    """Whose fault a failure is, and so what is done about it."""
+
+    INVALID = "invalid"
+    NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
+    ACCESS = "access"
+    THROTTLED = "throttled"
+    UNAVAILABLE = "unavailable"
+    INTERNAL = "internal"
+
+
+class Violation(NamedTuple):
+    """One broken rule: a JSON Pointer (RFC 6901) into the rename event, and what is wrong there."""
+
+    path: str
+    message: str
+
+
+class EventName(NamedTuple):
+    """What identifies a rename event."""
+
+    source: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a rename failed with.
+
+    Attributes:
+        code: Huawei Cloud's own code, or one of ``OWN_CODES``.
+        message: for people; never for decisions. It may repeat a reply or an event, so a log has ``log_message()``.
+        kind: whose fault it is.
+        retryable: the same event may succeed later. False settles the event at once.
+        http_status: of Huawei Cloud's reply, None where there was none.
+        huawei_request_id: as Huawei Cloud reported it, None where it did not.
+        called: Huawei Cloud was called, or it was tried.
+        in_doubt: the rename may have happened all the same.
+        quick: another attempt inside the same invocation is allowed.
+        state_conflict: an attempt or two may help, then it is a conflict with the service's state.
+        retry_after: seconds that the other side asked to wait.
+        violations: for ``invalid`` only.
+        superseded_by: the newer event, for ``Rename.Superseded`` only.
+        aws_error_code: of the AWS service that refused, or what kept its answer from coming; None where neither is the
+            reason.
+    """
+
+    code: str
+    message: str
+    kind: Kind
+    retryable: bool
+    http_status: int | None = None
+    huawei_request_id: str | None = None
+    called: bool = True
+    in_doubt: bool = False
+    quick: bool = False
+    state_conflict: bool = False
+    retry_after: float | None = None
+    violations: tuple[Violation, ...] = ()
+    superseded_by: EventName | None = None
+    aws_error_code: str | None = None
+
+
+class RenameFailedError(Exception):
+    """Raised by collaborators of the rename service; carries the failure. Its text is the code alone, so it may be
+    logged."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.code)
+        self.failure = failure
+
+
+class OwnCode(NamedTuple):
+    """One of the function's own codes.
+
+    Attributes:
+        message: a constant, for logs; a failure's own message may repeat a reply or an event.
+    """
+
+    kind: Kind
+    message: str
+    retryable: bool = True
+
+
+OWN_CODES: Final = {
+    "Rename.Abandoned": OwnCode(Kind.INTERNAL, "The function ended each time before it could report on the event."),
+    "Rename.AccessDenied": OwnCode(Kind.ACCESS, "Huawei Cloud denied access and gave no error code."),
+    "Rename.ClaimLost": OwnCode(
+        Kind.UNAVAILABLE,
+        "The rename took longer than its claim on the endpoint service, which another event holds now.",
+    ),
+    "Rename.Conflict": OwnCode(
+        Kind.CONFLICT, "Huawei Cloud reported a conflict and gave no error code.", retryable=False
+    ),
+    "Rename.ConnectionFailed": OwnCode(Kind.UNAVAILABLE, "There was no connection to Huawei Cloud, or it broke."),
+    "Rename.CredentialsUnavailable": OwnCode(Kind.UNAVAILABLE, "The key for Huawei Cloud could not be had."),
+    IDENTIFIER_REUSED: OwnCode(
+        Kind.CONFLICT, "Another event has had this source and id, with other content.", retryable=False
+    ),
+    "Rename.InProgress": OwnCode(
+        Kind.UNAVAILABLE, "The endpoint service is being renamed for another event, or a rename may yet take effect."
+    ),
+    "Rename.InternalError": OwnCode(Kind.INTERNAL, "The function failed on the event: a defect."),
+    "Rename.InvalidEvent": OwnCode(
+        Kind.INVALID, "The event breaks its schema or what the settings allow.", retryable=False
+    ),
+    "Rename.LedgerUnavailable": OwnCode(Kind.UNAVAILABLE, "The ledger (DynamoDB) refused or did not answer."),
+    "Rename.NotFound": OwnCode(Kind.NOT_FOUND, "Huawei Cloud found nothing and gave no error code.", retryable=False),
+    NO_TIME_LEFT: OwnCode(Kind.UNAVAILABLE, "The invocation had no time left for an attempt."),
+    "Rename.Outage": OwnCode(
+        Kind.UNAVAILABLE, "Huawei Cloud has been unavailable: the outage breaker lets no call through."
+    ),
+    "Rename.OutcomeNotPublished": OwnCode(
+        Kind.UNAVAILABLE, "The outcome bus (EventBridge) refused the outcome or did not answer."
+    ),
+    "Rename.PreconditionFailed": OwnCode(
+        Kind.CONFLICT, "The endpoint service is not called expected_name.", retryable=False
+    ),
+    "Rename.Refused": OwnCode(
+        Kind.INVALID, "Huawei Cloud refused the request and gave no error code.", retryable=False
+    ),
+    "Rename.RespondAsync": OwnCode(Kind.UNAVAILABLE, "The caller asked for an answer at once."),
+    "Rename.ServiceUnavailable": OwnCode(Kind.UNAVAILABLE, "Huawei Cloud was unavailable and gave no error code."),
+    SUPERSEDED: OwnCode(Kind.CONFLICT, "A newer rename of the endpoint service has been carried out.", retryable=False),
+    "Rename.Throttled": OwnCode(Kind.THROTTLED, "Huawei Cloud throttled the request and gave no error code."),
+    "Rename.Timeout": OwnCode(Kind.UNAVAILABLE, "Huawei Cloud did not answer in time."),
+    "Rename.UnconfirmedReply": OwnCode(Kind.UNAVAILABLE, "Huawei Cloud's reply does not prove the rename."),
+}
+
+
+def log_message(code: str) -> str:
+    """A failure's message for logs, by its code alone: a constant, whatever a reply or an event says."""
+    return OWN_CODES[code].message if code in OWN_CODES else f"Huawei Cloud: {code}"
+
+
+def _own(code: str, message: str | None = None) -> Failure:
+    kind, constant, retryable = OWN_CODES[code]
+    return Failure(code, message or constant, kind, retryable)
+
+
+def timeout(*, in_doubt: bool = False) -> Failure:
+    """No reply in time. In doubt, when the request had been sent."""
+    return replace(_own("Rename.Timeout"), quick=True, in_doubt=in_doubt)
+
+
+def connection_failed(*, in_doubt: bool = False) -> Failure:
+    """No connection, or one that broke. In doubt, when the request had been sent."""
+    message = "The connection to Huawei Cloud broke." if in_doubt else "There is no connection to Huawei Cloud."
+    return replace(_own("Rename.ConnectionFailed", message), quick=True, in_doubt=in_doubt)
+
+
+def unconfirmed_reply(*, status: int | None, huawei_request_id: str | None) -> Failure:
+    """A reply that is no error and proves nothing: a redirect, an empty or garbled body, another name."""
+    return replace(
+        _own("Rename.UnconfirmedReply"),
+        quick=True,
+        in_doubt=True,
+        http_status=status,
+        huawei_request_id=huawei_request_id,
+    )
+
+
+def invalid_event(violations: tuple[Violation, ...]) -> Failure:
+    # The ids of these outcomes are made of what they say, this text included: it must not change.
+    return replace(_own("Rename.InvalidEvent", "The rename event breaks its schema."), violations=violations)
+
+
+def precondition_failed(service_name: str | None) -> Failure:
+    """
+    Args:
+        service_name: what the API reported.
+    """
+    message = f"The endpoint service does not have the expected name. It is called {service_name!r} now."
+    return _own("Rename.PreconditionFailed", message)
+
+
+def superseded(by: EventName) -> Failure:
+    message = f"A newer rename of this endpoint service has been carried out: event {by.id} of {by.source}."
+    return replace(_own(SUPERSEDED, message), superseded_by=by)
+
+
+def identifier_reused() -> Failure:
+    # As above.
+    return _own(IDENTIFIER_REUSED, "Another rename event has had this source and id, with other content.")
+
+
+def in_progress(retry_after: float | None = None) -> Failure:
+    """Another invocation renames the endpoint service right now, or its rename may yet take effect.
+
+    Args:
+        retry_after: seconds until its claim expires, where that is known.
+    """
+    return replace(_own("Rename.InProgress"), retry_after=retry_after)
+
+
+def claim_lost() -> Failure:
+    """The rename took longer than its claim on the endpoint service lasted, and somebody else has taken it over."""
+    return _own("Rename.ClaimLost")
+
+
+def ledger_unavailable(reason: str) -> Failure:
+    """No call without the ledger: nobody could tell a duplicate or a stale event.
+
+    Args:
+        reason: AWS's error code, or what went wrong on the way there.
+    """
+    return replace(_own("Rename.LedgerUnavailable", f"The ledger does not answer: {reason}."), aws_error_code=reason)
+
+
+def outage() -> Failure:
+    """The outage breaker is open: Huawei Cloud has not been answering, and is left alone for a while."""
+    return replace(_own("Rename.Outage"), called=False)
+
+
+def abandoned() -> Failure:
+    """A dead letter without an outcome: each time the function ended before it could report."""
+    return _own("Rename.Abandoned")
+
+
+def credentials(message: str, *, kind: Kind, aws_error_code: str | None = None) -> Failure:
+    """The key for Huawei Cloud cannot be had: ``access`` when somebody must act, ``unavailable`` when it may pass."""
+    return replace(
+        _own("Rename.CredentialsUnavailable", message), kind=kind, called=False, aws_error_code=aws_error_code
+    )
+
+
+def not_published(reason: str) -> Failure:
+    """The rename is decided, but the bus did not take the outcome.
+
+    Args:
+        reason: AWS's error code, or what went wrong on the way there.
+    """
+    return replace(
+        _own("Rename.OutcomeNotPublished", f"The outcome bus did not take the outcome: {reason}."),
+        aws_error_code=reason,
+    )
+
+
+def no_time_left() -> Failure:
+    return _own(NO_TIME_LEFT)
+
+
+def respond_async_requested() -> Failure:
+    """The caller asked not to wait for the rename."""
+    return replace(_own("Rename.RespondAsync"), called=False)
+
+
+def internal_error() -> Failure:
+    """A defect of the function. Left to the queue: a later version may be able to do it."""
+    return _own("Rename.InternalError")
+
+
+def as_conflict(failure: Failure) -> Failure:
+    """A state conflict that did not pass after a few attempts: final from now on."""
+    return replace(failure, retryable=False, quick=False)
+
+
+def state_conflict_unverified(failure: Failure, unread: Failure) -> Failure:
+    """Of a state conflict, when the read that would decide it failed: not final, even where the read's failure is."""
+    return unread if unread.retryable else replace(failure, retryable=True)

@@ -1,0 +1,171 @@
+"""Rename events, what refuses them, and their outcomes, as values."""
+
+import hashlib
+import re
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+from function.domain.failures import Failure, Violation
+from function.domain.strict_json import to_ascii, to_json
+
+RENAME_REQUESTED: Final = "vpcep.endpoint_service.rename_requested.v1"
+RENAMED: Final = "vpcep.endpoint_service.renamed.v1"
+RENAME_FAILED: Final = "vpcep.endpoint_service.rename_failed.v1"
+
+MAX_VIOLATIONS: Final = 50
+
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
+# Without zeros at the end: one instant has one form.
+_FINER_THAN_MICROSECONDS: Final = re.compile(r"\.[0-9]{6}([0-9]*[1-9])")
+
+
+class Target(NamedTuple):
+    """An endpoint service, and where it lives."""
+
+    region: str
+    project_id: str
+    vpc_endpoint_service_id: str
+
+
+class RedriveCycle(NamedTuple):
+    """Which outcome of its event this is: the first, or one that follows a given-up one after a redrive.
+
+    Attributes:
+        number: from 0.
+        follows: the id of the outcome before.
+    """
+
+    number: int = 0
+    follows: str | None = None
+
+
+FIRST_CYCLE: Final = RedriveCycle()
+
+
+@dataclass(frozen=True, slots=True)
+class RenameEvent:
+    """A valid rename event.
+
+    Attributes:
+        cloud_event: the whole event in structured mode.
+        id, source: identify the event, together.
+        time: when the producer decided on the name, down to the microsecond; what is newer is told by
+            ``time_microseconds``.
+        project_id, region: as the event names them, None for the function's own.
+        expected_name: the present name that the event requires, None for any.
+        received: when the transport took it in, by RFC 3339.
+    """
+
+    cloud_event: dict[str, Any]
+    id: str
+    source: str
+    time: datetime
+    vpc_endpoint_service_id: str
+    endpoint_service_name: str
+    project_id: str | None
+    region: str | None
+    expected_name: str | None
+    received: str = field(compare=False)
+
+    @property
+    def time_microseconds(self) -> Decimal:
+        """``time`` in microseconds since the epoch, exact: a time of nine digits has up to three decimals."""
+        whole = (self.time - _EPOCH) // timedelta(microseconds=1)
+        finer = _FINER_THAN_MICROSECONDS.search(self.cloud_event["time"])
+        return Decimal(whole) + (Decimal(f"0.{finer[1]}") if finer else 0)
+
+    @property
+    def digest(self) -> str:
+        """Of what the event asks for. Two events of one identity must agree in it."""
+        return hashlib.sha256(to_ascii(self.cloud_event["data"]).encode()).hexdigest()
+
+    def at(self, time: str) -> "RenameEvent":
+        """The same event, of another time."""
+        return replace(self, cloud_event=self.cloud_event | {"time": time}, time=parse_time(time))
+
+    def refused(self, *violations: Violation) -> "InvalidEvent":
+        """The same event, found invalid by what its schema does not know: the settings or the clock."""
+        invalid = InvalidEvent(
+            self.cloud_event, self.id, self.source, rfc3339(self.time), self.received, violations=(), candidate=self
+        )
+        return invalid.refused(*violations)
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidEvent:
+    """What came in is no valid rename event.
+
+    Attributes:
+        request: the event where it is a JSON object, else the raw text, truncated.
+        time: by RFC 3339; the event's own where it is right, else when the transport took it in.
+        received: when the transport took it in, by RFC 3339.
+        violations: at least one.
+        too_large: it was not even parsed.
+        candidate: the event, where only the settings or the clock refuse it, which may allow it another time.
+    """
+
+    request: dict[str, Any] | str
+    id: str
+    source: str
+    time: str
+    received: str = field(compare=False)
+    violations: tuple[Violation, ...]
+    too_large: bool = False
+    candidate: RenameEvent | None = field(default=None, compare=False, repr=False)
+
+    def refused(self, *violations: Violation) -> "InvalidEvent":
+        """The same event with more violations."""
+        every = (*self.violations, *violations)
+        if len(every) > MAX_VIOLATIONS:
+            every = (*every[:MAX_VIOLATIONS], Violation("", "and more"))
+        is_of_time = any(violation.path == "/time" for violation in every)
+        return replace(self, violations=every, time=self.received if is_of_time else self.time)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a rename event is answered with.
+
+    Attributes:
+        cloud_event: in structured mode, the EventBridge entry's ``Detail``.
+        failure: None for a success.
+        remembered: it had been decided before, and comes from the ledger.
+    """
+
+    cloud_event: dict[str, Any]
+    failure: Failure | None
+    remembered: bool = field(default=False, compare=False)
+
+    @property
+    def id(self) -> str:
+        return str(self.cloud_event["id"])
+
+    @property
+    def type(self) -> str:
+        return str(self.cloud_event["type"])
+
+    @property
+    def attempts(self) -> int:
+        return int(self.cloud_event["data"]["attempts"])
+
+    def to_json(self) -> str:
+        return to_json(self.cloud_event)
+
+
+def rfc3339(time: datetime) -> str:
+    """In UTC and milliseconds."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_time(text: str) -> datetime:
+    """A time by RFC 3339, in UTC; digits beyond the microsecond are left out.
+
+    Raises:
+        ValueError: there is no such time, a 30th of February or a leap second.
+    """
+    try:
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError from error

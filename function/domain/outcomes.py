@@ -1,0 +1,155 @@
+"""Outcome events and their ids, as in ``contract/outcome.schema.json``."""
+
+import json
+import re
+import uuid
+from dataclasses import dataclass
+from typing import Any, Final
+
+from function.domain import failures
+from function.domain.failures import Failure, Kind, Violation
+from function.domain.model import FIRST_CYCLE, RENAME_FAILED, RENAMED, InvalidEvent, Outcome, RedriveCycle, RenameEvent
+from function.domain.strict_json import to_ascii
+from function.domain.violations import MAX_PATH
+
+OUTCOME_SOURCE: Final = "vpcep.rename"
+_OUTCOME_IDS: Final = uuid.UUID("0f7c8a52-3f5e-5a39-9d0d-6e0f6f1a7c11")
+_SUBJECT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def outcome_from_json(text: str) -> Outcome:
+    """An outcome as ``to_json`` made it, and the ledger remembered it."""
+    cloud_event = json.loads(text)
+    data = cloud_event["data"]
+    error = data.get("error")
+    if error is None:
+        return Outcome(cloud_event, failure=None, remembered=True)
+    violations = tuple(Violation(**violation) for violation in error["violations"])
+    failure = Failure(
+        code=error["code"],
+        message=error["message"],
+        kind=Kind(error["kind"]),
+        retryable=error["retryable"],
+        http_status=error["http_status"],
+        huawei_request_id=data["huawei_request_id"],
+        violations=violations,
+    )
+    return Outcome(cloud_event, failure, remembered=True)
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeContext:
+    """What an outcome tells beside the result.
+
+    Attributes:
+        trigger: ``sqs`` or ``http``.
+        region: the function's own, where the event names none.
+        project_id: the function's own, where the event names none; None where it is not known.
+        attempts: calls of ``update_endpoint_service_name``.
+        time: of the outcome, by RFC 3339.
+        cycle: which outcome of its event this is.
+    """
+
+    trigger: str
+    region: str
+    project_id: str | None
+    attempts: int
+    time: str
+    cycle: RedriveCycle = FIRST_CYCLE
+
+
+def renamed(
+    event: RenameEvent,
+    context: OutcomeContext,
+    *,
+    service_name: str,
+    previous_service_name: str | None,
+    huawei_request_id: str | None,
+) -> Outcome:
+    """The success: names as the API reported them."""
+    data = _data(event, context, huawei_request_id) | {"service_name": service_name}
+    if previous_service_name is not None:
+        data["previous_service_name"] = previous_service_name
+    identity = outcome_id(event, context.cycle)
+    return Outcome(_cloud_event(RENAMED, event, context, data, identity), failure=None)
+
+
+def rename_failed(event: RenameEvent | InvalidEvent, context: OutcomeContext, failure: Failure) -> Outcome:
+    """The failure, with the error code."""
+    data = _data(event, context, failure.huawei_request_id) | {
+        "error": {
+            "code": failure.code,
+            "message": failure.message,
+            "kind": failure.kind.value,
+            "http_status": failure.http_status,
+            "retryable": failure.retryable,
+            "violations": [violation._asdict() for violation in failure.violations],
+        }
+    }
+    if failure.superseded_by is not None:
+        data["superseded_by"] = failure.superseded_by._asdict()
+    if isinstance(event, InvalidEvent) or failure.code == failures.IDENTIFIER_REUSED:
+        # No ledger keeps it: its id is made of what it says, so that two outcomes of one id cannot differ, and a mended
+        # event, sent again under its old id, gets another one.
+        identity = _identity(event.source, event.id, context.time, to_ascii(data))
+    else:
+        identity = outcome_id(event, context.cycle)
+    return Outcome(_cloud_event(RENAME_FAILED, event, context, data, identity), failure)
+
+
+def _data(event: RenameEvent | InvalidEvent, context: OutcomeContext, huawei_request_id: str | None) -> dict[str, Any]:
+    if isinstance(event, RenameEvent):
+        request: dict[str, Any] | str = event.cloud_event
+        named: dict[str, Any] = event.cloud_event["data"]
+    else:
+        request = event.request
+        named = _named(event)
+    return {
+        "request": request,
+        "project_id": named.get("project_id") or context.project_id,
+        "region": named.get("region") or context.region,
+        "vpc_endpoint_service_id": named.get("vpc_endpoint_service_id"),
+        "endpoint_service_name": named.get("endpoint_service_name"),
+        "attempts": context.attempts,
+        "trigger": context.trigger,
+        "huawei_request_id": huawei_request_id,
+    } | ({"follows": context.cycle.follows} if context.cycle.follows else {})
+
+
+def _named(event: InvalidEvent) -> dict[str, str]:
+    """What an invalid event names, as far as it is text of a bearable length."""
+    data = event.request.get("data") if isinstance(event.request, dict) else None
+    if not isinstance(data, dict):
+        return {}
+    return {field: value for field, value in data.items() if isinstance(value, str) and len(value) <= MAX_PATH}
+
+
+def _cloud_event(
+    outcome_type: str,
+    event: RenameEvent | InvalidEvent,
+    context: OutcomeContext,
+    data: dict[str, Any],
+    identity: str,
+) -> dict[str, Any]:
+    cloud_event = {
+        "specversion": "1.0",
+        "id": identity,
+        "source": OUTCOME_SOURCE,
+        "type": outcome_type,
+        "time": context.time,
+        "datacontenttype": "application/json",
+    }
+    if _SUBJECT.fullmatch(data["vpc_endpoint_service_id"] or ""):
+        cloud_event["subject"] = data["vpc_endpoint_service_id"]
+    if isinstance(event, RenameEvent) and "traceparent" in event.cloud_event:
+        cloud_event["traceparent"] = event.cloud_event["traceparent"]
+    return cloud_event | {"data": data}
+
+
+def outcome_id(event: RenameEvent, cycle: RedriveCycle = FIRST_CYCLE) -> str:
+    """The same event gets the same id each time, and each round after a redrive one of its own."""
+    return _identity(event.source, event.id, *([cycle.number] if cycle.number else []))
+
+
+def _identity(*parts: str | int) -> str:
+    return str(uuid.uuid5(_OUTCOME_IDS, json.dumps(parts)))

@@ -1,0 +1,91 @@
+"""What the settings and the clock allow of an event that its schema allows."""
+
+from collections.abc import Callable, Container, Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from function.domain.deadline import Deadline
+from function.domain.event_parser import MAX_NAME_LENGTH
+from function.domain.failures import RenameFailedError, Violation
+from function.domain.model import MAX_VIOLATIONS, InvalidEvent, RenameEvent, Target, parse_time
+
+# Clocks of producers differ; an event from further ahead would shut out every honest rename until its time comes.
+MAX_CLOCK_SKEW: Final = timedelta(minutes=5)
+
+AHEAD_OF_TIME: Final = Violation("/time", "lies more than five minutes in the future")
+FORBIDDEN_PROJECT: Final = Violation("/data/project_id", "is not a project that events may name")
+FORBIDDEN_REGION: Final = Violation("/data/region", "is not a region that events may name")
+
+
+class Policy:
+    """The adopter's rules for rename events."""
+
+    def __init__(
+        self,
+        *,
+        region: str,
+        name_max_length: int,
+        projects: Container[str],
+        regions: Container[str],
+        default_project: Callable[[Deadline], str],
+        now: Callable[[], datetime],
+    ) -> None:
+        """
+        Args:
+            region: of events that name none.
+            name_max_length: of a new name, in characters.
+            projects, regions: what an event may name in addition to the defaults.
+            default_project: of events that name none: the key's own; raises RenameFailedError where the key cannot be
+                had.
+            now: time zone aware.
+        """
+        self.region = region
+        self._name_max_length = name_max_length
+        self._projects = projects
+        self._regions = regions
+        self._default_project = default_project
+        self._now = now
+
+    def judge(self, event: RenameEvent | InvalidEvent, deadline: Deadline) -> RenameEvent | InvalidEvent:
+        """The event, or why it is refused; one that is invalid anyway with whatever else is wrong with it.
+
+        An event whose project cannot be judged now passes: ``allows_project`` must be asked before it is carried out.
+
+        Args:
+            deadline: bounds the question for the key.
+        """
+        content = event.cloud_event if isinstance(event, RenameEvent) else event.request
+        broken = () if isinstance(event, RenameEvent) else [violation.path for violation in event.violations]
+        if not isinstance(content, dict) or len(broken) > MAX_VIOLATIONS:
+            return event
+        violations = tuple(self._violations(content, broken, deadline))
+        return event.refused(*violations) if violations else event
+
+    def allows_project(self, project_id: str, deadline: Deadline) -> bool:
+        """Raises RenameFailedError where that cannot be told now."""
+        return project_id in self._projects or project_id == self._default_project(deadline)
+
+    def _allows_region(self, region: str) -> bool:
+        return region == self.region or region in self._regions
+
+    def target(self, event: RenameEvent, deadline: Deadline) -> Target:
+        """Raises RenameFailedError where the default project cannot be told now."""
+        project_id = event.project_id or self._default_project(deadline)
+        return Target(event.region or self.region, project_id, event.vpc_endpoint_service_id)
+
+    def _violations(self, event: dict[str, Any], broken: Container[str], deadline: Deadline) -> Iterator[Violation]:
+        data = event.get("data")
+        if isinstance(data, dict):
+            name = data.get("endpoint_service_name")
+            if isinstance(name, str) and self._name_max_length < len(name) <= MAX_NAME_LENGTH:
+                yield Violation("/data/endpoint_service_name", f"must have at most {self._name_max_length} characters")
+        if "time" in event and "/time" not in broken and parse_time(event["time"]) > self._now() + MAX_CLOCK_SKEW:
+            yield AHEAD_OF_TIME
+        if isinstance(data, dict):
+            if "project_id" in data and "/data/project_id" not in broken:
+                with suppress(RenameFailedError):
+                    if not self.allows_project(data["project_id"], deadline):
+                        yield FORBIDDEN_PROJECT
+            if "region" in data and "/data/region" not in broken and not self._allows_region(data["region"]):
+                yield FORBIDDEN_REGION
