@@ -179,7 +179,7 @@ class _Call:
     @property
     def _was_made(self) -> bool:
         """Huawei Cloud was called; not so where the key was missing, or a lock not free in time."""
-        return isinstance(self.result, Reply) or (self._failure is not None and self._failure.called)
+        return isinstance(self.result, Reply) or (self._failure is not None and self._failure.counts_as_attempt)
 
     @property
     def _failure(self) -> Failure | None:

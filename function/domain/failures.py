@@ -49,9 +49,9 @@ class Failure:
         retryable: the same event may succeed later. False settles the event at once.
         http_status: of Huawei Cloud's reply, None where there was none.
         huawei_request_id: as Huawei Cloud reported it, None where it did not.
-        called: Huawei Cloud was called, or it was tried.
+        counts_as_attempt: Huawei Cloud was called, or it was tried.
         in_doubt: the rename may have happened all the same.
-        quick: another attempt inside the same invocation is allowed.
+        retry_in_process: another attempt inside the same invocation is allowed.
         state_conflict: an attempt or two may help, then it is a conflict with the service's state.
         retry_after: seconds that the other side asked to wait.
         violations: for ``invalid`` only.
@@ -66,9 +66,9 @@ class Failure:
     retryable: bool
     http_status: int | None = None
     huawei_request_id: str | None = None
-    called: bool = True
+    counts_as_attempt: bool = True
     in_doubt: bool = False
-    quick: bool = False
+    retry_in_process: bool = False
     state_conflict: bool = False
     retry_after: float | None = None
     violations: tuple[Violation, ...] = ()
@@ -155,20 +155,20 @@ def _own(code: str, message: str | None = None) -> Failure:
 
 def timeout(*, in_doubt: bool = False) -> Failure:
     """No reply in time. In doubt, when the request had been sent."""
-    return replace(_own("Rename.Timeout"), quick=True, in_doubt=in_doubt)
+    return replace(_own("Rename.Timeout"), retry_in_process=True, in_doubt=in_doubt)
 
 
 def connection_failed(*, in_doubt: bool = False) -> Failure:
     """No connection, or one that broke. In doubt, when the request had been sent."""
     message = "The connection to Huawei Cloud broke." if in_doubt else "There is no connection to Huawei Cloud."
-    return replace(_own("Rename.ConnectionFailed", message), quick=True, in_doubt=in_doubt)
+    return replace(_own("Rename.ConnectionFailed", message), retry_in_process=True, in_doubt=in_doubt)
 
 
 def unconfirmed_reply(*, status: int | None, huawei_request_id: str | None) -> Failure:
     """A reply that is no error and proves nothing: a redirect, an empty or garbled body, another name."""
     return replace(
         _own("Rename.UnconfirmedReply"),
-        quick=True,
+        retry_in_process=True,
         in_doubt=True,
         http_status=status,
         huawei_request_id=huawei_request_id,
@@ -224,7 +224,7 @@ def ledger_unavailable(reason: str) -> Failure:
 
 def outage() -> Failure:
     """The outage breaker is open: Huawei Cloud has not been answering, and is left alone for a while."""
-    return replace(_own("Rename.Outage"), called=False)
+    return replace(_own("Rename.Outage"), counts_as_attempt=False)
 
 
 def abandoned() -> Failure:
@@ -235,7 +235,10 @@ def abandoned() -> Failure:
 def credentials(message: str, *, kind: Kind, aws_error_code: str | None = None) -> Failure:
     """The key for Huawei Cloud cannot be had: ``access`` when somebody must act, ``unavailable`` when it may pass."""
     return replace(
-        _own("Rename.CredentialsUnavailable", message), kind=kind, called=False, aws_error_code=aws_error_code
+        _own("Rename.CredentialsUnavailable", message),
+        kind=kind,
+        counts_as_attempt=False,
+        aws_error_code=aws_error_code,
     )
 
 
@@ -257,7 +260,7 @@ def no_time_left() -> Failure:
 
 def respond_async_requested() -> Failure:
     """The caller asked not to wait for the rename."""
-    return replace(_own("Rename.RespondAsync"), called=False)
+    return replace(_own("Rename.RespondAsync"), counts_as_attempt=False)
 
 
 def internal_error() -> Failure:
@@ -267,7 +270,7 @@ def internal_error() -> Failure:
 
 def as_conflict(failure: Failure) -> Failure:
     """A state conflict that did not pass after a few attempts: final from now on."""
-    return replace(failure, retryable=False, quick=False)
+    return replace(failure, retryable=False, retry_in_process=False)
 
 
 def state_conflict_unverified(failure: Failure, unread: Failure) -> Failure:

@@ -288,7 +288,11 @@ class RenameService:
                     raise RenameFailedError(failures.as_conflict(failure)) from None
                 wait = full_jitter(tries, base=BACKOFF_BASE_SECONDS, cap=BACKOFF_CAP_SECONDS, uniform=self._uniform)
                 wait = max(wait, failure.retry_after or 0)
-                if not failure.quick or tries == MAX_ATTEMPTS or attempt.deadline.remaining() < wait + MIN_CALL_SECONDS:
+                if (
+                    not failure.retry_in_process
+                    or tries == MAX_ATTEMPTS
+                    or attempt.deadline.remaining() < wait + MIN_CALL_SECONDS
+                ):
                     raise
             self._sleep(wait)
         raise AssertionError  # the last try returns or raises
@@ -303,7 +307,7 @@ class RenameService:
             failure = failures.unconfirmed_reply(status=reply.status, huawei_request_id=reply.huawei_request_id)
         except RenameFailedError as error:
             failure = error.failure
-            attempt.attempts += failure.called
+            attempt.attempts += failure.counts_as_attempt
         if failure.in_doubt:
             attempt.doubt = failure
             found = self._look(target, attempt, failure)

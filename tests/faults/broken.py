@@ -178,7 +178,7 @@ class _SaysItCalled:
             try:
                 return getattr(self._services, method)(*args)
             except RenameFailedError as error:
-                raise RenameFailedError(replace(error.failure, called=True)) from None
+                raise RenameFailedError(replace(error.failure, counts_as_attempt=True)) from None
 
         return called
 

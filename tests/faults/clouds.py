@@ -225,10 +225,10 @@ class Huawei:
         environment.is_answered = False
         secret, scopes = self._secret(), (None, target.project_id, (target.project_id, service.id))
         if any(environment.refused_until.get(scope, 0.0) > world.now for scope in scopes):
-            raise RenameFailedError(replace(from_reply("APIGW.0301", "", status=401), called=False))
+            raise RenameFailedError(replace(from_reply("APIGW.0301", "", status=401), counts_as_attempt=False))
         taken = self._taken(target, service, name, secret)
         if taken == "waited":
-            raise RenameFailedError(replace(failures.timeout(), called=False))
+            raise RenameFailedError(replace(failures.timeout(), counts_as_attempt=False))
         refused = {"wrong_key": scopes[0], "wrong_project": scopes[1], "forbidden": scopes[2]}
         if taken in refused:
             environment.secret = None

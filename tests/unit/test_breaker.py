@@ -299,9 +299,9 @@ class TestWhatWasNotCalled:
     FAILURES = pytest.mark.parametrize(
         "failure",
         [
-            replace(failures.timeout(), called=False),
-            replace(unavailable(), called=False),
-            replace(wrong_key(), called=False),
+            replace(failures.timeout(), counts_as_attempt=False),
+            replace(unavailable(), counts_as_attempt=False),
+            replace(wrong_key(), counts_as_attempt=False),
             failures.credentials("none", kind=Kind.UNAVAILABLE),
             failures.credentials("none", kind=Kind.ACCESS),
         ],
@@ -619,7 +619,7 @@ class TestOpen:
         failure = failed(lambda: rename(breaker) if operation == "rename" else breaker.read(TARGET, within(SECONDS)))
 
         assert (failure.code, failure.kind, failure.retryable) == ("Rename.Outage", Kind.UNAVAILABLE, True)
-        assert (failure.called, failure.quick, failure.in_doubt) == (False, False, False)
+        assert (failure.counts_as_attempt, failure.retry_in_process, failure.in_doubt) == (False, False, False)
         assert len(world.services.calls) == calls
 
     def test_refuses_until_its_time_is_over(

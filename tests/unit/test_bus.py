@@ -142,7 +142,7 @@ class TestRefusals:
 
         assert failure.code == "Rename.OutcomeNotPublished"
         assert code in failure.message
-        assert not failure.quick
+        assert not failure.retry_in_process
 
     @pytest.mark.parametrize("body", [{}, {"FailedEntryCount": 0, "Entries": []}])
     def test_are_suspected_where_the_answer_does_not_name_the_entry(

@@ -217,7 +217,7 @@ class TestNoSecret:
 
         assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", Kind.ACCESS)
         assert failure.retryable
-        assert not failure.quick
+        assert not failure.retry_in_process
         assert code in failure.message
 
     @pytest.mark.parametrize(("code", "status"), [("InternalServiceError", 500), ("ThrottlingException", 400)])
@@ -274,7 +274,7 @@ class TestNoSecret:
         failure = failed(credentials.get, within(10))
 
         assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", Kind.ACCESS)
-        assert not failure.quick
+        assert not failure.retry_in_process
         assert "AK1" not in failure.message
         assert "SK1" not in failure.message
 
@@ -318,7 +318,7 @@ class TestBlanks:
 
         failure = failed(credentials.get, within(10))
 
-        assert (failure.kind, failure.called) == (Kind.ACCESS, False)
+        assert (failure.kind, failure.counts_as_attempt) == (Kind.ACCESS, False)
         assert f'"{field}"' in failure.message
         assert "VAL" not in failure.message
 
@@ -404,7 +404,7 @@ class TestAQuestionThatHangs:
         failures = list(threads.map(lambda _: failed(credentials.get, within(0.3)), range(10)))
 
         assert 0.25 < time.monotonic() - began < 1.5
-        assert {(failure.kind, failure.called) for failure in failures} == {(Kind.UNAVAILABLE, False)}
+        assert {(failure.kind, failure.counts_as_attempt) for failure in failures} == {(Kind.UNAVAILABLE, False)}
         # then: who asks again does not wait again for the same
         began = time.monotonic()
         failed(credentials.get, within(10))

@@ -19,7 +19,7 @@ from function.domain.failures import Failure, Kind, RenameFailedError
 class Means(NamedTuple):
     kind: Kind
     retryable: bool
-    quick: bool = False
+    retry_in_process: bool = False
     in_doubt: bool = False
     state_conflict: bool = False
 
@@ -28,11 +28,11 @@ FINAL = Means(Kind.INVALID, retryable=False)
 OWN_DEFECT = Means(Kind.INTERNAL, retryable=False)
 NOT_FOUND = Means(Kind.NOT_FOUND, retryable=False)
 CONFLICT = Means(Kind.CONFLICT, retryable=False)
-STATE = Means(Kind.CONFLICT, retryable=True, quick=True, state_conflict=True)
+STATE = Means(Kind.CONFLICT, retryable=True, retry_in_process=True, state_conflict=True)
 ACCESS = Means(Kind.ACCESS, retryable=True)
-THROTTLED = Means(Kind.THROTTLED, retryable=True, quick=True)
-TRY_AGAIN = Means(Kind.UNAVAILABLE, retryable=True, quick=True)
-DOUBT = Means(Kind.UNAVAILABLE, retryable=True, quick=True, in_doubt=True)
+THROTTLED = Means(Kind.THROTTLED, retryable=True, retry_in_process=True)
+TRY_AGAIN = Means(Kind.UNAVAILABLE, retryable=True, retry_in_process=True)
+DOUBT = Means(Kind.UNAVAILABLE, retryable=True, retry_in_process=True, in_doubt=True)
 
 VPCEP = [
     ("EndPoint.0001", 500, TRY_AGAIN),
@@ -157,7 +157,7 @@ ROWS = [*VPCEP, *GATEWAY_ROWS]
 
 
 def meaning(failure: Failure) -> Means:
-    return Means(failure.kind, failure.retryable, failure.quick, failure.in_doubt, failure.state_conflict)
+    return Means(failure.kind, failure.retryable, failure.retry_in_process, failure.in_doubt, failure.state_conflict)
 
 
 class TestCodes:
@@ -208,8 +208,8 @@ class TestCodes:
         failure = from_reply(code, "", status=status)
 
         assert failure.code
-        assert not (failure.quick and not failure.retryable), "a quick second attempt of what cannot succeed"
-        assert not (failure.quick and failure.kind is Kind.ACCESS), "five wrong signatures lock the key"
+        assert not (failure.retry_in_process and not failure.retryable), "a quick second attempt of what cannot succeed"
+        assert not (failure.retry_in_process and failure.kind is Kind.ACCESS), "five wrong signatures lock the key"
 
 
 class TestBoundedCodes:
@@ -346,5 +346,5 @@ class TestOwnFailures:
     def test_a_state_conflict_that_does_not_pass_is_final_and_keeps_its_code(self) -> None:
         failure = failures.as_conflict(from_reply("EndPoint.3045", "", status=400, huawei_request_id="id-1"))
 
-        assert (failure.kind, failure.retryable, failure.quick) == (Kind.CONFLICT, False, False)
+        assert (failure.kind, failure.retryable, failure.retry_in_process) == (Kind.CONFLICT, False, False)
         assert (failure.code, failure.http_status, failure.huawei_request_id) == ("EndPoint.3045", 400, "id-1")

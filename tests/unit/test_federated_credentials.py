@@ -286,7 +286,7 @@ class TestForget:
         with pytest.raises(RenameFailedError) as caught:
             vpcep.rename(target, "invoices", within(10.0))
 
-        assert caught.value.failure.quick
+        assert caught.value.failure.retry_in_process
         assert vpcep.rename(target, "invoices", within(10.0)).name == "invoices"
 
 
@@ -313,7 +313,11 @@ class TestNoToken:
 
         failure = failed(credentials.get, within(20))
 
-        assert (failure.code, failure.kind, failure.quick) == ("Rename.CredentialsUnavailable", Kind.ACCESS, False)
+        assert (failure.code, failure.kind, failure.retry_in_process) == (
+            "Rename.CredentialsUnavailable",
+            Kind.ACCESS,
+            False,
+        )
         assert code in failure.message
         assert iam.calls == []
 
@@ -356,8 +360,12 @@ class TestARefusedToken:
 
         failure = failed(credentials.get, within(20))
 
-        assert (failure.code, failure.kind, failure.quick) == ("Rename.CredentialsUnavailable", Kind.ACCESS, False)
-        assert (failure.http_status, failure.called) == (status, False)
+        assert (failure.code, failure.kind, failure.retry_in_process) == (
+            "Rename.CredentialsUnavailable",
+            Kind.ACCESS,
+            False,
+        )
+        assert (failure.http_status, failure.counts_as_attempt) == (status, False)
         assert failure.huawei_request_id
         assert failure.retryable
 

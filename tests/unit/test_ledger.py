@@ -177,7 +177,7 @@ class TestClaim:
         failure = failed(lambda: ledger.claim(world.event(id=id_), TARGET, lasting(ledger)))
 
         assert (failure.code, failure.kind, failure.retryable) == ("Rename.InProgress", Kind.UNAVAILABLE, True)
-        assert not failure.quick
+        assert not failure.retry_in_process
 
     @pytest.mark.parametrize(
         "target",
@@ -1063,7 +1063,7 @@ class TestRefusals:
         failure = caught.value.failure
         assert (failure.code, failure.kind, failure.retryable) == ("Rename.LedgerUnavailable", Kind.UNAVAILABLE, True)
         assert code in failure.message
-        assert not failure.quick
+        assert not failure.retry_in_process
         assert isinstance(caught.value.__cause__, ClientError)
 
     @WRITES

@@ -449,7 +449,7 @@ class TestAttempts:
 
     def test_count_only_calls_that_were_made(self, world: World) -> None:
         # given: a key that was refused a moment ago, so that nobody is called
-        world.services.refuse(replace(wrong_key(), called=False), times=None)
+        world.services.refuse(replace(wrong_key(), counts_as_attempt=False), times=None)
 
         assert world.settle().attempts == 0
 

@@ -441,7 +441,7 @@ class TestErrorReplies:
         with RawServer(serve) as server:
             failure = rename_failure(adapter(server.url))
 
-        assert (failure.kind, failure.quick) == (Kind.ACCESS, False)
+        assert (failure.kind, failure.retry_in_process) == (Kind.ACCESS, False)
 
 
 CREDENTIALS = {"access key": KEY.access_key, "secret key": KEY.secret_key, "token": "security-token/+1234567890"}
@@ -849,14 +849,14 @@ class TestDeadline:
             failure = rename_failure(vpcep, SHORT)
 
             # then: it was never sent
-            assert (failure.code, failure.in_doubt, failure.called) == ("Rename.Timeout", False, False)
-            assert (first.result().in_doubt, first.result().called) == (True, True)
+            assert (failure.code, failure.in_doubt, failure.counts_as_attempt) == ("Rename.Timeout", False, False)
+            assert (first.result().in_doubt, first.result().counts_as_attempt) == (True, True)
         assert len(cloud.calls) == 1
 
     def test_that_has_passed_leaves_no_call_to_make(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
         failure = rename_failure(vpcep, -1.0)
 
-        assert (failure.code, failure.in_doubt, failure.called) == ("Rename.Timeout", False, False)
+        assert (failure.code, failure.in_doubt, failure.counts_as_attempt) == ("Rename.Timeout", False, False)
         assert cloud.calls == []
 
     def test_that_is_near_when_the_wait_is_over_leaves_no_call_to_make(
@@ -872,8 +872,8 @@ class TestDeadline:
             others = list(pool.map(lambda _: rename_failure(vpcep, 2 * SHORT), range(9)))
 
             # then
-            assert {(failure.code, failure.called) for failure in others} == {("Rename.Timeout", False)}
-            assert first.result().called
+            assert {(failure.code, failure.counts_as_attempt) for failure in others} == {("Rename.Timeout", False)}
+            assert first.result().counts_as_attempt
         assert len(cloud.calls) == 1
 
 
@@ -1134,7 +1134,7 @@ class TestTheKeyGuard:
             try:
                 guard.raise_if_rejected(one)
             except RenameFailedError as error:
-                found += [one] * (not error.failure.called)
+                found += [one] * (not error.failure.counts_as_attempt)
         return found
 
     @pytest.mark.parametrize(
@@ -1301,7 +1301,7 @@ class TestAKeyThatIsRefused:
         results = in_parallel(10, lambda _: vpcep.rename(TARGET, "orders", within(LONG)))
 
         # then
-        assert [(result.code, result.kind, result.quick) for result in results] == [
+        assert [(result.code, result.kind, result.retry_in_process) for result in results] == [
             ("APIGW.0301", Kind.ACCESS, False)
         ] * 10
         assert len(cloud.calls) == 1
@@ -1431,7 +1431,7 @@ class TestCredentials:
         failure = rename_failure(vpcep)
 
         # then: another try at once is worth it
-        assert (failure.kind, failure.quick, invalidated) == (Kind.ACCESS, True, [WRONG_KEY])
+        assert (failure.kind, failure.retry_in_process, invalidated) == (Kind.ACCESS, True, [WRONG_KEY])
         assert vpcep.rename(TARGET, "orders", within(LONG)).name == "orders"
 
     def test_that_are_refused_and_stay_are_not_tried_at_once(self, cloud: HuaweiCloud) -> None:
@@ -1440,7 +1440,7 @@ class TestCredentials:
 
         failures_ = [rename_failure(vpcep) for _ in range(3)]
 
-        assert [failure.quick for failure in failures_] == [False] * 3
+        assert [failure.retry_in_process for failure in failures_] == [False] * 3
         # then: only a call that was made asks for another key
         assert invalidated == [WRONG_KEY]
         assert len(cloud.calls) == 1
@@ -1457,7 +1457,7 @@ class TestCredentials:
 
         failure = rename_failure(vpcep)
 
-        assert (failure.code, failure.quick) == ("APIGW.0301", False)
+        assert (failure.code, failure.retry_in_process) == ("APIGW.0301", False)
 
     def test_that_cannot_be_had_say_why(self, cloud: HuaweiCloud) -> None:
         failure = failures.credentials("The secret is gone.", kind=Kind.ACCESS)
@@ -1487,7 +1487,7 @@ class TestARotationAmidCalls:
         with ThreadPoolExecutor(4) as threads:
             failures_ = list(threads.map(lambda _: rename_failure(vpcep), range(4)))
 
-        assert [failure.quick for failure in failures_] == [True] * 4
+        assert [failure.retry_in_process for failure in failures_] == [True] * 4
         assert len(cloud.calls) == 1
 
     def test_an_older_key_does_not_take_the_place_of_a_newer_one(self, cloud: HuaweiCloud) -> None:
@@ -1513,7 +1513,7 @@ class TestARotationAmidCalls:
                 vpcep.rename(TARGET, "orders", within(LONG))
             assert vpcep.rename(TARGET, "orders", within(LONG)).name == "orders"
 
-        assert slow.result().quick
+        assert slow.result().retry_in_process
         assert [call.authenticated for call in cloud.calls].count(False) == 1
 
 

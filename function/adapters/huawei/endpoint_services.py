@@ -100,7 +100,7 @@ class HuaweiEndpointServices:
         except RenameFailedError as error:
             failure = error.failure
             if failure.kind is Kind.ACCESS and self._has_other_than(key.credentials, deadline):
-                raise RenameFailedError(replace(failure, quick=True)) from error
+                raise RenameFailedError(replace(failure, retry_in_process=True)) from error
             raise
 
     def _send(self, client: VpcepClient, key: "_Key", operation: Callable[[Any], object], deadline: Deadline) -> Reply:

@@ -17,7 +17,7 @@ OTHER_CODE = "Other"
 class _Meaning(NamedTuple):
     kind: Kind
     retryable: bool = False
-    quick: bool = False
+    retry_in_process: bool = False
     in_doubt: bool = False
     state_conflict: bool = False
 
@@ -26,12 +26,12 @@ _FINAL = _Meaning(Kind.INVALID)
 _OWN_DEFECT = _Meaning(Kind.INTERNAL)
 _NOT_FOUND = _Meaning(Kind.NOT_FOUND)
 _CONFLICT = _Meaning(Kind.CONFLICT)
-_STATE_CONFLICT = _Meaning(Kind.CONFLICT, retryable=True, quick=True, state_conflict=True)
+_STATE_CONFLICT = _Meaning(Kind.CONFLICT, retryable=True, retry_in_process=True, state_conflict=True)
 # A wrong endpoint, region or project in the settings is everybody's problem just as a wrong key is.
 _ACCESS = _Meaning(Kind.ACCESS, retryable=True)
-_THROTTLED = _Meaning(Kind.THROTTLED, retryable=True, quick=True)
-_UNAVAILABLE = _Meaning(Kind.UNAVAILABLE, retryable=True, quick=True)
-_TIMED_OUT = _Meaning(Kind.UNAVAILABLE, retryable=True, quick=True, in_doubt=True)
+_THROTTLED = _Meaning(Kind.THROTTLED, retryable=True, retry_in_process=True)
+_UNAVAILABLE = _Meaning(Kind.UNAVAILABLE, retryable=True, retry_in_process=True)
+_TIMED_OUT = _Meaning(Kind.UNAVAILABLE, retryable=True, retry_in_process=True, in_doubt=True)
 
 # Codes whose status says too little or the wrong thing. Keys in lower case: one code is documented as "Endpoint.1018".
 _VPCEP_CODES = {

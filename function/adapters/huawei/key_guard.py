@@ -64,7 +64,7 @@ class KeyGuard:
 
         Raises:
             RenameFailedError: the call's failure; the refusal that is remembered, or that there was no time for a call,
-                with ``called`` False.
+                with ``counts_as_attempt`` False.
         """
         if not self._is_accepted():
             with self._probing(deadline):
@@ -73,13 +73,13 @@ class KeyGuard:
         return self._call(target, send, deadline)
 
     def raise_if_rejected(self, target: Target) -> None:
-        """Raises RenameFailedError with ``called`` False where a call for this target was refused a moment ago."""
+        """Raises RenameFailedError, which counts as no attempt, where a call for this target was refused a moment ago."""
         now = self._now()
         with self._lock:
             for scope in self._scopes(target):
                 until, failure = self._refusals.get(scope, (0.0, None))
                 if failure is not None and now < until:
-                    raise RenameFailedError(replace(failure, called=False))
+                    raise RenameFailedError(replace(failure, counts_as_attempt=False))
 
     @contextmanager
     def _probing(self, deadline: Deadline) -> Iterator[None]:
@@ -172,4 +172,4 @@ class _Probe:
 
 
 def _not_called() -> RenameFailedError:
-    return RenameFailedError(replace(failures.timeout(), called=False))
+    return RenameFailedError(replace(failures.timeout(), counts_as_attempt=False))
