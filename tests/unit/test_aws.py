@@ -39,7 +39,6 @@ from urllib3.connection import HTTPConnection
 
 from function.adapters.aws.client import (
     MAX_ATTEMPTS,
-    MAX_IDLE_SECONDS,
     Aws,
     DynamoDbClient,
     EventBridgeClient,
@@ -48,6 +47,7 @@ from function.adapters.aws.client import (
     SqsClient,
     StsClient,
 )
+from function.adapters.connections import MAX_IDLE_SECONDS
 from tests.deadlines import within
 from tests.unit.fakes import FakeAws, FakeClock, RawServer, receive_request
 
@@ -529,7 +529,7 @@ class TestThaw:
                 other.submit(get, client).result()
             return ConnectionClosedError(endpoint_url=url, error=error)
 
-        monkeypatch.setattr("function.adapters.aws.client._lost", between)
+        monkeypatch.setattr("function.adapters.aws.client.map_transport_error", between)
         with Peer(share=1) as server:
             client = own(server.url)
             get(client)

@@ -5,14 +5,10 @@ cold start, and knows no deadline. The clients here have those methods of boto3'
 arguments, answers and exceptions, and the deadline of each request; but bytes are in base64, as on the wire.
 """
 
-import io
 import json
 import re
 import time
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass
-from http.client import HTTPResponse
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
@@ -31,10 +27,9 @@ from botocore.exceptions import (
     SSLError,
 )
 from botocore.utils import get_environ_proxies
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import Timeout
 
+from function.adapters.connections import DeadlinePassedError, Exchange, exchange_scope, use_deadlines
 from function.adapters.tls import ssl_context
 from function.domain.backoff import full_jitter
 from function.domain.deadline import Deadline
@@ -43,8 +38,6 @@ CONNECT_SECONDS: Final = 1.0
 # Of a whole answer, however it trickles in.
 READ_SECONDS: Final = 2.0
 MAX_CONNECTIONS: Final = 50
-# A NAT gateway forgets an idle connection after 350 s, and after a freeze nobody knows what has become of any.
-MAX_IDLE_SECONDS: Final = 60.0
 # What does not answer soon is asked again by the queue, not by waiting.
 MAX_ATTEMPTS: Final = 2
 BACKOFF_BASE_SECONDS: Final = 0.5
@@ -166,14 +159,14 @@ class Aws:
             ClientError: the service's refusal.
             BotoCoreError: no answer, or no time for one.
         """
-        attempt, fresh = 1, False
+        attempt, connection_failed = 1, False
         while True:
-            exchange = _Exchange(deadline, fresh=fresh)
+            exchange = Exchange(deadline=deadline, read_seconds=READ_SECONDS, requires_new_connection=connection_failed)
             try:
                 return self._send(service, operation, request, exchange)
             except (BotoCoreError, ClientError) as error:
-                fresh = isinstance(error, BotoCoreError)
-                if exchange.reused and fresh and not isinstance(error, ReadTimeoutError):
+                connection_failed = isinstance(error, BotoCoreError)
+                if exchange.reuses_connection and connection_failed and not isinstance(error, ReadTimeoutError):
                     continue
                 wait = _retry_wait(error)
                 if wait is None or attempt == MAX_ATTEMPTS or deadline.remaining() <= wait:
@@ -186,7 +179,7 @@ class Aws:
         service: _JsonService | _QueryService,
         operation: str,
         request: Mapping[str, Any],
-        exchange: "_Exchange",
+        exchange: Exchange,
     ) -> dict[str, Any]:
         url = f"{self._endpoint(service.host)}/"
         headers, body = service.message(operation, request)
@@ -195,20 +188,20 @@ class Aws:
         seconds = exchange.deadline.remaining()
         if seconds <= 0:
             raise ConnectTimeoutError(endpoint_url=url)
-        scope = _exchange.set(exchange)
         try:
-            response = self._http.request(
-                "POST",
-                url,
-                body=signed.data,
-                headers=dict(signed.headers.items()),
-                redirect=False,
-                timeout=Timeout(connect=min(CONNECT_SECONDS, seconds), read=min(READ_SECONDS, seconds)),
-            )
+            with exchange_scope(exchange):
+                response = self._http.request(
+                    "POST",
+                    url,
+                    body=signed.data,
+                    headers=dict(signed.headers.items()),
+                    redirect=False,
+                    timeout=Timeout(connect=min(CONNECT_SECONDS, seconds), read=min(READ_SECONDS, seconds)),
+                )
+        except DeadlinePassedError as error:
+            raise ConnectTimeoutError(endpoint_url=url) from error
         except urllib3.exceptions.HTTPError as error:
-            raise _lost(error, url) from error
-        finally:
-            _exchange.reset(scope)
+            raise map_transport_error(error, url) from error
         answer = service.answer(response.data)
         if response.status != _OK:
             raise _refusal(operation, response.status, response.headers, answer if isinstance(answer, dict) else {})
@@ -241,103 +234,8 @@ def _pool(proxies: Mapping[str, str], ca_bundle: str | None) -> urllib3.PoolMana
     }
     proxy = proxies.get("https")
     pool = urllib3.ProxyManager(proxy, **settings) if proxy else urllib3.PoolManager(**settings)
-    pool.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+    use_deadlines(pool)
     return pool
-
-
-@dataclass(slots=True)
-class _Exchange:
-    """One request and its answer.
-
-    Attributes:
-        fresh: it must have a new connection.
-        reused: it was given a kept one.
-    """
-
-    deadline: Deadline
-    fresh: bool
-    reused: bool = False
-
-
-# What urllib3 has no argument for.
-_exchange: Final[ContextVar[_Exchange]] = ContextVar("_exchange")
-
-
-class _DeadlineReader(io.RawIOBase):
-    """Ends an answer by its deadline; a socket's own time-out starts anew with each byte that trickles in."""
-
-    def __init__(self, raw: io.RawIOBase, sock: Any, deadline: Deadline) -> None:
-        self._raw = raw
-        self._sock = sock
-        self._deadline = deadline
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        seconds = self._deadline.remaining()
-        if seconds <= 0:
-            raise TimeoutError
-        self._sock.settimeout(seconds)
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _Response(HTTPResponse):
-    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        deadline = _exchange.get().deadline.within(READ_SECONDS)
-        self.fp = io.BufferedReader(_DeadlineReader(self.fp.detach(), sock, deadline))
-
-
-class _Connection:
-    """Sends nothing after the deadline: who was frozen while it connected must not."""
-
-    response_class: Any = _Response
-
-    def connect(self) -> None:
-        super().connect()  # type: ignore[misc]
-        if _exchange.get().deadline.remaining() <= 0:
-            self.close()  # type: ignore[attr-defined]
-            raise TimeoutError
-
-
-class _HttpConnection(_Connection, HTTPConnection):
-    """Without TLS, for another endpoint."""
-
-
-class _HttpsConnection(_Connection, HTTPSConnection):
-    """With TLS, verified."""
-
-
-class _Pool:
-    """Hands out no connection that was idle for long, by a clock that goes on while the environment is frozen."""
-
-    def _get_conn(self, timeout: float | None = None) -> Any:
-        connection = super()._get_conn(timeout)  # type: ignore[misc]
-        exchange = _exchange.get()
-        if not connection.is_closed:
-            idle = exchange.deadline.now() - connection.kept_since
-            if exchange.fresh or idle > MAX_IDLE_SECONDS:
-                connection.close()  # urllib3 opens it anew
-        exchange.reused = not connection.is_closed
-        return connection
-
-    def _put_conn(self, conn: Any) -> None:
-        if conn:
-            conn.kept_since = _exchange.get().deadline.now()
-        super()._put_conn(conn)  # type: ignore[misc]
-
-
-class _HttpPool(_Pool, HTTPConnectionPool):
-    ConnectionCls = _HttpConnection
-
-
-class _HttpsPool(_Pool, HTTPSConnectionPool):
-    ConnectionCls = _HttpsConnection
 
 
 def _retry_wait(error: BotoCoreError | ClientError) -> float | None:
@@ -349,7 +247,7 @@ def _retry_wait(error: BotoCoreError | ClientError) -> float | None:
     return 0.0 if isinstance(error, ConnectionClosedError) else full_jitter(1, base=BACKOFF_BASE_SECONDS)
 
 
-def _lost(error: urllib3.exceptions.HTTPError, url: str) -> BotoCoreError:
+def map_transport_error(error: urllib3.exceptions.HTTPError, url: str) -> BotoCoreError:
     """botocore's exception for what kept an answer from coming."""
     match error:
         case urllib3.exceptions.SSLError():

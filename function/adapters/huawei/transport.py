@@ -4,19 +4,14 @@ Where the SDK's traps are closed: as shipped it loses code and request id of a 4
 sent, gives a reply without a name for a success, and waits for minutes.
 """
 
-import io
 import json
 import re
-import socket
-import struct
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from http.client import HTTPResponse
 from typing import Any, Final, NoReturn, cast
 
 import requests
@@ -24,11 +19,10 @@ from huaweicloudsdkcore.exceptions.exception_handler import ExceptionHandler
 from huaweicloudsdkcore.exceptions.exceptions import ConnectionException, HostUnreachableException
 from huaweicloudsdkcore.http.http_client import HttpClient
 from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 from urllib3.util import Retry
 
+from function.adapters.connections import DeadlinePassedError, Exchange, current_exchange, exchange_scope, use_deadlines
 from function.adapters.huawei.error_codes import CODE_MAX_LENGTH, MESSAGE_MAX_LENGTH, from_reply
 from function.adapters.huawei.redaction import Redactor
 from function.adapters.tls import ssl_context
@@ -39,62 +33,42 @@ from function.domain.failures import Failure, RenameFailedError
 CONNECT_SECONDS: Final = 3.0
 MAX_REPLY_BYTES: Final = 1024 * 1024
 MAX_REQUEST_ID: Final = 128
-# NATs and load balancers forget an idle connection, and tell neither side.
-MAX_IDLE_SECONDS: Final = 60.0
 USER_AGENT: Final = "vpcep-rename"
-# SO_LINGER on, for no time: the connection is reset when it is closed.
-_RESET: Final = struct.pack("ii", 1, 0)
 _SECONDS: Final = re.compile(r"[0-9]{1,6}")
 
 
-@dataclass(slots=True)
-class Call:
-    """One call to Huawei Cloud: when it must end, how far it came, and what is known of the reply.
+@dataclass(slots=True, kw_only=True)
+class Call(Exchange):
+    """One call to Huawei Cloud, and what is known of its reply."""
 
-    Attributes:
-        sent: a part of the request may have left.
-    """
-
-    deadline: Deadline
     redactor: Redactor
-    sent: bool = False
     status: int | None = None
     huawei_request_id: str | None = None
-
-    def seconds_left(self) -> float:
-        """Raises TimeoutError where none is left."""
-        seconds = self.deadline.remaining()
-        if seconds <= 0:
-            raise TimeoutError
-        return seconds
 
     def unconfirmed(self) -> Failure:
         return failures.unconfirmed_reply(status=self.status, huawei_request_id=self.huawei_request_id)
 
 
-_current: Final[ContextVar[Call]] = ContextVar("_current")
-
-
 @contextmanager
 def call_scope(deadline: Deadline, redactor: Redactor) -> Iterator[Call]:
-    """What this thread sends within is one call, which the SDK has no argument for.
+    """What this thread sends within is one call.
 
     Raises:
         RenameFailedError: for whatever the SDK raised.
     """
-    call = Call(deadline, redactor)
-    scope = _current.set(call)
+    call = Call(deadline=deadline, redactor=redactor)
     try:
-        yield call
+        with exchange_scope(call):
+            yield call
     except Exception as error:
         raise RenameFailedError(_failure(error, call)) from error
-    finally:
-        _current.reset(scope)
 
 
 def _failure(error: Exception, call: Call) -> Failure:
     if isinstance(error, RenameFailedError):
         return error.failure
+    if isinstance(error, DeadlinePassedError):
+        return failures.timeout(in_doubt=call.sent)
     if call.status is not None:  # the reply had come, and the SDK failed on what it says
         return call.unconfirmed()
     if isinstance(error, ConnectionException):
@@ -102,12 +76,16 @@ def _failure(error: Exception, call: Call) -> Failure:
     return failures.internal_error()
 
 
+def _current_call() -> Call:
+    return cast("Call", current_exchange())
+
+
 class ErrorReplies(ExceptionHandler):  # type: ignore[misc]
     """Keeps what the SDK's own handler drops: a code without a message, the request id in the body, Retry-After."""
 
     def handle_exception(self, request: object, response: requests.Response) -> NoReturn:  # noqa: ARG002 - the SDK's signature
         code, message, request_id = _error_body(response.content)
-        call = _current.get()
+        call = _current_call()
         clean = call.redactor.clean
         raise RenameFailedError(
             from_reply(
@@ -150,94 +128,10 @@ def _retry_after(header: str | None) -> float | None:
         return None
 
 
-class DeadlineSocketIO(socket.SocketIO):
-    """Ends a reply by its call's deadline; a socket's own time-out starts anew with each byte that trickles in."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        super().__init__(connection, "r")
-        self._connection = connection
-
-    def readinto(self, buffer: Any) -> int | None:
-        self._connection.settimeout(_current.get().seconds_left())
-        return super().readinto(buffer)
-
-
-class _Response(HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp.close()
-        sock._io_refs += 1  # type: ignore[attr-defined]  # noqa: SLF001 - what makefile() does; SocketIO.close() takes it back
-        self.fp = io.BufferedReader(DeadlineSocketIO(sock))
-
-
-class _Connection:
-    """Sends nothing of a request after its call's deadline, and tells whether some of it may have left."""
-
-    response_class: Any = _Response
-    kept_since: float | None = None
-    awaits_reply: bool = False
-
-    def send(self, data: Any) -> None:
-        # Names are looked up without a time-out, and an environment may freeze at any point: time may be over by now.
-        if self.sock is None:  # type: ignore[attr-defined]
-            self.connect()  # type: ignore[attr-defined]
-        call = _current.get()
-        if call.deadline.remaining() <= 0:
-            raise RenameFailedError(failures.timeout(in_doubt=call.sent))
-        call.sent = self.awaits_reply = True
-        super().send(data)  # type: ignore[misc]
-
-    def getresponse(self) -> Any:
-        response = super().getresponse()  # type: ignore[misc]
-        self.awaits_reply = False
-        return response
-
-    def close(self) -> None:
-        if self.awaits_reply and self.sock is not None:  # type: ignore[attr-defined]
-            # Else the kernel would go on to repeat what nobody has acknowledged, for minutes.
-            with suppress(OSError):
-                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)  # type: ignore[attr-defined]
-        self.awaits_reply = False
-        super().close()  # type: ignore[misc]
-
-
-class _HttpConnection(_Connection, HTTPConnection):
-    """Without TLS, for another endpoint."""
-
-
-class _HttpsConnection(_Connection, HTTPSConnection):
-    """With TLS, verified."""
-
-
-class _Pool:
-    """Uses no connection again that was idle for long, by a clock that goes on while the environment is frozen."""
-
-    def _get_conn(self, timeout: float | None = None) -> Any:
-        connection = super()._get_conn(timeout)  # type: ignore[misc]
-        if connection.kept_since is not None:
-            idle = _current.get().deadline.now() - connection.kept_since
-            if not 0 <= idle < MAX_IDLE_SECONDS:
-                connection.close()  # which connects anew when it is used
-        return connection
-
-    def _put_conn(self, conn: Any) -> None:
-        if conn is not None:
-            conn.kept_since = _current.get().deadline.now()
-        super()._put_conn(conn)  # type: ignore[misc]
-
-
-class _HttpPool(_Pool, HTTPConnectionPool):
-    ConnectionCls = _HttpConnection
-
-
-class _HttpsPool(_Pool, HTTPSConnectionPool):
-    ConnectionCls = _HttpsConnection
-
-
 class _Adapter(HTTPAdapter):
     """Makes one request a call, ends it by its deadline, and tells one that never left from one in doubt.
 
-    Mounted in place of the SDK's adapter, whose retries swallow the body of a 429.
+    Mounted instead of the SDK's adapter, whose retries swallow the body of a 429.
     """
 
     def __init__(self, pool_size: int) -> None:
@@ -246,19 +140,21 @@ class _Adapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=ssl_context())
-        self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+        use_deadlines(self.poolmanager)
 
     def cert_verify(self, conn: Any, *args: Any, **kwargs: Any) -> None:
         super().cert_verify(conn, *args, **kwargs)  # type: ignore[no-untyped-call]
         conn.ca_certs = None  # the context has them, and each new connection would read them again
 
     def send(self, *args: Any, **kwargs: Any) -> requests.Response:
-        call = _current.get()
+        call = _current_call()
         if call.status is not None:
             # The SDK repeats a whole request when a reply makes its parser raise a TypeError.
             raise RenameFailedError(call.unconfirmed())
         try:
-            seconds = call.seconds_left()
+            seconds = call.deadline.remaining()
+            if seconds <= 0:
+                raise DeadlinePassedError
             kwargs |= {"timeout": (min(CONNECT_SECONDS, seconds), seconds), "stream": True}
             response = super().send(*args, **kwargs)
         except (requests.exceptions.RequestException, HTTPError, OSError) as error:
@@ -305,7 +201,7 @@ def read_body(response: requests.Response, call: Call) -> None:
 
 def install_adapter(http: HttpClient, pool_size: int) -> None:
     session = http._session  # noqa: SLF001 - the SDK offers no other way to its adapter
-    session.trust_env = False  # a .netrc would take the place of the signature
+    session.trust_env = False  # a .netrc would replace the signature
     adapter = _Adapter(pool_size)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
