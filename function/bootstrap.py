@@ -1,5 +1,6 @@
 """The composition root: from the settings to the wired function. The only module that knows all others."""
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -28,6 +29,7 @@ from function.adapters.huawei.regions import UnknownRegionError, iam_endpoint
 from function.adapters.no_ledger import NoLedger
 from function.domain.deadline import Deadline
 from function.domain.event_parser import EventParser
+from function.domain.name_pattern import NamePatternError, compile_name_pattern
 from function.domain.policy import Policy
 from function.domain.ports import EndpointServices, Ledger
 from function.domain.rename_service import RenameService
@@ -59,6 +61,7 @@ class Components:
         self._policy = Policy(
             region=settings.huaweicloud_region,
             name_max_length=settings.name_max_length,
+            name_pattern=_name_pattern(settings),
             projects=settings.allowed_projects,
             regions=settings.allowed_regions,
             default_project=lambda deadline: credentials.get(deadline).project_id,
@@ -132,6 +135,15 @@ class Components:
             on_error=self.telemetry.breaker_failed,
         )
         return ledger, breaker, partial(breaker.look, self._settings.huaweicloud_region)
+
+
+def _name_pattern(settings: Settings) -> re.Pattern[str] | None:
+    try:
+        pattern = settings.name_pattern
+        return compile_name_pattern(pattern, settings.name_max_length) if pattern else None
+    except NamePatternError as error:
+        message = f"NAME_PATTERN is malformed: it {error}"
+        raise SettingsError(message) from None
 
 
 def _aws(settings: Settings) -> Aws:

@@ -93,6 +93,7 @@ class Settings:
         dead_letter_queue_url: where dead letters go that have their outcome; set for the function that sees them off.
         max_receives: the queue's maxReceiveCount, None where it is unknown.
         name_max_length: characters.
+        name_pattern: a regular expression that a new name must match as a whole, None for any name.
         allowed_projects, allowed_regions: what an event may name beside the defaults.
         max_parallel_renames: renames in flight at once in one invocation.
         read_previous_name: read the service before each rename.
@@ -112,6 +113,7 @@ class Settings:
     dead_letter_queue_url: str | None
     max_receives: int | None
     name_max_length: int
+    name_pattern: str | None
     allowed_projects: frozenset[str]
     allowed_regions: frozenset[str]
     max_parallel_renames: int
@@ -150,6 +152,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         dead_letter_queue_url=read.url("DEAD_LETTER_QUEUE_URL"),
         max_receives=read.number("MAX_RECEIVES", at_most=1_000),
         name_max_length=read.number("NAME_MAX_LENGTH", at_most=_NAME_LENGTH_LIMIT) or 16,
+        name_pattern=read.text("NAME_PATTERN"),
         allowed_projects=read.items("ALLOWED_PROJECTS", _PROJECT_ID),
         allowed_regions=read.items("ALLOWED_REGIONS", _REGION),
         max_parallel_renames=read.number("MAX_PARALLEL_RENAMES", at_most=100) or 10,

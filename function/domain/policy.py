@@ -1,5 +1,6 @@
 """What the settings and the clock allow of an event that its schema allows."""
 
+import re
 from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ MAX_CLOCK_SKEW: Final = timedelta(minutes=5)
 AHEAD_OF_TIME: Final = Violation("/time", "lies more than five minutes in the future")
 FORBIDDEN_PROJECT: Final = Violation("/data/project_id", "is not a project that events may name")
 FORBIDDEN_REGION: Final = Violation("/data/region", "is not a region that events may name")
+_NAME: Final = "/data/endpoint_service_name"
 
 
 class Policy:
@@ -26,6 +28,7 @@ class Policy:
         *,
         region: str,
         name_max_length: int,
+        name_pattern: re.Pattern[str] | None = None,
         projects: Container[str],
         regions: Container[str],
         default_project: Callable[[Deadline], str],
@@ -35,6 +38,7 @@ class Policy:
         Args:
             region: of events that name none.
             name_max_length: of a new name, in characters.
+            name_pattern: what a new name must match as a whole, the empty one too; None for any name.
             projects, regions: what an event may name in addition to the defaults.
             default_project: of events that name none: the key's own; raises RenameFailedError where the key cannot be
                 had.
@@ -42,6 +46,7 @@ class Policy:
         """
         self.region = region
         self._name_max_length = name_max_length
+        self._name_pattern = name_pattern
         self._projects = projects
         self._regions = regions
         self._default_project = default_project
@@ -77,9 +82,7 @@ class Policy:
     def _violations(self, event: dict[str, Any], broken: Container[str], deadline: Deadline) -> Iterator[Violation]:
         data = event.get("data")
         if isinstance(data, dict):
-            name = data.get("endpoint_service_name")
-            if isinstance(name, str) and self._name_max_length < len(name) <= MAX_NAME_LENGTH:
-                yield Violation("/data/endpoint_service_name", f"must have at most {self._name_max_length} characters")
+            yield from self._violations_of_name(data.get("endpoint_service_name"), broken)
         if "time" in event and "/time" not in broken and parse_time(event["time"]) > self._now() + MAX_CLOCK_SKEW:
             yield AHEAD_OF_TIME
         if isinstance(data, dict):
@@ -89,3 +92,12 @@ class Policy:
                         yield FORBIDDEN_PROJECT
             if "region" in data and "/data/region" not in broken and not self._allows_region(data["region"]):
                 yield FORBIDDEN_REGION
+
+    def _violations_of_name(self, name: object, broken: Container[str]) -> Iterator[Violation]:
+        if not isinstance(name, str) or len(name) > MAX_NAME_LENGTH:
+            return
+        if len(name) > self._name_max_length:
+            # The pattern is matched with names that may be used only: it would take longer with a longer one.
+            yield Violation(_NAME, f"must have at most {self._name_max_length} characters")
+        elif self._name_pattern and _NAME not in broken and not self._name_pattern.fullmatch(name):
+            yield Violation(_NAME, f"must match the naming policy: {self._name_pattern.pattern}")

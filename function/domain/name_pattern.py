@@ -1,0 +1,96 @@
+"""The adopter's pattern for names, checked so that no name takes long to match."""
+
+import math
+import re
+from collections.abc import Iterable
+from re import _constants as ops  # no public parser says what a pattern is made of
+from re import _parser as parser
+from typing import Any, Final
+
+MAX_PATTERN: Final = 512
+# Steps of a match, at the most: a part of a second.
+MAX_STEPS: Final = 20_000_000
+_UNSUPPORTED: Final = {
+    ops.GROUPREF: "a back-reference",
+    ops.GROUPREF_EXISTS: "a back-reference",
+    ops.ASSERT: "a look-around",
+    ops.ASSERT_NOT: "a look-around",
+}
+_REPETITIONS: Final = (ops.MAX_REPEAT, ops.MIN_REPEAT, ops.POSSESSIVE_REPEAT)
+
+
+class NamePatternError(ValueError):
+    """The pattern cannot be used. The text says why, and does not repeat it."""
+
+
+def compile_name_pattern(text: str, max_length: int) -> re.Pattern[str]:
+    """
+    Args:
+        text: a regular expression of Python's that a name must match as a whole.
+        max_length: of the names that will be matched, in characters.
+
+    Raises:
+        NamePatternError: it is no regular expression, or a match might take too long.
+    """
+    if len(text) > MAX_PATTERN:
+        message = f"has more than {MAX_PATTERN} characters"
+        raise NamePatternError(message)
+    try:
+        pattern = re.compile(text)
+        cost = _Cost()
+        cost.add(parser.parse(text), is_repeated=False)
+    except (re.error, OverflowError, RecursionError):
+        message = "is no regular expression"
+        raise NamePatternError(message) from None
+    if cost.steps(max_length) > MAX_STEPS:
+        message = f"has too many repetitions or alternatives for names of up to {max_length} characters"
+        raise NamePatternError(message)
+    return pattern
+
+
+class _Cost:
+    """How many ways of matching a backtracking matcher may have to try.
+
+    Nothing inside a repetition has a choice of its own, so that each repetition chooses its number of times and nothing
+    else: k repetitions divide n characters in (n + k over k) ways at the most.
+    """
+
+    def __init__(self) -> None:
+        self._repetitions = 0
+        self._choices = 1
+
+    def steps(self, length: int) -> int:
+        return math.comb(length + self._repetitions, self._repetitions) * self._choices
+
+    def add(self, nodes: Iterable[tuple[Any, Any]], *, is_repeated: bool) -> None:
+        """
+        Raises:
+            NamePatternError: it holds what has no such bound.
+        """
+        for operator, argument in nodes:
+            if operator in _UNSUPPORTED:
+                message = f"has {_UNSUPPORTED[operator]}, which is not supported"
+                raise NamePatternError(message)
+            if operator in _REPETITIONS:
+                self._add_repetition(*argument, is_repeated=is_repeated)
+            elif operator is ops.BRANCH:
+                if is_repeated:
+                    message = "has alternatives inside a repeated group: a match might take too long"
+                    raise NamePatternError(message)
+                self._choices *= len(argument[1])
+                for alternative in argument[1]:
+                    self.add(alternative, is_repeated=is_repeated)
+            elif operator is ops.SUBPATTERN:
+                self.add(argument[-1], is_repeated=is_repeated)
+            elif operator is ops.ATOMIC_GROUP:
+                self.add(argument, is_repeated=is_repeated)
+
+    def _add_repetition(self, least: int, most: int, body: Iterable[tuple[Any, Any]], *, is_repeated: bool) -> None:
+        if is_repeated:
+            message = "has a repetition inside a repeated group: a match might take too long"
+            raise NamePatternError(message)
+        if most - least > 1:
+            self._repetitions += 1
+        elif most > least:
+            self._choices *= 2
+        self.add(body, is_repeated=most > 1)
