@@ -73,6 +73,7 @@ class Components:
             EventBridge(EventBridgeClient(self._aws), settings.outcome_bus),
             self._policy,
             read_previous_name=settings.read_previous_name,
+            on_unreadable=self.telemetry.previous_name_unreadable,
         )
 
     # Each trigger is made when its first event comes: no function pays for one that it does not serve.

@@ -72,6 +72,7 @@ class Telemetry:
         self._metrics: dict[tuple[str, str] | None, EphemeralMetrics] = {}
         # Groups of a batch run concurrently, and Powertools' metrics are not made for several threads.
         self._counting = threading.Lock()
+        self._unreadable_is_told = False
         for name in _NOISY_LOGGERS:
             quiet = logging.getLogger(name)
             quiet.setLevel(logging.WARNING)
@@ -146,6 +147,13 @@ class Telemetry:
     def startup_warning(self, message: str) -> None:
         """A warning about the set-up, at cold start."""
         self._logger.warning(message)
+
+    def previous_name_unreadable(self, failure: Failure) -> None:
+        """The key may not read endpoint services, which keeps no rename from happening. Said once."""
+        if not self._unreadable_is_told:
+            self._unreadable_is_told = True
+            message = "READ_PREVIOUS_NAME: the key may not read endpoint services, outcomes lack previous_service_name"
+            self._logger.warning(message, extra=_of_failure(failure))
 
     def flush(self) -> None:
         """Write the metrics of one invocation."""

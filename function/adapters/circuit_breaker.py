@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 from function.domain import failures
 from function.domain.deadline import Deadline
 from function.domain.failures import Failure, Kind, RenameFailedError
 from function.domain.model import Target
-from function.domain.ports import EndpointServices, Reply
+from function.domain.ports import EndpointServices, ReadPurpose, Reply
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.circuit_breaker import CircuitTransition
@@ -79,7 +79,7 @@ class OutageBreaker:
         self._now = now
         self._lock = threading.Lock()
         self._looks: dict[str, _Look] = {}
-        self._breakers: dict[str, Callable[[_Call], None]] = {}
+        self._breakers: dict[str, _Breaker] = {}
 
     def look(self, region: str, deadline: Deadline) -> None:
         """Learn of an outage that another environment has found. What was seen holds for a few seconds."""
@@ -97,13 +97,21 @@ class OutageBreaker:
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
         return self._unless_open(target.region, lambda: self._services.rename(target, name, deadline), deadline)
 
-    def read(self, target: Target, deadline: Deadline) -> Reply:
-        return self._unless_open(target.region, lambda: self._services.read(target, deadline), deadline)
+    def read(self, target: Target, deadline: Deadline, purpose: ReadPurpose = ReadPurpose.DECISION) -> Reply:
+        return self._unless_open(
+            target.region, lambda: self._services.read(target, deadline, purpose), deadline, purpose
+        )
 
-    def _unless_open(self, region: str, make: Callable[[], Reply], deadline: Deadline) -> Reply:
+    def _unless_open(
+        self,
+        region: str,
+        make: Callable[[], Reply],
+        deadline: Deadline,
+        purpose: ReadPurpose = ReadPurpose.DECISION,
+    ) -> Reply:
         call = _Call(make)
         try:
-            self._ask_breaker(region, call, deadline)
+            self._ask_breaker(region, call, deadline, purpose)
         except _OutageError:
             pass  # which is for Powertools alone
         except Exception as error:  # noqa: BLE001 - the breaker must not become the outage
@@ -114,22 +122,27 @@ class OutageBreaker:
             raise result
         return result
 
-    def _ask_breaker(self, region: str, call: "_Call", deadline: Deadline) -> None:
+    def _ask_breaker(self, region: str, call: "_Call", deadline: Deadline, purpose: ReadPurpose) -> None:
         self.look(region, deadline)
         if region not in self._breakers:
             call.make()
-            if not call.is_outage:
+            if not call.is_outage or purpose is ReadPurpose.OUTCOME:
                 return
-        with _call_scope(deadline):
-            self._breaker(region)(call)
+        decides = purpose is ReadPurpose.DECISION
+        with _call_scope(deadline, may_write=decides):
+            breaker = self._breaker(region)
+            if not (decides or breaker.is_closed()):
+                call.refuse()  # a probe is for a call that decides
+            elif purpose is not ReadPurpose.OUTCOME:
+                breaker.guard(call)
 
-    def _breaker(self, region: str) -> "Callable[[_Call], None]":
+    def _breaker(self, region: str) -> "_Breaker":
         with self._lock:
             if region not in self._breakers:
                 self._breakers[region] = self._new_breaker(self._item(region))
             return self._breakers[region]
 
-    def _new_breaker(self, item: str) -> "Callable[[_Call], None]":
+    def _new_breaker(self, item: str) -> "_Breaker":
         from aws_lambda_powertools.utilities.circuit_breaker import (  # noqa: PLC0415 - see the module's docstring
             CircuitBreakerConfig,
             circuit_breaker,
@@ -138,12 +151,12 @@ class OutageBreaker:
             CircuitBreakerDynamoDBPersistence,
         )
 
-        breaker: Callable[[_Call], None] = circuit_breaker(
+        store = CircuitBreakerDynamoDBPersistence(
+            table_name=self._table, boto3_client=cast("Any", _Store(self._client))
+        )
+        guard: Callable[[_Call], None] = circuit_breaker(
             name=item,
-            persistence_store=CircuitBreakerDynamoDBPersistence(
-                table_name=self._table,
-                boto3_client=cast("Any", _Store(self._client)),
-            ),
+            persistence_store=store,
             config=CircuitBreakerConfig(
                 failure_threshold=FAILURE_THRESHOLD,
                 recovery_timeout=RECOVERY_SECONDS,
@@ -154,7 +167,19 @@ class OutageBreaker:
             on_circuit_open=_Call.refuse,
             on_transition=self._on_transition,
         )(_Call.tell)
-        return breaker
+        return _Breaker(guard, lambda: store.get_state(item).state.value == "CLOSED")
+
+
+class _Breaker(NamedTuple):
+    """Powertools' breaker of one region.
+
+    Attributes:
+        guard: makes a call, unless it is open, and learns from it.
+        is_closed: neither open nor half open. Changes nothing.
+    """
+
+    guard: "Callable[[_Call], None]"
+    is_closed: Callable[[], bool]
 
 
 class _OutageError(Exception):
@@ -193,7 +218,7 @@ class _Call:
                 self.result = error
         return self.result
 
-    def refuse(self, circuit: object) -> None:  # noqa: ARG002 - Powertools' signature
+    def refuse(self, circuit: object = None) -> None:  # noqa: ARG002 - Powertools' signature
         if self.result is None:
             self.result = RenameFailedError(failures.outage())
 
@@ -223,20 +248,25 @@ class _Look:
 
 
 _deadline: Final[ContextVar[Deadline]] = ContextVar("_deadline")
+_may_write: Final[ContextVar[bool]] = ContextVar("_may_write")
 
 
 @contextmanager
-def _call_scope(deadline: Deadline) -> Iterator[None]:
-    """What this thread asks of the shared state within is for a call with this deadline."""
-    scope = _deadline.set(deadline)
+def _call_scope(deadline: Deadline, *, may_write: bool) -> Iterator[None]:
+    """What this thread asks of the shared state within is for a call with this deadline, which may change it or not."""
+    scope, writes = _deadline.set(deadline), _may_write.set(may_write)
     try:
         yield
     finally:
         _deadline.reset(scope)
+        _may_write.reset(writes)
 
 
 class _Store:
-    """The function's own client, with the methods of boto3's that Powertools calls."""
+    """The function's own client, with the methods of boto3's that Powertools calls.
+
+    What follows from a call that may not write is kept in Powertools' memory alone.
+    """
 
     def __init__(self, client: DynamoDbClient) -> None:
         self._client = client
@@ -245,10 +275,10 @@ class _Store:
         return self._client.get_item(self._deadline(), **request)
 
     def put_item(self, **request: Any) -> dict[str, Any]:
-        return self._client.put_item(self._deadline(), **request)
+        return self._client.put_item(self._deadline(), **request) if _may_write.get() else {}
 
     def update_item(self, **request: Any) -> dict[str, Any]:
-        return self._client.update_item(self._deadline(), **request)
+        return self._client.update_item(self._deadline(), **request) if _may_write.get() else {}
 
     @staticmethod
     def _deadline() -> Deadline:

@@ -1,5 +1,6 @@
 """What the domain needs of the world, as protocols, and what these exchange."""
 
+from enum import Enum
 from typing import NamedTuple, Protocol
 
 from function.domain.deadline import Deadline
@@ -19,12 +20,26 @@ class Reply(NamedTuple):
     huawei_request_id: str | None
 
 
+class ReadPurpose(Enum):
+    """What a read is for, and so what its result counts for.
+
+    Attributes:
+        DECISION: the outcome depends on it. It counts as a rename does: towards an outage, and as a refusal of the key.
+        OUTCOME: the previous name, which the outcome may lack. It counts for nothing but a 401, which is about the key.
+        DRY_RUN: it counts in memory only, and writes nothing.
+    """
+
+    DECISION = "decision"
+    OUTCOME = "outcome"
+    DRY_RUN = "dry run"
+
+
 class EndpointServices(Protocol):
     """Huawei Cloud. Each method makes one call at most, and raises RenameFailedError where it fails."""
 
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply: ...
 
-    def read(self, target: Target, deadline: Deadline) -> Reply: ...
+    def read(self, target: Target, deadline: Deadline, purpose: ReadPurpose = ReadPurpose.DECISION) -> Reply: ...
 
 
 class OutcomePublisher(Protocol):

@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from function.domain import failures
-from function.domain.backoff import full_jitter
 from function.domain.deadline import MIN_CALL_SECONDS, Deadline
 from function.domain.failures import Failure, Kind, RenameFailedError
 from function.domain.model import FIRST_CYCLE, InvalidEvent, Outcome, RedriveCycle, RenameEvent, Target, rfc3339
@@ -35,13 +34,8 @@ from function.domain.ports import (
     Reused,
     Superseded,
 )
+from function.domain.service_calls import Attempt, ServiceCalls, short_name
 
-MAX_ATTEMPTS: Final = 5
-# EndPoint.3045: the service's state may change in a moment, or not before somebody acts.
-MAX_ATTEMPTS_AGAINST_STATE: Final = 3
-BACKOFF_BASE_SECONDS: Final = 0.25
-BACKOFF_CAP_SECONDS: Final = 8.0
-MAX_CALL_SECONDS: Final = 10.0
 # A reply may hold anything, and the outcome must fit the bus.
 MAX_SERVICE_NAME: Final = 512
 
@@ -72,32 +66,35 @@ class RenameService:
         policy: Policy,
         *,
         read_previous_name: bool = False,
+        on_unreadable: Callable[[Failure], None] = lambda _: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], None] = time.sleep,
         uniform: Callable[[float, float], float] | None = None,
     ) -> None:
         """
         Args:
-            read_previous_name: read the service before each rename.
+            read_previous_name: read the service before each rename, so that its outcome can tell the name.
+            on_unreadable: called where the key may not read a name that is wanted for the outcome alone.
         """
-        self._services = services
+        self._calls = ServiceCalls(services, on_unreadable=on_unreadable, sleep=sleep, uniform=uniform)
         self._ledger = ledger
         self._publisher = publisher
         self._policy = policy
         self._read_previous_name = read_previous_name
         self._now = now
-        self._sleep = sleep
-        self._uniform = uniform
 
-    def settle(self, event: RenameEvent | InvalidEvent, deadline: Deadline, trigger: str) -> Outcome | Unsettled:
+    def settle(
+        self, event: RenameEvent | InvalidEvent, deadline: Deadline, trigger: str, *, tried_before: bool = False
+    ) -> Outcome | Unsettled:
         """Do what the event asks for and publish the outcome. Never raises.
 
         Args:
             event: as parsed.
             deadline: bounds every wait and every call.
             trigger: ``sqs`` or ``http``.
+            tried_before: an earlier invocation may have renamed the service for this event.
         """
-        attempt = _Attempt(event, deadline, trigger)
+        attempt = Attempt(event, deadline, trigger, tried_before=tried_before)
         return self._published(attempt, lambda: self._decide(attempt))
 
     def give_up(
@@ -107,17 +104,17 @@ class RenameService:
 
         An event that has been settled after all, by whomever, gets its outcome.
         """
-        attempt = _Attempt(event, deadline, trigger, unsettled.attempts)
+        attempt = Attempt(event, deadline, trigger, attempts=unsettled.attempts)
         return self._published(attempt, lambda: self._give_up(attempt, unsettled.failure, follow=True))
 
     def conclude_dead_letter(
         self, event: RenameEvent | InvalidEvent, deadline: Deadline, trigger: str
     ) -> Outcome | Unsettled:
         """Publish a dead letter's outcome: the one that is remembered, else that it was abandoned. Never raises."""
-        attempt = _Attempt(event, deadline, trigger)
+        attempt = Attempt(event, deadline, trigger)
         return self._published(attempt, lambda: self._give_up(attempt, failures.abandoned(), follow=False))
 
-    def _published(self, attempt: "_Attempt", decide: Callable[[], Outcome]) -> Outcome | Unsettled:
+    def _published(self, attempt: Attempt, decide: Callable[[], Outcome]) -> Outcome | Unsettled:
         try:
             outcome = decide()
             self._publisher.publish(outcome, attempt.deadline.to_report())
@@ -127,7 +124,7 @@ class RenameService:
             return Unsettled(failures.internal_error(), attempt.attempts, error)
         return outcome
 
-    def _give_up(self, attempt: "_Attempt", failure: Failure, *, follow: bool) -> Outcome:
+    def _give_up(self, attempt: Attempt, failure: Failure, *, follow: bool) -> Outcome:
         event = attempt.event
         if isinstance(event, InvalidEvent):
             refused = self._refuse(event, attempt, follow=follow)
@@ -146,7 +143,7 @@ class RenameService:
     def _conclude(
         self,
         event: RenameEvent,
-        attempt: "_Attempt",
+        attempt: Attempt,
         failure: Failure,
         *,
         follow: bool = True,
@@ -173,7 +170,7 @@ class RenameService:
                 case Known(known, _):
                     return known
 
-    def _refuse(self, event: InvalidEvent, attempt: "_Attempt", *, follow: bool = True) -> Outcome | RenameEvent:
+    def _refuse(self, event: InvalidEvent, attempt: Attempt, *, follow: bool = True) -> Outcome | RenameEvent:
         """The outcome; or the event, where it was right before and has been claimed for: its rename may have happened,
         or may yet."""
         failure = failures.invalid_event(event.violations)
@@ -184,7 +181,7 @@ class RenameService:
         refused = self._conclude(event.candidate, attempt, failure, follow=follow, unclaimed=True)
         return event.candidate if isinstance(refused, Located) else refused
 
-    def _decide(self, attempt: "_Attempt") -> Outcome:
+    def _decide(self, attempt: Attempt) -> Outcome:
         event = attempt.event
         if (
             isinstance(event, RenameEvent)
@@ -217,7 +214,7 @@ class RenameService:
                 case Reused():
                     return self._outcome(attempt, failures.identifier_reused())
 
-    def _carry_out(self, claim: Claim, attempt: "_Attempt") -> Outcome:
+    def _carry_out(self, claim: Claim, attempt: Attempt) -> Outcome:
         try:
             result = self._result(claim.event, claim.target, attempt)
         except RenameFailedError as error:
@@ -240,19 +237,23 @@ class RenameService:
                 case Known(known, None):
                     return known
 
-    def _result(self, event: RenameEvent, target: Target, attempt: "_Attempt") -> "_Renamed | Failure":
+    def _result(self, event: RenameEvent, target: Target, attempt: Attempt) -> "_Renamed | Failure":
         """What became of the rename, for good. Raises RenameFailedError where it may yet become something else."""
         previous = None
         try:
-            if event.expected_name is not None or self._read_previous_name:
-                previous = self._persist(attempt, lambda: self._read(target, attempt)).name
+            if event.expected_name is None and self._read_previous_name:
+                previous = self._calls.previous_name(target, attempt)
+            elif event.expected_name is not None:
+                previous = self._calls.persist(attempt, lambda: self._calls.read(target, attempt)).name
             # A rename that happened before its outcome was remembered must pass when the event comes again.
-            if event.expected_name is not None and _short_name(previous) not in (
+            if event.expected_name is not None and short_name(previous) not in (
                 event.expected_name,
                 event.endpoint_service_name,
             ):
                 return failures.precondition_failed(previous[:MAX_SERVICE_NAME] if previous else previous)
-            reply = self._persist(attempt, lambda: self._rename(target, event.endpoint_service_name, attempt))
+            reply = self._calls.persist(
+                attempt, lambda: self._calls.rename(target, event.endpoint_service_name, attempt)
+            )
         except RenameFailedError as error:
             failure = error.failure
             if failure.retryable:
@@ -263,76 +264,17 @@ class RenameService:
             if failure.state_conflict:
                 # It may be the answer to a rename that an invocation before this one carried out and never told of.
                 try:
-                    found = self._persist(attempt, lambda: self._read(target, attempt))
+                    found = self._calls.persist(attempt, lambda: self._calls.read(target, attempt))
                 except RenameFailedError as unread:
                     if unread.failure.kind is Kind.NOT_FOUND:
                         return unread.failure
                     raise RenameFailedError(failures.state_conflict_unverified(failure, unread.failure)) from None
-                if _short_name(found.name) == event.endpoint_service_name:
+                if short_name(found.name) == event.endpoint_service_name:
                     return _Renamed(event, found, previous)
             return failure
         return _Renamed(event, reply, previous)
 
-    def _persist(self, attempt: "_Attempt", call: Callable[[], Reply]) -> Reply:
-        """Call until it succeeds, cannot succeed, or the invocation's time or patience is used up."""
-        last: Failure | None = None
-        for tries in range(1, MAX_ATTEMPTS + 1):
-            try:
-                return call()
-            except RenameFailedError as error:
-                failure = error.failure
-                if last and failure.code == failures.NO_TIME_LEFT:
-                    raise RenameFailedError(last) from None
-                last = failure
-                if failure.state_conflict and tries >= MAX_ATTEMPTS_AGAINST_STATE:
-                    raise RenameFailedError(failures.as_conflict(failure)) from None
-                wait = full_jitter(tries, base=BACKOFF_BASE_SECONDS, cap=BACKOFF_CAP_SECONDS, uniform=self._uniform)
-                wait = max(wait, failure.retry_after or 0)
-                if (
-                    not failure.retry_in_process
-                    or tries == MAX_ATTEMPTS
-                    or attempt.deadline.remaining() < wait + MIN_CALL_SECONDS
-                ):
-                    raise
-            self._sleep(wait)
-        raise AssertionError  # the last try returns or raises
-
-    def _rename(self, target: Target, name: str, attempt: "_Attempt") -> Reply:
-        deadline = _deadline_of_call(attempt.deadline, share=2 / 3)
-        try:
-            reply = self._services.rename(target, name, deadline)
-            attempt.attempts += 1
-            if _proves(reply.name, name):
-                return reply
-            failure = failures.unconfirmed_reply(status=reply.status, huawei_request_id=reply.huawei_request_id)
-        except RenameFailedError as error:
-            failure = error.failure
-            attempt.attempts += failure.counts_as_attempt
-        if failure.in_doubt:
-            attempt.doubt = failure
-            found = self._look(target, attempt, failure)
-            if _short_name(found.name) == name:
-                return found
-        raise RenameFailedError(failure)
-
-    def _look(self, target: Target, attempt: "_Attempt", doubt: Failure) -> Reply:
-        """Read once what a doubtful rename left behind. A read that tells nothing leaves the doubt as it is."""
-        try:
-            return self._read(target, attempt)
-        except RenameFailedError as error:
-            if error.failure.kind is Kind.ACCESS or not error.failure.retryable:
-                raise
-            raise RenameFailedError(doubt) from None
-
-    def _read(self, target: Target, attempt: "_Attempt") -> Reply:
-        reply = self._services.read(target, _deadline_of_call(attempt.deadline))
-        if reply.name is None:
-            raise RenameFailedError(
-                failures.unconfirmed_reply(status=reply.status, huawei_request_id=reply.huawei_request_id)
-            )
-        return reply
-
-    def _outcome(self, attempt: "_Attempt", result: "_Renamed | Failure") -> Outcome:
+    def _outcome(self, attempt: Attempt, result: "_Renamed | Failure") -> Outcome:
         event = attempt.event
         # An outcome that no ledger keeps must read the same when the event comes again.
         kept_time = None
@@ -350,11 +292,14 @@ class RenameService:
         )
         if isinstance(result, Failure):
             return rename_failed(event, context, result)
+        previous = result.previous_service_name
+        if attempt.may_have_renamed and short_name(previous) == result.event.endpoint_service_name:
+            previous = None  # it may be the name that this event has given
         return renamed(
             result.event,
             context,
             service_name=(result.reply.name or "")[:MAX_SERVICE_NAME],
-            previous_service_name=result.previous_service_name and result.previous_service_name[:MAX_SERVICE_NAME],
+            previous_service_name=previous and previous[:MAX_SERVICE_NAME],
             huawei_request_id=result.reply.huawei_request_id,
         )
 
@@ -365,50 +310,3 @@ class _Renamed(NamedTuple):
     event: RenameEvent
     reply: Reply
     previous_service_name: str | None
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """One event on its way through one invocation.
-
-    Attributes:
-        target: as far as it is known.
-        doubt: of a call that may yet take effect. A read that shows the new name does not end it, for the service may
-            have borne that name before.
-    """
-
-    event: RenameEvent | InvalidEvent
-    deadline: Deadline
-    trigger: str
-    attempts: int = 0
-    target: Target | None = None
-    cycle: RedriveCycle = FIRST_CYCLE
-    doubt: Failure | None = None
-
-
-def _deadline_of_call(deadline: Deadline, share: float = 1.0) -> Deadline:
-    """Of what is left, the share that a call may take: a rename leaves some for the read that a doubt costs."""
-    seconds = deadline.remaining()
-    if seconds < MIN_CALL_SECONDS:
-        raise RenameFailedError(failures.no_time_left())
-    return deadline.within(min(MAX_CALL_SECONDS, max(MIN_CALL_SECONDS, seconds * share)))
-
-
-def _proves(reported: str | None, name: str) -> bool:
-    return reported is not None and _short_name(reported) == name
-
-
-def _short_name(service_name: str | None) -> str | None:
-    """The name within a full service name, ``region.name.id``, or ``region.id`` where the name is empty.
-
-    The trailing id is not compared with anything: the API's own examples show another one than in the path.
-    """
-    if service_name is None:
-        return None
-    match service_name.split("."):
-        case [name]:
-            return name
-        case [_, *names, _]:
-            return ".".join(names)
-        case _:
-            return None

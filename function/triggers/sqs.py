@@ -154,7 +154,7 @@ class SqsTrigger:
         if blocking_failure is not None and may_be_carried_out:
             result: Outcome | Unsettled = Unsettled(blocking_failure)
         else:
-            result = self._rename_service.settle(event, deadline, TRIGGER)
+            result = self._rename_service.settle(event, deadline, TRIGGER, tried_before=record.receive_count > 1)
         failure = result.failure
         if isinstance(result, Unsettled) and self._is_last(record):
             result = self._rename_service.give_up(event, result, deadline, TRIGGER)

@@ -19,7 +19,7 @@ from typing import Any
 from tests.bench import measurements
 from tests.bench.packages import Package, compile_runtime, floor, ours, peer
 from tests.bench.report import table
-from tests.bench.world import world
+from tests.bench.world import READ_PREVIOUS_NAME, world
 
 RESULTS = Path(__file__).with_name("results.json")
 RUNS = 15
@@ -42,6 +42,7 @@ def main(runs: int) -> None:
     results: dict[str, Any] = {
         "taken": datetime.now(UTC).date().isoformat(),
         "runs": runs,
+        "read_previous_name": READ_PREVIOUS_NAME,
         "machine": _machine(),
         "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
         "packages": {package.name: _described(package) for package in (measured, other, least)},

@@ -38,6 +38,7 @@ def table(results: Results) -> str:
     lines = [
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, "
         f"load {' to '.join(map(str, machine['load_average']))}; {results['taken']}, {results['runs']} runs; "
+        f"READ_PREVIOUS_NAME {results['read_previous_name']}; "
         + ", ".join(f"{name} {version}" for name, version in versions.items()),
         "",
         "| measure: median (min – max) | ours | peer | floor | goal | measured | reached |",

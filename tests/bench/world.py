@@ -23,6 +23,8 @@ from tests.localcloud.lambda_runtime import LambdaRuntime
 from tests.localcloud.stack import LOCAL_ACCOUNT, rename_event
 
 BUS = "outcomes"
+# As floor and peer, which read nothing before a rename. The template's default is true: a call more.
+READ_PREVIOUS_NAME = "false"
 SERVICES = 1_000
 SLOW_SECONDS = 0.05
 TIMEOUT_SECONDS = 60
@@ -66,6 +68,7 @@ class World:
             "OUTCOME_BUS": BUS,
             "LEDGER_TABLE": table,
             "MAX_RECEIVES": "12",
+            "READ_PREVIOUS_NAME": READ_PREVIOUS_NAME,
             "POWERTOOLS_SERVICE_NAME": "vpcep-rename",
             "POWERTOOLS_METRICS_NAMESPACE": "VpcepRename",
         }

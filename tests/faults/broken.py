@@ -19,8 +19,9 @@ from function.domain.event_parser import EventParser
 from function.domain.failures import Failure, Kind, RenameFailedError
 from function.domain.model import InvalidEvent, Outcome, RenameEvent
 from function.domain.policy import Policy
-from function.domain.ports import Reply
+from function.domain.ports import EndpointServices, Reply
 from function.domain.rename_service import RenameService
+from function.domain.service_calls import ServiceCalls
 from function.triggers.dead_letters import DeadLetterTrigger
 from function.triggers.http import HttpTrigger
 from function.triggers.sqs import SqsTrigger
@@ -229,7 +230,16 @@ class _HasNoDoubt(RenameService):
             raise
 
 
-class _TakesDoubtForSuccess(RenameService):
+def _with_calls(calls: type[ServiceCalls]) -> type[RenameService]:
+    class _OfTheseCalls(RenameService):
+        def __init__(self, services: EndpointServices, *arguments: Any, **options: Any) -> None:
+            super().__init__(services, *arguments, **options)
+            self._calls = calls(services, sleep=options["sleep"], uniform=options["uniform"])
+
+    return _OfTheseCalls
+
+
+class _TakesDoubtForSuccess(ServiceCalls):
     def _look(self, target: Any, attempt: Any, doubt: Failure) -> Reply:
         return Reply(attempt.event.endpoint_service_name, 200, None)
 
@@ -242,22 +252,22 @@ class _TakesDoubtForFailure(RenameService):
             return failures.as_conflict(error.failure)
 
 
-class _TrustsALook(RenameService):
+class _TrustsALook(ServiceCalls):
     """Takes the name that a service bears for proof that a call in doubt is over."""
 
-    def _rename(self, target: Any, name: str, attempt: Any) -> Reply:
+    def rename(self, target: Any, name: str, attempt: Any) -> Reply:
         before = attempt.doubt
-        reply = super()._rename(target, name, attempt)
+        reply = super().rename(target, name, attempt)
         attempt.doubt = before
         return reply
 
 
-class _TrustsAConflict(RenameService):
+class _TrustsAConflict(ServiceCalls):
     """Takes a conflict with the service's state for proof that there was no rename."""
 
-    def _persist(self, attempt: Any, call: Callable[[], Reply]) -> Reply:
+    def persist(self, attempt: Any, call: Callable[[], Reply]) -> Reply:
         try:
-            return super()._persist(attempt, call)
+            return super().persist(attempt, call)
         except RenameFailedError as error:
             raise RenameFailedError(replace(error.failure, state_conflict=False)) from None
 
@@ -399,9 +409,9 @@ VARIANTS: Final = {
     "rounds ignored": Variant(Build(rename_service=_IgnoresRounds), {1}),
     "an outcome more for dead letters": Variant(Build(rename_service=_GivesDeadLettersAnOutcomeMore), {1}),
     "verdict of the clock forgotten": Variant(Build(policy=_ForgetsVerdicts), {1, 3}),
-    "doubt taken for success": Variant(Build(rename_service=_TakesDoubtForSuccess), {2}),
+    "doubt taken for success": Variant(Build(rename_service=_with_calls(_TakesDoubtForSuccess)), {2}),
     "doubt taken for failure": Variant(Build(rename_service=_TakesDoubtForFailure), {2}),
-    "a conflict believed": Variant(Build(rename_service=_TrustsAConflict), {2}),
+    "a conflict believed": Variant(Build(rename_service=_with_calls(_TrustsAConflict)), {2}),
     "no event check in the claim": Variant(_ledger(_without_event_check), {3}),
     "identifier digest not compared": Variant(Build(parser=_ComparesNoContent), {3}),
     "outcome not repeated": Variant(Build(bus=_RepeatsNothing), {3}),
@@ -431,7 +441,7 @@ VARIANTS: Final = {
     "claim never lapses": Variant(Build(ledger=_NeverLapses), {5}),
     "claim released in doubt": Variant(Build(rename_service=_HasNoDoubt), {2, 5}),
     "claim settled free in doubt": Variant(Build(ledger=_FreesInDoubt), {2, 5}),
-    "a look believed": Variant(Build(rename_service=_TrustsALook), {2, 5}),
+    "a look believed": Variant(Build(rename_service=_with_calls(_TrustsALook)), {2, 5}),
     "claims forgotten with the service": Variant(
         _replaced(
             "UpdateExpression", "if_not_exists(kept_until, :expiration)", "if_not_exists(expiration, :expiration)"

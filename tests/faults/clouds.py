@@ -33,7 +33,7 @@ from function.domain import failures
 from function.domain.deadline import Deadline
 from function.domain.failures import Kind, RenameFailedError
 from function.domain.model import Outcome, RenameEvent, Target
-from function.domain.ports import Reply
+from function.domain.ports import ReadPurpose, Reply
 from function.domain.strict_json import to_json
 from tests.faults.dynamodb import Table, conflict
 from tests.faults.promises import Event, Promises, Rename, Service
@@ -171,7 +171,7 @@ class Huawei:
                 service.in_flight.remove(rename)
         return self._answer(taken, name, service)
 
-    def read(self, target: Target, deadline: Deadline) -> Reply:
+    def read(self, target: Target, deadline: Deadline, purpose: ReadPurpose = ReadPurpose.DECISION) -> Reply:
         world, invocation, seconds = self._world, running(self._world), deadline.remaining()
         event = cast("RenameEvent", invocation.event)
         service = self._promises.service(target.project_id, target.vpc_endpoint_service_id)

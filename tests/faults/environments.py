@@ -30,7 +30,7 @@ from function.domain.event_parser import Attributes, EventParser
 from function.domain.failures import Kind, RenameFailedError
 from function.domain.model import InvalidEvent, Outcome, RenameEvent, Target
 from function.domain.policy import Policy
-from function.domain.ports import Claim, Known, Reply, Reused, Superseded
+from function.domain.ports import Claim, Known, ReadPurpose, Reply, Reused, Superseded
 from function.domain.rename_service import RenameService, Unsettled
 from function.telemetry import Telemetry
 from function.triggers.dead_letters import DeadLetterTrigger
@@ -271,8 +271,8 @@ class _OfThisEnvironment:
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
         return self._services.rename(target, name, deadline)
 
-    def read(self, target: Target, deadline: Deadline) -> Reply:
-        return self._services.read(target, deadline)
+    def read(self, target: Target, deadline: Deadline, purpose: ReadPurpose = ReadPurpose.DECISION) -> Reply:
+        return self._services.read(target, deadline, purpose)
 
     @property
     def _services(self) -> OutageBreaker:

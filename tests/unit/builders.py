@@ -16,7 +16,7 @@ from function.domain.failures import Failure, RenameFailedError
 from function.domain.model import RENAME_REQUESTED, InvalidEvent, Outcome, RenameEvent, Target, rfc3339
 from function.domain.outcomes import OutcomeContext
 from function.domain.policy import Policy
-from function.domain.ports import Reply
+from function.domain.ports import ReadPurpose, Reply
 from function.domain.rename_service import RenameService
 
 NOW: Final = datetime(2026, 11, 2, 8, 15, 1, 250_000, tzinfo=UTC)
@@ -128,7 +128,7 @@ class CountingServices:
         self.name = name
         return Reply(name, 200, HUAWEI_REQUEST_ID)
 
-    def read(self, target: Target, deadline: Deadline) -> Reply:
+    def read(self, target: Target, deadline: Deadline, purpose: ReadPurpose = ReadPurpose.DECISION) -> Reply:
         self.reads.append(target)
         return Reply(self.name, 200, HUAWEI_REQUEST_ID)
 

@@ -36,7 +36,7 @@ from function.domain.event_parser import Attributes, EventParser
 from function.domain.failures import Failure, RenameFailedError
 from function.domain.model import FIRST_CYCLE, InvalidEvent, Outcome, RenameEvent, Target
 from function.domain.policy import Policy
-from function.domain.ports import Claim, Conclusion, Known, Located, Reply, Reused, Superseded
+from function.domain.ports import Claim, Conclusion, Known, Located, ReadPurpose, Reply, Reused, Superseded
 from function.domain.rename_service import RenameService, Unsettled
 from function.telemetry import Telemetry
 from function.triggers.dead_letters import DeadLetterQueue, DeadLetterTrigger
@@ -154,6 +154,7 @@ class FakeEndpointServices:
         self.names = {SERVICE: "billing", OTHER_SERVICE: "reports"}
         self.calls: list[ServiceCall] = []
         self.answers: list[Failure | None] = []
+        self.purposes: list[ReadPurpose] = []
         self.during: Callable[[Target], None] = lambda _: None
         self._clock = clock
         self._project_id = project_id
@@ -172,7 +173,8 @@ class FakeEndpointServices:
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
         return self._call("rename", target, name, deadline.remaining())
 
-    def read(self, target: Target, deadline: Deadline) -> Reply:
+    def read(self, target: Target, deadline: Deadline, purpose: ReadPurpose = ReadPurpose.DECISION) -> Reply:
+        self.purposes.append(purpose)
         return self._call("read", target, None, deadline.remaining())
 
     # -- what a test commands
@@ -443,6 +445,7 @@ class World:
         self.jitter = Jitter()
         self.services = FakeEndpointServices(self.clock)
         self.allowed_projects: set[str] = set()
+        self.on_unreadable: Callable[[Failure], None] = lambda _: None
         self.default_project: Callable[[Deadline], str] = self.services.default_project
         self.bus = FakeBus(self.journal)
         self.ledger = FakeLedger(self.journal)
@@ -469,6 +472,7 @@ class World:
             self.bus,
             self.policy(),
             read_previous_name=read_previous_name,
+            on_unreadable=self.on_unreadable,
             now=self.clock.now,
             sleep=self.clock.sleep,
             uniform=self.jitter,

@@ -27,7 +27,7 @@ from function.adapters.huawei.transport import USER_AGENT, ErrorReplies, call_sc
 from function.domain.deadline import Deadline
 from function.domain.failures import Kind, RenameFailedError
 from function.domain.model import Target
-from function.domain.ports import Reply
+from function.domain.ports import ReadPurpose, Reply
 
 # The one before is kept for calls that began with it.
 MAX_KEYS: Final = 2
@@ -83,20 +83,26 @@ class HuaweiEndpointServices:
             target, lambda client: client.update_endpoint_service_name(request).endpoint_service_name, deadline
         )
 
-    def read(self, target: Target, deadline: Deadline) -> Reply:
+    def read(self, target: Target, deadline: Deadline, purpose: ReadPurpose = ReadPurpose.DECISION) -> Reply:
         """``GET /v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}``
 
         Raises:
             RenameFailedError: for whatever the SDK raised.
         """
         request = ListServiceDetailsRequest(vpc_endpoint_service_id=target.vpc_endpoint_service_id)
-        return self._call(target, lambda client: client.list_service_details(request).service_name, deadline)
+        return self._call(target, lambda client: client.list_service_details(request).service_name, deadline, purpose)
 
-    def _call(self, target: Target, operation: Callable[[Any], object], deadline: Deadline) -> Reply:
+    def _call(
+        self,
+        target: Target,
+        operation: Callable[[Any], object],
+        deadline: Deadline,
+        purpose: ReadPurpose = ReadPurpose.DECISION,
+    ) -> Reply:
         key = self._key(deadline)
         client = self._client(key, target)
         try:
-            return key.guard.call(target, lambda: self._send(client, key, operation, deadline), deadline)
+            return key.guard.call(target, lambda: self._send(client, key, operation, deadline), deadline, purpose)
         except RenameFailedError as error:
             failure = error.failure
             if failure.kind is Kind.ACCESS and self._has_other_than(key.credentials, deadline):

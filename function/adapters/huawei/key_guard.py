@@ -12,7 +12,7 @@ from function.domain import failures
 from function.domain.deadline import MIN_CALL_SECONDS, Deadline
 from function.domain.failures import Failure, Kind, RenameFailedError
 from function.domain.model import Target
-from function.domain.ports import Reply
+from function.domain.ports import ReadPurpose, Reply
 
 # Five wrong signatures in a row lock the key for five minutes; a refused key is left alone for this long.
 REFUSED_KEY_PAUSE_SECONDS: Final = 60.0
@@ -59,7 +59,13 @@ class KeyGuard:
         self._refused_in_a_row = 0
         self._refusals: dict[object, tuple[float, Failure]] = {}
 
-    def call(self, target: Target, send: Callable[[], Reply], deadline: Deadline) -> Reply:
+    def call(
+        self,
+        target: Target,
+        send: Callable[[], Reply],
+        deadline: Deadline,
+        purpose: ReadPurpose = ReadPurpose.DECISION,
+    ) -> Reply:
         """Make a call and learn from what comes of it; while it is open whether the key is accepted, alone.
 
         Raises:
@@ -69,8 +75,8 @@ class KeyGuard:
         if not self._is_accepted():
             with self._probing(deadline):
                 if not self._is_accepted():
-                    return self._call(target, send, deadline)
-        return self._call(target, send, deadline)
+                    return self._call(target, send, deadline, purpose)
+        return self._call(target, send, deadline, purpose)
 
     def raise_if_rejected(self, target: Target) -> None:
         """Raises RenameFailedError, counted as no attempt, where a call for this target was refused a moment ago."""
@@ -107,7 +113,7 @@ class KeyGuard:
     def _is_accepted(self) -> bool:
         return self._now() < self._accepted_until
 
-    def _call(self, target: Target, send: Callable[[], Reply], deadline: Deadline) -> Reply:
+    def _call(self, target: Target, send: Callable[[], Reply], deadline: Deadline, purpose: ReadPurpose) -> Reply:
         self.raise_if_rejected(target)
         if deadline.remaining() <= 0:
             raise _not_called()
@@ -115,7 +121,8 @@ class KeyGuard:
             reply = send()
         except RenameFailedError as error:
             failure = error.failure
-            if failure.kind is Kind.ACCESS:
+            is_about_the_key = failure.http_status == HTTPStatus.UNAUTHORIZED or purpose is not ReadPurpose.OUTCOME
+            if failure.kind is Kind.ACCESS and is_about_the_key:
                 self._refuse(target, failure)
             elif failure.code.lower().startswith("endpoint."):  # VPCEP's own, which answers behind the gateway only
                 self._accept()

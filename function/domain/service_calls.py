@@ -1,0 +1,169 @@
+"""Calls to endpoint services on behalf of one event: repeated while that helps, and followed by a read in doubt."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from function.domain import failures
+from function.domain.backoff import full_jitter
+from function.domain.deadline import MIN_CALL_SECONDS, Deadline
+from function.domain.failures import Failure, Kind, RenameFailedError
+from function.domain.model import FIRST_CYCLE, InvalidEvent, RedriveCycle, RenameEvent, Target
+from function.domain.ports import EndpointServices, ReadPurpose, Reply
+
+MAX_ATTEMPTS: Final = 5
+# EndPoint.3045: the service's state may change in a moment, or not before somebody acts.
+MAX_ATTEMPTS_AGAINST_STATE: Final = 3
+BACKOFF_BASE_SECONDS: Final = 0.25
+BACKOFF_CAP_SECONDS: Final = 8.0
+MAX_CALL_SECONDS: Final = 10.0
+MAX_PREVIOUS_NAME_SECONDS: Final = 2.0
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One event on its way through one invocation.
+
+    Attributes:
+        target: as far as it is known.
+        tried_before: an earlier invocation may have renamed the service for this event.
+        doubt: of a call that may yet take effect. A read that shows the new name does not end it, for the service may
+            have had that name before.
+    """
+
+    event: RenameEvent | InvalidEvent
+    deadline: Deadline
+    trigger: str
+    attempts: int = 0
+    tried_before: bool = False
+    target: Target | None = None
+    cycle: RedriveCycle = FIRST_CYCLE
+    doubt: Failure | None = None
+
+    @property
+    def may_have_renamed(self) -> bool:
+        """Whether the name that the service has now may be this event's own doing."""
+        return self.tried_before or self.doubt is not None or self.cycle.number > 0
+
+
+class ServiceCalls:
+    """The endpoint services, called until the deadline of an attempt."""
+
+    def __init__(
+        self,
+        services: EndpointServices,
+        *,
+        on_unreadable: Callable[[Failure], None] = lambda _: None,
+        sleep: Callable[[float], None] = time.sleep,
+        uniform: Callable[[float, float], float] | None = None,
+    ) -> None:
+        """
+        Args:
+            on_unreadable: called where the key may not read a name that is wanted for the outcome alone.
+        """
+        self._services = services
+        self._on_unreadable = on_unreadable
+        self._sleep = sleep
+        self._uniform = uniform
+
+    def persist(self, attempt: Attempt, call: Callable[[], Reply]) -> Reply:
+        """Call until it succeeds, cannot succeed, or the invocation's time or patience is used up."""
+        last: Failure | None = None
+        for tries in range(1, MAX_ATTEMPTS + 1):
+            try:
+                return call()
+            except RenameFailedError as error:
+                failure = error.failure
+                if last and failure.code == failures.NO_TIME_LEFT:
+                    raise RenameFailedError(last) from None
+                last = failure
+                if failure.state_conflict and tries >= MAX_ATTEMPTS_AGAINST_STATE:
+                    raise RenameFailedError(failures.as_conflict(failure)) from None
+                wait = full_jitter(tries, base=BACKOFF_BASE_SECONDS, cap=BACKOFF_CAP_SECONDS, uniform=self._uniform)
+                wait = max(wait, failure.retry_after or 0)
+                if (
+                    not failure.retry_in_process
+                    or tries == MAX_ATTEMPTS
+                    or attempt.deadline.remaining() < wait + MIN_CALL_SECONDS
+                ):
+                    raise
+            self._sleep(wait)
+        raise AssertionError  # the last try returns or raises
+
+    def rename(self, target: Target, name: str, attempt: Attempt) -> Reply:
+        """One call, and a read where that leaves a doubt."""
+        deadline = _deadline_of_call(attempt.deadline, share=2 / 3)
+        try:
+            reply = self._services.rename(target, name, deadline)
+            attempt.attempts += 1
+            if _proves(reply.name, name):
+                return reply
+            failure = failures.unconfirmed_reply(status=reply.status, huawei_request_id=reply.huawei_request_id)
+        except RenameFailedError as error:
+            failure = error.failure
+            attempt.attempts += failure.counts_as_attempt
+        if failure.in_doubt:
+            attempt.doubt = failure
+            found = self._look(target, attempt, failure)
+            if short_name(found.name) == name:
+                return found
+        raise RenameFailedError(failure)
+
+    def _look(self, target: Target, attempt: Attempt, doubt: Failure) -> Reply:
+        """Read once what a doubtful rename left behind. A read that tells nothing leaves the doubt as it is."""
+        try:
+            return self.read(target, attempt)
+        except RenameFailedError as error:
+            if error.failure.kind is Kind.ACCESS or not error.failure.retryable:
+                raise
+            raise RenameFailedError(doubt) from None
+
+    def read(self, target: Target, attempt: Attempt, purpose: ReadPurpose = ReadPurpose.DECISION) -> Reply:
+        """One call. A reply without a name is a failure."""
+        reply = self._services.read(target, _deadline_of_call(attempt.deadline), purpose)
+        if reply.name is None:
+            raise RenameFailedError(
+                failures.unconfirmed_reply(status=reply.status, huawei_request_id=reply.huawei_request_id)
+            )
+        return reply
+
+    def previous_name(self, target: Target, attempt: Attempt) -> str | None:
+        """The name that the service has before its rename, for the outcome alone. None where one call does not tell."""
+        seconds = min(MAX_PREVIOUS_NAME_SECONDS, attempt.deadline.remaining() / 2)
+        if seconds < MIN_CALL_SECONDS:
+            return None
+        try:
+            return self._services.read(target, attempt.deadline.within(seconds), ReadPurpose.OUTCOME).name
+        except Exception as error:  # noqa: BLE001 - whatever it is, the rename goes on
+            if isinstance(error, RenameFailedError) and error.failure.kind is Kind.ACCESS:
+                self._on_unreadable(error.failure)
+            return None
+
+
+def _deadline_of_call(deadline: Deadline, share: float = 1.0) -> Deadline:
+    """Of what is left, the share that a call may take: a rename leaves some for the read that a doubt costs."""
+    seconds = deadline.remaining()
+    if seconds < MIN_CALL_SECONDS:
+        raise RenameFailedError(failures.no_time_left())
+    return deadline.within(min(MAX_CALL_SECONDS, max(MIN_CALL_SECONDS, seconds * share)))
+
+
+def _proves(reported: str | None, name: str) -> bool:
+    return reported is not None and short_name(reported) == name
+
+
+def short_name(service_name: str | None) -> str | None:
+    """The name within a full service name, ``region.name.id``, or ``region.id`` where the name is empty.
+
+    The trailing id is not compared with anything: the API's own examples show another one than in the path.
+    """
+    if service_name is None:
+        return None
+    match service_name.split("."):
+        case [name]:
+            return name
+        case [_, *names, _]:
+            return ".".join(names)
+        case _:
+            return None
