@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
+from function.domain.dry_run import DryRun
 from function.domain.failures import SUPERSEDED, Failure, Violation, log_message
 from function.domain.model import InvalidEvent, Outcome, RenameEvent
 from function.domain.rename_service import Unsettled
@@ -124,6 +125,24 @@ class Telemetry:
         log = self._logger.warning if failure and not queued else self._logger.info
         log(EVENT_HANDLED, extra=line)
         self._count_result(event, result, **keys)
+
+    def dry_run(self, dry_run: DryRun, trigger: str, **keys: Any) -> None:
+        """Log a dry run, which counts in no metric of renames."""
+        event = dry_run.event
+        line: dict[str, Any] = {
+            "correlation_id": event.id[:MAX_LOGGED_ID],
+            "event_source": event.source[:MAX_LOGGED_ID],
+            "trigger": trigger,
+            "result": dry_run.result.value,
+            **{name: value for name, value in keys.items() if value is not None},
+        }
+        if isinstance(event, RenameEvent):
+            line["vpc_endpoint_service_id"] = event.vpc_endpoint_service_id
+        if dry_run.failure:
+            line |= _of_failure(dry_run.failure)
+        if dry_run.cause:
+            line |= _of_exception(dry_run.cause)
+        self._logger.info("dry run", extra=line)
 
     def record_call(self, seconds: float) -> None:
         """A call to Huawei Cloud has ended, in whatever way."""

@@ -11,6 +11,11 @@ class NoLedger:
     def claim(self, event: RenameEvent, target: Target, deadline: Deadline) -> Claim:  # noqa: ARG002 - the protocol's
         return Claim("", FIRST_CYCLE, event, target)
 
+    def preview(
+        self, event: RenameEvent, target: Target, deadline: Deadline, *, if_claimed: bool = False
+    ) -> Claim | None:
+        return None if if_claimed else self.claim(event, target, deadline)
+
     def settle(self, claim: Claim, outcome: Outcome, deadline: Deadline, *, release: bool) -> None:
         """Forget it at once."""
 

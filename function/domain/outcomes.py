@@ -76,16 +76,7 @@ def renamed(
 
 def rename_failed(event: RenameEvent | InvalidEvent, context: OutcomeContext, failure: Failure) -> Outcome:
     """The failure, with the error code."""
-    data = _data(event, context, failure.huawei_request_id) | {
-        "error": {
-            "code": failure.code,
-            "message": failure.message,
-            "kind": failure.kind.value,
-            "http_status": failure.http_status,
-            "retryable": failure.retryable,
-            "violations": [violation._asdict() for violation in failure.violations],
-        }
-    }
+    data = _data(event, context, failure.huawei_request_id) | {"error": describe_failure(failure)}
     if failure.superseded_by is not None:
         data["superseded_by"] = failure.superseded_by._asdict()
     if isinstance(event, InvalidEvent) or failure.code == failures.IDENTIFIER_REUSED:
@@ -97,27 +88,37 @@ def rename_failed(event: RenameEvent | InvalidEvent, context: OutcomeContext, fa
     return Outcome(_cloud_event(RENAME_FAILED, event, context, data, identity), failure)
 
 
-def _data(event: RenameEvent | InvalidEvent, context: OutcomeContext, huawei_request_id: str | None) -> dict[str, Any]:
-    if isinstance(event, RenameEvent):
-        request: dict[str, Any] | str = event.cloud_event
-        named: dict[str, Any] = event.cloud_event["data"]
-    else:
-        request = event.request
-        named = _named(event)
+def describe_failure(failure: Failure) -> dict[str, Any]:
+    """``error`` in an outcome."""
     return {
-        "request": request,
-        "project_id": named.get("project_id") or context.project_id,
-        "region": named.get("region") or context.region,
-        "vpc_endpoint_service_id": named.get("vpc_endpoint_service_id"),
-        "endpoint_service_name": named.get("endpoint_service_name"),
+        "code": failure.code,
+        "message": failure.message,
+        "kind": failure.kind.value,
+        "http_status": failure.http_status,
+        "retryable": failure.retryable,
+        "violations": [violation._asdict() for violation in failure.violations],
+    }
+
+
+def _data(event: RenameEvent | InvalidEvent, context: OutcomeContext, huawei_request_id: str | None) -> dict[str, Any]:
+    asked = named(event)
+    return {
+        "request": event.cloud_event if isinstance(event, RenameEvent) else event.request,
+        "project_id": asked.get("project_id") or context.project_id,
+        "region": asked.get("region") or context.region,
+        "vpc_endpoint_service_id": asked.get("vpc_endpoint_service_id"),
+        "endpoint_service_name": asked.get("endpoint_service_name"),
         "attempts": context.attempts,
         "trigger": context.trigger,
         "huawei_request_id": huawei_request_id,
     } | ({"follows": context.cycle.follows} if context.cycle.follows else {})
 
 
-def _named(event: InvalidEvent) -> dict[str, str]:
-    """What an invalid event names, as far as it is text of a bearable length."""
+def named(event: RenameEvent | InvalidEvent) -> dict[str, Any]:
+    """The ``data`` of an event; of an invalid one as far as it is text that is not too long."""
+    if isinstance(event, RenameEvent):
+        asked: dict[str, Any] = event.cloud_event["data"]
+        return asked
     data = event.request.get("data") if isinstance(event.request, dict) else None
     if not isinstance(data, dict):
         return {}

@@ -55,7 +55,7 @@ class Policy:
     def judge(self, event: RenameEvent | InvalidEvent, deadline: Deadline) -> RenameEvent | InvalidEvent:
         """The event, or why it is refused; one that is invalid anyway with whatever else is wrong with it.
 
-        An event whose project cannot be judged now passes: ``allows_project`` must be asked before it is carried out.
+        An event whose project cannot be judged now passes: ``judge_project`` must be asked before it is carried out.
 
         Args:
             deadline: bounds the question for the key.
@@ -66,6 +66,16 @@ class Policy:
             return event
         violations = tuple(self._violations(content, broken, deadline))
         return event.refused(*violations) if violations else event
+
+    def judge_project(self, event: RenameEvent | InvalidEvent, deadline: Deadline) -> RenameEvent | InvalidEvent:
+        """The event, refused where its project could not be judged before and is none that events may name.
+
+        Raises:
+            RenameFailedError: it cannot be judged now either.
+        """
+        if not isinstance(event, RenameEvent) or event.project_id is None:
+            return event
+        return event if self.allows_project(event.project_id, deadline) else event.refused(FORBIDDEN_PROJECT)
 
     def allows_project(self, project_id: str, deadline: Deadline) -> bool:
         """Raises RenameFailedError where that cannot be told now."""

@@ -116,6 +116,15 @@ class Ledger(Protocol):
     def claim(self, event: RenameEvent, target: Target, deadline: Deadline) -> Claim | Known | Reused | Superseded:
         """Take the endpoint service, or say why the event must not be carried out."""
 
+    def preview(
+        self, event: RenameEvent, target: Target, deadline: Deadline, *, if_claimed: bool = False
+    ) -> Claim | Known | Reused | Superseded | None:
+        """What ``claim`` would answer now, by reading alone. A claim that it returns is nobody's.
+
+        Args:
+            if_claimed: None for an event that has neither been claimed for nor settled.
+        """
+
     def settle(self, claim: Claim, outcome: Outcome, deadline: Deadline, *, release: bool) -> Known | Reused | None:
         """Remember the outcome and release the claim; or tell what is known already, and change nothing."""
 

@@ -14,14 +14,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from function.domain import failures
 from function.domain.deadline import MIN_CALL_SECONDS, Deadline
+from function.domain.dry_run import DryRun, DryRunner
 from function.domain.failures import Failure, Kind, RenameFailedError
 from function.domain.model import FIRST_CYCLE, InvalidEvent, Outcome, RedriveCycle, RenameEvent, Target, rfc3339
 from function.domain.outcomes import OutcomeContext, rename_failed, renamed
-from function.domain.policy import FORBIDDEN_PROJECT, Policy
+from function.domain.policy import Policy
 from function.domain.ports import (
     Claim,
     Conclusion,
@@ -34,10 +35,7 @@ from function.domain.ports import (
     Reused,
     Superseded,
 )
-from function.domain.service_calls import Attempt, ServiceCalls, short_name
-
-# A reply may hold anything, and the outcome must fit the bus.
-MAX_SERVICE_NAME: Final = 512
+from function.domain.service_calls import MAX_SERVICE_NAME, Attempt, ServiceCalls, short_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +112,17 @@ class RenameService:
         attempt = Attempt(event, deadline, trigger)
         return self._published(attempt, lambda: self._give_up(attempt, failures.abandoned(), follow=False))
 
+    def dry_run(self, event: RenameEvent | InvalidEvent, deadline: Deadline) -> DryRun:
+        """What ``settle`` would come to now. Changes nothing: no call that writes, nothing remembered or published.
+
+        Never raises.
+
+        Args:
+            event: as parsed.
+            deadline: bounds every wait and every call.
+        """
+        return DryRunner(self._calls, self._ledger, self._policy).run(Attempt(event, deadline, trigger=""))
+
     def _published(self, attempt: Attempt, decide: Callable[[], Outcome]) -> Outcome | Unsettled:
         try:
             outcome = decide()
@@ -182,13 +191,7 @@ class RenameService:
         return event.candidate if isinstance(refused, Located) else refused
 
     def _decide(self, attempt: Attempt) -> Outcome:
-        event = attempt.event
-        if (
-            isinstance(event, RenameEvent)
-            and event.project_id is not None
-            and not self._policy.allows_project(event.project_id, attempt.deadline)
-        ):
-            event = event.refused(FORBIDDEN_PROJECT)
+        event = self._policy.judge_project(attempt.event, attempt.deadline)
         if isinstance(event, InvalidEvent):
             refused = self._refuse(event, attempt)
             if isinstance(refused, Outcome):

@@ -19,6 +19,8 @@ BACKOFF_BASE_SECONDS: Final = 0.25
 BACKOFF_CAP_SECONDS: Final = 8.0
 MAX_CALL_SECONDS: Final = 10.0
 MAX_PREVIOUS_NAME_SECONDS: Final = 2.0
+# A reply may hold anything, and the outcome must fit the bus.
+MAX_SERVICE_NAME: Final = 512
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from function.domain import failures
 from function.domain.deadline import Deadline
+from function.domain.dry_run import DryRun
 from function.domain.event_parser import Attributes, EventParser
 from function.domain.failures import Failure, Kind
 from function.domain.model import InvalidEvent, Outcome, RenameEvent, rfc3339
@@ -86,6 +87,13 @@ class Request:
     def route(self) -> tuple[str, str]:
         """The API's own: the path has the base path of a custom domain before it."""
         return self._event["httpMethod"], self._event["resource"]
+
+    @property
+    def is_dry_run(self) -> bool | None:
+        """None where the query has another value than ``true`` or ``false``, or two."""
+        query = self._event.get("queryStringParameters") or {}
+        values = (self._event.get("multiValueQueryStringParameters") or {n: [query[n]] for n in query}).get("dry_run")
+        return values == ["true"] if values in (None, ["true"], ["false"]) else None
 
     @property
     def media_type(self) -> str:
@@ -204,13 +212,13 @@ class HttpTrigger:
         return (responses[0] if responses else _unavailable(failures.no_time_left())).to_proxy()
 
     def _respond(self, request: Request, steps: "_Steps") -> Response:
-        if request.route != (METHOD, PATH):
-            # An API that sends its requests here by another name has lost an event.
-            self._telemetry.unexpected(None, http_route=" ".join(request.route))
-            return _problem(404, "Not Found", f"There is {METHOD} {PATH} and nothing else.")
-        if request.media_type not in (STRUCTURED, BINARY):
-            return _problem(415, "Unsupported Media Type", f"Send {STRUCTURED} or {BINARY}.")
+        if (problem := self._problem_of(request)) is not None:
+            return problem
         event = self._policy.judge(self._parse(request), steps.settle)
+        if request.is_dry_run:
+            dry_run = self._rename_service.dry_run(event, steps.settle)
+            self._telemetry.dry_run(dry_run, TRIGGER, caller=request.caller)
+            return _dry_run_response(dry_run)
         if (
             isinstance(event, RenameEvent)
             and request.prefers_async
@@ -234,6 +242,18 @@ class HttpTrigger:
         self._telemetry.handled(event, result, TRIGGER, caller=request.caller)
         return _response(event, result)
 
+    def _problem_of(self, request: Request) -> Response | None:
+        """Why the request is refused before it is parsed."""
+        if request.route != (METHOD, PATH):
+            # An API that sends its requests here by another name has lost an event.
+            self._telemetry.unexpected(None, http_route=" ".join(request.route))
+            return _problem(404, "Not Found", f"There is {METHOD} {PATH} and nothing else.")
+        if request.media_type not in (STRUCTURED, BINARY):
+            return _problem(415, "Unsupported Media Type", f"Send {STRUCTURED} or {BINARY}.")
+        if request.is_dry_run is None:
+            return _problem(400, "Bad Request", "dry_run is true or false, once. Nothing has been done.")
+        return None
+
     def _parse(self, request: Request) -> RenameEvent | InvalidEvent:
         try:
             text = request.body
@@ -249,16 +269,25 @@ class HttpTrigger:
 def _response(event: RenameEvent | InvalidEvent, result: Outcome | Unsettled) -> Response:
     if isinstance(result, Unsettled):
         return _unavailable(result.failure)
-    status = HTTPStatus.OK
-    headers = {}
-    if result.failure is not None:
-        status = _STATUS_OF[result.failure.kind]
-        if result.failure.retryable and result.failure.kind is not Kind.ACCESS:
-            status = HTTPStatus.SERVICE_UNAVAILABLE
-            headers["Retry-After"] = str(math.ceil(result.failure.retry_after or RETRY_AFTER_SECONDS))
-    if isinstance(event, InvalidEvent) and event.too_large:
-        status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    status, headers = _status(event, result.failure)
     return Response(status, STRUCTURED, result.to_json(), headers)
+
+
+def _dry_run_response(dry_run: DryRun) -> Response:
+    status, headers = _status(dry_run.event, dry_run.failure)
+    return Response(status, BINARY, dry_run.to_json(), headers)
+
+
+def _status(event: RenameEvent | InvalidEvent, failure: Failure | None) -> tuple[int, Mapping[str, str]]:
+    """The status, and the headers that belong to it."""
+    if isinstance(event, InvalidEvent) and event.too_large:
+        return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, NO_HEADERS
+    if failure is None:
+        return HTTPStatus.OK, NO_HEADERS
+    if failure.retryable and failure.kind is not Kind.ACCESS:
+        seconds = math.ceil(failure.retry_after or RETRY_AFTER_SECONDS)
+        return HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": str(seconds)}
+    return _STATUS_OF[failure.kind], NO_HEADERS
 
 
 def _unavailable(failure: Failure) -> Response:

@@ -18,6 +18,7 @@ from function.domain.event_parser import MAX_EVENT_BYTES
 from function.domain.failures import Kind
 from function.domain.model import RENAME_FAILED, RENAME_REQUESTED, RENAMED
 from function.domain.outcomes import OUTCOME_SOURCE
+from function.domain.ports import Known
 from function.triggers import http, sqs
 from tests.contract.documents import (
     ASYNCAPI,
@@ -41,9 +42,11 @@ from tests.contract.test_contract import (
     sample,
 )
 from tests.unit.builders import HUAWEI_REQUEST_ID, CountingServices
-from tests.unit.fakes import SERVICE, START, HttpReply, World, http_request
+from tests.unit.fakes import SERVICE, START, HttpReply, World, http_request, throttled
 
 ROOT: Final = CONTRACT.parents[1]
+# The shape of a reply alone: no event has it.
+DRY_RUN: Final = "dry-run.schema.json"
 Reply = tuple[int, str]
 
 
@@ -71,7 +74,7 @@ def schemas(content: object) -> Iterator[dict[str, Any]]:
 
 
 def test_there_is_no_document_that_these_tests_do_not_know() -> None:
-    assert {path.name for path in CONTRACT.iterdir()} == {*DOCUMENTS, *SCHEMAS}
+    assert {path.name for path in CONTRACT.iterdir()} == {*DOCUMENTS, *SCHEMAS, DRY_RUN}
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -83,7 +86,7 @@ def test_every_reference_leads_somewhere(name: str) -> None:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_a_document_points_at_every_schema(name: str) -> None:
-    assert {reference.partition("#")[0] for reference in references(DOCUMENTS[name])} - {""} == set(SCHEMAS)
+    assert {reference.partition("#")[0] for reference in references(DOCUMENTS[name])} - {"", DRY_RUN} == set(SCHEMAS)
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -114,7 +117,7 @@ def test_references_to_other_files_stand_only_where_the_template_replaces_them()
     replaced = OPENAPI["components"]["schemas"]
     elsewhere = OPENAPI | {"components": OPENAPI["components"] | {"schemas": {}}}
 
-    assert {reference.partition("#")[0] for reference in references(replaced)} == set(SCHEMAS)
+    assert {reference.partition("#")[0] for reference in references(replaced)} == {*SCHEMAS, DRY_RUN}
     assert set(references(elsewhere)) == {f"#/components/schemas/{name}" for name in replaced}
 
 
@@ -162,7 +165,7 @@ def test_requests_are_of_the_types_that_the_function_takes() -> None:
 
 
 def test_headers_are_those_that_the_function_reads() -> None:
-    names = {parameter["name"] for parameter in OPERATION["parameters"]}
+    names = {parameter["name"] for parameter in OPERATION["parameters"] if parameter["in"] == "header"}
 
     assert {name for name in names if not name.startswith(http.ATTRIBUTE_PREFIX)} == {"Prefer", "Idempotency-Key"}
     assert {name.removeprefix(http.ATTRIBUTE_PREFIX) for name in names} >= {"id", "source", "time"}
@@ -240,6 +243,24 @@ def unpublished(world: World) -> HttpReply:
     return sent(world, "invalid-name.json")
 
 
+def dry_run(
+    world: World, event: str = "rename-structured.json", *, named: str = "billing", value: str = "true"
+) -> HttpReply:
+    world.services.names[SERVICE] = named
+    return world.http(request(sample(event)) | {"queryStringParameters": {"dry_run": value}})
+
+
+def dry_run_of_a_settled_event(world: World) -> HttpReply:
+    sent(world)
+    world.ledger.at_claim.append(Known(world.bus.outcomes[0], None))
+    return dry_run(world, named="orders")
+
+
+def dry_run_of_a_throttled_service(world: World) -> HttpReply:
+    world.services.refuse(throttled(20.0), on="read", times=None)
+    return dry_run(world)
+
+
 # By their names in http-replies.json.
 REPLIES: Final[dict[str, Callable[[World], HttpReply]]] = {
     "renamed": renamed,
@@ -258,6 +279,14 @@ REPLIES: Final[dict[str, Callable[[World], HttpReply]]] = {
     "defect": lambda world: refused(world, "EndPoint.0011", "The request has no body.", 504),
     "given-up": given_up,
     "not-published": unpublished,
+    "dry-run": dry_run,
+    "dry-run-unchanged": lambda world: dry_run(world, named="orders"),
+    "dry-run-settled": dry_run_of_a_settled_event,
+    "dry-run-invalid": lambda world: dry_run(world, "invalid-name.json"),
+    "dry-run-no-such-service": lambda world: dry_run(world, "unknown-service.json"),
+    "dry-run-precondition-failed": lambda world: dry_run(world, "rename-with-precondition.json", named="shop"),
+    "dry-run-would-be-queued": dry_run_of_a_throttled_service,
+    "dry-run-or-not": lambda world: dry_run(world, value="yes"),
 }
 
 

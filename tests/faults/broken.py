@@ -187,9 +187,9 @@ class _SaysItCalled:
 class _TakesErrorsForTheEnd(Huawei):
     """An error reply other than 504 says that the rename is over."""
 
-    def _answer(self, *args: Any) -> Reply:
+    def _answer(self, *args: Any, **options: Any) -> Reply:
         try:
-            return super()._answer(*args)
+            return super()._answer(*args, **options)
         except RenameFailedError as error:
             if error.failure.http_status in (500, 502, 503):
                 raise RenameFailedError(replace(error.failure, in_doubt=False)) from None

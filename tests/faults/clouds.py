@@ -175,14 +175,16 @@ class Huawei:
         world, invocation, seconds = self._world, running(self._world), deadline.remaining()
         event = cast("RenameEvent", invocation.event)
         service = self._promises.service(target.project_id, target.vpc_endpoint_service_id)
-        taken = self._drawn(target, service, "")
+        taken = self._drawn(target, service, "", purpose)
         self._promises.is_called(service, event.cloud_event)
         there = min(world.latency(), seconds / 2)
         invocation.pause(there)
         name = service.name
         self._wait_for_answer(taken, seconds - there)
         world.note("read of %s: %s", service.id, repr(name) if taken == "fine" else taken)
-        return self._answer("fine" if taken == "state" else taken, name, service)
+        return self._answer(
+            "fine" if taken == "state" else taken, name, service, counts=purpose is not ReadPurpose.OUTCOME
+        )
 
     def is_refused(self, event: RenameEvent) -> bool:
         """Whether this environment has heard a refusal that concerns the event."""
@@ -220,7 +222,7 @@ class Huawei:
         self._promises.rename_takes_effect(rename)
         rename.service.in_flight.remove(rename)
 
-    def _drawn(self, target: Target, service: Service, name: str) -> str:
+    def _drawn(self, target: Target, service: Service, name: str, purpose: ReadPurpose = ReadPurpose.DECISION) -> str:
         world, environment = self._world, running(self._world).environment
         environment.is_answered = False
         secret, scopes = self._secret(), (None, target.project_id, (target.project_id, service.id))
@@ -230,7 +232,7 @@ class Huawei:
         if taken == "waited":
             raise RenameFailedError(replace(failures.timeout(), counts_as_attempt=False))
         refused = {"wrong_key": scopes[0], "wrong_project": scopes[1], "forbidden": scopes[2]}
-        if taken in refused:
+        if taken in refused and (taken != "forbidden" or purpose is not ReadPurpose.OUTCOME):
             environment.secret = None
             environment.refused_until[refused[taken]] = world.now + REFUSAL_SECONDS
         return taken
@@ -251,10 +253,11 @@ class Huawei:
             return "refused" if service.exists else "unknown"
         return taken
 
-    def _answer(self, taken: str, name: str, service: Service) -> Reply:
+    def _answer(self, taken: str, name: str, service: Service, *, counts: bool = True) -> Reply:
         environment = running(self._world).environment
-        environment.is_answered = taken not in UNAVAILABLE
-        environment.unavailable_answers = 0 if environment.is_answered else environment.unavailable_answers + 1
+        if counts:
+            environment.is_answered = taken not in UNAVAILABLE
+            environment.unavailable_answers = 0 if environment.is_answered else environment.unavailable_answers + 1
         match taken:
             case "fine":
                 long = f"{REGION}.{name}.{service.id}" if name else f"{REGION}.{service.id}"

@@ -32,6 +32,7 @@ from function.adapters.aws.dynamodb_ledger import CLAIM_SLACK_SECONDS
 from function.adapters.huawei.error_codes import from_reply, metric_code
 from function.domain import failures
 from function.domain.deadline import REPORT_SECONDS, Deadline
+from function.domain.dry_run import DryRun
 from function.domain.event_parser import Attributes, EventParser
 from function.domain.failures import Failure, RenameFailedError
 from function.domain.model import FIRST_CYCLE, InvalidEvent, Outcome, RenameEvent, Target
@@ -316,7 +317,7 @@ class FakeLedger:
     def __init__(self, journal: list[str]) -> None:
         self.outcomes: list[Outcome] = []
         self.held: dict[Target, Claim] = {}
-        self.at_claim: deque[Known | Reused | Superseded] = deque()
+        self.at_claim: deque[Claim | Known | Reused | Superseded] = deque()
         self.at_remember: deque[Known | Located] = deque()
         self._failures: dict[str, Failure | Exception] = {}
         self._journal = journal
@@ -337,6 +338,17 @@ class FakeLedger:
             self.held[target] = Claim(f"of {event.id}", FIRST_CYCLE, event, target, expires_at)
             self._journal.append("claimed")
             return self.held[target]
+
+    def preview(
+        self, event: RenameEvent, target: Target, deadline: Deadline, *, if_claimed: bool = False
+    ) -> Claim | Known | Reused | Superseded | None:
+        with self._lock:
+            self._go("preview")
+            if self.at_claim:
+                return self.at_claim.popleft()
+            if target in self.held:
+                raise RenameFailedError(failures.in_progress(61.0))
+            return None if if_claimed else Claim("", FIRST_CYCLE, event, target)
 
     def settle(self, claim: Claim, outcome: Outcome, deadline: Deadline, *, release: bool) -> Known | None:
         with self._lock:
@@ -420,11 +432,15 @@ class FakeTelemetry:
     def __init__(self) -> None:
         self.lines: list[Handled] = []
         self.defects: list[BaseException | None] = []
+        self.dry_runs: list[DryRun] = []
 
     def handled(
         self, event: RenameEvent | InvalidEvent, result: Outcome | Unsettled, trigger: str, **keys: Any
     ) -> None:
         self.lines.append(Handled(event, result, trigger, keys))
+
+    def dry_run(self, dry_run: DryRun, trigger: str, **keys: Any) -> None:
+        self.dry_runs.append(dry_run)
 
     def unexpected(self, error: BaseException | None, **keys: Any) -> None:
         self.defects.append(error)

@@ -68,6 +68,7 @@ HELD_BY: Final = {
     ("docs/events.md", '{"source": ["vpcep.rename"], "detail":'): (
         "tests/integration/test_event_patterns.py::test_documented_patterns_match_what_they_say"
     ),
+    ("docs/events.md", '{\n  "dry_run"'): f"{_HERE}::test_dry_run_is_a_sample",
     ("docs/operations.md", "aws sns subscribe "): f"{_COMMANDS}::test_endpoint_is_subscribed_to_the_alarms",
     ("docs/security.md", '{\n  "Version"'): "tests/unit/test_access.py::documented_key_policy",
     (
@@ -183,6 +184,12 @@ def test_outcome_is_a_sample() -> None:
     outcome = json.loads(block("docs/events.md", '{\n  "specversion": "1.0",\n  "id": "1fd3f9f4'))
 
     assert outcome == json.loads(read("tests/events/outcome-failed.json"))
+
+
+def test_dry_run_is_a_sample() -> None:
+    reply = json.loads(block("docs/events.md", '{\n  "dry_run"'))
+
+    assert reply == json.loads(read("tests/events/http-replies.json"))["dry-run"]["body"]
 
 
 def test_seed_is_replayed() -> None:

@@ -94,7 +94,7 @@ class TestNewNameAlready:
         target = world.policy().target(world.event(), world.clock.until(60.0))
         claim = Claim("token", RedriveCycle(1, "before"), world.event(), target)
         world.ledger.held[target] = claim
-        world.ledger.at_claim.append(claim)  # type: ignore[arg-type]
+        world.ledger.at_claim.append(claim)
 
         assert "previous_service_name" not in renamed(world)
 

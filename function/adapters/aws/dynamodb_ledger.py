@@ -31,8 +31,6 @@ Which write makes which promise true:
 What a crash leaves behind: before ``claim``, nothing. Between ``claim`` and ``settle``, a claim that expires a minute
 after the invocation's time-out; the event comes again and is renamed again, to the same name. After ``settle``, an
 outcome that may not be on the bus; the event comes again and the outcome is repeated.
-
-Powertools' idempotency keeps its record by itself, so the record and the claim could not change in one transaction.
 """
 
 import json
@@ -57,6 +55,7 @@ from function.adapters.aws.ledger_items import (
     number,
     remembers,
     service_key,
+    superseded,
     target_of,
 )
 from function.domain import failures
@@ -164,7 +163,7 @@ class DynamoDbLedger:
             return claim
         if item is None:
             if service is not None and "newest_time" in service and newest_time(service) > event.time_microseconds:
-                return Superseded(EventName(*json.loads(service["newest_event"]["S"])), cycle, event)
+                return superseded(service, cycle, event)
             raise RenameFailedError(failures.in_progress(self._seconds_until_expiry(service)))
         if item["digest"]["S"] == event.digest:
             first, located = event.at(item["time"]["S"]), target_of(item, target)
@@ -174,6 +173,35 @@ class DynamoDbLedger:
         if isinstance(known, Known) and known.next_cycle not in (None, cycle):
             return self.claim(event, target, deadline, known.next_cycle)
         return known
+
+    def preview(
+        self, event: RenameEvent, target: Target, deadline: Deadline, *, if_claimed: bool = False
+    ) -> Claim | Known | Reused | Superseded | None:
+        """What ``claim`` would answer, by two reads. Raises as ``claim``."""
+        item, cycle = self._get(event_key(event), deadline), FIRST_CYCLE
+        if item is not None and (item["digest"]["S"] != event.digest or "state" in item):
+            known = known_from(event, item)
+            if isinstance(known, Reused) or known.next_cycle is None:
+                return known
+            cycle = known.next_cycle
+        if if_claimed and (item is None or ("state" in item and "target" not in item)):
+            return None
+        if item is not None:
+            event, target = event.at(item["time"]["S"]), target_of(item, target)
+        service = self._get(service_key(target), deadline)
+        if service and "newest_time" in service and newest_time(service) > event.time_microseconds:
+            return superseded(service, cycle, event)
+        if service and "owner" in service and float(service["lapses"]["N"]) >= self._now():
+            raise RenameFailedError(failures.in_progress(self._seconds_until_expiry(service)))
+        return Claim("", cycle, event, target)
+
+    def _get(self, name: Mapping[str, Any], deadline: Deadline) -> Item | None:
+        try:
+            return self._client.get_item(deadline, TableName=self._table, Key=name, ConsistentRead=True).get("Item")
+        except ClientError as error:
+            raise RenameFailedError(failures.ledger_unavailable(error.response["Error"]["Code"])) from error
+        except BotoCoreError as error:
+            raise RenameFailedError(failures.ledger_unavailable(type(error).__name__)) from error
 
     def _take_identity(self, claim: Claim) -> dict[str, Any]:
         condition = awaits_outcome_condition(claim)
@@ -219,7 +247,7 @@ class DynamoDbLedger:
             None when that is done, else what is known of the event already; then nothing is changed.
 
         Raises:
-            RenameFailedError: the claim is lost, or the ledger cannot be reached. Nothing is known to be remembered.
+            RenameFailedError: the claim is lost, or the ledger cannot be reached.
         """
         event = claim.event
         values: dict[str, Any] = {":token": {"S": claim.token}}
@@ -288,13 +316,12 @@ class DynamoDbLedger:
                     ExpressionAttributeValues={":token": {"S": claim.token}},
                 )
             except ClientError as error:
-                if error.response["Error"]["Code"] != "TransactionConflictException":
-                    return
-                self._back_off(attempt)
+                if error.response["Error"]["Code"] == "TransactionConflictException":
+                    self._back_off(attempt)
+                    continue
             except BotoCoreError:
-                return
-            else:
-                return
+                pass
+            return
 
     def _remember(self, conclusion: Conclusion) -> dict[str, Any]:
         event, outcome = conclusion.event, conclusion.outcome

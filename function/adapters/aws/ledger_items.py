@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
+from function.domain.failures import EventName
 from function.domain.model import Outcome, RedriveCycle, RenameEvent, Target
 from function.domain.outcomes import outcome_from_json
-from function.domain.ports import Claim, Conclusion, Known, Reused
+from function.domain.ports import Claim, Conclusion, Known, Reused, Superseded
 
 SETTLED: Final = "settled"
 GIVEN_UP: Final = "given_up"
@@ -87,6 +88,10 @@ def known_from(event: RenameEvent, item: Item) -> Known | Reused:
     if item["state"]["S"] == SETTLED:
         return Known(outcome, next_cycle=None)
     return Known(outcome, RedriveCycle(int(item["round"]["N"]) + 1, outcome.id))
+
+
+def superseded(service: Item, cycle: RedriveCycle, event: RenameEvent) -> Superseded:
+    return Superseded(EventName(*json.loads(service["newest_event"]["S"])), cycle, event)
 
 
 def newest_time(service: Item) -> Decimal:

@@ -1,0 +1,160 @@
+"""What a rename event would come to now, without doing anything about it: no call that writes, nothing remembered."""
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from function.domain import failures
+from function.domain.deadline import MIN_CALL_SECONDS
+from function.domain.failures import Failure, RenameFailedError
+from function.domain.model import InvalidEvent, Outcome, RenameEvent, Target
+from function.domain.outcomes import describe_failure, named
+from function.domain.policy import Policy
+from function.domain.ports import Claim, Known, Ledger, ReadPurpose, Reply, Reused, Superseded
+from function.domain.service_calls import MAX_SERVICE_NAME, Attempt, ServiceCalls, short_name
+from function.domain.strict_json import replace_lone_surrogates, to_json
+
+
+class Forecast(StrEnum):
+    """What would become of an event."""
+
+    WOULD_RENAME = "would_rename"
+    UNCHANGED = "unchanged"
+    SETTLED = "settled"
+    WOULD_FAIL = "would_fail"
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """The answer to a dry run.
+
+    Attributes:
+        event: as judged.
+        region: of the endpoint service.
+        project_id: of the endpoint service, None where it is not known.
+        service_name: what the endpoint service is called now, None where that was not read.
+        outcome: the one that the event has, for ``settled`` only.
+        failure: for ``would_fail`` only.
+        cause: an exception nobody expected, for the log.
+    """
+
+    event: RenameEvent | InvalidEvent
+    region: str
+    project_id: str | None
+    result: Forecast
+    service_name: str | None = None
+    outcome: Outcome | None = None
+    failure: Failure | None = None
+    cause: Exception | None = None
+
+    def to_json(self) -> str:
+        asked = named(self.event)
+        body: dict[str, Any] = {
+            "dry_run": True,
+            "id": replace_lone_surrogates(self.event.id),
+            "source": replace_lone_surrogates(self.event.source),
+            "region": self.region,
+            "project_id": self.project_id,
+            "vpc_endpoint_service_id": asked.get("vpc_endpoint_service_id"),
+            "endpoint_service_name": asked.get("endpoint_service_name"),
+            "service_name": self.service_name,
+            "result": self.result.value,
+        }
+        if self.outcome is not None:
+            body["outcome"] = self.outcome.cloud_event
+        if self.failure is not None:
+            body["error"] = describe_failure(self.failure)
+        return to_json(body)
+
+
+class DryRunner:
+    """Goes the way of a rename by the same policy, ledger and read, as far as that changes nothing."""
+
+    def __init__(self, calls: ServiceCalls, ledger: Ledger, policy: Policy) -> None:
+        self._calls = calls
+        self._ledger = ledger
+        self._policy = policy
+
+    def run(self, attempt: Attempt) -> DryRun:
+        """Never raises."""
+        try:
+            return self._forecast(attempt, self._look_up(attempt))
+        except RenameFailedError as error:
+            return self._would_fail(attempt, error.failure)
+        except Exception as error:  # noqa: BLE001 - the caller gets an answer, as to a rename
+            return self._would_fail(attempt, failures.internal_error(), cause=error)
+
+    def _look_up(self, attempt: Attempt) -> Claim | Known | Reused | Superseded:
+        """What the ledger would answer to the event.
+
+        Raises:
+            RenameFailedError: the event is refused before, or it cannot be told now.
+        """
+        judged = self._policy.judge_project(attempt.event, attempt.deadline)
+        attempt.event = judged
+        if isinstance(judged, RenameEvent):
+            if attempt.deadline.remaining() < MIN_CALL_SECONDS:
+                raise RenameFailedError(failures.no_time_left())
+            attempt.target = self._policy.target(judged, attempt.deadline)
+            found = self._ledger.preview(judged, attempt.target, attempt.deadline)
+        elif (event := judged.candidate) is not None:
+            # One that has been claimed for is not refused any more. Else its target is not asked for.
+            target = Target(event.region or self._policy.region, event.project_id or "", event.vpc_endpoint_service_id)
+            with suppress(RenameFailedError):
+                target = self._policy.target(event, attempt.deadline)
+            found = self._ledger.preview(event, target, attempt.deadline, if_claimed=True)
+            if found is not None:
+                attempt.event, attempt.target = event, target
+        else:
+            found = None
+        if found is None:
+            violations = judged.violations if isinstance(judged, InvalidEvent) else ()
+            raise RenameFailedError(failures.invalid_event(violations))
+        return found
+
+    def _forecast(self, attempt: Attempt, found: Claim | Known | Reused | Superseded) -> DryRun:
+        match found:
+            case Claim(event=event, target=target):
+                attempt.event, attempt.target = event, target
+                name = _bounded(self._calls.persist(attempt, lambda: self._read(target, attempt)))
+                if short_name(name) == event.endpoint_service_name:
+                    return self._dry_run(attempt, Forecast.UNCHANGED, name)
+                if event.expected_name not in (None, short_name(name)):
+                    return self._would_fail(attempt, failures.precondition_failed(name), name)
+                return self._dry_run(attempt, Forecast.WOULD_RENAME, name)
+            case Known(outcome, _):
+                return replace(self._dry_run(attempt, Forecast.SETTLED, self._read_once(attempt)), outcome=outcome)
+            case Superseded(by):
+                return self._would_fail(attempt, failures.superseded(by), self._read_once(attempt))
+            case Reused():
+                return self._would_fail(attempt, failures.identifier_reused(), self._read_once(attempt))
+
+    def _read(self, target: Target, attempt: Attempt) -> Reply:
+        return self._calls.read(target, attempt, ReadPurpose.DRY_RUN)
+
+    def _read_once(self, attempt: Attempt) -> str | None:
+        """Where the ledger has decided, and the name is not needed."""
+        with suppress(RenameFailedError):
+            if attempt.target is not None:
+                return _bounded(self._read(attempt.target, attempt))
+        return None
+
+    def _would_fail(
+        self, attempt: Attempt, failure: Failure, name: str | None = None, cause: Exception | None = None
+    ) -> DryRun:
+        return replace(self._dry_run(attempt, Forecast.WOULD_FAIL, name), failure=failure, cause=cause)
+
+    def _dry_run(self, attempt: Attempt, result: Forecast, name: str | None) -> DryRun:
+        asked, target = named(attempt.event), attempt.target
+        return DryRun(
+            event=attempt.event,
+            region=asked.get("region") or (target.region if target else self._policy.region),
+            project_id=asked.get("project_id") or (target.project_id if target else None),
+            result=result,
+            service_name=name,
+        )
+
+
+def _bounded(reply: Reply) -> str:
+    return (reply.name or "")[:MAX_SERVICE_NAME]
