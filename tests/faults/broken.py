@@ -19,7 +19,7 @@ from function.domain.event_parser import EventParser
 from function.domain.failures import Failure, Kind, RenameFailedError
 from function.domain.model import InvalidEvent, Outcome, RenameEvent
 from function.domain.policy import Policy
-from function.domain.ports import EndpointServices, Reply
+from function.domain.ports import Claim, EndpointServices, Reply
 from function.domain.rename_service import RenameService
 from function.domain.service_calls import ServiceCalls
 from function.triggers.dead_letters import DeadLetterTrigger
@@ -394,6 +394,16 @@ class _DropsDeadLetters(DeadLetterTrigger):
         return {"batchItemFailures": []}
 
 
+class _ClaimsForADryRun(DynamoDbLedger):
+    """Looks up by taking, and gives back."""
+
+    def preview(self, event: Any, target: Any, deadline: Deadline, **_: Any) -> Any:
+        found = self.claim(event, target, deadline)
+        if isinstance(found, Claim):
+            self.release(found, deadline)
+        return found
+
+
 class _LosesDeadLetters(DeadLetterTrigger):
     """Takes a dead letter that was not forwarded for one that was."""
 
@@ -403,6 +413,7 @@ class _LosesDeadLetters(DeadLetterTrigger):
 
 
 VARIANTS: Final = {
+    "a dry run claims": Variant(Build(ledger=_ClaimsForADryRun), {9}),
     "publish before remember": Variant(Build(rename_service=_PublishesFirst), {1}),
     "outcome not remembered": Variant(_ledger(_remembering_elsewhere), {1, 3}),
     "give-up forgotten": Variant(Build(ledger=_ForgetsGivenUp), {1}),

@@ -142,6 +142,7 @@ class Huawei:
 
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
         world, invocation, seconds = self._world, running(self._world), deadline.remaining()
+        expect_no_dry_run(world, "renames")
         event = cast("RenameEvent", invocation.event)
         service = self._promises.service(target.project_id, target.vpc_endpoint_service_id)
         taken = self._drawn(target, service, name)
@@ -176,7 +177,8 @@ class Huawei:
         event = cast("RenameEvent", invocation.event)
         service = self._promises.service(target.project_id, target.vpc_endpoint_service_id)
         taken = self._drawn(target, service, "", purpose)
-        self._promises.is_called(service, event.cloud_event)
+        if not invocation.is_dry_run:
+            self._promises.is_called(service, event.cloud_event)
         there = min(world.latency(), seconds / 2)
         invocation.pause(there)
         name = service.name
@@ -280,6 +282,11 @@ class Huawei:
 # ---- AWS
 
 
+def expect_no_dry_run(world: World, what: str) -> None:
+    if running(world).is_dry_run:
+        world.breaks(9, f"a dry run {what}")
+
+
 class Bus:
     """The outcome bus."""
 
@@ -289,6 +296,7 @@ class Bus:
 
     def publish(self, outcome: Outcome, deadline: Deadline) -> None:
         cloud_event = outcome.cloud_event
+        expect_no_dry_run(self._world, "publishes")
         running(self._world).call(
             "the bus",
             lambda: self._promises.published(cloud_event),
@@ -342,6 +350,8 @@ class LedgerClient:
                 return ReadTimeoutError(endpoint_url="https://dynamodb")
             return ClientError({"Error": {"Code": "InternalServerError", "Message": "Internal error"}}, operation)
 
+        if operation != "get_item":
+            expect_no_dry_run(self._world, f"writes: {operation}")
         running(self._world).call(f"ledger, {operation}", effect, self._world.weather.ledger, refusal)
 
 

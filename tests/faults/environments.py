@@ -26,6 +26,7 @@ from function.adapters.aws.dynamodb_ledger import DynamoDbLedger
 from function.adapters.aws.ledger_items import breaker_item
 from function.adapters.circuit_breaker import FAILURE_THRESHOLD, OutageBreaker
 from function.domain.deadline import Deadline
+from function.domain.dry_run import DryRun
 from function.domain.event_parser import Attributes, EventParser
 from function.domain.failures import Kind, RenameFailedError
 from function.domain.model import InvalidEvent, Outcome, RenameEvent, Target
@@ -346,6 +347,10 @@ class _Telemetry:
         elif goes_back_refused and group not in invocation.refused_groups:
             label = self._clouds.promises.find(event.cloud_event).label
             self._clouds.world.breaks(8, f"{label} goes back for another's refusal")
+
+    def dry_run(self, dry_run: DryRun, trigger: str, **keys: object) -> None:
+        if dry_run.cause is not None:
+            raise dry_run.cause
 
     def unexpected(self, error: BaseException | None, **keys: object) -> None:
         self._clouds.world.note("unexpected: %r", error)

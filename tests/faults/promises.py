@@ -28,13 +28,15 @@ rests in the dead-letter queue, or an HTTP request.
    queue with a retryable one. An HTTP answer carries an outcome that is on the bus, or 202 for an event that the queue
    took, or asks to send again. Once everything is sent and redriven in calm weather, every event has a final outcome.
 
-Beside these six:
+In addition to these six:
 
 7. *The outage breaker.* It opens after ten unavailable answers in a row, to calls that were made, and it closes after
    an answer. ``environments`` checks this.
 8. *One event's fate.* After a message that goes back to the queue nothing of its group is carried out in the same
    invocation. No event goes back for a refusal that concerns another service, another project or another key;
    ``environments`` checks this.
+9. *A dry run changes nothing.* It calls for no rename, writes nothing into the ledger's table and publishes nothing;
+   ``clouds`` checks this.
 
 Most of it is checked when it happens, the rest whenever nothing is due any more.
 """

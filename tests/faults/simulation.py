@@ -286,6 +286,7 @@ class _Simulation:
             "isBase64Encoded": False,
             "requestContext": {"requestId": request_id, "apiId": API, "requestTimeEpoch": int(world.now * 1000)},
         }
+        self._dry_run(proxy_event)
         environment = self._fleet.take(API)
 
         def answered(answer: dict[str, Any] | None) -> None:
@@ -302,6 +303,23 @@ class _Simulation:
             return environment.function.http.handle(proxy_event, _begin(invocation))
 
         Invocation(world, request_id, environment, HTTP_TIMEOUT_SECONDS, handle, answered)
+
+    def _dry_run(self, proxy_event: dict[str, Any]) -> None:
+        """Perhaps, and while others are at the same event."""
+        if not self.world.chance(0.2):
+            return
+        environment = self._fleet.take(API)
+
+        def answered(answer: dict[str, Any] | None) -> None:
+            if answer is not None:
+                self._fleet.give_back(API, environment)
+
+        def handle(invocation: Invocation) -> dict[str, Any]:
+            invocation.is_dry_run = True
+            query = {"queryStringParameters": {"dry_run": "true"}}
+            return environment.function.http.handle(proxy_event | query, _begin(invocation))
+
+        Invocation(self.world, "dry run", environment, HTTP_TIMEOUT_SECONDS, handle, answered)
 
     def _invoke(self, queue: Queue, messages: list[Message], finish: Callable[[set[str]], None]) -> None:
         records = [sqs_record(message, queue.arn) for message in messages]

@@ -171,6 +171,7 @@ class Invocation:
         environment: the one that it runs in, and no other invocation meanwhile.
         event: the one it is at.
         groups: of its messages, by their ids.
+        is_dry_run: it must change nothing.
         refused_groups: those in which Huawei Cloud has refused an event.
     """
 
@@ -193,6 +194,7 @@ class Invocation:
         self.environment = environment
         self.deadline = world.now + timeout
         self.event: object = None
+        self.is_dry_run = False
         self.groups: dict[object, str] = {}
         self.refused_groups: set[str | None] = set()
         self._handle = handle

@@ -11,7 +11,8 @@ from tests.localcloud.stack import Clouds, local_clouds
 
 @pytest.fixture(scope="session")
 def running_clouds() -> Iterator[Clouds]:
-    with local_clouds() as clouds:
+    # So that the calls of a test are those of its renames; test_dry_run.py and test_run.py have the default.
+    with local_clouds(parameters={"ReadPreviousName": "false"}) as clouds:
         yield clouds
 
 

@@ -115,10 +115,10 @@ class Clouds:
         assert len(sent["Successful"]) == len(events)
 
     def post_rename_event(
-        self, event: Event | str, headers: Mapping[str, str] | None = None, *, signed: bool = True
+        self, event: Event | str, headers: Mapping[str, str] | None = None, *, signed: bool = True, query: str = ""
     ) -> Reply:
         """Post an event to the HTTP API as a producer does, with a SigV4 signature unless told otherwise."""
-        url = self.rename_api_url
+        url = f"{self.rename_api_url}?{query}" if query else self.rename_api_url
         given = {"content-type": "application/cloudevents+json"} | {k.lower(): v for k, v in (headers or {}).items()}
         request = AWSRequest("POST", url, headers=given, data=_body(event).encode())
         if signed:

@@ -1,0 +1,70 @@
+"""Dry runs through the API: what they tell, and that nothing is another one after them than before."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.integration.observer import rename_queue
+from tests.integration.test_deployed_stack import a_service
+from tests.localcloud.stack import Clouds, Event, rename_event
+
+
+def table(clouds: Clouds) -> list[Any]:
+    items = clouds.aws.client("dynamodb").scan(TableName=clouds.stack.outputs["LedgerTableName"])["Items"]
+    return sorted(items, key=lambda item: str(item["id"]["S"]))
+
+
+def dry_run(clouds: Clouds, event: Event, query: str = "dry_run=true") -> Any:
+    """The reply, once it is seen that nothing has changed."""
+    before = table(clouds), clouds.messages(rename_queue(clouds)), clouds.outcomes_so_far()
+    calls = len(clouds.huawei.calls)
+    reply = clouds.post_rename_event(event, query=query)
+    assert (table(clouds), clouds.messages(rename_queue(clouds)), clouds.outcomes_so_far()) == before
+    assert [call for call in clouds.huawei.calls[calls:] if call.method != "GET"] == []
+    return reply
+
+
+def test_what_a_rename_would_come_to_is_what_it_comes_to(clouds: Clouds) -> None:
+    service = a_service(clouds)
+    event = rename_event(service, "orders")
+
+    told = json.loads(dry_run(clouds, event).body)
+
+    assert (told["dry_run"], told["result"], told["vpc_endpoint_service_id"]) == (True, "would_rename", service)
+    assert clouds.post_rename_event(event).status == 200
+    [outcome] = clouds.outcomes()
+    told = json.loads(dry_run(clouds, event).body)
+    assert (told["result"], told["outcome"]) == ("settled", outcome)
+    assert json.loads(dry_run(clouds, rename_event(service, "orders")).body)["result"] == "unchanged"
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [
+        ({"status": 500, "code": "EndPoint.0001"}, 503),
+        ({"status": 429, "code": "APIGW.0308"}, 503),
+        ({"status": 400, "code": "EndPoint.2003"}, 404),
+        ({"status": 403, "code": "EndPoint.0004"}, 403),
+    ],
+)
+def test_fault_changes_nothing_either(clouds: Clouds, fault: dict[str, Any], status: int) -> None:
+    event = rename_event(a_service(clouds), "orders")
+    clouds.huawei.fail(**fault, times=20, on="any")
+
+    reply = dry_run(clouds, event)
+
+    assert (reply.status, json.loads(reply.body)["error"]["code"]) == (status, fault["code"])
+    assert ("retry-after" in reply.headers) == (status == 503)
+
+
+@pytest.mark.parametrize(
+    "query", ["dry_run=yes", "dry_run=", "dry_run=true&dry_run=true", "dry_run=true&dry_run=false"]
+)
+def test_another_value_is_refused(clouds: Clouds, query: str) -> None:
+    reply = dry_run(clouds, rename_event(a_service(clouds), "orders"), query)
+
+    assert (reply.status, reply.headers["content-type"]) == (400, "application/problem+json")
+    assert clouds.huawei.calls == []
