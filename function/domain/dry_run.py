@@ -36,7 +36,7 @@ class DryRun:
         service_name: what the endpoint service is called now, None where that was not read.
         outcome: the one that the event has, for ``settled`` only.
         failure: for ``would_fail`` only.
-        cause: an exception nobody expected, for the log.
+        cause: an unexpected exception, for the log.
     """
 
     event: RenameEvent | InvalidEvent
@@ -69,7 +69,7 @@ class DryRun:
 
 
 class DryRunner:
-    """Goes the way of a rename by the same policy, ledger and read, as far as that changes nothing."""
+    """Applies the policy, the ledger and the read of a rename, without changing anything."""
 
     def __init__(self, calls: ServiceCalls, ledger: Ledger, policy: Policy) -> None:
         self._calls = calls
@@ -99,7 +99,7 @@ class DryRunner:
             attempt.target = self._policy.target(judged, attempt.deadline)
             found = self._ledger.preview(judged, attempt.target, attempt.deadline)
         elif (event := judged.candidate) is not None:
-            # One that has been claimed for is not refused any more. Else its target is not asked for.
+            # An event that has been claimed for is not refused any more. For any other the target does not matter.
             target = Target(event.region or self._policy.region, event.project_id or "", event.vpc_endpoint_service_id)
             with suppress(RenameFailedError):
                 target = self._policy.target(event, attempt.deadline)
@@ -134,7 +134,7 @@ class DryRunner:
         return self._calls.read(target, attempt, ReadPurpose.DRY_RUN)
 
     def _read_once(self, attempt: Attempt) -> str | None:
-        """Where the ledger has decided, and the name is not needed."""
+        """The name, where the result does not depend on it."""
         with suppress(RenameFailedError):
             if attempt.target is not None:
                 return _bounded(self._read(attempt.target, attempt))

@@ -1,6 +1,6 @@
-"""From what a transport delivers to a rename event, or to everything that is wrong with it. Asks nobody.
+"""Parses what a transport delivers into a rename event, or into all of its violations. Does no I/O.
 
-Whatever the transport, an event becomes the same structured CloudEvent here and is held against
+Whatever the transport, an event becomes the same structured CloudEvent here and is validated by
 ``contract/rename-event.schema.json``.
 """
 
@@ -68,7 +68,7 @@ class Attributes:
         return cls(event_id, source, time, right, tuple(broken.values()))
 
     def within(self, envelope: Envelope) -> "Attributes":
-        """Those of an event in an envelope that came with these."""
+        """The attributes of an event in an envelope that was delivered with these."""
 
         def text(value: object, default: str) -> str:
             return value if isinstance(value, str) else default
@@ -97,7 +97,7 @@ class EventParser:
         structured: bool | None = None,
         may_be_enveloped: bool = True,
     ) -> RenameEvent | InvalidEvent:
-        """Parse one event and hold it against its schema; all violations at once.
+        """Parse one event and validate it by its schema; all violations at once.
 
         Args:
             text: the event, or its ``data`` alone, or an envelope around either.
@@ -143,11 +143,11 @@ class EventParser:
         )
 
     def unreadable(self, text: str, attributes: Attributes, message: str) -> InvalidEvent:
-        """What a transport could not even make text of."""
+        """What a transport could not decode as text."""
         return _Delivery(text, attributes, attributes.time).invalid([Violation("", message)])
 
     def _violations(self, event: dict[str, Any], of_transport: tuple[Violation, ...]) -> Iterator[Violation]:
-        """One by one, as they are found: whoever takes only the first ones pays for no others."""
+        """Lazily, so that a caller who takes only the first ones does not pay for the others."""
         yield from of_transport
         broken = {violation.path for violation in of_transport}
         most = self._schema["maxProperties"]

@@ -1,6 +1,6 @@
-"""What can go wrong with a rename, and what each failure means for the event.
+"""What a rename can fail with, and what each failure means for the event.
 
-Adapters say what happened, the rename service acts on the kind, and the outcome carries it to the consumer.
+Adapters create failures, the rename service acts on their kind, and the outcome carries them to the consumer.
 """
 
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ SUPERSEDED: Final = "Rename.Superseded"
 
 
 class Kind(StrEnum):
-    """Whose fault a failure is, and so what is done about it."""
+    """What a failure is about, and so what is done about it."""
 
     INVALID = "invalid"
     NOT_FOUND = "not_found"
@@ -45,7 +45,7 @@ class Failure:
     Attributes:
         code: Huawei Cloud's own code, or one of ``OWN_CODES``.
         message: for people; never for decisions. It may repeat a reply or an event, so a log has ``log_message()``.
-        kind: whose fault it is.
+        kind: what it is about.
         retryable: the same event may succeed later. False settles the event at once.
         http_status: of Huawei Cloud's reply, None where there was none.
         huawei_request_id: as Huawei Cloud reported it, None where it did not.
@@ -53,7 +53,7 @@ class Failure:
         in_doubt: the rename may have happened all the same.
         retry_in_process: another attempt inside the same invocation is allowed.
         state_conflict: an attempt or two may help, then it is a conflict with the service's state.
-        retry_after: seconds that the other side asked to wait.
+        retry_after: seconds to wait, as Huawei Cloud or the ledger says.
         violations: for ``invalid`` only.
         superseded_by: the newer event, for ``Rename.Superseded`` only.
         aws_error_code: of the AWS service that refused, or what kept its answer from coming; None where neither is the

@@ -39,7 +39,7 @@ def outcome_from_json(text: str) -> Outcome:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeContext:
-    """What an outcome tells beside the result.
+    """What an outcome has in addition to the result.
 
     Attributes:
         trigger: ``sqs`` or ``http``.
@@ -80,7 +80,7 @@ def rename_failed(event: RenameEvent | InvalidEvent, context: OutcomeContext, fa
     if failure.superseded_by is not None:
         data["superseded_by"] = failure.superseded_by._asdict()
     if isinstance(event, InvalidEvent) or failure.code == failures.IDENTIFIER_REUSED:
-        # No ledger keeps it: its id is made of what it says, so that two outcomes of one id cannot differ, and a mended
+        # No ledger keeps it: its id is made of its content, so that outcomes of one id cannot differ, and a corrected
         # event, sent again under its old id, gets another one.
         identity = _identity(event.source, event.id, context.time, to_ascii(data))
     else:
@@ -148,7 +148,7 @@ def _cloud_event(
 
 
 def outcome_id(event: RenameEvent, cycle: RedriveCycle = FIRST_CYCLE) -> str:
-    """The same event gets the same id each time, and each round after a redrive one of its own."""
+    """The same event gets the same id each time, and each cycle after a redrive one of its own."""
     return _identity(event.source, event.id, *([cycle.number] if cycle.number else []))
 
 

@@ -1,4 +1,4 @@
-"""What the domain needs of the world, as protocols, and what these exchange."""
+"""The protocols that adapters implement, and the values that they exchange."""
 
 from enum import Enum
 from typing import NamedTuple, Protocol
@@ -68,7 +68,7 @@ class Known(NamedTuple):
     """The event has an outcome.
 
     Attributes:
-        next_round: of an event that was given up; None for a settled one.
+        next_cycle: of an event that was given up; None for a settled one.
     """
 
     outcome: Outcome

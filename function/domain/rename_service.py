@@ -1,12 +1,12 @@
-"""The decision: one rename event becomes settled, given up, or not settled yet.
+"""The decision: one rename event becomes settled, given up, or is tried again later.
 
 Knows its collaborators as protocols only, so that every path can be run against fakes that fail in one named way each.
 Promises that the order of steps makes true:
 
 * Nothing invalid reaches Huawei Cloud: validation is the first step.
 * No rename without the claim on its endpoint service; a claim whose rename is in doubt is left to expire.
-* An outcome is remembered before it is published, and published before the trigger hears of it.
-* A success is told only on proof: a reply that names the new name, or a read that shows it.
+* An outcome is remembered before it is published, and published before it is returned to the trigger.
+* A success is reported only on proof: a reply that names the new name, or a read that shows it.
 """
 
 import time
@@ -45,7 +45,7 @@ class Unsettled:
     Attributes:
         failure: why.
         attempts: calls of ``update_endpoint_service_name`` so far.
-        cause: an exception nobody expected, for the log.
+        cause: an unexpected exception, for the log.
     """
 
     failure: Failure
@@ -54,7 +54,7 @@ class Unsettled:
 
 
 class RenameService:
-    """Renames endpoint services as rename events ask for, and tells what became of it."""
+    """Carries out rename events and publishes their outcomes."""
 
     def __init__(
         self,
@@ -98,9 +98,9 @@ class RenameService:
     def give_up(
         self, event: RenameEvent | InvalidEvent, unsettled: Unsettled, deadline: Deadline, trigger: str
     ) -> Outcome | Unsettled:
-        """Publish the failure that the event could not be settled for, since nobody will bring it again. Never raises.
+        """Publish the failure of an event that will not be delivered again. Never raises.
 
-        An event that has been settled after all, by whomever, gets its outcome.
+        An event that has been settled meanwhile gets its outcome.
         """
         attempt = Attempt(event, deadline, trigger, attempts=unsettled.attempts)
         return self._published(attempt, lambda: self._give_up(attempt, unsettled.failure, follow=True))
@@ -159,10 +159,10 @@ class RenameService:
         require_same_time: bool = False,
         unclaimed: bool = False,
     ) -> Outcome | Located:
-        """Remember a failure that no rename led to. Where the event was given up before, ``follow`` that with it.
+        """Remember a failure that was decided without a rename. With ``follow``, also after an event was given up.
 
         Returns:
-            The outcome; or where the event was claimed for, which the failure is not right for.
+            The outcome; or the target that the event was claimed for, for which the failure does not hold.
         """
         while True:
             outcome = self._outcome(attempt, failure)
@@ -180,12 +180,12 @@ class RenameService:
                     return known
 
     def _refuse(self, event: InvalidEvent, attempt: Attempt, *, follow: bool = True) -> Outcome | RenameEvent:
-        """The outcome; or the event, where it was right before and has been claimed for: its rename may have happened,
-        or may yet."""
+        """The outcome; or the event, where it was valid before and has been claimed for: its rename may have happened,
+        or may happen yet."""
         failure = failures.invalid_event(event.violations)
         if event.candidate is None:
             return self._outcome(attempt, failure)
-        # What is wrong today may be right tomorrow, and the answer must not change then.
+        # The event may be valid under other settings or at another time, and the outcome must not change then.
         attempt.event = event.candidate
         refused = self._conclude(event.candidate, attempt, failure, follow=follow, unclaimed=True)
         return event.candidate if isinstance(refused, Located) else refused
@@ -224,7 +224,7 @@ class RenameService:
             if attempt.doubt is None:
                 self._ledger.release(claim, attempt.deadline.to_report())
                 raise
-            # Whoever came before the claim has expired would find the service taken, its own event too.
+            # Before the claim expires every event finds the service claimed, its own event too.
             wait = max(error.failure.retry_after or 0.0, claim.expires_at - self._now().timestamp())
             raise RenameFailedError(replace(error.failure, retry_after=wait)) from error
         while True:
@@ -235,13 +235,13 @@ class RenameService:
                     return outcome
                 case Reused():
                     return self._outcome(attempt, failures.identifier_reused())
-                case Known(_, RedriveCycle() as next_cycle):  # somebody gave the event up meanwhile
+                case Known(_, RedriveCycle() as next_cycle):  # the event was given up meanwhile
                     claim = claim._replace(cycle=next_cycle)
                 case Known(known, None):
                     return known
 
     def _result(self, event: RenameEvent, target: Target, attempt: Attempt) -> "_Renamed | Failure":
-        """What became of the rename, for good. Raises RenameFailedError where it may yet become something else."""
+        """The final result of the rename. Raises RenameFailedError where there is none yet."""
         previous = None
         try:
             if event.expected_name is None and self._read_previous_name:
@@ -265,7 +265,7 @@ class RenameService:
                 # A call before this one may yet take effect. Only an invocation after this claim can tell.
                 raise RenameFailedError(attempt.doubt) from None
             if failure.state_conflict:
-                # It may be the answer to a rename that an invocation before this one carried out and never told of.
+                # An earlier invocation may have carried out the rename and ended before it could report it.
                 try:
                     found = self._calls.persist(attempt, lambda: self._calls.read(target, attempt))
                 except RenameFailedError as unread:

@@ -1,6 +1,6 @@
 """I-JSON (RFC 7493) in: JSON that means the same to every reader.
 
-A module of its own because what comes from a stranger is read here and nowhere else: no member twice, no number that a
+A module of its own because untrusted JSON is parsed here and nowhere else: no duplicate member, no number that a
 double cannot hold, no lone surrogate, no depth that ends in a RecursionError.
 """
 

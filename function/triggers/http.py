@@ -1,4 +1,4 @@
-"""From an API Gateway proxy event to a rename event, and from its result to an HTTP response.
+"""Converts API Gateway proxy events to rename events, and results to HTTP responses.
 
 What cannot be settled while the caller waits is handed to the queue, and answered with 202.
 """
@@ -49,7 +49,7 @@ _STATUS_OF: Final = {
 
 
 class RenameQueue(Protocol):
-    """Where events go that cannot be settled now. False where it did not take the event."""
+    """Takes events that cannot be settled now. False where it did not take the event."""
 
     def send(self, event: RenameEvent, deduplication_id: str, deadline: Deadline) -> bool: ...
 
@@ -154,10 +154,10 @@ class Request:
 
 
 class _Steps(NamedTuple):
-    """Until when each step of an invocation must be over, so that those after it have their time whatever hangs.
+    """The deadline of each step of an invocation, so that later steps have time even where an earlier one hangs.
 
     Attributes:
-        settle: the event; to remember and publish its outcome has some time more.
+        settle: the event; its outcome may be remembered and published a little later.
         hand_over: the event to the queue.
         give_up: an event that the queue did not take.
         answer: the caller.
@@ -230,7 +230,7 @@ class HttpTrigger:
             return _queued(event, preferred=True)
         result = self._rename_service.settle(event, steps.settle, TRIGGER)
         if isinstance(result, Unsettled):
-            # A caller whose key is refused gets no better answer by waiting for the queue.
+            # The queue does not help where the key is refused.
             if (
                 isinstance(event, RenameEvent)
                 and result.failure.kind is not Kind.ACCESS
@@ -245,7 +245,7 @@ class HttpTrigger:
     def _problem_of(self, request: Request) -> Response | None:
         """Why the request is refused before it is parsed."""
         if request.route != (METHOD, PATH):
-            # An API that sends its requests here by another name has lost an event.
+            # Requests of an unknown route are a defect of the API definition: an event is lost.
             self._telemetry.unexpected(None, http_route=" ".join(request.route))
             return _problem(404, "Not Found", f"There is {METHOD} {PATH} and nothing else.")
         if request.media_type not in (STRUCTURED, BINARY):
