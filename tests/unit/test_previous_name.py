@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import partial
 
 import pytest
 
@@ -11,7 +12,18 @@ from function.domain import failures
 from function.domain.failures import Failure
 from function.domain.model import Outcome, RedriveCycle
 from function.domain.ports import Claim, ReadPurpose
-from tests.unit.fakes import SERVICE, World, full_name, not_found, refusal, throttled, unavailable, wrong_key
+from tests.unit.fakes import (
+    SERVICE,
+    World,
+    cloud_event,
+    full_name,
+    not_found,
+    refusal,
+    sqs_record,
+    throttled,
+    unavailable,
+    wrong_key,
+)
 
 MAY_NOT_READ = refusal("EndPoint.0004", 403)
 
@@ -126,3 +138,14 @@ def test_only_a_refused_read_is_said(world: World, failure: Failure, times: int)
     renamed(world)
 
     assert told == [failure] * times
+
+
+@pytest.mark.parametrize(("receive_count", "is_told"), [(1, True), (2, False)])
+def test_message_that_comes_again_was_tried_before(world: World, receive_count: int, is_told: bool) -> None:
+    world.services.names[SERVICE] = "orders"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world, "rename_service", partial(world.rename_service, read_previous_name=True))
+        world.sqs(sqs_record(cloud_event(), receive_count=receive_count))
+
+    [outcome] = world.bus.outcomes
+    assert ("previous_service_name" in outcome.cloud_event["data"]) is is_told
