@@ -133,6 +133,7 @@ class Telemetry:
             "correlation_id": event.id[:MAX_LOGGED_ID],
             "event_source": event.source[:MAX_LOGGED_ID],
             "trigger": trigger,
+            "status": "dry_run",
             "result": dry_run.result.value,
             **{name: value for name, value in keys.items() if value is not None},
         }

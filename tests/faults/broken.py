@@ -457,7 +457,7 @@ VARIANTS: Final = {
         _replaced(
             "UpdateExpression", "if_not_exists(kept_until, :expiration)", "if_not_exists(expiration, :expiration)"
         ),
-        {4, 5},
+        {2, 4, 5},
     ),
     "acknowledged though unsettled": Variant(Build(sqs=_AcknowledgesAll), {6}),
     "acknowledged though unpublished": Variant(Build(bus=_LosesOutcomes), {3, 6}),
