@@ -36,8 +36,9 @@ PIP_INSTALL := -m pip install -qq --no-compile --no-input --no-deps --only-binar
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage mutants lint lint-python format build deploy deploy-built prune redrive bench dashboard fuzz \
-	audit sbom licences clean lock environments contract viewers build-RenameFromQueue build-RenameFromHttp build-SettleDeadLetters
+.PHONY: help run up test coverage mutants lint lint-python format build deploy deploy-built prune redrive bench dashboard \
+	fuzz audit sbom licences clean lock environments contract viewers page-test build-RenameFromQueue build-RenameFromHttp \
+	build-SettleDeadLetters
 
 help: ## list the targets
 	@echo "make TARGET, where TARGET is one of:"
@@ -46,6 +47,9 @@ help: ## list the targets
 
 run: environments ## show the function at work, on local clouds
 	@.venv/dev/bin/python -m tests.localcloud
+
+up: environments ## keep the local clouds up, for events of your own, until Ctrl-C
+	@.venv/dev/bin/python -m tests.localcloud.up
 
 test: environments $(AUDIT) $(AWSCLI) ## run all tests
 	@.venv/dev/bin/python -m pytest -n 2
@@ -124,6 +128,10 @@ dashboard: environments .venv/bench/.installed ## draw the dashboard's picture
 contract: $(DEV) ## make docs/openapi.json anew
 	.venv/dev/bin/python -m tests.contract.bundle
 
+# The page of `make up` in headless Chromium, which the system must have (Debian: apt install chromium).
+page-test: environments .venv/page/.installed ## test the page of make up in a browser, and draw its picture
+	@.venv/page/bin/python -m tests.localcloud.page.browser docs/page.png
+
 # The contract's documents, opened by what reads them: viewers and linters of npm, and two generators of clients. Node.js 20
 # or later; downloads 700 MB into .build/viewers.
 viewers: export CI := true# asyncapi sends no metrics
@@ -159,6 +167,7 @@ $(LINT): tests/requirements-lint.txt
 $(AUDIT): tests/requirements-audit.txt
 $(AWSCLI): tests/integration/requirements-awscli.txt
 .venv/viewers/.installed: tests/contract/viewers/requirements.txt
+.venv/page/.installed: tests/localcloud/page/requirements.txt
 # Megabytes, to download and on the disk.
 SIZE_dev := 70 210
 SIZE_sam := 60 220
@@ -169,6 +178,7 @@ SIZE_awscli := 25 170
 SIZE_bench := 40 150
 SIZE_uv := 20 60
 SIZE_viewers := 30 110
+SIZE_page := 50 180
 .venv/%/.installed:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later with venv is needed: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@echo "Setting up .venv/$* with $$($(PYTHON) --version): $(word 1,$(SIZE_$*)) MB to download, $(word 2,$(SIZE_$*)) MB on disk …" >&2
@@ -240,6 +250,7 @@ lock: $(UV) ## write the hash-locked requirements from pyproject.toml
 	$(LOCK) --group sam -o tests/localcloud/requirements-sam.txt
 	$(LOCK) --group ministack -o tests/localcloud/requirements-ministack.txt
 	$(LOCK) --group bench -o tests/bench/requirements.txt
+	$(LOCK) --group page -o tests/localcloud/page/requirements.txt
 	$(LOCK) --group viewers -o tests/contract/viewers/requirements.txt
 	$(LOCK) --group awscli -o tests/integration/requirements-awscli.txt
 	$(LOCK) --group lint -o tests/requirements-lint.txt

@@ -229,10 +229,27 @@ class HuaweiCloud(LoopbackServer):
         """
         return ".".join(filter(None, [self.region, name, _other_id(service_id)]))
 
+    def services(self) -> dict[str, str]:
+        """The name of each endpoint service, by its id."""
+        with self._lock:
+            return {service_id: service.name for service_id, service in self._services.items()}
+
+    def take_calls(self) -> list[Call]:
+        """The journal so far, which is empty then."""
+        with self._lock:
+            taken = list(self._calls)
+            self._calls.clear()
+            return taken
+
     def reset(self) -> None:
         """Forget faults, throttling, locks and the journal; keep services, projects and credentials."""
         with self._lock:
             self._calls: list[Call] = []
+            self.end_faults()
+
+    def end_faults(self) -> None:
+        """Forget faults, throttling and locks."""
+        with self._lock:
             self._faults: list[_Fault] = []
             self._throttle: _Throttle | None = None
             self._recent: deque[float] = deque()

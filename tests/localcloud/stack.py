@@ -26,6 +26,7 @@ from tests.localcloud.iam import HuaweiIam, IdentityProvider
 
 OUTCOME_SOURCE = "vpcep.rename"
 OUTCOME_SECONDS = 30.0
+HTTP_SECONDS = 60.0
 
 Event = dict[str, Any]
 
@@ -124,7 +125,10 @@ class Clouds:
         if signed:
             SigV4Auth(self.producer, "execute-api", self.aws.region).add_auth(request)
         with urllib3.PoolManager(ca_certs=str(self.aws.ca)) as pool:
-            reply = pool.request("POST", url, body=request.data, headers=dict(request.headers.items()), retries=False)
+            all_headers = dict(request.headers.items())
+            reply = pool.request(
+                "POST", url, body=request.data, headers=all_headers, retries=False, timeout=HTTP_SECONDS
+            )
         return Reply(reply.status, {k.lower(): v for k, v in reply.headers.items()}, reply.data.decode())
 
     def outcomes(
@@ -292,12 +296,14 @@ def local_clouds(
     parameters: Mapping[str, str] | Callable[[LocalAws], Mapping[str, str]] | None = None,
     *,
     keyless: bool = False,
+    region: str = "eu-central-1",
 ) -> Iterator[Clouds]:
     """Start what is needed, deploy, and take everything down again.
 
     With an `account` the real Huawei Cloud is used. `parameters` of the template come on top of those that connect it;
     a function gets the local AWS first, to make what they name.
     `keyless`, there is no secret: the local Huawei Cloud knows the local AWS as an identity provider.
+    `region` is that of the local AWS.
     """
     with ExitStack() as cleanup:
         huawei = iam = None
@@ -309,7 +315,7 @@ def local_clouds(
             iam = cleanup.enter_context(HuaweiIam(huawei))
             account = replace(local, endpoint=huawei.url)
         progress("Starting a local AWS …")
-        aws = cleanup.enter_context(LocalAws())
+        aws = cleanup.enter_context(LocalAws(region))
         if keyless:
             assert iam, "keyless is for the local Huawei Cloud"
             iam.identity_providers[IDP_ID] = IdentityProvider(aws.issuer.url, AUDIENCE, aws.issuer.jwks())
