@@ -15,6 +15,7 @@ import pytest
 from function import settings
 from function.domain.failures import OWN_CODES, Kind
 from tests.documents import DOCUMENTS, ROOT, Block, block, blocks, read
+from tests.localcloud.monitor import FAULTS, NO_FAULT
 from tests.template import TEMPLATE, of_type
 
 PARAMETERS: Final[dict[str, dict[str, Any]]] = TEMPLATE["Parameters"]
@@ -26,6 +27,7 @@ _HERE: Final = "tests/unit/test_documents.py"
 # Which test runs a block, or holds its text: by the block's document and how it begins.
 HELD_BY: Final = {
     ("README.md", "1. A rename through the queue"): f"{_COMMANDS}::test_make_run_prints_what_is_documented",
+    ("README.md", "22:06:31  fault "): "tests/integration/test_up.py::test_commands_an_outage_and_its_end",
     ("README.md", '{\n  "specversion"'): f"{_HERE}::test_rename_event_is_the_one_that_the_command_sends",
     ("README.md", "aws sqs send-message "): f"{_COMMANDS}::test_rename_through_the_queue",
     ("README.md", '{"source": ["vpcep.rename"]}'): (
@@ -69,6 +71,7 @@ HELD_BY: Final = {
         "tests/integration/test_event_patterns.py::test_documented_patterns_match_what_they_say"
     ),
     ("docs/events.md", '{\n  "dry_run"'): f"{_HERE}::test_dry_run_is_a_sample",
+    ("docs/integrations.md", ". .build/local.env"): "tests/integration/test_up.py::test_prints_what_is_documented",
     ("docs/operations.md", "aws sns subscribe "): f"{_COMMANDS}::test_endpoint_is_subscribed_to_the_alarms",
     ("docs/security.md", '{\n  "Version"'): "tests/unit/test_access.py::documented_key_policy",
     (
@@ -326,6 +329,12 @@ def test_each_code_of_the_function_is_documented() -> None:
     ]
 
     assert sorted(documented) == sorted(OWN_CODES)
+
+
+def test_each_fault_of_the_local_clouds_is_documented() -> None:
+    documented = [name for first, *_ in rows("docs/integrations.md") for name in names_in(first) if name in FAULTS]
+
+    assert [*documented, NO_FAULT] == [*FAULTS]
 
 
 def test_each_kind_of_failure_is_documented() -> None:
