@@ -1,13 +1,20 @@
 """The Lambda entry point: dispatches by event type."""
 
+import gc
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from function.adapters.aws.dynamodb_ledger import LedgerSchemaError
-from function.bootstrap import Components
-from function.domain.deadline import Deadline
-from function.settings import Settings, SettingsError, load
-from function.workers import Workers
+# What imports make stays; to look for garbage in it takes a cold start's time.
+gc.disable()
+try:
+    from function.adapters.aws.dynamodb_ledger import LedgerSchemaError
+    from function.bootstrap import Components
+    from function.domain.deadline import Deadline
+    from function.settings import Settings, SettingsError, load
+    from function.workers import Workers
+finally:
+    gc.freeze()
+    gc.enable()
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

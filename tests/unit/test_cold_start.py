@@ -39,9 +39,8 @@ SECRET = {"HUAWEICLOUD_CREDENTIALS_SECRET": "huawei"}
 KEYLESS = {"HUAWEICLOUD_SDK_AK": "", "HUAWEICLOUD_SDK_SK": "", "HUAWEICLOUD_SDK_IDP_ID": "aws"}
 
 
-def imported(*modules: str, **environment: str) -> set[str]:
-    """All that a process has imported that imports these."""
-    script = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+def run(script: str, **environment: str) -> str:
+    """What a process prints."""
     lambda_sets = {"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
     root = str(Path(function.__file__).parents[1])
     done = subprocess.run(
@@ -56,7 +55,12 @@ def imported(*modules: str, **environment: str) -> set[str]:
         timeout=60,
         check=True,
     )
-    return set(done.stdout.split())
+    return done.stdout
+
+
+def imported(*modules: str, **environment: str) -> set[str]:
+    """All that a process has imported that imports these."""
+    return set(run(f"import sys, {', '.join(modules)}; print(*sys.modules)", **environment).split())
 
 
 class TestImports:
@@ -83,6 +87,23 @@ class TestImports:
         absent = {"aws_xray_sdk"}
 
         assert imported(*LATER - absent) >= LATER - absent
+
+
+class TestGarbageCollection:
+    SCRIPT = """
+import gc
+runs = []
+gc.callbacks.append(lambda phase, info: runs.append(info["generation"]))
+import function.app
+print(len(runs), gc.isenabled(), gc.get_freeze_count())
+"""
+
+    def test_waits_for_the_imports_and_leaves_out_what_they_made(self) -> None:
+        runs, is_enabled, frozen = run(self.SCRIPT).split()
+
+        assert int(runs) < 10
+        assert is_enabled == "True"
+        assert int(frozen) > 10_000
 
 
 @pytest.fixture
