@@ -195,9 +195,15 @@ METADATA := $(DEPENDENCIES)-metadata
 # What no import of the function leads to. The SDK uses bson of all PyMongo, and PyYAML for a file of a few lines, for
 # which the one without its C library will do.
 POWERTOOLS := aws_lambda_powertools
-UNUSED := pymongo gridfs dns dnspython-*.dist-info _yaml yaml/_yaml*.so jsonschema/benchmarks charset_normalizer/cli \
+UNUSED := pymongo gridfs dns dnspython-*.dist-info _yaml yaml/_yaml*.so jsonschema/benchmarks $(addprefix charset_normalizer/,cli __main__.py) \
 	$(POWERTOOLS)/event_handler $(addprefix $(POWERTOOLS)/utilities/,auth_alpha batch data_classes data_masking \
 	feature_flags idempotency kafka parameters parser streaming validation)
+# The models of what is called; the rest of a hundred is imported by these two __init__ alone. Without those the directories
+# are namespace packages.
+SDK := huaweicloudsdkvpcep/v1
+SDK_MODELS := $(addprefix list_service_details_,request response) error port_list tag_list \
+	$(addprefix update_endpoint_service_name_,request request_body response)
+UNUSED += $(addprefix $(SDK)/,__init__.py model/__init__.py vpcep_async_client.py)
 
 $(DEPENDENCIES)/.complete: requirements.txt Makefile | $(SAM)
 	@rm -rf $(@D)
@@ -205,6 +211,7 @@ $(DEPENDENCIES)/.complete: requirements.txt Makefile | $(SAM)
 		--python-version $(PACKAGE_PYTHON) --implementation cp --platform $(PACKAGE_PLATFORM) \
 		--platform $(subst manylinux_2_28,manylinux2014,$(PACKAGE_PLATFORM)))
 	@cd $(@D) && rm -rf bin */tests $(UNUSED)
+	@cd $(@D)/$(SDK)/model && find . -name '*.py' $(SDK_MODELS:%=! -name '%.py') -delete
 	@rm -rf $(METADATA) && mkdir $(METADATA) && mv $(@D)/*.dist-info $(METADATA)
 	@find $(@D) -name '*.[ch]' -delete
 	@$(call precompile,$(@D),$(@D))
@@ -234,6 +241,7 @@ audit: $(AUDIT) ## look for known vulnerabilities of the dependencies
 sbom: $(DEPENDENCIES)/.complete $(AUDIT) ## write the bill of materials
 	PYTHONPATH=$(METADATA) .venv/audit/bin/cyclonedx-py environment -S --pyproject pyproject.toml --output-reproducible \
 		--output-file $(DEPENDENCIES).cdx.json .venv/audit/bin/python
+	@.venv/audit/bin/python scripts/note_left_out.py $(DEPENDENCIES).cdx.json $(DEPENDENCIES) $(METADATA)
 
 licences: $(DEPENDENCIES)/.complete $(DEV) ## write THIRD_PARTY.md
 	.venv/dev/bin/python -m tests.third_party $(METADATA) > THIRD_PARTY.md

@@ -1,11 +1,14 @@
 """Where the package comes from: the same bytes from the same commit, and a list of what is in it that is true."""
 
+import ast
+import csv
 import json
 import os
 import re
 import shutil
 import subprocess
-from importlib.metadata import distributions
+from collections.abc import Iterator
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +20,28 @@ from tests.localcloud.aws import ENVIRONMENTS, ROOT, build, package_environment
 FUNCTION = "RenameFromQueue"
 WHAT_MAKE_READS = (
     *("Makefile", "pyproject.toml", "requirements.txt"),
-    *("tests/localcloud/requirements-sam.txt", "tests/requirements-audit.txt"),
+    *("scripts/note_left_out.py", "tests/localcloud/requirements-sam.txt", "tests/requirements-audit.txt"),
 )
 
 # Locked for a package that asks for it, and deployed nowhere: no import leads to it.
 LEFT_OUT = {"dnspython"}
+
+# Modules that import what is left out, and why they may.
+IMPORTERS = {
+    # For objects of Pydantic, which is not deployed.
+    "aws_lambda_powertools.shared.functions": {"aws_lambda_powertools.event_handler.openapi.compat"},
+    # Gets a namespace package, from which the function takes no model.
+    "huaweicloudsdkvpcep.v1.vpcep_client": {"huaweicloudsdkvpcep.v1.model"},
+}
+
+# Takes the bill of materials for what its specification says.
+VALID = """
+import pathlib, sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+error = JsonStrictValidator(SchemaVersion.V1_6).validate_str(pathlib.Path(sys.argv[1]).read_text())
+sys.exit(error and str(error)[:2000])
+"""
 
 # A new one is to be looked at.
 LICENCES = {"MIT", "MIT-0", "BSD-2-Clause", "BSD-3-Clause", "Apache-2.0", "PSF-2.0", "MPL-2.0", "MIT OR AFL-2.1"}
@@ -135,10 +155,7 @@ class TestBillOfMaterials:
     def test_is_about_what_is_in_the_package(self, sbom: dict[str, Any], metadata: Path, package: Path) -> None:
         built = {str(path.relative_to(package)) for path in package.rglob("*") if path.is_file()}
         built = {file for file in built if not file.startswith("function/") and "__pycache__" not in file}
-        brought = {
-            found.name: {line.split(",")[0] for line in (found.read_text("RECORD") or "").splitlines()} & built
-            for found in distributions(path=[str(metadata)])
-        }
+        brought = {found.name: set(recorded(found)) & built for found in distributions(path=[str(metadata)])}
 
         assert set().union(*brought.values()) == built
         assert [name for name, files in brought.items() if not files] == []
@@ -153,6 +170,67 @@ class TestBillOfMaterials:
         assert any(
             name.startswith("rpds-py==") for ref in wanted if ref.startswith("jsonschema==") for name in wanted[ref]
         )
+
+    def test_is_valid(self, checkout: Path) -> None:
+        [path] = (checkout / ".build").glob("*.cdx.json")
+
+        subprocess.run([ENVIRONMENTS / "audit/bin/python", "-c", VALID, path], timeout=60, check=True)
+
+
+class TestWhatIsLeftOut:
+    def test_is_noted_in_the_bill_of_materials(self, sbom: dict[str, Any], metadata: Path, package: Path) -> None:
+        noted = {component["name"]: notes(component) for component in sbom["components"]}
+        found = {each.name: left_out(each, package) for each in distributions(path=[str(metadata)])}
+
+        for name, files in found.items():
+            assert [file for file in files if not file.startswith(noted[name])] == [], name
+            assert [note for note in noted[name] if (package / note).exists()] == [], name
+        assert "huaweicloudsdkvpcep/v1/__init__.py" in noted["huaweicloudsdkvpcep"]
+
+    def test_is_imported_by_no_module(self, metadata: Path, package: Path) -> None:
+        """Nowhere, not even in a function that nobody calls."""
+        missing = {
+            module(file)
+            for found in distributions(path=[str(metadata)])
+            for file in left_out(found, package)
+            if file.endswith(".py")
+        }
+        imports = {module(str(path.relative_to(package))): set(names(path, package)) for path in package.rglob("*.py")}
+
+        assert {importer: wanted & missing for importer, wanted in imports.items() if wanted & missing} == IMPORTERS
+
+
+def recorded(distribution: Distribution) -> list[str]:
+    return [path for path, *_ in csv.reader((distribution.read_text("RECORD") or "").splitlines())]
+
+
+def left_out(distribution: Distribution, package: Path) -> list[str]:
+    """Files of it that are not in the package. Bytecode, metadata and scripts of an environment are none of it."""
+    aside = re.compile(r"\.\./|bin/|[^/]+\.dist-info/")
+    return [file for file in recorded(distribution) if not aside.match(file) and not (package / file).exists()]
+
+
+def notes(component: dict[str, Any]) -> tuple[str, ...]:
+    text = component.get("pedigree", {"notes": ""})["notes"]
+    return tuple(text.removeprefix("Left out: ").split(", ")) if text else ()
+
+
+def module(file: str) -> str:
+    return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def names(path: Path, package: Path) -> Iterator[str]:
+    """Of all that a module may import, and each of its texts, for a module may be imported by its name."""
+    within = path.relative_to(package).with_suffix("").parts
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        match node:
+            case ast.Import(aliases):
+                yield from (alias.name for alias in aliases)
+            case ast.ImportFrom(start, aliases, level):
+                origin = ".".join([*(within[:-level] if level else ()), *([start] if start else [])])
+                yield from (origin, *(f"{origin}.{alias.name}" for alias in aliases))
+            case ast.Constant(str(text)):
+                yield text
 
 
 class TestLicences:

@@ -26,6 +26,7 @@ from typing import Any
 import pytest
 import trustme
 
+from function.adapters.huawei import endpoint_services
 from function.adapters.huawei.credentials import Credentials, StaticCredentials
 from function.adapters.huawei.endpoint_services import HuaweiEndpointServices
 from function.adapters.huawei.error_codes import from_reply
@@ -162,6 +163,26 @@ class TestSuccess:
 
         assert reply == Reply(cloud.full_name_of(SERVICE), 200, cloud.calls[0].request_id)
         assert cloud.name_of(SERVICE) == "billing"
+
+    def test_of_a_read_may_hold_every_member_that_is_documented(self) -> None:
+        members = b'"ports":[{"client_port":1}],"tags":[{"key":"a"}],"error":[{"code":"b"}],"supported_editions":["c"]'
+
+        def serve(connection: socket.socket) -> None:
+            receive_request(connection)
+            connection.sendall(http_reply("200 OK", b'{"service_name":"orders",%s}' % members))
+
+        with RawServer(serve) as server:
+            assert adapter(server.url).read(TARGET, within(LONG)).name == "orders"
+
+    def test_needs_no_model_that_the_sdk_is_not_told(self) -> None:
+        """Nor one that is told in vain."""
+        told = vars(endpoint_services._REPLY_MODELS)
+        members = {member for model in told.values() for member in model.openapi_types.values()}
+
+        replies = {"ListServiceDetailsResponse", "UpdateEndpointServiceNameResponse"}
+        native = {"bool", "datetime", "int", "str"}
+        assert {member.removeprefix("list[").removesuffix("]") for member in members} - native == told.keys() - replies
+        assert replies <= told.keys()
 
     def test_with_a_security_token(self, cloud: HuaweiCloud) -> None:
         cloud.set_credentials(KEY.access_key, KEY.secret_key, "token-1")

@@ -7,17 +7,21 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, Final, cast
 
 from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.http.http_config import HttpConfig
 from huaweicloudsdkcore.region.region import Region
-from huaweicloudsdkvpcep.v1 import (
-    ListServiceDetailsRequest,
-    UpdateEndpointServiceNameRequest,
-    UpdateEndpointServiceNameRequestBody,
-    VpcepClient,
-)
+from huaweicloudsdkvpcep.v1.model.error import Error
+from huaweicloudsdkvpcep.v1.model.list_service_details_request import ListServiceDetailsRequest
+from huaweicloudsdkvpcep.v1.model.list_service_details_response import ListServiceDetailsResponse
+from huaweicloudsdkvpcep.v1.model.port_list import PortList
+from huaweicloudsdkvpcep.v1.model.tag_list import TagList
+from huaweicloudsdkvpcep.v1.model.update_endpoint_service_name_request import UpdateEndpointServiceNameRequest
+from huaweicloudsdkvpcep.v1.model.update_endpoint_service_name_request_body import UpdateEndpointServiceNameRequestBody
+from huaweicloudsdkvpcep.v1.model.update_endpoint_service_name_response import UpdateEndpointServiceNameResponse
+from huaweicloudsdkvpcep.v1.vpcep_client import VpcepClient
 
 from function.adapters.huawei.credentials import Credentials, CredentialsProvider
 from function.adapters.huawei.key_guard import KeyGuard
@@ -31,6 +35,15 @@ from function.domain.ports import ReadPurpose, Reply
 
 # The one before is kept for calls that began with it.
 MAX_KEYS: Final = 2
+
+# What the SDK makes of replies. Its package of models, which takes a hundred modules to import, is not deployed.
+_REPLY_MODELS: Final = SimpleNamespace(
+    Error=Error,
+    ListServiceDetailsResponse=ListServiceDetailsResponse,
+    PortList=PortList,
+    TagList=TagList,
+    UpdateEndpointServiceNameResponse=UpdateEndpointServiceNameResponse,
+)
 
 
 class HuaweiEndpointServices:
@@ -171,5 +184,6 @@ def _build(credentials: Credentials, region: Region, pool_size: int) -> VpcepCli
         .with_exception_handler(ErrorReplies())
         .build(),
     )
+    client.model_package = _REPLY_MODELS
     install_adapter(client.get_http_client(), pool_size)
     return client
