@@ -36,7 +36,7 @@ PIP_INSTALL := -m pip install -qq --no-compile --no-input --no-deps --only-binar
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help run up test coverage mutants lint lint-python format build deploy deploy-built prune redrive bench dashboard \
+.PHONY: help run cli up test coverage mutants lint lint-python format build deploy deploy-built prune redrive bench dashboard \
 	fuzz audit sbom licences clean lock environments contract viewers page-test build-RenameFromQueue build-RenameFromHttp \
 	build-SettleDeadLetters
 
@@ -53,6 +53,11 @@ up: environments ## keep the local clouds up, for events of your own, until Ctrl
 
 test: environments $(AUDIT) $(AWSCLI) ## run all tests
 	@.venv/dev/bin/python -m pytest -n 2
+
+# Over locked dependencies, and linked to this checkout: what changes here takes effect at once.
+cli: .venv/cli/.installed ## install the operator's command, vpcep-rename, into .venv/cli
+	@.venv/cli/bin/python -m pip install -qq --no-input --no-deps --no-build-isolation --editable .
+	@echo "Installed: .venv/cli/bin/vpcep-rename. Try: .venv/cli/bin/vpcep-rename --help"
 
 coverage: $(DEV) ## measure the branches that the unit and contract tests run; fails below the limit
 	@.venv/dev/bin/python -m pytest -q -n 2 tests/unit tests/contract --cov --cov-report=term-missing:skip-covered
@@ -163,6 +168,7 @@ $(DEV): tests/requirements.txt
 $(SAM): tests/localcloud/requirements-sam.txt
 $(MINISTACK): tests/localcloud/requirements-ministack.txt
 .venv/bench/.installed: tests/bench/requirements.txt
+.venv/cli/.installed: cli/requirements.txt
 $(LINT): tests/requirements-lint.txt
 $(AUDIT): tests/requirements-audit.txt
 $(AWSCLI): tests/integration/requirements-awscli.txt
@@ -176,6 +182,7 @@ SIZE_lint := 80 310
 SIZE_audit := 15 50
 SIZE_awscli := 25 170
 SIZE_bench := 40 150
+SIZE_cli := 30 130
 SIZE_uv := 20 60
 SIZE_viewers := 30 110
 SIZE_page := 50 180
@@ -238,8 +245,12 @@ audit: $(AUDIT) ## look for known vulnerabilities of the dependencies
 		-r requirements.txt -r tests/localcloud/requirements-sam.txt
 
 # What is in the package, as CycloneDX. -S, and an interpreter that finds nothing but METADATA: the tool itself stays out.
+# [project] has the dependencies of the command, and those of the function are a group, which the tool does not read.
 sbom: $(DEPENDENCIES)/.complete $(AUDIT) ## write the bill of materials
-	PYTHONPATH=$(METADATA) .venv/audit/bin/cyclonedx-py environment -S --pyproject pyproject.toml --output-reproducible \
+	@.venv/audit/bin/python -c 'import json, tomllib; read = tomllib.load(open("pyproject.toml", "rb")); project = read["project"]; \
+		print("[project]"); [print(key, "=", json.dumps(project[key])) for key in ("name", "version", "description")]; \
+		print("dependencies =", json.dumps(read["dependency-groups"]["function"]))' > $(DEPENDENCIES).project.toml
+	PYTHONPATH=$(METADATA) .venv/audit/bin/cyclonedx-py environment -S --pyproject $(DEPENDENCIES).project.toml --output-reproducible \
 		--output-file $(DEPENDENCIES).cdx.json .venv/audit/bin/python
 	@.venv/audit/bin/python scripts/note_left_out.py $(DEPENDENCIES).cdx.json $(DEPENDENCIES) $(METADATA)
 
@@ -253,8 +264,10 @@ $(UV): tests/requirements-uv.txt
 LOCK := .venv/uv/bin/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header
 
 lock: $(UV) ## write the hash-locked requirements from pyproject.toml
-	$(LOCK) pyproject.toml -o requirements.txt
-	$(LOCK) pyproject.toml --group dev -c requirements.txt -o tests/requirements.txt
+	$(LOCK) --group function -o requirements.txt
+	@sed -i.bak 's/ (pyproject.toml:function)/ (pyproject.toml)/' requirements.txt && rm requirements.txt.bak
+	$(LOCK) pyproject.toml --group function --group dev -c requirements.txt -o tests/requirements.txt
+	$(LOCK) pyproject.toml --group cli -c tests/requirements.txt -o cli/requirements.txt
 	$(LOCK) --group sam -o tests/localcloud/requirements-sam.txt
 	$(LOCK) --group ministack -o tests/localcloud/requirements-ministack.txt
 	$(LOCK) --group bench -o tests/bench/requirements.txt

@@ -1,9 +1,10 @@
 """Huawei Cloud's VPC endpoint API on the loopback interface, as far as a rename needs it.
 
-It answers two operations, and refuses everything else as the API gateway in front of the service does:
+It answers three operations, and refuses everything else as the API gateway in front of the service does:
 
 - rename: ``PUT /v1/{project_id}/vpc-endpoint-services/{id}/name``
 - read: ``GET /v1/{project_id}/vpc-endpoint-services/{id}``
+- list: ``GET /v1/{project_id}/vpc-endpoint-services``, with ``limit`` and ``offset``, in the order of creation
 
 Beyond that it can be told to fail in every way a service, a gateway or a network fails (`HuaweiCloud.fail`), to
 throttle (`HuaweiCloud.throttle`), and it keeps a journal of what it was asked (`HuaweiCloud.calls`).
@@ -46,7 +47,7 @@ from urllib.parse import parse_qsl, quote, unquote
 
 from tests.localcloud.server import LoopbackServer
 
-Operation = Literal["rename", "read"]
+Operation = Literal["rename", "read", "list"]
 Kind = Literal["status", "reset", "truncate", "garbage", "drip", "hang", "slow"]
 
 CLOCK_TOLERANCE = 15 * 60.0
@@ -329,7 +330,9 @@ class HuaweiCloud(LoopbackServer):
                 authenticated = True
                 self._check_throttle()
                 fault = self._next_fault(operation, service_id)
-                reply = self._perform(operation, project_id, service_id, body, apply=fault is None or fault.applied)
+                reply = self._perform(
+                    operation, project_id, service_id, target, body, apply=fault is None or fault.applied
+                )
             except _RefusalError as refusal:
                 reply = self._error(refusal, request_id)
             if fault:
@@ -404,11 +407,15 @@ class HuaweiCloud(LoopbackServer):
                 return fault
         return None
 
-    def _perform(self, operation: Operation, project_id: str, service_id: str, body: bytes, *, apply: bool) -> _Reply:
+    def _perform(
+        self, operation: Operation, project_id: str, service_id: str, target: str, body: bytes, *, apply: bool
+    ) -> _Reply:
         if not _PROJECT_ID.fullmatch(project_id):
             raise _RefusalError(400, "EndPoint.0014", "Invalid project ID.")
         if project_id not in self._projects:
             raise _RefusalError(403, "APIGW.0304", "The app is not allowed to access the project.")
+        if operation == "list":
+            return self._list(project_id, target)
         name = self._valid_name(body) if operation == "rename" else None
         if len(service_id) > 64:
             raise _RefusalError(400, "EndPoint.3062", "Invalid endpoint service ID.")
@@ -423,6 +430,17 @@ class HuaweiCloud(LoopbackServer):
             service.name, service.updated = name, self._now()
         reported = self._full_name(service_id, name) if self.reply_form == "full" else name
         return _Reply(200, json.dumps({"endpoint_service_name": reported}).encode())
+
+    def _list(self, project_id: str, target: str) -> _Reply:
+        query = dict(parse_qsl(target.partition("?")[2]))
+        limit, offset = int(query.get("limit", 10)), int(query.get("offset", 0))
+        found = [
+            self._details(service_id, service)
+            for service_id, service in self._services.items()
+            if service.project_id == project_id
+        ]
+        page = {"endpoint_services": found[offset : offset + limit], "total_count": len(found)}
+        return _Reply(200, json.dumps(page).encode())
 
     def _valid_name(self, body: bytes) -> str | None:
         if not body:
@@ -576,6 +594,8 @@ def _route(method: str, target: str) -> tuple[Operation, str, str]:
             operation, allowed = "read", "GET"
         case ["", "v1", project_id, "vpc-endpoint-services", service_id, "name"] if service_id:
             operation, allowed = "rename", "PUT"
+        case ["", "v1", project_id, "vpc-endpoint-services"]:
+            operation, allowed, service_id = "list", "GET", ""
         case _:
             message = "The API does not exist or has not been published in the environment."
             raise _RefusalError(404, "APIGW.0101", message)

@@ -1,0 +1,1 @@
+"""vpcep-rename, the operator's command: over the domain and the Huawei adapter of the function, or through a stack."""

@@ -1,0 +1,185 @@
+"""The direct way: the function's domain and its adapter of Huawei Cloud in this process, without AWS."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from huaweicloudsdkvpcep.v1 import ListEndpointServiceRequest
+
+from cli.model import Answer, Event, Line, Preview, Problem, StoppedError, short_name
+from function.adapters.huawei.endpoint_services import HuaweiEndpointServices
+from function.domain import failures
+from function.domain.deadline import REPORT_SECONDS, Deadline
+from function.domain.event_parser import Attributes, EventParser
+from function.domain.failures import Failure, Kind, RenameFailedError
+from function.domain.model import InvalidEvent, Outcome, RenameEvent, Target
+from function.domain.policy import Policy
+from function.domain.rename_service import RenameService, Unsettled
+from function.domain.strict_json import to_json
+
+# As long as an HTTP caller of the function waits.
+EVENT_SECONDS: Final = 25.0
+READ_SECONDS: Final = 10.0
+PAGE: Final = 100
+TRIGGER: Final = "http"
+
+
+class Discard:
+    """Where outcomes go that nobody subscribes to: they are in the results."""
+
+    def publish(self, outcome: Outcome, deadline: Deadline) -> None:
+        """Nothing to do."""
+
+
+class ListableEndpointServices(HuaweiEndpointServices):
+    """The endpoint services of a key, and a list of them. The function never lists, so this is not its adapter's."""
+
+    def page(self, target: Target, offset: int, deadline: Deadline) -> list[Any]:
+        """Some endpoint services of the target's region and project, the oldest first: new ones do not move the pages.
+
+        Raises:
+            RenameFailedError: for whatever the SDK raised.
+        """
+        request = ListEndpointServiceRequest(limit=PAGE, offset=offset, sort_key="create_at", sort_dir="asc")
+        found: list[Any] = []
+
+        def operation(client: Any) -> str:
+            services = client.list_endpoint_service(request).endpoint_services
+            if services is None:
+                raise RenameFailedError(failures.unconfirmed_reply(status=None, huawei_request_id=None))
+            found.extend(services)
+            return ""
+
+        self._call(target, operation, deadline)
+        return found
+
+
+class Direct:
+    """Renames with the key of the environment."""
+
+    notes: Sequence[str] = ("Without a stack there is no ledger: duplicates and stale events are not recognised.",)
+
+    def __init__(
+        self,
+        services: ListableEndpointServices,
+        policy: Policy,
+        rename_service: RenameService,
+        *,
+        endpoint: str,
+        project_id: str,
+        regions: frozenset[str],
+    ) -> None:
+        """
+        Args:
+            endpoint: of the default region, for people.
+            project_id: the key's own.
+            regions: that the services know.
+        """
+        self._services = services
+        self._policy = policy
+        self._rename_service = rename_service
+        self._parser = EventParser()
+        self._regions = regions
+        self.default = policy.region, project_id
+        self.where = f"{endpoint}, project {project_id}"
+
+    def violations(self, line: Line) -> list[str]:
+        if line.region is not None and line.region not in self._regions:
+            return ["region is none that VPCEP is known in"]
+        return []
+
+    def judge(self, event: Event) -> RenameEvent | InvalidEvent:
+        attributes = Attributes(event["id"], event["source"], event["time"], {})
+        parsed = self._parser.parse(to_json(event), attributes, structured=True, may_be_enveloped=False)
+        return self._policy.judge(parsed, _deadline(EVENT_SECONDS))
+
+    def preview(self, event: Event) -> Preview:
+        parsed = self.judge(event)
+        if isinstance(parsed, InvalidEvent):
+            return Preview(*self.default, None, problem_of(failures.invalid_event(parsed.violations)))
+        deadline = _deadline(READ_SECONDS)
+        target = self._policy.target(parsed, deadline)
+        place = target.region, target.project_id
+        try:
+            reply = self._services.read(target, deadline)
+        except RenameFailedError as error:
+            return Preview(*place, None, problem_of(error.failure))
+        name = short_name(reply.name)
+        if name is None:
+            failure = failures.unconfirmed_reply(status=reply.status, huawei_request_id=reply.huawei_request_id)
+            return Preview(*place, None, problem_of(failure))
+        if parsed.expected_name is not None and name not in (parsed.expected_name, parsed.endpoint_service_name):
+            return Preview(*place, name, problem_of(failures.precondition_failed(reply.name)))
+        return Preview(*place, name, None)
+
+    def rename(self, event: Event) -> Answer:
+        parsed = self.judge(event)
+        result = self._rename_service.settle(parsed, _deadline(EVENT_SECONDS), TRIGGER)
+        if isinstance(result, Unsettled):
+            unsettled = result.failure
+            result = self._rename_service.give_up(parsed, result, _deadline(EVENT_SECONDS), TRIGGER)
+            outcome = result.cloud_event if isinstance(result, Outcome) else None
+            return Answer(outcome, problem_of(unsettled))
+        return Answer(result.cloud_event, None if result.failure is None else problem_of(result.failure))
+
+    def services(self, region: str | None, project_id: str | None) -> Iterator[tuple[str, str, str, str, str]]:
+        """Region, project, id, name and status of each endpoint service.
+
+        Raises:
+            StoppedError: Huawei Cloud refuses, or does not answer.
+        """
+        target = Target(region or self.default[0], project_id or self.default[1], "list")
+        offset = 0
+        seen: set[str] = set()
+        while True:
+            page = self._page(target, offset)
+            for service in page:
+                if service.id not in seen:
+                    seen.add(service.id)
+                    name = short_name(service.service_name) or ""
+                    yield target.region, target.project_id, service.id, name, service.status or ""
+            if len(page) < PAGE:
+                return
+            offset += len(page)
+
+    def _page(self, target: Target, offset: int) -> list[Any]:
+        tries = 0
+        while True:
+            try:
+                return self._services.page(target, offset, _deadline(READ_SECONDS))
+            except RenameFailedError as error:
+                failure = error.failure
+                tries += 1
+                if failure.kind not in (Kind.THROTTLED, Kind.UNAVAILABLE) or tries == MAX_PAGE_TRIES:
+                    raise StoppedError(str(problem_of(failure))) from None
+                time.sleep(min(failure.retry_after or 2.0**tries, MAX_PAGE_WAIT_SECONDS))
+
+
+MAX_PAGE_TRIES: Final = 5
+MAX_PAGE_WAIT_SECONDS: Final = 300.0
+
+
+def problem_of(failure: Failure) -> Problem:
+    message = failure.message
+    if failure.violations:
+        message = "; ".join(f"{path.removeprefix('/data/')} {text}" for path, text in failure.violations)
+    is_key = failure.kind is Kind.ACCESS and failure.http_status == 401  # noqa: PLR2004 - HTTP's own
+    if is_key:
+        message = (
+            f"{message} Huawei Cloud refuses the key: look at HUAWEICLOUD_SDK_AK, HUAWEICLOUD_SDK_SK, "
+            "HUAWEICLOUD_SDK_SECURITY_TOKEN, HUAWEICLOUD_SDK_PROJECT_ID and this machine's clock. "
+            "Five refusals in a row lock the key, so nothing more is sent."
+        )
+    return Problem(
+        failure.code,
+        message,
+        retryable=failure.retryable and failure.kind is not Kind.ACCESS,
+        throttled=failure.kind is Kind.THROTTLED,
+        fatal=is_key,
+        retry_after=failure.retry_after,
+    )
+
+
+def _deadline(seconds: float) -> Deadline:
+    now = time.time()
+    return Deadline(now + seconds, now + seconds + 2 * REPORT_SECONDS)
