@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from huaweicloudsdkvpcep.v1 import ListEndpointServiceRequest
 
-from cli.model import Answer, Event, Line, Preview, Problem, StoppedError, short_name
+from cli.model import Answer, Event, Line, Preview, Problem, StoppedError, rename_event, short_name
 from function.adapters.huawei.endpoint_services import HuaweiEndpointServices
 from function.domain import failures
 from function.domain.deadline import REPORT_SECONDS, Deadline
@@ -86,7 +86,9 @@ class Direct:
     def violations(self, line: Line) -> list[str]:
         if line.region is not None and line.region not in self._regions:
             return ["region is none that VPCEP is known in"]
-        return []
+        judged = self.judge(rename_event(line, "check", "2000-01-01T00:00:00Z"))
+        violations = judged.violations if isinstance(judged, InvalidEvent) else ()
+        return [f"{path.removeprefix('/data/')} {message}" for path, message in violations]
 
     def judge(self, event: Event) -> RenameEvent | InvalidEvent:
         attributes = Attributes(event["id"], event["source"], event["time"], {})

@@ -90,6 +90,8 @@ class ResultsFile:
             UsageError: they are of another input.
         """
         if self.sha256 is None:
+            self._file.seek(0)
+            self._file.truncate()  # a header may be there
             self._write([",".join(COLUMNS)])
             self._append(record=INPUT, input_sha256=sha256)
             self.sha256 = sha256
