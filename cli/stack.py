@@ -14,7 +14,7 @@ import boto3
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.httpsession import URLLib3Session
 
 from cli.model import SOURCE, Answer, Event, Line, Outcome, Preview, Problem, StoppedError, UsageError, short_name
@@ -241,12 +241,13 @@ class Api:
         request = AWSRequest("POST", url, headers={"Content-Type": OUTCOME}, data=json.dumps(event).encode())
         try:
             SigV4Auth(self._credentials.get_frozen_credentials(), "execute-api", self._region).add_auth(request)
-            reply = self._http.send(request.prepare())
-            content = reply.content
-        except HTTPClientError as error:
-            return Problem("Rename.ConnectionFailed", f"The API does not answer: {error}", retryable=True)
         except BotoCoreError as error:
             return Problem("Rename.AccessDenied", f"The AWS credentials cannot be had: {error}", fatal=True)
+        try:
+            reply = self._http.send(request.prepare())
+            content = reply.content
+        except BotoCoreError as error:
+            return Problem("Rename.ConnectionFailed", f"The API does not answer: {error}", retryable=True)
         try:
             body = json.loads(content)
         except ValueError:
