@@ -1,10 +1,16 @@
-"""vpcep-rename on local clouds: directly and through a deployed stack, with faults, killed, resumed, and undone."""
+"""vpcep-rename on local clouds: directly and through a deployed stack, with faults, killed, resumed, and undone.
+
+And the commands of README.md and docs/command.md, with what they print.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
+import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,9 +22,10 @@ from typing import Final, NamedTuple
 
 import pytest
 
+from tests.documents import block
 from tests.localcloud.aws import ROOT
 from tests.localcloud.huawei import Call, HuaweiCloud
-from tests.localcloud.stack import LOCAL_ACCOUNT
+from tests.localcloud.stack import LOCAL_ACCOUNT, Clouds, rename_event
 
 LINES: Final = 200
 CALL_SECONDS: Final = 0.05
@@ -422,3 +429,166 @@ class TestWrongUse:
     @pytest.mark.parametrize("arguments", [["apply"], ["rename", "one"], ["undo"], ["watch"], ["no-command"]])
     def test_usage_is_exit_2(self, operator: Operator, arguments: list[str]) -> None:
         assert operator.run(*arguments).status == 2
+
+
+class TestThroughAStack:
+    """`watch` and `redrive`, and one rename, by the deployed API."""
+
+    @pytest.fixture
+    def operator(self, clouds: Clouds, tmp_path: Path) -> Operator:
+        """With AWS credentials of an administrator of the stack, and no key for Huawei Cloud."""
+        return Operator(tmp_path, clouds.aws.sam_environment())
+
+    def test_renames_one(self, operator: Operator, clouds: Clouds) -> None:
+        service_id = str(uuid.uuid4())
+        clouds.huawei.add_service(service_id, "billing")
+        producer = {
+            "AWS_ACCESS_KEY_ID": clouds.producer.access_key,
+            "AWS_SECRET_ACCESS_KEY": clouds.producer.secret_key,
+        }
+
+        done = operator.run("rename", service_id, "orders", "--api-url", clouds.rename_api_url, "--json", **producer)
+
+        assert done.status == 0, done.err
+        assert clouds.huawei.name_of(service_id) == "orders"
+        assert [json.loads(done.out)] == clouds.outcomes()
+
+    def test_wrong_credentials_are_told(self, operator: Operator, clouds: Clouds) -> None:
+        done = operator.run(
+            *("rename", "one", "orders", "--api-url", clouds.rename_api_url),
+            AWS_ACCESS_KEY_ID=clouds.producer.access_key,
+            AWS_SECRET_ACCESS_KEY="wrong",
+        )
+
+        assert done.status == 1
+        assert "execute-api:Invoke" in done.err
+        assert clouds.huawei.calls == []
+
+    def test_watch_without_a_log_says_which_parameter_to_set(self, operator: Operator, clouds: Clouds) -> None:
+        done = operator.run("watch", "--stack", clouds.stack.name)
+
+        assert done.status == 1
+        assert "OutcomeLogDays" in done.err
+
+    def test_stack_that_is_not_there_is_told(self, operator: Operator) -> None:
+        done = operator.run("redrive", "--stack", "no-such-stack")
+
+        assert done.status == 1
+        assert "no-such-stack" in done.err
+
+    def test_redrive_brings_dead_letters_back(self, operator: Operator, clouds: Clouds) -> None:
+        service_id = str(uuid.uuid4())
+        clouds.huawei.add_service(service_id, "billing")
+        sqs = clouds.aws.client("sqs")
+        event = rename_event(service_id, "orders")
+        sqs.send_message(
+            QueueUrl=clouds.stack.outputs["RenameDeadLetterQueueUrl"],
+            MessageBody=json.dumps(event),
+            MessageGroupId=service_id,
+            MessageDeduplicationId=event["id"],
+        )
+
+        done = operator.run("redrive", "--stack", clouds.stack.name)
+
+        assert done.status == 0, done.err
+        assert done.out == "1 dead letter is back in the queue.\n"
+        [outcome] = clouds.outcomes()
+        assert outcome["data"]["request"]["id"] == event["id"]
+        assert clouds.huawei.name_of(service_id) == "orders"
+
+
+class TestDocuments:
+    """The commands of docs/command.md and README.md, and what they print."""
+
+    NAMES: Final = {
+        "070c4a63-8a62-448e-89ed-f2cbde8e6a3b": "billing",
+        "1b6f2d90-5c1e-4a77-9a3e-7d2f8e4b6c15": "legacy1",
+        "2c9a4e17-3b8d-4f60-8e21-5a6b7c8d9e0f": "legacy2",
+    }
+    EDITED: Final = "docs/command.md", "vpc_endpoint_service_id,"
+
+    @pytest.fixture
+    def huawei(self) -> Iterator[HuaweiCloud]:
+        account = LOCAL_ACCOUNT
+        with HuaweiCloud(account.ak, account.sk, account.project_id, account.region) as cloud:
+            for service_id, name in self.NAMES.items():
+                cloud.add_service(service_id, name)
+            yield cloud
+
+    def type_and_compare(self, operator: Operator, text: str) -> None:
+        for session in text.removeprefix("$ ").split("\n$ "):
+            command, *printed = session.splitlines()
+            words, _, redirected = command.partition(" > ")
+            done = operator.run(*shlex.split(words)[1:])
+            assert done.status == 0, done.err
+            if redirected:
+                (operator.directory / redirected).write_text(done.out)
+            else:
+                shown = done.out + ("" if "endpoint services\n" not in done.err else done.err)
+                assert [line.rstrip() for line in shown.splitlines()] == printed
+            if command == "vpcep-rename list --csv > names.csv":
+                header, *unedited = done.out.splitlines()
+                edited = block(*self.EDITED).splitlines()
+                assert edited[0] == header
+                assert [line.split(",")[0] for line in edited] == [line.split(",")[0] for line in (header, *unedited)]
+                (operator.directory / redirected).write_text(block(*self.EDITED))
+
+    def test_file_is_listed_edited_applied_and_undone(self, operator: Operator, huawei: HuaweiCloud) -> None:
+        for start in ("$ vpcep-rename list\n", "$ vpcep-rename apply "):
+            self.type_and_compare(operator, block("docs/command.md", start))
+
+        assert names(huawei, self.NAMES) == self.NAMES
+
+    def test_readme(self, operator: Operator) -> None:
+        self.type_and_compare(operator, block("README.md", "$ vpcep-rename list "))
+
+    def test_one_is_renamed(self, operator: Operator, huawei: HuaweiCloud) -> None:
+        command = block("docs/command.md", "vpcep-rename rename ")
+
+        assert operator.run(*shlex.split(command)[1:]).status == 0
+        assert huawei.name_of("070c4a63-8a62-448e-89ed-f2cbde8e6a3b") == "payments"
+
+
+class TestTerminal:
+    def test_plan_question_and_bar(self, operator: Operator, huawei: HuaweiCloud) -> None:
+        _, new = services(huawei, 5)
+        operator.file(new)
+
+        shown = in_terminal(operator, "y\n")
+
+        assert f"Rename 5 endpoint services at {huawei.url}, project {LOCAL_ACCOUNT.project_id}? [y/N]" in shown
+        assert "5/5" in shown
+        assert names(huawei, new) == new
+
+    def test_no_renames_nothing(self, operator: Operator, huawei: HuaweiCloud) -> None:
+        old, new = services(huawei, 5)
+        operator.file(new)
+
+        shown = in_terminal(operator, "\n")
+
+        assert "Nothing has been renamed." in shown
+        assert names(huawei, old) == old
+        assert not (operator.directory / "names.results.csv").exists()
+
+
+def in_terminal(operator: Operator, answer: str) -> str:
+    """What `apply` shows on a terminal, where the answer is typed."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "cli", "apply", "names.csv"],
+        cwd=operator.directory,
+        env=operator.environment | {"TERM": "xterm-256color", "COLUMNS": "200"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    ):
+        os.close(theirs)
+        shown = b""
+        while b"[y/N]" not in shown:
+            shown += os.read(ours, 4096)
+        os.write(ours, answer.encode())
+        with contextlib.suppress(OSError):  # Linux says so when the other end is closed
+            while read := os.read(ours, 4096):
+                shown += read
+    os.close(ours)
+    return shown.decode()

@@ -33,6 +33,17 @@ HELD_BY: Final = {
     ("README.md", '{"source": ["vpcep.rename"]}'): (
         "tests/integration/test_event_patterns.py::test_documented_patterns_match_what_they_say"
     ),
+    ("README.md", "$ vpcep-rename list "): "tests/integration/test_cli.py::test_readme",
+    ("docs/command.md", "$ vpcep-rename list\n"): (
+        "tests/integration/test_cli.py::test_file_is_listed_edited_applied_and_undone"
+    ),
+    ("docs/command.md", "vpc_endpoint_service_id,"): (
+        "tests/integration/test_cli.py::test_file_is_listed_edited_applied_and_undone"
+    ),
+    ("docs/command.md", "$ vpcep-rename apply "): (
+        "tests/integration/test_cli.py::test_file_is_listed_edited_applied_and_undone"
+    ),
+    ("docs/command.md", "vpcep-rename rename "): "tests/integration/test_cli.py::test_one_is_renamed",
     ("docs/deployment.md", "aws secretsmanager create-secret "): f"{_COMMANDS}::test_secret_is_created",
     ("docs/deployment.md", "aws cloudformation describe-stack-resources --stack-name vpcep-rename \\\n"): (
         f"{_COMMANDS}::test_roles_of_the_functions_are_listed"
