@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 import pytest
 
 from tests.documents import block
+from tests.integration.observer import abandon
 from tests.localcloud.aws import ROOT
 from tests.localcloud.huawei import Call, HuaweiCloud
 from tests.localcloud.stack import LOCAL_ACCOUNT, Clouds, rename_event
@@ -476,25 +477,53 @@ class TestThroughAStack:
         assert done.status == 1
         assert "no-such-stack" in done.err
 
-    def test_redrive_brings_dead_letters_back(self, operator: Operator, clouds: Clouds) -> None:
+    def test_redrive_brings_dead_letters_back(self, operator: Operator, hasty: Clouds) -> None:
         service_id = str(uuid.uuid4())
-        clouds.huawei.add_service(service_id, "billing")
-        sqs = clouds.aws.client("sqs")
+        hasty.huawei.add_service(service_id, "billing")
         event = rename_event(service_id, "orders")
-        sqs.send_message(
-            QueueUrl=clouds.stack.outputs["RenameDeadLetterQueueUrl"],
-            MessageBody=json.dumps(event),
-            MessageGroupId=service_id,
-            MessageDeduplicationId=event["id"],
-        )
+        abandon(hasty, event)
 
-        done = operator.run("redrive", "--stack", clouds.stack.name)
+        done = operator.run("redrive", "--stack", hasty.stack.name)
 
         assert done.status == 0, done.err
         assert done.out == "1 dead letter is back in the queue.\n"
-        [outcome] = clouds.outcomes()
-        assert outcome["data"]["request"]["id"] == event["id"]
-        assert clouds.huawei.name_of(service_id) == "orders"
+        [outcome] = hasty.outcomes(where=lambda outcome: bool(outcome["data"]["request"]["id"] == event["id"]))
+        assert outcome["type"] == "vpcep.endpoint_service.renamed.v1"
+
+    @pytest.fixture
+    def log_group(self, clouds: Clouds) -> Iterator[str]:
+        """The log of outcomes of a stack that has nothing else; MiniStack's rules do not write to logs."""
+        resources = {"OutcomeLog": {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": "outcomes"}}}
+        cloudformation, logs = clouds.aws.client("cloudformation"), clouds.aws.client("logs")
+        cloudformation.create_stack(StackName="logged", TemplateBody=json.dumps({"Resources": resources}))
+        cloudformation.get_waiter("stack_create_complete").wait(StackName="logged", WaiterConfig={"Delay": 1})
+        logs.create_log_stream(logGroupName="outcomes", logStreamName="events")
+        yield "outcomes"
+        cloudformation.delete_stack(StackName="logged")
+
+    def test_watch_shows_outcomes_as_they_come(self, operator: Operator, clouds: Clouds, log_group: str) -> None:
+        def log(name: str, **more: str) -> str:
+            line = {"outcome_type": "vpcep.endpoint_service.renamed.v1", "time": "2026-11-25T00:00:00Z", **more}
+            message = json.dumps(line | {"vpc_endpoint_service_id": "one", "endpoint_service_name": name})
+            event = {"timestamp": int(time.time() * 1000), "message": message}
+            clouds.aws.client("logs").put_log_events(logGroupName=log_group, logStreamName="events", logEvents=[event])
+            return message
+
+        first = log("orders")
+        with operator.start("watch", "--stack", "logged", "--since", "5", "--json") as process:
+            assert process.stdout
+            assert process.stdout.readline() == f"{first}\n"
+            second = log("cases", outcome_type="vpcep.endpoint_service.rename_failed.v1", error_code="EndPoint.2003")
+            assert process.stdout.readline() == f"{second}\n"
+            process.send_signal(signal.SIGINT)
+            rest, err = process.communicate(timeout=30)
+        shown = operator.run("watch", "--stack", "logged", "--since", "5", "--no-follow")
+
+        assert (process.returncode, rest) == (130, ""), err
+        assert [line.split("  ")[2] for line in shown.out.splitlines()] == [
+            "renamed to 'orders'",
+            "failed (EndPoint.2003): 'cases'",
+        ]
 
 
 class TestDocuments:
