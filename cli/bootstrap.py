@@ -85,6 +85,7 @@ def direct(*, parallel: int, environment: Mapping[str, str] = os.environ) -> "Di
     from function.adapters.huawei.credentials import Credentials, StaticCredentials  # noqa: PLC0415
     from function.adapters.huawei.regions import UnknownRegionError, known_region  # noqa: PLC0415
     from function.adapters.no_ledger import NoLedger  # noqa: PLC0415
+    from function.domain.name_pattern import NamePatternError, compile_name_pattern  # noqa: PLC0415
     from function.domain.policy import Policy  # noqa: PLC0415
     from function.domain.rename_service import RenameService  # noqa: PLC0415
 
@@ -103,9 +104,16 @@ def direct(*, parallel: int, environment: Mapping[str, str] = os.environ) -> "Di
     except UnknownRegionError:
         message = "HUAWEICLOUD_REGION names a region that VPCEP is not known in."
         raise UsageError(message) from None
+    try:
+        pattern = settings.name_pattern
+        name_pattern = compile_name_pattern(pattern, settings.name_max_length) if pattern else None
+    except NamePatternError as error:
+        message = f"NAME_PATTERN is malformed: it {error}."
+        raise UsageError(message) from None
     policy = Policy(
         region=region,
         name_max_length=settings.name_max_length,
+        name_pattern=name_pattern,
         projects=_Everything(),
         regions=_Everything(),
         default_project=lambda _: key.project_id,

@@ -96,23 +96,13 @@ class Direct:
         return self._policy.judge(parsed, _deadline(EVENT_SECONDS))
 
     def preview(self, event: Event) -> Preview:
-        parsed = self.judge(event)
-        if isinstance(parsed, InvalidEvent):
-            return Preview(*self.default, None, problem_of(failures.invalid_event(parsed.violations)))
-        deadline = _deadline(READ_SECONDS)
-        target = self._policy.target(parsed, deadline)
-        place = target.region, target.project_id
-        try:
-            reply = self._services.read(target, deadline)
-        except RenameFailedError as error:
-            return Preview(*place, None, problem_of(error.failure))
-        name = short_name(reply.name)
-        if name is None:
-            failure = failures.unconfirmed_reply(status=reply.status, huawei_request_id=reply.huawei_request_id)
-            return Preview(*place, None, problem_of(failure))
-        if parsed.expected_name is not None and name not in (parsed.expected_name, parsed.endpoint_service_name):
-            return Preview(*place, name, problem_of(failures.precondition_failed(reply.name)))
-        return Preview(*place, name, None)
+        found = self._rename_service.dry_run(self.judge(event), _deadline(EVENT_SECONDS))
+        return Preview(
+            found.region,
+            found.project_id or "",
+            short_name(found.service_name),
+            None if found.failure is None else problem_of(found.failure),
+        )
 
     def rename(self, event: Event) -> Answer:
         parsed = self.judge(event)

@@ -427,6 +427,18 @@ class TestWrongUse:
         assert "line 3: endpoint_service_name must have at most 16 characters" in done.err
         assert huawei.calls == []
 
+    def test_name_that_the_naming_policy_forbids_calls_nobody(self, operator: Operator, huawei: HuaweiCloud) -> None:
+        file = operator.file({"one": "orders", "two": "Orders"})
+
+        done = operator.run("apply", file, "--yes", NAME_PATTERN="[a-z]*")
+        malformed = operator.run("apply", file, "--yes", NAME_PATTERN="[a-z")
+
+        assert (done.status, malformed.status) == (2, 2)
+        assert "has 1 problem" in done.err
+        assert "line 3: endpoint_service_name" in done.err
+        assert "NAME_PATTERN is malformed" in malformed.err
+        assert huawei.calls == []
+
     @pytest.mark.parametrize("arguments", [["apply"], ["rename", "one"], ["undo"], ["watch"], ["no-command"]])
     def test_usage_is_exit_2(self, operator: Operator, arguments: list[str]) -> None:
         assert operator.run(*arguments).status == 2
@@ -453,6 +465,42 @@ class TestThroughAStack:
         assert done.status == 0, done.err
         assert clouds.huawei.name_of(service_id) == "orders"
         assert [json.loads(done.out)] == clouds.outcomes()
+
+    def test_two_hundred_lines_with_faults_amid_and_back(self, operator: Operator, clouds: Clouds) -> None:
+        old, new = services(clouds.huawei)
+        file = operator.file(new)
+        way = ("--api-url", clouds.rename_api_url)
+        clouds.huawei.fail(500, "EndPoint.0001", times=5, on="any")
+        clouds.huawei.fail(504, "EndPoint.0013", times=3, applied=True)
+        clouds.huawei.fail(kind="reset", times=3, applied=True)
+
+        done = operator.run("apply", file, "--yes", "--json", *way)
+
+        assert done.status == 0, done.err
+        assert names(clouds.huawei, new) == new
+        printed = [json.loads(line)["id"] for line in done.out.splitlines()]
+        published = {outcome["id"] for outcome in clouds.outcomes(wait_for=LINES)}
+        assert published == set(printed)
+        assert len(printed) == LINES
+
+        undone = operator.run("undo", "names.results.csv", "--yes", *way)
+
+        assert undone.status == 0, undone.err
+        assert names(clouds.huawei, old) == old
+
+    def test_dry_run_touches_nothing(self, operator: Operator, clouds: Clouds) -> None:
+        old, new = services(clouds.huawei, 20)
+        items = ledger_items(clouds)
+
+        done = operator.run("apply", operator.file(new), "--dry-run", "--api-url", clouds.rename_api_url)
+
+        assert done.status == 0, done.err
+        assert "20 would be renamed" in done.out
+        assert names(clouds.huawei, old) == old
+        assert {call.method for call in clouds.huawei.calls} == {"GET"}
+        assert ledger_items(clouds) == items
+        assert clouds.outcomes_so_far() == []
+        assert [path.name for path in operator.directory.glob("*.csv")] == ["names.csv"]
 
     def test_wrong_credentials_are_told(self, operator: Operator, clouds: Clouds) -> None:
         done = operator.run(
@@ -598,6 +646,13 @@ class TestTerminal:
         assert "Nothing has been renamed." in shown
         assert names(huawei, old) == old
         assert not (operator.directory / "names.results.csv").exists()
+
+
+def ledger_items(clouds: Clouds) -> list[str]:
+    pages = (
+        clouds.aws.client("dynamodb").get_paginator("scan").paginate(TableName=clouds.stack.outputs["LedgerTableName"])
+    )
+    return sorted(json.dumps(item, sort_keys=True) for page in pages for item in page["Items"])
 
 
 def in_terminal(operator: Operator, answer: str) -> str:
