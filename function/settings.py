@@ -17,7 +17,7 @@ _BUS = re.compile(r"[A-Za-z0-9/._-]{1,256}|arn:[a-z-]+:events:[a-z0-9-]+:[0-9]{1
 _TABLE = re.compile(r"[A-Za-z0-9._-]{3,255}|arn:[a-z-]+:dynamodb:[a-z0-9-]+:[0-9]{12}:table/[A-Za-z0-9._-]+")
 # Of an access key, a secret key, a token.
 _KEY_TEXT = re.compile(r"[!-~]+")
-# No user, no query: parsers of URLs do not agree on where a host begins and ends behind these.
+# No user, no query: parsers of URLs disagree on where the host is in those.
 _URL = re.compile(r"https?://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9._~/%-]*)?")
 _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
 _SDK_ENDPOINTS = "HUAWEICLOUD_SDK_REGION_VPCEP_"
@@ -25,7 +25,7 @@ _LOG_LEVEL = re.compile(r"NOTSET|DEBUG|INFO|WARN|WARNING|ERROR|CRITICAL|FATAL", 
 # As CloudWatch takes the value of a dimension, and the name of a namespace.
 _SERVICE_NAME = re.compile(r"[!-~][ -~]{0,249}")
 _NAMESPACE = re.compile(r"[A-Za-z0-9 ._/#:-]{1,255}")
-# What editors, terminals and consoles leave around a value.
+# What editors and consoles leave around a value.
 _BLANKS = " \t\r\n\v\f\0\N{NO-BREAK SPACE}\N{ZERO WIDTH SPACE}\N{BYTE ORDER MARK}"
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _NAME_LENGTH_LIMIT = 255
@@ -65,7 +65,7 @@ class KeySecret(NamedTuple):
 
 
 class IdentityProvider(NamedTuple):
-    """No key: an identity provider vouches for the function's role.
+    """No key: federation through an identity provider.
 
     Attributes:
         id: Huawei Cloud's, of the provider.
@@ -90,18 +90,18 @@ class Settings:
         outcome_bus: name or ARN of the EventBridge bus.
         ledger_table: name or ARN of the DynamoDB table, None for no ledger.
         rename_queue_url: where what cannot be settled now is handed to, None where there is none.
-        dead_letter_queue_url: where dead letters go that have their outcome; set for the function that sees them off.
+        dead_letter_queue_url: where dead letters are forwarded to; set for the function that handles them alone.
         max_receives: the queue's maxReceiveCount, None where it is unknown.
         name_max_length: characters.
         name_pattern: a regular expression that a new name must match as a whole, None for any name.
-        allowed_projects, allowed_regions: what an event may name beside the defaults.
+        allowed_projects, allowed_regions: what an event may name in addition to the defaults.
         max_parallel_renames: renames in flight at once in one invocation.
         read_previous_name: read the service before each rename.
         metrics_namespace: of CloudWatch.
         aws_region: where the function runs.
         aws_endpoints: by the first part of a service's host name; ``""`` for those that have none of their own.
         aws_access_key_id, aws_secret_access_key, aws_session_token: the function's own; None leaves it to botocore.
-        aws_ca_bundle: path, None for what certifi trusts.
+        aws_ca_bundle: path, None for certifi's certificates.
     """
 
     huaweicloud_region: str

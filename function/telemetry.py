@@ -1,8 +1,7 @@
-"""One log line and the metrics of each event. Apart from the triggers, because all tell the same of an event.
+"""One log line and the metrics of each event, the same for all triggers.
 
-No payload, no key, no signature: a line holds what is listed here. Exceptions are told by their type and place alone,
-since their texts repeat what they choked on; failures by a constant text for each code, since their messages repeat
-replies and events.
+No payload, no key, no signature: a line holds what is listed here. Of an exception it has type and place alone, since
+its text may repeat input; of a failure a constant text for each code, since its message may repeat a reply or an event.
 """
 
 import logging
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 EVENT_HANDLED: Final = "rename event handled"
 MAX_LOGGED_ID: Final = 256
 MAX_LOGGED_PATHS: Final = 10
-# Members that the schema of rename events names. Whatever else an event has is called by a name of its producer's.
+# Members that the schema of rename events names. Other names are the producer's, and are not logged.
 KNOWN_PATHS: Final = frozenset(
     {
         "",
@@ -37,9 +36,9 @@ KNOWN_PATHS: Final = frozenset(
         *("/data/project_id", "/data/region"),
     }
 )
-# What stands where a code should may be anything: an endpoint that is not AWS's, a proxy's reply.
+# Anything may come instead of a code: from an endpoint that is not AWS's, or from a proxy.
 _AWS_CODE: Final = re.compile(r"[A-Za-z0-9.]{1,64}")
-# How old an event was, by what became of it; how old one was that is given up, its waiting has told.
+# The age of an event, by its result; that of a given-up one has been recorded as it waited.
 _AGE_METRICS: Final = {
     "Renamed": "EventAge",
     "RenameSuperseded": "EventAge",
@@ -58,7 +57,7 @@ _NOISY_LOGGERS: Final = (
 
 
 class Telemetry:
-    """What the function tells its operators."""
+    """The function's log lines and metrics."""
 
     def __init__(self, namespace: str, metric_code: Callable[[str], str]) -> None:
         """
@@ -160,7 +159,7 @@ class Telemetry:
         self._logger.warning("outage breaker failed", extra=_of_exception(error))
 
     def unexpected(self, error: BaseException | None, **keys: Any) -> None:
-        """A defect that kept an event from being handled at all; its record goes back to the queue."""
+        """A defect kept an event from being handled; its record goes back to the queue."""
         self._logger.error("rename event not handled", extra=keys | (_of_exception(error) if error else {}))
         self._count("RenameNotHandled")
 
@@ -192,7 +191,7 @@ class Telemetry:
         dead_letter: bool = False,
         **_: Any,
     ) -> None:
-        """Each event under one name, however often it comes; and its age, when it was settled or put off."""
+        """Each event under one name, however often it is delivered; and its age, when settled or deferred."""
         remembered = isinstance(result, Outcome) and result.remembered
         if remembered and dead_letter:
             return  # it was counted when its outcome was decided

@@ -1,6 +1,6 @@
 """Threads that an invocation waits for until its deadline, and no longer.
 
-A thread can hang where no time-out reaches it, in a name look-up for one. Its invocation reports without it.
+A thread may hang in a name lookup, which has no timeout. Its invocation reports without it.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ class Workers:
     def run(self, tasks: Sequence[Callable[[], object]], deadline: Deadline) -> None:
         """Run the tasks concurrently, and return when all are done or the deadline has passed.
 
-        A task that has not begun by then is not begun; one that hangs goes on in a thread that nobody waits for.
+        A task that has not begun by then is cancelled; one that hangs keeps its thread, which is replaced.
 
         Raises:
             Exception: what a task raised that is done.

@@ -1,8 +1,4 @@
-"""Where the key for Huawei Cloud comes from.
-
-Either from Secrets Manager, remembered for minutes, so that it can be rotated; or from Huawei Cloud itself, which gives
-a temporary one to the function's role.
-"""
+"""Keys for Huawei Cloud that are fetched and cached: from Secrets Manager, or temporary ones by federation."""
 
 import json
 import math
@@ -23,18 +19,18 @@ from function.domain.deadline import Deadline
 from function.domain.failures import Failure, Kind, RenameFailedError
 
 MAX_AGE_SECONDS: Final = 300
-# How long a failure is remembered, and the last key good enough meanwhile: each question costs seconds.
+# A failed fetch is not repeated before; the last key is used meanwhile.
 RETRY_AFTER_FAILURE_SECONDS: Final = 30
-# For whoever has the last key while another thread asks for a newer one.
+# How long a thread that has the last key waits for another thread's fetch.
 MAX_WAIT_SECONDS: Final = 8.0
-# A token is used at once; a temporary key is renewed this long before it expires, so that an outage may pass meanwhile.
+# A token is used at once; a temporary key is renewed this long before it expires, so that an outage may pass.
 ID_TOKEN_SECONDS: Final = 300
 RENEWAL_SECONDS: Final = 600
-# For both requests of an exchange. With those before it, it must fit into an invocation of 25 seconds.
+# For both requests to IAM. With those before them they must fit into an invocation of 25 seconds.
 EXCHANGE_SECONDS: Final = 6.0
 _CLIENT_ERRORS: Final = range(400, 500)
 _THROTTLED: Final = frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException"})
-# What editors, terminals and consoles leave around a value.
+# What editors and consoles leave around a value.
 _BLANKS: Final = " \t\r\n\v\f\0\N{NO-BREAK SPACE}\N{ZERO WIDTH SPACE}\N{BYTE ORDER MARK}"
 _KEY_TEXT: Final = re.compile(r"[!-~]+")
 _PROJECT_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -54,93 +50,93 @@ class _State(NamedTuple):
     """What is known of the key.
 
     Attributes:
-        key: the last one, None where there is none to be used.
+        key: the last one, None where there is none.
         usable_until: seconds since the epoch.
-        ask_again_at: seconds since the epoch.
-        failure: of the last question, None where it was answered.
+        fetch_after: seconds since the epoch.
+        failure: of the last fetch, None where it succeeded.
     """
 
     key: Credentials | None = None
     usable_until: float = math.inf
-    ask_again_at: float = 0.0
+    fetch_after: float = 0.0
     failure: Failure | None = None
 
 
 class _CachedCredentials(ABC):
-    """A key that is asked for seldom, by one thread for all.
+    """A cached key; one thread at a time fetches a new one.
 
-    While it asks, the others wait, each until its own deadline; what it learns holds for them too.
+    The other threads wait for its result, each until its own deadline.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._state = _State()
         self._state_lock = threading.Lock()
-        self._asking = threading.Lock()
-        self._question = 0
-        self._given_up = -1
+        self._fetching = threading.Lock()
+        self._fetch_number = 0
+        self._abandoned_fetch = -1
 
     def get(self, deadline: Deadline) -> Credentials:
-        """The key as of now; waits for it no longer than the deadline allows.
+        """The current key; waits for it until the deadline at most.
 
         Raises:
-            RenameFailedError: ``access`` where somebody must act, ``unavailable`` where nobody answers.
+            RenameFailedError: ``access`` where an operator must act, ``unavailable`` where it may pass.
         """
         state = self._state
-        if self._now() >= state.ask_again_at:
+        if self._now() >= state.fetch_after:
             state = self._renewed(deadline)
         if state.key is None or self._now() >= state.usable_until:
-            raise RenameFailedError(state.failure or self._unanswered("it has not been had in time"))
+            raise RenameFailedError(state.failure or self._not_fetched("it has not been had in time"))
         return state.key
 
     def _renewed(self, deadline: Deadline) -> _State:
-        if not self._asking.acquire(blocking=False) and not self._waited(deadline):
+        if not self._fetching.acquire(blocking=False) and not self._waited(deadline):
             return self._state
         try:
             state = self._state
-            if self._now() < state.ask_again_at or deadline.remaining() <= 0:
+            if self._now() < state.fetch_after or deadline.remaining() <= 0:
                 return state
-            return self._store(self._ask(state, deadline), asked_at=state, deadline=deadline)
+            return self._store(self._fetch(state, deadline), fetched_for=state, deadline=deadline)
         finally:
-            self._question += 1
-            self._asking.release()
+            self._fetch_number += 1
+            self._fetching.release()
 
     def _waited(self, deadline: Deadline) -> bool:
-        """Wait for the question that is being asked; once, for it may hang in a look-up that has no time-out."""
-        question = self._question
-        seconds = 0.0 if question == self._given_up else deadline.remaining()
+        """Wait for the fetch in progress; once, for it may hang in a name lookup, which has no timeout."""
+        number = self._fetch_number
+        seconds = 0.0 if number == self._abandoned_fetch else deadline.remaining()
         if self._state.key is not None:
             seconds = min(seconds, MAX_WAIT_SECONDS)
-        if self._asking.acquire(timeout=max(0.0, seconds)):
+        if self._fetching.acquire(timeout=max(0.0, seconds)):
             return True
-        self._given_up = question
+        self._abandoned_fetch = number
         return False
 
-    def _store(self, state: _State, *, asked_at: _State, deadline: Deadline) -> _State:
+    def _store(self, state: _State, *, fetched_for: _State, deadline: Deadline) -> _State:
         if state.failure is not None and state.failure.kind is Kind.UNAVAILABLE and deadline.remaining() <= 0:
-            state = state._replace(ask_again_at=0.0)  # it may have been for want of time alone
+            state = state._replace(fetch_after=0.0)  # perhaps only the time was too short
         with self._state_lock:
-            if self._state is not asked_at and state.key == asked_at.key:
-                state = state._replace(ask_again_at=0.0)  # it was refused meanwhile
+            if self._state is not fetched_for and state.key == fetched_for.key:
+                state = state._replace(fetch_after=0.0)  # it was invalidated meanwhile
             self._state = state
         return state
 
     def invalidate(self, key: Credentials) -> None:
-        """Ask anew for the next call, if this key is still the last: it may have been replaced. Never waits."""
+        """Fetch the key again before the next call, unless a newer one is known. Never waits."""
         with self._state_lock:
             if key == self._state.key and self._may_invalidate():
-                self._state = self._state._replace(ask_again_at=0.0)
+                self._state = self._state._replace(fetch_after=0.0)
 
     def _may_invalidate(self) -> bool:
         return True
 
     @abstractmethod
-    def _ask(self, state: _State, deadline: Deadline) -> _State:
-        """Ask for the key."""
+    def _fetch(self, state: _State, deadline: Deadline) -> _State:
+        """Fetch the key."""
 
     @abstractmethod
-    def _unanswered(self, reason: str) -> Failure:
-        """There is no key, and nobody's failure to tell."""
+    def _not_fetched(self, reason: str) -> Failure:
+        """There is no key, and no fetch has failed."""
 
 
 class SecretsManagerClient(Protocol):
@@ -174,7 +170,7 @@ class SecretCredentials(_CachedCredentials):
         self._secret = secret
         self._default_project = default_project
 
-    def _ask(self, state: _State, deadline: Deadline) -> _State:
+    def _fetch(self, state: _State, deadline: Deadline) -> _State:
         try:
             key = self._read(self._client.get_secret_value(deadline, SecretId=self._secret))
         except (ClientError, BotoCoreError) as error:
@@ -184,11 +180,11 @@ class SecretCredentials(_CachedCredentials):
         except RenameFailedError as error:
             failure = error.failure
         else:
-            return _State(key, ask_again_at=self._now() + MAX_AGE_SECONDS)
+            return _State(key, fetch_after=self._now() + MAX_AGE_SECONDS)
         last = None if failure.kind is Kind.ACCESS else state.key
-        return _State(last, ask_again_at=self._now() + RETRY_AFTER_FAILURE_SECONDS, failure=failure)
+        return _State(last, fetch_after=self._now() + RETRY_AFTER_FAILURE_SECONDS, failure=failure)
 
-    def _unanswered(self, reason: str) -> Failure:
+    def _not_fetched(self, reason: str) -> Failure:
         return _no_secret(f"cannot be read: {reason}", Kind.UNAVAILABLE)
 
     def _read(self, answer: dict[str, Any]) -> Credentials:
@@ -231,9 +227,9 @@ class StsClient(Protocol):
 
 
 class FederatedCredentials(_CachedCredentials):
-    """A temporary key from Huawei Cloud, for a token by which AWS vouches for the function's role: no secret at all.
+    """A temporary key from Huawei Cloud, for a token of AWS that proves the function's role: no secret at all.
 
-    None is given up before it expires.
+    Each is used until it expires, if no newer one can be had.
     """
 
     def __init__(self, client: StsClient, iam: Iam, *, audience: str, now: Callable[[], float] = time.time) -> None:
@@ -249,13 +245,13 @@ class FederatedCredentials(_CachedCredentials):
         self._invalidate_again_at = 0.0
 
     def _may_invalidate(self) -> bool:
-        """Once in a while only: another key helps where one was called back, not where a permission is missing."""
+        """Rarely: a new key helps where one was revoked, not where a permission is missing."""
         if self._now() < self._invalidate_again_at:
             return False
         self._invalidate_again_at = self._now() + MAX_AGE_SECONDS
         return True
 
-    def _ask(self, state: _State, deadline: Deadline) -> _State:
+    def _fetch(self, state: _State, deadline: Deadline) -> _State:
         try:
             key, expires = self._iam.temporary_key(self._id_token(deadline), deadline.within(EXCHANGE_SECONDS))
         except (ClientError, BotoCoreError) as error:
@@ -264,11 +260,11 @@ class FederatedCredentials(_CachedCredentials):
             failure = _refused(error.failure)
         else:
             expires_at = expires.timestamp()
-            ask_again_at = max(expires_at - RENEWAL_SECONDS, self._now() + RETRY_AFTER_FAILURE_SECONDS)
-            return _State(key, expires_at, ask_again_at)
-        return state._replace(ask_again_at=self._now() + RETRY_AFTER_FAILURE_SECONDS, failure=failure)
+            fetch_after = max(expires_at - RENEWAL_SECONDS, self._now() + RETRY_AFTER_FAILURE_SECONDS)
+            return _State(key, expires_at, fetch_after)
+        return state._replace(fetch_after=self._now() + RETRY_AFTER_FAILURE_SECONDS, failure=failure)
 
-    def _unanswered(self, reason: str) -> Failure:
+    def _not_fetched(self, reason: str) -> Failure:
         return _no_key(reason, Kind.UNAVAILABLE)
 
     def _id_token(self, deadline: Deadline) -> str:
@@ -290,7 +286,7 @@ def _no_token(error: ClientError | BotoCoreError) -> Failure:
 
 
 def _refused(failure: Failure) -> Failure:
-    """What an exchange failed with is no failure of a rename: whatever Huawei Cloud refuses, somebody must mend."""
+    """The failure of an exchange, as one of credentials: where IAM refuses it, an operator must act."""
     may_pass = failure.kind in (Kind.THROTTLED, Kind.UNAVAILABLE) or failure.http_status not in _CLIENT_ERRORS
     reason = failure.code if failure.http_status is None else f"HTTP status {failure.http_status}, {failure.code}"
     return replace(

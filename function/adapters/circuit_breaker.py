@@ -203,7 +203,7 @@ class _Call:
 
     @property
     def _was_made(self) -> bool:
-        """Huawei Cloud was called; not so where the key was missing, or a lock not free in time."""
+        """Huawei Cloud was called: not where the key was missing, or a lock was not released in time."""
         return isinstance(self.result, Reply) or (self._failure is not None and self._failure.counts_as_attempt)
 
     @property
@@ -214,7 +214,7 @@ class _Call:
         if self.result is None:
             try:
                 self.result = self._make()
-            except Exception as error:  # noqa: BLE001 - raised to whoever wants the reply
+            except Exception as error:  # noqa: BLE001 - raised to the caller
                 self.result = error
         return self.result
 

@@ -23,4 +23,4 @@ class NoLedger:
         """Forget it at once."""
 
     def release(self, claim: Claim, deadline: Deadline) -> None:
-        """Nobody holds anything."""
+        """There is nothing to release."""

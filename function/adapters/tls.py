@@ -1,4 +1,4 @@
-"""Whom the function trusts. Read once for all connections: it takes longer than to settle an event."""
+"""The TLS context, built once a process: to read the certificates takes longer than to settle an event."""
 
 import ssl
 from functools import cache
@@ -8,5 +8,5 @@ import certifi
 
 @cache
 def ssl_context(ca_bundle: str | None = None) -> ssl.SSLContext:
-    """Verifies a server by what certifi holds, or a file of the settings."""
+    """Verifies servers against certifi's certificates, or against those of a file."""
     return ssl.create_default_context(cafile=ca_bundle or certifi.where())

@@ -3,9 +3,11 @@
 import math
 import re
 from collections.abc import Iterable
-from re import _constants as ops  # no public parser says what a pattern is made of
-from re import _parser as parser
 from typing import Any, Final
+
+# No public parser tells what a pattern is made of, and types of these exist for some type checkers only.
+ops: Final = vars(re)["_constants"]
+parser: Final = vars(re)["_parser"]
 
 MAX_PATTERN: Final = 512
 # Steps of a match, at the most: a part of a second.

@@ -1,8 +1,8 @@
-"""From a dead letter to its outcome, and on to where dead letters rest.
+"""Publishes the final outcome of dead-lettered messages and forwards them to the dead-letter queue.
 
-A message whose function was killed each time has no outcome when its receives are used up. So dead letters pass here:
-each gets its outcome, once more where it had one, and moves on unchanged to the dead-letter queue, from where it can be
-brought again.
+A message whose function was killed each time has no outcome when its receives are used up. So dead letters come here
+first: the outcome of each is published, again where it had one, and the message goes unchanged to the dead-letter
+queue, from where it can be redriven.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ MAX_ATTRIBUTES: Final = 10  # of a message, by SQS
 
 
 class DeadLetterQueue(Protocol):
-    """Where dead letters rest. False where it did not take the message."""
+    """The dead-letter queue. False where it did not confirm the message."""
 
     def forward(
         self, body: str, group: str, attributes: Mapping[str, Any], message_id: str, deadline: Deadline
@@ -32,7 +32,7 @@ class DeadLetterQueue(Protocol):
 
 
 class DeadLetterTrigger:
-    """Sees dead letters off."""
+    """Handles batches of dead-lettered messages."""
 
     def __init__(
         self,
@@ -52,22 +52,22 @@ class DeadLetterTrigger:
         self._queue = queue
 
     def handle(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
-        """Returns a partial batch response that names every record without an outcome or a place to rest."""
+        """Returns a partial batch response that names every record that has no outcome yet, or was not forwarded."""
         records = [Record(message) for message in event["Records"]]
-        gone: list[str] = []
-        self._workers.run([partial(self._conclude, records, gone, deadline)], deadline.to_report())
+        forwarded: list[str] = []
+        self._workers.run([partial(self._conclude, records, forwarded, deadline)], deadline.to_report())
         return {
             "batchItemFailures": [
-                {"itemIdentifier": record.message_id} for record in records if record.message_id not in gone
+                {"itemIdentifier": record.message_id} for record in records if record.message_id not in forwarded
             ]
         }
 
-    def _conclude(self, records: list[Record], gone: list[str], deadline: Deadline) -> None:
+    def _conclude(self, records: list[Record], forwarded: list[str], deadline: Deadline) -> None:
         for record in records:
             try:
                 if deadline.remaining() > 0 and self._conclude_dead_letter(record, deadline):
-                    gone.append(record.message_id)
-            except Exception as error:  # noqa: BLE001 - the record stays, and the others go
+                    forwarded.append(record.message_id)
+            except Exception as error:  # noqa: BLE001 - the record stays, the others are handled
                 self._telemetry.unexpected(error, message_id=record.message_id)
 
     def _conclude_dead_letter(self, record: Record, deadline: Deadline) -> bool:
@@ -86,10 +86,10 @@ class DeadLetterTrigger:
 
 
 def _attributes(record: Record, outcome: Outcome) -> dict[str, Any]:
-    """The message's attributes, and the event's identity where they lack it: what moves gets a new id and time."""
+    """The message's attributes, and the event's identity where they lack it: a forwarded message gets new ones."""
     own = {name: _as_sent(attribute) for name, attribute in record.message_attributes.items()}
     request = outcome.cloud_event["data"]["request"]
-    # A whole event is the same wherever it lies, and so is one in an envelope.
+    # A whole event, in an envelope or not, does not depend on its transport.
     if not isinstance(request, dict) or load(record.body) != request.get("data"):
         return own
     carried = {name: attribute_name(name) for name in own}

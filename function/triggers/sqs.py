@@ -1,8 +1,8 @@
 """From an SQS event to rename events, and from their results to a partial batch response.
 
-Within a message group nothing overtakes: after an unsettled record the later ones of its group go back untouched.
-Groups run concurrently. What goes back is put off for longer each time it comes, so that an outage of an hour does not
-use up its receives. What has not come to an end in time goes back too, and is left to the queue's visibility time-out.
+A message group stays in order: after an unsettled record the later ones of its group go back untouched. Groups run
+concurrently. The visibility timeout of what goes back grows with each receive, so that an outage of an hour does not
+use up the receives. Records that are not done in time go back too, with the queue's own visibility timeout.
 """
 
 import math
@@ -31,7 +31,7 @@ FIRST_DELAY_SECONDS: Final = 30
 LONGEST_DELAY_SECONDS: Final = 900
 # SQS keeps a message invisible for twelve hours from its receive at the most.
 LONGEST_VISIBILITY_SECONDS: Final = 12 * 3_600 - 900
-# Before the end of the invocation, its last request must be over.
+# The last request ends this long before the invocation does.
 _LAST_REQUEST_SECONDS: Final = 0.5
 
 
@@ -42,7 +42,7 @@ class RenameQueue(Protocol):
 
 
 class Record:
-    """A message of an SQS event. Read where it is needed: one that is not as SQS makes them spoils no other."""
+    """A message of an SQS event. Read lazily, so that a malformed message fails alone."""
 
     def __init__(self, message: Mapping[str, Any]) -> None:
         self._message = message
@@ -65,7 +65,7 @@ class Record:
 
     @property
     def sender_id(self) -> str | None:
-        """Who put it into the queue that it came from last: a unique id of IAM's; None where it is not told."""
+        """IAM's unique id of the sender; None where SQS does not tell it."""
         return self._system.get("SenderId")
 
     @property
@@ -75,11 +75,11 @@ class Record:
 
     @property
     def attributes(self) -> Attributes:
-        """What it carries of an event's attributes, and what stands in for the rest."""
+        """The event's attributes that it carries, and the defaults for the others."""
         return Attributes.carried(
             carried_attributes(self.message_attributes, "dataType", "stringValue"),
             event_id=self.message_id,
-            # A dead letter's event came to the queue that it was moved from.
+            # A dead letter's event was sent to the queue that it was moved from.
             source=self._system.get("DeadLetterQueueSourceArn") or self._message["eventSourceARN"],
             time=rfc3339(datetime.fromtimestamp(int(self._system["SentTimestamp"]) / 1000, UTC)),
         )
@@ -102,9 +102,9 @@ class SqsTrigger:
     ) -> None:
         """
         Args:
-            queue: None leaves it to the queue's visibility time-out when a record comes again.
+            queue: None leaves the next delivery to the queue's visibility timeout.
             workers: as many as message groups may be at work at once.
-            max_receives: the queue's maxReceiveCount; None where nobody can tell which receive is the last.
+            max_receives: the queue's maxReceiveCount; None where the last receive cannot be told.
         """
         self._parser = parser
         self._policy = policy
@@ -149,7 +149,7 @@ class SqsTrigger:
     def _settle(self, record: Record, blocking_failure: Failure | None, deadline: Deadline) -> Failure | None:
         """Why the record must go back to the queue, None where it need not."""
         event = self._policy.judge(self._parser.parse(record.body, record.attributes), deadline)
-        # An invalid event touches no endpoint service, so nothing can stand in its way; unless it was right before.
+        # An invalid event changes no endpoint service, so it need not wait; unless it may have been valid before.
         may_be_carried_out = isinstance(event, RenameEvent) or event.candidate is not None
         if blocking_failure is not None and may_be_carried_out:
             result: Outcome | Unsettled = Unsettled(blocking_failure)
@@ -172,10 +172,10 @@ class SqsTrigger:
         return self._max_receives is not None and record.receive_count >= self._max_receives
 
     def _extend_visibility(self, groups: Sequence["_Group"], deadline: Deadline) -> None:
-        """A group moves again only when none of its messages is invisible: all of them wait for the first."""
+        """SQS delivers a group only when none of its messages is invisible: all of them wait for the first."""
         delays: dict[str, int] = {}
         for group in groups:
-            # One with a record that is not as SQS makes them is left to the queue.
+            # A group with a malformed record keeps the queue's own timeout.
             with suppress(KeyError, ValueError):
                 delay = self._delay(group)
                 if delay is not None:
@@ -196,8 +196,7 @@ class SqsTrigger:
         delay = min(LONGEST_DELAY_SECONDS, delay) * self._uniform(0.8, 1.0)
         named = failure.retry_after
         if named is not None:
-            # Who is throttled knows when it ends. Who is unavailable does not: a short answer, received a dozen times,
-            # would use up the receives within an outage.
+            # Throttling says when it ends. An outage does not: a short delay, repeated, would use up the receives.
             least = delay if failure.kind is Kind.UNAVAILABLE else FIRST_DELAY_SECONDS
             delay = max(least, named * self._uniform(1.0, 1.1))
         return min(LONGEST_VISIBILITY_SECONDS, math.ceil(delay))
@@ -209,7 +208,7 @@ class _Group:
 
     Attributes:
         settled: records that are done with.
-        first_unsettled: nothing of the group may overtake it.
+        first_unsettled: the later ones of the group wait for it.
         blocking_failure: why it is not settled.
         is_done: no record is being worked on any more.
     """

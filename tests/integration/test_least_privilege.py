@@ -192,14 +192,18 @@ NEEDS = {
     (HTTP, "ReadCredentials", "secretsmanager:GetSecretValue"): Need(
         rename_by_http, "403, not called", "200, called", anew="each time"
     ),
-    (DEAD_LETTERS, "LayThemToRest", "sqs:SendMessage"): Need(
+    (DEAD_LETTERS, "ForwardToDeadLetterQueue", "sqs:SendMessage"): Need(
         conclude_dead_letter,
         "stays, with ['Rename.Abandoned'], 0 at rest",
         "rests, with ['Rename.Abandoned'], 1 at rest",
     ),
-    (DEAD_LETTERS, "LayThemToRest", "sqs:ReceiveMessage"): Need(redrive, "refused, 1 at rest", "1, 0 at rest"),
-    (DEAD_LETTERS, "LayThemToRest", "sqs:DeleteMessage"): Need(redrive, "refused, 1 at rest", "1, 0 at rest"),
-    (DEAD_LETTERS, "BringThemBack", "sqs:SendMessage"): Need(redrive, "0, 1 at rest", "1, 0 at rest"),
+    (DEAD_LETTERS, "ForwardToDeadLetterQueue", "sqs:ReceiveMessage"): Need(
+        redrive, "refused, 1 at rest", "1, 0 at rest"
+    ),
+    (DEAD_LETTERS, "ForwardToDeadLetterQueue", "sqs:DeleteMessage"): Need(
+        redrive, "refused, 1 at rest", "1, 0 at rest"
+    ),
+    (DEAD_LETTERS, "RedriveDeadLetters", "sqs:SendMessage"): Need(redrive, "0, 1 at rest", "1, 0 at rest"),
     (DEAD_LETTERS, "PublishOutcomes", "events:PutEvents"): Need(
         conclude_dead_letter, "stays, with [], 0 at rest", "rests, with ['Rename.Abandoned'], 1 at rest"
     ),

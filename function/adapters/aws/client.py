@@ -1,8 +1,8 @@
-"""Talks to AWS: signs and sends the few requests that the function needs.
+"""Requests to AWS: signed and sent without boto3.
 
-A client of boto3 reads the models of its service, its endpoints and its documentation first, which is a quarter of a
-cold start, and knows no deadline. The clients here have those methods of boto3's that the function calls, with the same
-arguments, answers and exceptions, and the deadline of each request; but bytes are in base64, as on the wire.
+A boto3 client loads the models of its service first, a quarter of a cold start, and has no deadline for a request. The
+clients here have the methods of boto3's that the function calls, with the same arguments, responses and exceptions,
+plus a deadline; bytes are in base64, as on the wire.
 """
 
 import json
@@ -35,10 +35,10 @@ from function.domain.backoff import full_jitter
 from function.domain.deadline import Deadline
 
 CONNECT_SECONDS: Final = 1.0
-# Of a whole answer, however it trickles in.
+# Of a whole response, however slowly its bytes come.
 READ_SECONDS: Final = 2.0
 MAX_CONNECTIONS: Final = 50
-# What does not answer soon is asked again by the queue, not by waiting.
+# After that the queue retries.
 MAX_ATTEMPTS: Final = 2
 BACKOFF_BASE_SECONDS: Final = 0.5
 _LEAF: Final = re.compile(r"<(\w+)>([^<]*)</\1>")
@@ -135,7 +135,7 @@ class Aws:
         Args:
             endpoints: by the first part of a service's host name, where it is not AWS's own; ``""`` for all others.
             key: None leaves it to botocore to find one, and to renew it.
-            ca_bundle: path, None for what certifi trusts.
+            ca_bundle: path, None for certifi's certificates.
         """
         self._region = region
         self._endpoints = endpoints
@@ -220,7 +220,7 @@ class Aws:
             return self._key
         if self._credentials is None:
             # After a snapshot's restore the key comes from an endpoint of Lambda's.
-            from botocore.session import get_session  # noqa: PLC0415 - costs whoever has a key nothing
+            from botocore.session import get_session  # noqa: PLC0415 - not needed where the key is given
 
             self._credentials = get_session().get_credentials()
         return self._credentials.get_frozen_credentials()

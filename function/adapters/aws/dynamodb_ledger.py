@@ -1,10 +1,10 @@
-"""Talks to DynamoDB: what is remembered of rename events between invocations.
+"""The ledger in DynamoDB: what is remembered of rename events between invocations.
 
 One table, its key the string ``id``, two kinds of items of this module (the outage breaker keeps a third there):
 
 * ``event#…``, a rename event that was claimed for or concluded: a digest of what it asked for, its time, and the
   region and project it was first claimed for in; once it has an outcome, that, whether it is ``settled`` or
-  ``given_up``, and which round it was.
+  ``given_up``, and its redrive cycle (stored as ``round``).
 * ``service#…``, an endpoint service: the claim of the invocation that renames it now, and its newest rename: the time
   of its event, in microseconds since the epoch with up to three decimals, and the event's name. Ids of services that
   differ in case only are one service here.
@@ -14,11 +14,11 @@ The form of the items is kept from version 1.0 on: during a gradual deployment t
 Which write makes which promise true:
 
 * *One outcome an event*: ``settle`` and ``conclude`` write the event's item on the condition that it has no outcome, or
-  that of the given-up round that this round follows. Whoever comes second gets the first one's outcome to repeat.
+  that of the given-up cycle that this one follows. The second writer gets the first one's outcome to repeat.
 * *No stale rename*: ``claim`` succeeds on the condition that the service's newest rename is not newer than the event;
   ``settle`` moves the newest rename on in the transaction that also settles the event.
-* *One rename in flight a service*: ``claim`` succeeds on the condition that nobody holds the claim, or that it has
-  expired; ``settle`` is refused to whoever lost it. A claim is written before any call, and lasts until a minute
+* *One rename in flight a service*: ``claim`` succeeds on the condition that there is no claim, or that it has expired;
+  ``settle`` fails for an invocation that has lost it. A claim is written before any call, and lasts until a minute
   after the end of its invocation. The bound that this rests on: a rename takes effect at most fifty seconds after the
   end of the invocation that called for it, and the clocks of two environments are at most ten seconds apart.
 * *A duplicate makes no call*: ``claim`` checks the event's item in the same transaction that takes the claim, so that
@@ -67,7 +67,7 @@ from function.domain.ports import Claim, Conclusion, Known, Located, Reused, Sup
 
 # Queue and dead-letter queue keep a message for up to 14 days each, and a redrive starts the first one anew.
 RETENTION: Final = timedelta(days=35)
-# A stale event may come out of somebody's archive; there are no more of these items than endpoint services. One that
+# A stale event may come out of an archive; there are no more of these items than endpoint services. One that
 # was never renamed is forgotten like an event, for its id may be anything that an event names.
 NEWEST_RENAME_RETENTION: Final = timedelta(days=3_650)
 # A claim must outlive its invocation, for a rename may take effect after that, and clocks differ.
@@ -349,11 +349,11 @@ class DynamoDbLedger:
         }
 
     def _write(self, deadline: Deadline, *items: Mapping[str, Any]) -> list[Item | None] | None:
-        """All of the items, or none, whatever other transactions are at them now.
+        """Write all of the items or none; retried where another transaction is in conflict.
 
         Returns:
-            None when they are written, else for each item what stands in its way; None where nothing does. That may be
-            what an earlier try has written whose answer was lost.
+            None when they are written; else for each the stored item that failed the condition, None where none did. It
+            may have been written by an earlier attempt whose response was lost.
 
         Raises:
             RenameFailedError: the ledger cannot be reached, or is busy.
@@ -390,7 +390,7 @@ class DynamoDbLedger:
         return None
 
     def _seconds_until_expiry(self, service: Item | None) -> float | None:
-        """Until a claim expires that stands in the way; a little more, for the condition is that it has expired."""
+        """Until another's claim expires; a second more, for the condition is that it has expired."""
         if service is None or "lapses" not in service:
             return None
         return max(0.0, float(service["lapses"]["N"]) - self._now()) + 1.0

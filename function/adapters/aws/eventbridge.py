@@ -1,8 +1,7 @@
-"""Talks to EventBridge: puts outcomes on the outcome bus.
+"""EventBridge: publishes outcomes on the outcome bus.
 
-Group commit: the first thread that finds no request in flight sends the batch for every waiter, and what comes
-meanwhile goes out with the next one. Nobody waits for others to come, nor longer than its own deadline for the one that
-sends.
+Group commit: the first thread that finds no request in flight sends the batch for every waiter; outcomes that arrive
+meanwhile go out with the next batch. No thread waits for a batch to fill, nor longer than its own deadline.
 """
 
 import threading
@@ -22,12 +21,12 @@ from function.domain.outcomes import OUTCOME_SOURCE
 MAX_ATTEMPTS: Final = 4
 BACKOFF_BASE_SECONDS: Final = 0.1
 MAX_ENTRIES: Final = 10
-# EventBridge counts source, type and detail: with room for the first two.
+# EventBridge counts source, type and detail; this leaves room for the first two.
 MAX_REQUEST_BYTES: Final = 250_000
-# After which another thread may send too. A client's two attempts end sooner, unless the network hangs where it can set
-# no time-out, as while it looks up a name.
+# After this another thread may send too. A client's two attempts end sooner, except in a name lookup, which has no
+# timeout.
 MAX_REQUEST_SECONDS: Final = 10.0
-# Nobody knows that the bus took it.
+# The bus did not confirm the outcome.
 UNKNOWN_ANSWER: Final = "UnknownAnswer"
 
 
@@ -41,7 +40,7 @@ class _Entry:
     """An outcome on its way to the bus.
 
     Attributes:
-        answer: why the bus refused it, None when it did not; what was raised where nobody expected it.
+        answer: why the bus refused it, None when it did not; an unexpected exception.
     """
 
     def __init__(self, outcome: Outcome) -> None:
@@ -96,7 +95,7 @@ class EventBridge:
                 elif busy > 0 and (left := deadline.remaining()) > 0:
                     self._condition.wait(min(busy, left))
                 else:
-                    # It may get there yet, which is harmless: a copy has the same id.
+                    # It may arrive yet, which is harmless: a copy has the same id.
                     if entry in self._waiting:
                         self._waiting.remove(entry)
                     return UNKNOWN_ANSWER
@@ -113,7 +112,7 @@ class EventBridge:
         answers: Sequence[str | Exception | None] = [UNKNOWN_ANSWER] * len(entries)
         try:
             answers = self._send(entries, request_ends)
-        except Exception as error:  # noqa: BLE001 - each of those who wait raises it
+        except Exception as error:  # noqa: BLE001 - each waiter raises it
             answers = [error] * len(entries)
         finally:
             self._condition.acquire()
@@ -146,7 +145,7 @@ class EventBridge:
 
 
 def _of_one_request(waiting: Sequence[_Entry]) -> list[_Entry]:
-    """At least one, ten at the most, and no more bytes than a request may have."""
+    """The oldest entries that fit into one request; at least one."""
     entries = [waiting[0]]
     size = waiting[0].size
     for entry in waiting[1:MAX_ENTRIES]:

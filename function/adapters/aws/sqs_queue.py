@@ -1,4 +1,4 @@
-"""Talks to SQS: hands over rename events, puts them off, and lays dead letters to rest."""
+"""SQS: sends rename events to a queue, extends their visibility timeout, and forwards dead letters."""
 
 import hashlib
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ class FifoQueue:
         self._url = url
 
     def send(self, event: RenameEvent, deduplication_id: str, deadline: Deadline) -> bool:
-        """Put the event into the queue, in structured mode; False where nobody knows that SQS took it.
+        """Put the event into the queue, in structured mode; False where SQS did not confirm it.
 
         Args:
             event: its endpoint service is the message group, so that one service's renames stay in order.
@@ -50,16 +50,16 @@ class FifoQueue:
     def forward(
         self, body: str, group: str, attributes: Mapping[str, Any], message_id: str, deadline: Deadline
     ) -> bool:
-        """Put a message into the queue as it is; False where nobody knows that SQS took it.
+        """Put a message into the queue as it is; False where SQS did not confirm it.
 
         Args:
             attributes: message attributes as ``SendMessage`` takes them, binary ones in base64.
-            message_id: of the message that this one stands for.
+            message_id: of the message that is forwarded; makes the deduplication id.
         """
         return self._send(body, group, message_id, attributes, deadline)
 
     def move_all(self, to: "FifoQueue", deadline: Deadline) -> int:
-        """Move messages to another queue, unchanged, until none is left to take or the time is used up.
+        """Move messages to another queue, unchanged, until the queue is empty or the time is used up.
 
         Returns:
             How many were moved.
@@ -89,7 +89,7 @@ class FifoQueue:
         return moved
 
     def extend_visibility(self, delays: Mapping[str, int], deadline: Deadline) -> None:
-        """Let messages come again after so long. Where SQS refuses one, its visibility time-out holds.
+        """Delay the next delivery of messages. Where SQS refuses one, its present visibility timeout holds.
 
         Args:
             delays: seconds from now on, by receipt handle.
@@ -113,7 +113,7 @@ class FifoQueue:
                 QueueUrl=self._url,
                 MessageBody=body,
                 MessageGroupId=group,
-                # Whatever it was made of, SQS takes 128 letters and digits.
+                # SQS takes up to 128 letters, digits and punctuation.
                 MessageDeduplicationId=hashlib.sha256(deduplication.encode()).hexdigest(),
                 MessageAttributes=attributes,
             )

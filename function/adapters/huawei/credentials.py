@@ -18,14 +18,14 @@ class CredentialsProvider(Protocol):
     """Where the key comes from."""
 
     def get(self, deadline: Deadline) -> Credentials:
-        """The key as of now; cheap as a rule, and waits for it no longer than the deadline allows.
+        """The current key; usually cached. Waits for it until the deadline at most.
 
         Raises:
-            RenameFailedError: ``access`` where somebody must act, ``unavailable`` where nobody answers.
+            RenameFailedError: ``access`` where an operator must act, ``unavailable`` where it may pass.
         """
 
     def invalidate(self, key: Credentials) -> None:
-        """This key was refused: look whether there is another before the next call. Never waits."""
+        """This key was refused: fetch it again before the next call. Never waits."""
 
 
 class StaticCredentials:

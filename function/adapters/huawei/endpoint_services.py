@@ -1,4 +1,4 @@
-"""Talks to Huawei Cloud, through the official SDK.
+"""The endpoint services of Huawei Cloud, through the official SDK.
 
 One client of the SDK for each key, region and project; what goes over the wire is up to ``transport``.
 """
@@ -33,7 +33,7 @@ from function.domain.failures import Kind, RenameFailedError
 from function.domain.model import Target
 from function.domain.ports import ReadPurpose, Reply
 
-# The one before is kept for calls that began with it.
+# The previous one is kept for calls that began with it.
 MAX_KEYS: Final = 2
 
 # What the SDK makes of replies. Its package of models, which takes a hundred modules to import, is not deployed.
@@ -141,7 +141,7 @@ class HuaweiEndpointServices:
     def _key(self, deadline: Deadline) -> "_Key":
         credentials = self._credentials.get(deadline)
         with self._lock:
-            # By the key itself: whoever was slow to take an older one to a call meets what is known of that one.
+            # By the key itself: a call that began with an older key meets what is known of that one.
             if credentials not in self._keys:
                 while len(self._keys) >= MAX_KEYS:
                     del self._keys[next(iter(self._keys))]

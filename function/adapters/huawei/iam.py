@@ -1,4 +1,4 @@
-"""A temporary key from Huawei Cloud's IAM, for whom an identity provider vouches for."""
+"""Temporary keys from Huawei Cloud's IAM, by federation (OpenID Connect)."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -13,14 +13,14 @@ from function.adapters.huawei.transport import USER_AGENT, Call, ErrorReplies, c
 from function.domain.deadline import Deadline
 from function.domain.failures import RenameFailedError
 
-# Between a quarter of an hour and a day. How long a key goes on that somebody has got hold of.
+# 15 minutes to a day. A key that leaks can be used for this long.
 TEMPORARY_KEY_SECONDS: Final = 3_600
 
 
 class Iam:
-    """Gives a temporary key to whom an identity provider vouches for, by the requests of the SDK.
+    """Exchanges an ID token for a temporary key, by the requests of the SDK.
 
-    Its own credentials take the token from a file, wait for minutes, and let every thread ask for itself.
+    The SDK's own credentials read the token from a file, wait for minutes, and fetch once in each thread.
     """
 
     def __init__(self, idp_id: str, project_id: str, *, endpoint: str) -> None:

@@ -1,4 +1,4 @@
-"""Whether a key may be used: keeps a refused one from being locked."""
+"""Keeps Huawei Cloud from locking a refused key."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -14,25 +14,25 @@ from function.domain.failures import Failure, Kind, RenameFailedError
 from function.domain.model import Target
 from function.domain.ports import ReadPurpose, Reply
 
-# Five wrong signatures in a row lock the key for five minutes; a refused key is left alone for this long.
+# Five wrong signatures in a row lock a key for five minutes. A refused key is not used for this long.
 REFUSED_KEY_PAUSE_SECONDS: Final = 60.0
-# How long a key that was accepted is trusted to be so still.
+# How long an accepted key is taken to be valid.
 ACCEPTED_KEY_SECONDS: Final = 60.0
-# Of other projects in a row, before the key is left alone for all of them; the default project's may follow.
+# In a row, before the key is not used for any other project. The default project may still use it.
 MAX_REFUSALS_OF_OTHER_PROJECTS: Final = 2
 MAX_REMEMBERED_REFUSALS: Final = 1_000
 
 
 class KeyGuard:
-    """Whether a key has been accepted of late, and what it was refused for.
+    """Tracks whether a key was accepted recently, and for what it was refused.
 
-    Five wrong signatures in a row lock a key. So until it has been accepted calls go one by one, and what was refused
-    is left alone for a while. A 401 for the default project is about the key. One for another project or region may be
-    about that alone; two in a row are taken to be about the key, but the default project may still prove the contrary.
-    Any other refusal is about the one endpoint service.
+    Five wrong signatures in a row lock a key. So calls are made one at a time until one is accepted, and what was
+    refused is not called for a minute. A 401 for the default project is about the key. A 401 for another project or
+    region may be about that one; after two in a row no other project is called, but the default project still is. Any
+    other refusal is about the one endpoint service.
     """
 
-    _EVERYBODY: Final = "everybody"
+    _EVERY_CALL: Final = "every call"
     _OTHER_PROJECTS: Final = "other projects"
 
     def __init__(
@@ -66,7 +66,7 @@ class KeyGuard:
         deadline: Deadline,
         purpose: ReadPurpose = ReadPurpose.DECISION,
     ) -> Reply:
-        """Make a call and learn from what comes of it; while it is open whether the key is accepted, alone.
+        """Make a call and record its result; one call at a time while the key is not known to be accepted.
 
         Raises:
             RenameFailedError: the call's failure; the refusal that is remembered, or that there was no time for a call,
@@ -91,20 +91,20 @@ class KeyGuard:
     def _probing(self, deadline: Deadline) -> Iterator[None]:
         probe = self._probe
         if not probe.lock.acquire(blocking=False):
-            probe = self._waited(deadline)
+            probe = self._wait_for_probe(deadline)
         try:
             probe.deadline = deadline
             yield
         finally:
             probe.lock.release()
 
-    def _waited(self, deadline: Deadline) -> "_Probe":
+    def _wait_for_probe(self, deadline: Deadline) -> "_Probe":
         while (seconds := deadline.remaining() - MIN_CALL_SECONDS) > 0:
             probe = self._probe
             if probe.lock.acquire(timeout=min(seconds, max(MIN_CALL_SECONDS, probe.deadline.remaining()))):
                 return probe
             if probe.deadline.remaining() < 0:
-                # Stuck before its request, which it does not send any more.
+                # It hangs before its request, and its deadline keeps it from sending that.
                 with self._lock:
                     if self._probe is probe:
                         self._probe = _Probe()
@@ -124,7 +124,7 @@ class KeyGuard:
             is_about_the_key = failure.http_status == HTTPStatus.UNAUTHORIZED or purpose is not ReadPurpose.OUTCOME
             if failure.kind is Kind.ACCESS and is_about_the_key:
                 self._refuse(target, failure)
-            elif failure.code.lower().startswith("endpoint."):  # VPCEP's own, which answers behind the gateway only
+            elif failure.code.lower().startswith("endpoint."):  # VPCEP's own: the gateway has accepted the key
                 self._accept()
             raise
         if reply.name is not None:
@@ -138,7 +138,7 @@ class KeyGuard:
             self._refusals.pop(self._OTHER_PROJECTS, None)
 
     def _refuse(self, target: Target, failure: Failure) -> None:
-        self._invalidate(self._credentials)  # first: who sees the refusal looks for another key at once
+        self._invalidate(self._credentials)  # first: a thread that sees the refusal asks for another key at once
         with self._lock:
             now = self._now()
             self._refusals = {scope: refusal for scope, refusal in self._refusals.items() if now < refusal[0]}
@@ -154,23 +154,23 @@ class KeyGuard:
         self._accepted_until = 0.0
         self._refused_in_a_row += 1
         if place == self._home:
-            return [self._EVERYBODY]
+            return [self._EVERY_CALL]
         if self._refused_in_a_row >= MAX_REFUSALS_OF_OTHER_PROJECTS:
             return [self._OTHER_PROJECTS, place]
         return [place]
 
     def _scopes(self, target: Target) -> list[object]:
-        """Whose refusals concern a target, from everybody's to its own."""
+        """The scopes of refusals that include a target, from every call to its own."""
         place = target.region, target.project_id
         others = [] if place == self._home else [self._OTHER_PROJECTS]
-        return [self._EVERYBODY, *others, place, (*place, target.vpc_endpoint_service_id.casefold())]
+        return [self._EVERY_CALL, *others, place, (*place, target.vpc_endpoint_service_id.casefold())]
 
 
 class _Probe:
-    """The right to make a call alone.
+    """The lock that one call at a time holds.
 
     Attributes:
-        deadline: of the call that has it, or had it last.
+        deadline: of the call that holds it, or held it last.
     """
 
     def __init__(self) -> None:

@@ -67,7 +67,7 @@ def _forms(secret: str) -> Iterable[str]:
     yield secret.translate(_LOWER)
     for before in range(3):
         encoded = b64encode(b"\0" * before + secret.encode()).decode().rstrip("=")
-        # The characters at both ends take in bits of what stands beside the secret.
+        # The characters at both ends also hold bits of the text around the secret.
         whole = encoded[-(-8 * before // 6) : (before + len(secret.encode())) * 8 // 6]
         for core in {whole, whole.replace("+", "-").replace("/", "_")}:
             yield core.translate(_LOWER)
@@ -96,7 +96,7 @@ def _decode(text: str) -> "tuple[str, range | list[int]] | None":
 
 
 def _character(escape: re.Match[str]) -> str | None:
-    """The ASCII character that an escape stands for; credentials have no others."""
+    """The ASCII character of an escape; credentials have no others."""
     for digits, base in zip(escape.groups(), _BASES, strict=True):
         if digits is not None:
             code = ord(digits) if base is None else int(digits, base)
