@@ -1192,6 +1192,8 @@ class TestConflict:
         )
         answer = call()
         assert isinstance(answer, Claim) if write == "claim" else answer is None
+        # then: there is no wait after the last attempt
+        assert len(world.clock.sleeps) == MAX_ATTEMPTS - 1
 
 
 class TestSecondAttempt:

@@ -96,12 +96,12 @@ class TestSending:
     ) -> None:
         aws.fail("SendMessage", code, status=status, times=None)
 
-        assert not queue.send(world.event(), "request-1", within(SECONDS))
+        assert queue.send(world.event(), "request-1", within(SECONDS)) is False
 
     def test_that_gets_no_answer_is_told(self, aws: FakeAws, queue: FifoQueue, world: World) -> None:
         aws.hang_up("SendMessage", times=None)
 
-        assert not queue.send(world.event(), "request-1", within(SECONDS))
+        assert queue.send(world.event(), "request-1", within(SECONDS)) is False
 
 
 class TestForwarding:
@@ -117,7 +117,7 @@ class TestForwarding:
     def test_that_sqs_refuses_is_told(self, aws: FakeAws, queue: FifoQueue) -> None:
         aws.fail("SendMessage", "AccessDenied", status=403)
 
-        assert not queue.forward("body", "group-1", {}, "message-1", within(SECONDS))
+        assert queue.forward("body", "group-1", {}, "message-1", within(SECONDS)) is False
 
 
 class TestExtendingVisibility:

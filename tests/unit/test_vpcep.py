@@ -34,7 +34,7 @@ from function.adapters.huawei.key_guard import MAX_REMEMBERED_REFUSALS, KeyGuard
 from function.adapters.huawei.regions import UnknownRegionError
 from function.adapters.tls import ssl_context
 from function.domain import failures
-from function.domain.deadline import Deadline
+from function.domain.deadline import MIN_CALL_SECONDS, Deadline
 from function.domain.failures import Failure, Kind, RenameFailedError
 from function.domain.model import Target
 from function.domain.ports import Reply
@@ -1133,6 +1133,31 @@ class TestTheKeyGuard:
     @pytest.fixture
     def guard(self, clock: MovedClock) -> KeyGuard:
         return KeyGuard(KEY, REGION, invalidate=lambda _: None, now=clock)
+
+    def test_call_in_progress_keeps_its_turn_when_a_waiting_call_runs_out_of_time(self, guard: KeyGuard) -> None:
+        has_begun, goes_on = threading.Event(), threading.Event()
+        sent: list[str] = []
+
+        def hang() -> Reply:
+            has_begun.set()
+            goes_on.wait(LONG)
+            return Reply("orders", 200, None)
+
+        def send() -> Reply:
+            sent.append("concurrently")
+            return Reply("orders", 200, None)
+
+        now = time.time()
+        with ThreadPoolExecutor(1) as threads:
+            first = threads.submit(guard.call, target(), hang, Deadline(now + 0.95, now + LONG))
+            has_begun.wait(LONG)
+            for _ in range(2):
+                waiting = time.time() + MIN_CALL_SECONDS + 0.05
+                failed(guard.call, target(), send, Deadline(waiting, waiting + LONG))
+            goes_on.set()
+            first.result()
+
+        assert sent == []
 
     def call(self, guard: KeyGuard, to: Target, result: Reply | Failure) -> Failure | None:
         """The failure that a call ends in whose answer is this, if it is made."""
