@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from huaweicloudsdkvpcep.v1 import ListEndpointServiceRequest
+from huaweicloudsdkvpcep.v1 import ListEndpointServiceRequest, model
 
 from cli.model import Answer, Event, Line, Preview, Problem, StoppedError, rename_event, short_name
 from function.adapters.huawei.endpoint_services import HuaweiEndpointServices
@@ -44,6 +44,7 @@ class ListableEndpointServices(HuaweiEndpointServices):
         found: list[Any] = []
 
         def operation(client: Any) -> str:
+            client.model_package = model  # all of the SDK's, with those of lists
             services = client.list_endpoint_service(request).endpoint_services
             if services is None:
                 raise RenameFailedError(failures.unconfirmed_reply(status=None, huawei_request_id=None))

@@ -45,8 +45,9 @@ def test_renames(trigger: str, keyless: Clouds) -> None:
     assert outcome_of(keyless, event)["type"] == RENAMED
     assert reply is None or reply.status == 200
     assert keyless.huawei.name_of(service_id) == "orders"
-    [call] = calls_for(keyless, service_id)
-    assert call.authenticated
+    read, renamed = calls_for(keyless, service_id)
+    assert read.authenticated
+    assert renamed.authenticated
     assert [call.path for call in keyless.iam.calls] == [TOKEN_PATH, KEY_PATH]
     [exchange] = exchanges(keyless)
     function = QUEUE if trigger == "sqs" else HTTP

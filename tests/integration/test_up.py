@@ -166,7 +166,8 @@ class TestPrintedCommand:
         assert '"MessageId"' in replied or ".renamed.v1" in replied
         service_id = running.type(f'echo "${service}"').strip()
         assert running.wait_for("outcome", before).endswith(f".renamed.v1: {service_id} is named '{name}'")
-        call = next(line for line in running.lines[before:] if "VPCEP" in line)
+        # The previous name is read first.
+        _, call = [line for line in running.lines[before:] if "VPCEP" in line]
         assert call.endswith(f"VPCEP    PUT /v1/{{project_id}}/vpc-endpoint-services/{service_id}/name '{name}' ? 200")
 
     def test_reads_outcomes(self, running: MakeUp) -> None:

@@ -403,9 +403,9 @@ def _wiring(aws: str, huawei: str) -> Iterator[Callable[[], Any]]:
         if not name.startswith(_FOREIGN) and name.upper() not in _PROXIES
     }
     with patch.dict(os.environ, others | own, clear=True):
-        from function import app, settings  # noqa: PLC0415 - the module wires a function of its own when it is imported
+        from function import app, bootstrap, settings  # noqa: PLC0415 - app wires a function when it is imported
 
-        with patch.object(app, "Telemetry", _SilentTelemetry):
+        with patch.object(bootstrap, "Telemetry", _SilentTelemetry):
             yield lambda: app.Function(settings.load(os.environ))
 
 
