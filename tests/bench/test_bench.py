@@ -20,12 +20,12 @@ from jsonschema import Draft202012Validator
 from tests.bench import __main__ as bench
 from tests.bench import scale
 from tests.bench.report import rows, table
+from tests.fakes.aws import FakeAws
 from tests.integration.lambda_events import proxy_event, sqs_event
 from tests.localcloud.aws import ROOT
 from tests.localcloud.huawei import HuaweiCloud
 from tests.localcloud.stack import LOCAL_ACCOUNT, rename_event
 from tests.template import RESOURCES, of_type
-from tests.unit.fakes import FakeAws
 
 BENCH = Path(__file__).parent
 SERVICE = "070c4a63-8a62-448e-89ed-f2cbde8e6a3b"

@@ -16,7 +16,7 @@ from tests.contract.bundle import BUNDLE, bundle, to_json
 from tests.contract.documents import OPENAPI, references
 from tests.contract.documents import validator as source_validator
 from tests.contract.test_contract import EMITTED, INVALID, VALID, VALID_DATA, sample
-from tests.unit.builders import rename_data, rename_event
+from tests.fakes.events import rename_data, rename_event
 
 DOCUMENT: Final[dict[str, Any]] = json.loads(BUNDLE.read_text(encoding="utf-8"))
 COMPONENTS: Final[dict[str, Any]] = DOCUMENT["components"]["schemas"]

@@ -35,25 +35,12 @@ from function.domain.model import (
 from function.domain.outcomes import OUTCOME_SOURCE, outcome_id, rename_failed, renamed
 from function.domain.ports import Reply
 from function.domain.rename_service import Unsettled
-from tests.unit.builders import (
-    HUAWEI_REQUEST_ID,
-    NOW,
-    OTHER_PROJECT,
-    OTHER_REGION,
-    PROJECT,
-    SAMPLES,
-    SERVICE,
-    CountingServices,
-    ListBus,
-    a_minute,
-    context,
-    parser,
-    rename_data,
-    rename_event,
-    rename_service,
-    transport,
-    valid,
-)
+from tests.deadlines import within
+from tests.fakes.domain import context, parser, rename_service, valid
+from tests.fakes.endpoint_services import CountingServices
+from tests.fakes.events import SAMPLES, rename_data, rename_event, transport
+from tests.fakes.identifiers import HUAWEI_REQUEST_ID, NOW, OTHER_PROJECT, OTHER_REGION, PROJECT, SERVICE
+from tests.fakes.publisher import FakeBus
 
 CONTRACT: Final = Path(function.__file__).parent / "contract"
 SCHEMAS: Final = ("rename-event.schema.json", "outcome.schema.json")
@@ -238,18 +225,18 @@ def test_there_is_no_sample_that_these_tests_do_not_know() -> None:
 @pytest.mark.parametrize("name", VALID)
 def test_a_sample_of_a_whole_event_is_valid(name: str) -> None:
     assert broken(RENAME_EVENT, json.loads(sample(name))) == []
-    assert isinstance(parser().parse(sample(name), transport(), a_minute()), RenameEvent)
+    assert isinstance(parser().parse(sample(name), transport(), within(60.0)), RenameEvent)
 
 
 @pytest.mark.parametrize("name", VALID_DATA)
 def test_a_sample_of_data_alone_is_valid_data(name: str) -> None:
     assert broken(RENAME_EVENT, rename_event(data=json.loads(sample(name)))) == []
-    assert isinstance(parser().parse(sample(name), transport(), a_minute()), RenameEvent)
+    assert isinstance(parser().parse(sample(name), transport(), within(60.0)), RenameEvent)
 
 
 @pytest.mark.parametrize("name", ENVELOPES)
 def test_a_sample_of_an_envelope_holds_a_valid_event(name: str) -> None:
-    event = parser().parse(sample(name), transport(), a_minute())
+    event = parser().parse(sample(name), transport(), within(60.0))
 
     assert isinstance(event, RenameEvent)
     assert broken(RENAME_EVENT, event.cloud_event) == []
@@ -257,7 +244,7 @@ def test_a_sample_of_an_envelope_holds_a_valid_event(name: str) -> None:
 
 @pytest.mark.parametrize("name", INVALID)
 def test_an_invalid_sample_is_invalid_for_its_name(name: str) -> None:
-    event = parser().parse(sample(name), transport(), a_minute())
+    event = parser().parse(sample(name), transport(), within(60.0))
 
     assert isinstance(event, InvalidEvent)
     assert sorted(event.violations) == sorted(INVALID[name])
@@ -346,9 +333,9 @@ def test_the_sample_of_a_failure_is_what_the_function_answers_an_unknown_service
 
 def settled(text: str, services: CountingServices, trigger: str = "sqs", **arguments: Any) -> Outcome:
     """The outcome that the function publishes for an event."""
-    bus = ListBus()
+    bus = FakeBus()
     rename_service(services, bus, **arguments).settle(
-        parser().parse(text, transport(), a_minute()), a_minute(), trigger
+        parser().parse(text, transport(), within(60.0)), within(60.0), trigger
     )
     (outcome,) = bus.outcomes
     return outcome
@@ -361,14 +348,14 @@ def settled_soon(text: str, services: CountingServices, **arguments: Any) -> Out
 
 
 def given_up(event: RenameEvent | InvalidEvent, failure: Failure) -> Outcome:
-    bus = ListBus()
-    rename_service(CountingServices(), bus).give_up(event, Unsettled(failure, attempts=5), a_minute(), "sqs")
+    bus = FakeBus()
+    rename_service(CountingServices(), bus).give_up(event, Unsettled(failure, attempts=5), within(60.0), "sqs")
     (outcome,) = bus.outcomes
     return outcome
 
 
 def _refused(text: str) -> InvalidEvent:
-    event = parser().parse(text, transport(), a_minute())
+    event = parser().parse(text, transport(), within(60.0))
     assert isinstance(event, InvalidEvent)
     return event
 

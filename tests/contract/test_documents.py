@@ -41,8 +41,11 @@ from tests.contract.test_contract import (
     VALID_DATA,
     sample,
 )
-from tests.unit.builders import HUAWEI_REQUEST_ID, CountingServices
-from tests.unit.fakes import SERVICE, START, HttpReply, World, http_request, throttled
+from tests.fakes.endpoint_services import CountingServices
+from tests.fakes.events import HttpReply, http_request
+from tests.fakes.failures import throttled
+from tests.fakes.identifiers import HUAWEI_REQUEST_ID, SERVICE, START
+from tests.fakes.world import World
 
 ROOT: Final = CONTRACT.parents[1]
 # The shape of a reply alone: no event has it.

@@ -23,21 +23,12 @@ from jsonschema import Draft202012Validator
 import function
 from function.domain.event_parser import Attributes
 from function.domain.model import RENAME_REQUESTED, RENAMED, InvalidEvent, Outcome, RenameEvent, Target
-from tests.unit.builders import (
-    ARRIVED,
-    NOW,
-    OTHER_PROJECT,
-    OTHER_REGION,
-    PROJECT,
-    REGION,
-    TIME,
-    CountingServices,
-    ListBus,
-    a_minute,
-    parser,
-    rename_service,
-    transport,
-)
+from tests.deadlines import within
+from tests.fakes.domain import parser, rename_service
+from tests.fakes.endpoint_services import CountingServices
+from tests.fakes.events import transport
+from tests.fakes.identifiers import ARRIVED, NOW, OTHER_PROJECT, OTHER_REGION, PROJECT, REGION, TIME
+from tests.fakes.publisher import FakeBus
 
 # The same examples on every run and every machine.
 SAME_EVERY_TIME: Final = settings(
@@ -168,8 +159,8 @@ def binary_attributes(draw: st.DrawFn) -> Attributes:
 
 def settle(text: str, attributes: Attributes, *, named: str = "billing") -> tuple[Outcome, CountingServices]:
     """The outcome that was published for a text, and Huawei Cloud as it was left."""
-    services, bus = CountingServices(name=named), ListBus()
-    result = rename_service(services, bus).settle(parser().parse(text, attributes, a_minute()), a_minute(), "sqs")
+    services, bus = CountingServices(name=named), FakeBus()
+    result = rename_service(services, bus).settle(parser().parse(text, attributes, within(60.0)), within(60.0), "sqs")
     assert bus.outcomes == [result]
     return bus.outcomes[0], services
 
@@ -223,7 +214,7 @@ def test_a_valid_event_reaches_exactly_one_call_in_binary_mode(
 @SAME_EVERY_TIME
 @given(structured_events())
 def test_a_valid_event_is_told_as_it_came(event: Event) -> None:
-    parsed = parser().parse(json.dumps(event), transport(), a_minute())
+    parsed = parser().parse(json.dumps(event), transport(), within(60.0))
     outcome, _ = settle(json.dumps(event), transport(), named=event["data"].get("expected_name", "billing"))
 
     assert isinstance(parsed, RenameEvent)
@@ -241,8 +232,8 @@ def test_data_in_base64_reaches_the_same_call(event: Event, data: st.DataObject)
     encoded = without(event, "data") | {"data_base64": base64.b64encode(mark + raw).decode()}
 
     assert_renamed_as(event["data"], json.dumps(encoded), transport())
-    assert parser().parse(json.dumps(encoded), transport(), a_minute()) == parser().parse(
-        json.dumps(event), transport(), a_minute()
+    assert parser().parse(json.dumps(encoded), transport(), within(60.0)) == parser().parse(
+        json.dumps(event), transport(), within(60.0)
     )
 
 
@@ -300,8 +291,8 @@ def test_an_event_in_an_envelope_is_the_event_with_the_attributes_of_the_envelop
     event = json.dumps(content.get("detail", content))
 
     assert_renamed_as(data, text, transport())
-    bare = parser().parse(event, attributes, a_minute())
-    assert parser().parse(text, transport(), a_minute()) == bare
+    bare = parser().parse(event, attributes, within(60.0))
+    assert parser().parse(text, transport(), within(60.0)) == bare
 
 
 # ---- Mutilations: each makes an invalid event of any valid one
@@ -573,7 +564,7 @@ def test_a_flipped_bit_never_renames_otherwise_than_the_text_says(event: Event, 
     flipped[place] ^= 1 << bit
     text = flipped.decode(errors="surrogateescape")
 
-    parsed = parser().parse(text, transport(), a_minute())
+    parsed = parser().parse(text, transport(), within(60.0))
 
     if isinstance(parsed, InvalidEvent):
         assert_refused(text, transport())
@@ -602,7 +593,7 @@ any_json = st.recursive(
 @SAME_EVERY_TIME
 @given(any_text, st.sampled_from([None, True, False]))
 def test_any_text_gets_an_outcome_that_can_be_delivered(text: str, structured: bool | None) -> None:
-    assert isinstance(parser().parse(text, transport(), a_minute(), structured=structured), InvalidEvent)
+    assert isinstance(parser().parse(text, transport(), within(60.0), structured=structured), InvalidEvent)
     assert_refused(text, transport())
 
 
@@ -613,7 +604,7 @@ def test_any_json_gets_an_outcome_that_can_be_delivered(
 ) -> None:
     text = json.dumps(content, ensure_ascii=ascii_only)
 
-    assert isinstance(parser().parse(text, transport(), a_minute(), structured=structured), InvalidEvent)
+    assert isinstance(parser().parse(text, transport(), within(60.0), structured=structured), InvalidEvent)
     assert_refused(text, transport())
 
 

@@ -28,21 +28,13 @@ from function.triggers.http import HttpTrigger
 from function.triggers.sqs import SqsTrigger
 from function.workers import Workers
 from tests.contract.documents import OPENAPI, validator
+from tests.fakes.environment import ENVIRONMENT
+from tests.fakes.events import cloud_event, http_request, sqs_record
+from tests.fakes.failures import not_found, refusal, throttled, unavailable, wrong_key
+from tests.fakes.identifiers import SERVICE
+from tests.fakes.lambda_context import FakeContext
+from tests.fakes.world import World
 from tests.faults.dynamodb import Table
-from tests.unit.fakes import (
-    ENVIRONMENT,
-    SERVICE,
-    FakeContext,
-    World,
-    cloud_event,
-    http_request,
-    not_found,
-    refusal,
-    sqs_record,
-    throttled,
-    unavailable,
-    wrong_key,
-)
 
 MAX_RECEIVES: Final = 3
 

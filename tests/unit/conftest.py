@@ -9,7 +9,10 @@ from types import ModuleType
 
 import pytest
 
-from tests.unit.fakes import ENVIRONMENT, FakeAws, MovedClock, World
+from tests.fakes.aws import FakeAws
+from tests.fakes.clock import MovedClock
+from tests.fakes.environment import ENVIRONMENT
+from tests.fakes.world import World
 
 # What the machine's own environment must not decide: accounts, endpoints, proxies and verbosity.
 _FOREIGN = ("HUAWEICLOUD_", "AWS_", "POWERTOOLS_")

@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
+from tests.fakes.world import World
 from tests.template import RESOURCES, ROOT, TEMPLATE, of_type
-from tests.unit.fakes import World
 from tests.unit.test_operations import STACK, everything_that_is_told
 
 SECURITY: Final = (ROOT / "docs/security.md").read_text(encoding="utf-8")

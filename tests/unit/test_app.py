@@ -17,23 +17,14 @@ from typing import Any, Final
 import pytest
 
 from function import settings
+from tests.fakes.aws import FakeAws
+from tests.fakes.environment import ENVIRONMENT
+from tests.fakes.events import HttpReply, cloud_event, http_request, service_id, sqs_record
+from tests.fakes.identifiers import BUS, PROJECT, REGION, SERVICE
+from tests.fakes.lambda_context import FakeContext
+from tests.fakes.raw_server import RawServer
 from tests.localcloud.huawei import HuaweiCloud
 from tests.localcloud.server import Reply
-from tests.unit.fakes import (
-    BUS,
-    ENVIRONMENT,
-    PROJECT,
-    REGION,
-    SERVICE,
-    FakeAws,
-    FakeContext,
-    HttpReply,
-    RawServer,
-    cloud_event,
-    http_request,
-    service_id,
-    sqs_record,
-)
 
 Handler = Callable[..., dict[str, Any]]
 

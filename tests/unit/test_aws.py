@@ -49,7 +49,9 @@ from function.adapters.aws.client import (
 )
 from function.adapters.connections import MAX_IDLE_SECONDS
 from tests.deadlines import within
-from tests.unit.fakes import FakeAws, FakeClock, RawServer, receive_request
+from tests.fakes.aws import FakeAws
+from tests.fakes.clock import FakeClock
+from tests.fakes.raw_server import RawServer, receive_request
 
 REGION = "eu-west-1"
 KEY = Key("AKIALOCAL", "local-secret", None)

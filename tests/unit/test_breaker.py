@@ -31,19 +31,10 @@ from function.domain.model import Target
 from function.domain.ports import Reply
 from function.domain.rename_service import Unsettled
 from tests.deadlines import within
-from tests.unit.fakes import (
-    PROJECT,
-    REGION,
-    SERVICE,
-    FakeDynamoDb,
-    World,
-    failed,
-    not_found,
-    refusal,
-    throttled,
-    unavailable,
-    wrong_key,
-)
+from tests.fakes.dynamodb import FakeDynamoDb
+from tests.fakes.failures import failed, not_found, refusal, throttled, unavailable, wrong_key
+from tests.fakes.identifiers import PROJECT, REGION, SERVICE
+from tests.fakes.world import World
 
 TABLE = "ledger"
 TARGET = Target(REGION, PROJECT, SERVICE)

@@ -22,7 +22,11 @@ from function.domain.failures import Failure, Kind, RenameFailedError
 from function.domain.model import Outcome
 from function.domain.rename_service import Unsettled
 from tests.deadlines import within
-from tests.unit.fakes import BUS, FakeAws, FakeClock, WithoutDeadline, World, failed, unavailable
+from tests.fakes.aws import FakeAws, WithoutDeadline
+from tests.fakes.clock import FakeClock
+from tests.fakes.failures import failed, unavailable
+from tests.fakes.identifiers import BUS
+from tests.fakes.world import World
 
 
 @pytest.fixture(autouse=True)

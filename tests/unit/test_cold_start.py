@@ -15,8 +15,12 @@ import pytest
 
 import function
 from function import settings
+from tests.fakes.aws import FakeAws
+from tests.fakes.environment import ENVIRONMENT
+from tests.fakes.events import cloud_event, http_request, sqs_record
+from tests.fakes.identifiers import PROJECT, SERVICE
+from tests.fakes.lambda_context import FakeContext
 from tests.localcloud.huawei import HuaweiCloud
-from tests.unit.fakes import ENVIRONMENT, PROJECT, SERVICE, FakeAws, FakeContext, cloud_event, http_request, sqs_record
 
 LATER = {
     # What talks to AWS by its models, which take a hundred milliseconds to read.

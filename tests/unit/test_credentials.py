@@ -20,7 +20,10 @@ from function.adapters.huawei.credentials import Credentials
 from function.domain.deadline import Deadline
 from function.domain.failures import Kind
 from tests.deadlines import within
-from tests.unit.fakes import OTHER_PROJECT, PROJECT, FakeAws, FakeClock, WithoutDeadline, failed
+from tests.fakes.aws import FakeAws, WithoutDeadline
+from tests.fakes.clock import FakeClock
+from tests.fakes.failures import failed
+from tests.fakes.identifiers import OTHER_PROJECT, PROJECT
 
 SECRET = {"ak": "AK1", "sk": "SK1", "project_id": PROJECT}
 ROTATED = SECRET | {"ak": "AK2", "sk": "SK2"}

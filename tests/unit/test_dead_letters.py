@@ -22,24 +22,15 @@ from function.domain.failures import Kind
 from function.domain.model import Outcome, RenameEvent, rfc3339
 from function.domain.rename_service import Unsettled
 from tests.deadlines import within
-from tests.unit.fakes import (
-    ENVIRONMENT,
-    QUEUE_ARN,
-    SERVICE,
-    START,
-    FakeAws,
-    FakeContext,
-    FakeDynamoDb,
-    Forwarded,
-    World,
-    cloud_event,
-    not_found,
-    rename_data,
-    service_id,
-    sqs_record,
-    throttled,
-    unavailable,
-)
+from tests.fakes.aws import FakeAws
+from tests.fakes.dynamodb import FakeDynamoDb
+from tests.fakes.environment import ENVIRONMENT
+from tests.fakes.events import cloud_event, rename_data, service_id, sqs_record
+from tests.fakes.failures import not_found, throttled, unavailable
+from tests.fakes.identifiers import QUEUE_ARN, SERVICE, START
+from tests.fakes.lambda_context import FakeContext
+from tests.fakes.queue import Forwarded
+from tests.fakes.world import World
 
 UNSETTLED_ARN = "arn:aws:sqs:eu-west-1:123456789012:unsettled.fifo"
 MAX_RECEIVES = 3

@@ -16,23 +16,12 @@ from function.domain.model import FIRST_CYCLE, InvalidEvent, Outcome, RenameEven
 from function.domain.policy import FORBIDDEN_REGION
 from function.domain.ports import Claim, Conclusion, Known, ReadPurpose, Reused, Superseded
 from tests.deadlines import within
-from tests.unit.fakes import (
-    OTHER_PROJECT,
-    PROJECT,
-    REGION,
-    SERVICE,
-    FakeDynamoDb,
-    HttpReply,
-    World,
-    cloud_event,
-    failed,
-    full_name,
-    http_request,
-    not_found,
-    throttled,
-    unavailable,
-    wrong_key,
-)
+from tests.fakes.dynamodb import FakeDynamoDb
+from tests.fakes.endpoint_services import full_name
+from tests.fakes.events import HttpReply, cloud_event, http_request
+from tests.fakes.failures import failed, not_found, throttled, unavailable, wrong_key
+from tests.fakes.identifiers import OTHER_PROJECT, PROJECT, REGION, SERVICE
+from tests.fakes.world import World
 
 TARGET = Target(REGION, PROJECT, SERVICE)
 

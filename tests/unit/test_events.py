@@ -22,24 +22,10 @@ from function.domain.model import RENAME_FAILED, RENAMED, InvalidEvent, Outcome,
 from function.domain.outcomes import outcome_from_json, outcome_id, rename_failed, renamed
 from function.domain.policy import FORBIDDEN_PROJECT
 from function.domain.strict_json import load
-from tests.unit.builders import (
-    ARRIVED,
-    NOW,
-    OTHER_PROJECT,
-    OTHER_REGION,
-    PROJECT,
-    REGION,
-    SERVICE,
-    TIME,
-    Intake,
-    a_minute,
-    context,
-    parser,
-    rename_data,
-    rename_event,
-    transport,
-    valid,
-)
+from tests.deadlines import within
+from tests.fakes.domain import Intake, context, parser, valid
+from tests.fakes.events import rename_data, rename_event, transport
+from tests.fakes.identifiers import ARRIVED, NOW, OTHER_PROJECT, OTHER_REGION, PROJECT, REGION, SERVICE, TIME
 
 KILOBYTE = 1024
 LARGEST_EVENT = 256 * KILOBYTE
@@ -53,7 +39,7 @@ JSON_POINTER = re.compile(r"(/([^~/]|~[01])*)*")
 def parse(content: object, attributes: Attributes | None = None, **arguments: Any) -> RenameEvent | InvalidEvent:
     """Parse a text, or anything else as JSON."""
     text = content if isinstance(content, str) else json.dumps(content)
-    return parser().parse(text, attributes or transport(), a_minute(), **arguments)
+    return parser().parse(text, attributes or transport(), within(60.0), **arguments)
 
 
 def taken(content: object, attributes: Attributes | None = None, **arguments: Any) -> RenameEvent:
@@ -1029,7 +1015,7 @@ def test_what_is_wrong_many_times_costs_no_more_than_reading_it(text: str) -> No
         return best
 
     reading = seconds(lambda: load(text))
-    parsing = seconds(lambda: built.parse(text, transport(), a_minute()))
+    parsing = seconds(lambda: built.parse(text, transport(), within(60.0)))
 
     assert parsing < 8 * reading
 
@@ -1234,7 +1220,7 @@ def test_a_longer_name_has_to_keep_to_the_characters() -> None:
 
 
 def _name_parser(built: Intake) -> Callable[[str], RenameEvent | InvalidEvent]:
-    return lambda name: built.parse(json.dumps(rename_data(endpoint_service_name=name)), transport(), a_minute())
+    return lambda name: built.parse(json.dumps(rename_data(endpoint_service_name=name)), transport(), within(60.0))
 
 
 @pytest.mark.parametrize("field", ["project_id", "region"])
@@ -1246,7 +1232,7 @@ def test_what_is_malformed_is_not_looked_up(field: str) -> None:
         return PROJECT
 
     text = json.dumps(rename_data(**{field: "../x"}))
-    event = parser(default_project=default_project).parse(text, transport(), a_minute())
+    event = parser(default_project=default_project).parse(text, transport(), within(60.0))
 
     assert isinstance(event, InvalidEvent)
     assert [violation.path for violation in event.violations] == [f"/data/{field}"]
@@ -1258,7 +1244,7 @@ def test_a_project_that_cannot_be_told_now_is_left_to_whoever_renames() -> None:
         raise RenameFailedError(failures.credentials("down", kind=Kind.UNAVAILABLE))
 
     event = parser(default_project=cannot_tell).parse(
-        json.dumps(rename_data(project_id="any")), transport(), a_minute()
+        json.dumps(rename_data(project_id="any")), transport(), within(60.0)
     )
 
     assert isinstance(event, RenameEvent)
@@ -1459,7 +1445,7 @@ def test_an_event_found_invalid_late_has_the_outcome_id_that_it_has_when_found_a
         raise RenameFailedError(failures.credentials("down", kind=Kind.UNAVAILABLE))
 
     text = json.dumps(rename_event(data=rename_data(project_id="another-project")))
-    late = parser(default_project=cannot_tell).parse(text, transport(), a_minute())
+    late = parser(default_project=cannot_tell).parse(text, transport(), within(60.0))
     assert isinstance(late, RenameEvent)
 
     assert answer(late.refused(FORBIDDEN_PROJECT)).id == answer(refused(text)).id

@@ -29,10 +29,13 @@ from function.domain.deadline import Deadline
 from function.domain.failures import Kind, RenameFailedError
 from function.domain.model import Target
 from tests.deadlines import within
+from tests.fakes.clock import MovedClock
+from tests.fakes.failures import failed
+from tests.fakes.identifiers import PROJECT, REGION, SERVICE
+from tests.fakes.raw_server import RawServer, receive_request
 from tests.localcloud.huawei import HuaweiCloud
 from tests.localcloud.iam import KEY_PATH, TOKEN_PATH, HuaweiIam, IdentityProvider
 from tests.localcloud.issuer import Issuer
-from tests.unit.fakes import PROJECT, REGION, SERVICE, MovedClock, RawServer, failed, receive_request
 
 IDP, AUDIENCE = "aws", "vpcep-rename"
 ROLE = "arn:aws:iam::123456789012:role/RenameFromQueue"

@@ -15,22 +15,10 @@ from function.domain.failures import EventName, Failure, Kind
 from function.domain.model import RedriveCycle
 from function.domain.ports import Known, Reused, Superseded
 from function.triggers.http import RETRY_AFTER_SECONDS
-from tests.unit.fakes import (
-    API_ID,
-    PROJECT,
-    SERVICE,
-    START,
-    HttpReply,
-    World,
-    cloud_event,
-    http_request,
-    not_found,
-    refusal,
-    rename_data,
-    throttled,
-    unavailable,
-    wrong_key,
-)
+from tests.fakes.events import HttpReply, cloud_event, http_request, rename_data
+from tests.fakes.failures import not_found, refusal, throttled, unavailable, wrong_key
+from tests.fakes.identifiers import API_ID, PROJECT, SERVICE, START
+from tests.fakes.world import World
 
 STRUCTURED = "application/cloudevents+json"
 ASYNC = {"Content-Type": STRUCTURED, "Prefer": "respond-async"}

@@ -38,19 +38,11 @@ from function.domain.policy import AHEAD_OF_TIME
 from function.domain.ports import Claim, Conclusion, Known, Ledger, Located, Reused, Superseded
 from function.domain.rename_service import Unsettled
 from tests.deadlines import within
-from tests.unit.fakes import (
-    OTHER_SERVICE,
-    PROJECT,
-    REGION,
-    SERVICE,
-    START,
-    FakeDynamoDb,
-    World,
-    failed,
-    not_found,
-    sqs_record,
-    unavailable,
-)
+from tests.fakes.dynamodb import FakeDynamoDb
+from tests.fakes.events import sqs_record
+from tests.fakes.failures import failed, not_found, unavailable
+from tests.fakes.identifiers import OTHER_SERVICE, PROJECT, REGION, SERVICE, START
+from tests.fakes.world import World
 
 TABLE = "ledger"
 TARGET = Target(REGION, PROJECT, SERVICE)

@@ -30,8 +30,8 @@ from huaweicloudsdkvpcep.v1 import (
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
+from tests.fakes.clock import MovedClock
 from tests.localcloud.huawei import HuaweiCloud
-from tests.unit.fakes import MovedClock
 
 AK, SK, PROJECT = "LOCALACCESSKEY", "local-secret-key", "0123456789abcdef0123456789abcdef"
 SERVICE = "070c4a63-8a62-448e-89ed-f2cbde8e6a3b"

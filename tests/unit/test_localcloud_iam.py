@@ -19,10 +19,10 @@ from huaweicloudsdkvpcep.v1 import (
     VpcepClient,
 )
 
+from tests.fakes.clock import MovedClock
 from tests.localcloud.huawei import HuaweiCloud
 from tests.localcloud.iam import KEY_PATH, TOKEN_PATH, HuaweiIam, IdentityProvider
 from tests.localcloud.issuer import Issuer
-from tests.unit.fakes import MovedClock
 
 PROJECT = "0123456789abcdef0123456789abcdef"
 SERVICE = "070c4a63-8a62-448e-89ed-f2cbde8e6a3b"

@@ -15,8 +15,11 @@ from function.domain.model import InvalidEvent, Outcome, RenameEvent
 from function.domain.name_pattern import MAX_PATTERN, NamePatternError, compile_name_pattern
 from function.domain.ports import Known
 from function.settings import SettingsError, load
-from tests.unit.builders import a_minute, parser, policy, rename_data, rename_event, transport
-from tests.unit.fakes import ENVIRONMENT, World
+from tests.deadlines import within
+from tests.fakes.domain import parser, policy
+from tests.fakes.environment import ENVIRONMENT
+from tests.fakes.events import rename_data, rename_event, transport
+from tests.fakes.world import World
 
 PATH: Final = "/data/endpoint_service_name"
 POLICY: Final = compile_name_pattern("(prod|test)-[a-z]+", 16)
@@ -24,7 +27,7 @@ POLICY: Final = compile_name_pattern("(prod|test)-[a-z]+", 16)
 
 def judged(pattern: re.Pattern[str] = POLICY, **data: Any) -> RenameEvent | InvalidEvent:
     text = json.dumps(rename_event(data=rename_data(**data)))
-    return parser(name_pattern=pattern).parse(text, transport(), a_minute())
+    return parser(name_pattern=pattern).parse(text, transport(), within(60.0))
 
 
 def paths_and_messages(event: RenameEvent | InvalidEvent) -> list[tuple[str, str]]:
@@ -77,7 +80,7 @@ def test_refusal_comes_with_all_other_violations() -> None:
 def refused(world: World) -> InvalidEvent:
     event = replace(world.event(), received="2026-11-24T03:00:00.000Z")
     judge = policy(name_pattern=POLICY, now=world.clock.now)
-    invalid = judge.judge(event, a_minute())
+    invalid = judge.judge(event, within(60.0))
     assert isinstance(invalid, InvalidEvent)
     return invalid
 
@@ -172,8 +175,8 @@ def test_the_slowest_pattern_that_is_taken_is_matched_within_seconds(length: int
 
 def test_wired_function_refuses_a_name_by_the_setting() -> None:
     components = Components(load(ENVIRONMENT | {"NAME_PATTERN": "prod-.*"}))
-    event = parser().parse(json.dumps(rename_event()), transport(), a_minute())
+    event = parser().parse(json.dumps(rename_event()), transport(), within(60.0))
 
     assert (PATH, "must match the naming policy: prod-.*") in paths_and_messages(
-        components._policy.judge(event, a_minute())
+        components._policy.judge(event, within(60.0))
     )

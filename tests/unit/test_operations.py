@@ -24,8 +24,9 @@ from function.domain.failures import EventName, Kind
 from function.domain.model import Outcome
 from function.telemetry import EVENT_HANDLED
 from tests.dashboard.widgets import rows, widgets
+from tests.fakes.events import cloud_event, http_request, sqs_record
+from tests.fakes.world import World
 from tests.template import RESOURCES, ROOT, TEMPLATE, of_type
-from tests.unit.fakes import World, cloud_event, http_request, sqs_record
 
 OPERATIONS: Final = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 RUNBOOK: Final = (ROOT / "docs/runbook.md").read_text(encoding="utf-8")

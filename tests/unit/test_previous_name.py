@@ -12,18 +12,11 @@ from function.domain import failures
 from function.domain.failures import Failure
 from function.domain.model import Outcome, RedriveCycle
 from function.domain.ports import Claim, ReadPurpose
-from tests.unit.fakes import (
-    SERVICE,
-    World,
-    cloud_event,
-    full_name,
-    not_found,
-    refusal,
-    sqs_record,
-    throttled,
-    unavailable,
-    wrong_key,
-)
+from tests.fakes.endpoint_services import full_name
+from tests.fakes.events import cloud_event, sqs_record
+from tests.fakes.failures import not_found, refusal, throttled, unavailable, wrong_key
+from tests.fakes.identifiers import SERVICE
+from tests.fakes.world import World
 
 MAY_NOT_READ = refusal("EndPoint.0004", 403)
 

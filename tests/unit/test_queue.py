@@ -12,7 +12,10 @@ import pytest
 
 from function.adapters.aws.sqs_queue import FifoQueue
 from tests.deadlines import within
-from tests.unit.fakes import SERVICE, FakeAws, World, cloud_event
+from tests.fakes.aws import FakeAws
+from tests.fakes.events import cloud_event
+from tests.fakes.identifiers import SERVICE
+from tests.fakes.world import World
 
 SECONDS = 10.0
 

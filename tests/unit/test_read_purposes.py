@@ -16,8 +16,12 @@ from function.domain.failures import Failure, RenameFailedError
 from function.domain.model import Target
 from function.domain.ports import ReadPurpose, Reply
 from tests.deadlines import within
-from tests.unit.fakes import PROJECT, REGION, SERVICE, FakeDynamoDb, MovedClock, World, failed, refusal, unavailable
-from tests.unit.fakes import wrong_key as wrong_signature
+from tests.fakes.clock import MovedClock
+from tests.fakes.dynamodb import FakeDynamoDb
+from tests.fakes.failures import failed, refusal, unavailable
+from tests.fakes.failures import wrong_key as wrong_signature
+from tests.fakes.identifiers import PROJECT, REGION, SERVICE
+from tests.fakes.world import World
 
 TABLE = "ledger"
 TARGET = Target(REGION, PROJECT, SERVICE)

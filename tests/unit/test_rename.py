@@ -21,19 +21,10 @@ from function.domain.service_calls import (
     MAX_ATTEMPTS_AGAINST_STATE,
     MAX_CALL_SECONDS,
 )
-from tests.unit.fakes import (
-    OTHER_PROJECT,
-    PROJECT,
-    REGION,
-    SERVICE,
-    World,
-    full_name,
-    not_found,
-    refusal,
-    throttled,
-    unavailable,
-    wrong_key,
-)
+from tests.fakes.endpoint_services import full_name
+from tests.fakes.failures import not_found, refusal, throttled, unavailable, wrong_key
+from tests.fakes.identifiers import OTHER_PROJECT, PROJECT, REGION, SERVICE
+from tests.fakes.world import World
 
 TARGET = Target(REGION, PROJECT, SERVICE)
 STATE_CONFLICT = refusal("EndPoint.3045", 400)

@@ -21,22 +21,11 @@ from function.domain.rename_service import Unsettled
 from function.triggers.sqs import Record
 from function.workers import Workers
 from tests.deadlines import within
-from tests.unit.fakes import (
-    QUEUE_ARN,
-    SERVICE,
-    START,
-    FakeDynamoDb,
-    World,
-    cloud_event,
-    http_request,
-    refusal,
-    rename_data,
-    service_id,
-    sqs_record,
-    throttled,
-    unavailable,
-    wrong_key,
-)
+from tests.fakes.dynamodb import FakeDynamoDb
+from tests.fakes.events import cloud_event, http_request, rename_data, service_id, sqs_record
+from tests.fakes.failures import refusal, throttled, unavailable, wrong_key
+from tests.fakes.identifiers import QUEUE_ARN, SERVICE, START
+from tests.fakes.world import World
 
 TEN = range(10)
 HANGS_SECONDS = 10.0

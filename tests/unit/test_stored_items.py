@@ -18,7 +18,11 @@ from function.domain.failures import EventName
 from function.domain.model import RenameEvent, Target
 from function.domain.ports import Claim, Known, Reused, Superseded
 from tests.deadlines import within
-from tests.unit.fakes import PROJECT, REGION, FakeDynamoDb, World, cloud_event, failed
+from tests.fakes.dynamodb import FakeDynamoDb
+from tests.fakes.events import cloud_event
+from tests.fakes.failures import failed
+from tests.fakes.identifiers import PROJECT, REGION
+from tests.fakes.world import World
 
 STORED = Path(__file__).parent / "stored"
 SERVICE = "070c4a63-8a62-448e-89ed-f2cbde8e6a3b"

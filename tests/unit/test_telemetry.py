@@ -31,17 +31,12 @@ from function.domain import failures
 from function.domain.model import InvalidEvent, Outcome, RenameEvent
 from function.domain.rename_service import Unsettled
 from function.telemetry import KNOWN_PATHS
+from tests.fakes.aws import FakeAws
+from tests.fakes.environment import ENVIRONMENT
+from tests.fakes.events import cloud_event, http_request, sqs_record
+from tests.fakes.identifiers import PROJECT, REGION
+from tests.fakes.world import World
 from tests.localcloud.huawei import HuaweiCloud
-from tests.unit.fakes import (
-    ENVIRONMENT,
-    PROJECT,
-    REGION,
-    FakeAws,
-    World,
-    cloud_event,
-    http_request,
-    sqs_record,
-)
 
 ROOT = Path(__file__).parents[2]
 AK, SK, TOKEN = "MARKERACCESSKEY", "marker-secret-key", "marker-security-token"
@@ -56,7 +51,7 @@ events, seconds, root_at_debug = json.load(sys.stdin)
 if root_at_debug:
     logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
 from function.app import handler
-from tests.unit.fakes import FakeContext
+from tests.fakes.lambda_context import FakeContext
 for event in events:
     json.dumps(handler(event, FakeContext(seconds)))
 """

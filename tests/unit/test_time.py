@@ -31,22 +31,16 @@ from function.domain.failures import Kind, RenameFailedError
 from function.triggers.dead_letters import DeadLetterTrigger
 from function.triggers.http import HttpTrigger
 from function.triggers.sqs import SqsTrigger
+from tests.fakes.aws import FakeAws
+from tests.fakes.clock import FakeClock
+from tests.fakes.environment import ENVIRONMENT
+from tests.fakes.events import cloud_event, http_request, service_id, sqs_record
+from tests.fakes.identifiers import PROJECT, REGION
+from tests.fakes.lambda_context import FakeContext
+from tests.fakes.world import World
 from tests.faults.dynamodb import Table, TransactionCanceledError
 from tests.localcloud.huawei import HuaweiCloud
 from tests.localcloud.server import Reply
-from tests.unit.fakes import (
-    ENVIRONMENT,
-    PROJECT,
-    REGION,
-    FakeAws,
-    FakeClock,
-    FakeContext,
-    World,
-    cloud_event,
-    http_request,
-    service_id,
-    sqs_record,
-)
 
 pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
 

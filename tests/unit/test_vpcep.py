@@ -39,19 +39,11 @@ from function.domain.failures import Failure, Kind, RenameFailedError
 from function.domain.model import Target
 from function.domain.ports import Reply
 from tests.deadlines import within
+from tests.fakes.clock import MovedClock
+from tests.fakes.failures import failed, refusal
+from tests.fakes.identifiers import OTHER_PROJECT, OTHER_SERVICE, PROJECT, REGION, SERVICE
+from tests.fakes.raw_server import RawServer, receive_request
 from tests.localcloud.huawei import HuaweiCloud
-from tests.unit.fakes import (
-    OTHER_PROJECT,
-    OTHER_SERVICE,
-    PROJECT,
-    REGION,
-    SERVICE,
-    MovedClock,
-    RawServer,
-    failed,
-    receive_request,
-    refusal,
-)
 
 KEY = Credentials("LOCALACCESSKEY", "local-secret-key", None, PROJECT)
 WRONG_KEY = KEY._replace(secret_key="another-secret-key")

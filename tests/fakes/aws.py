@@ -1,0 +1,117 @@
+"""EventBridge, SQS and Secrets Manager on the loopback interface."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from collections.abc import Callable
+from email.message import Message
+from typing import Any, NamedTuple
+
+from function.adapters.aws.client import Aws, Key, SqsClient
+from tests.localcloud.server import JsonServer
+from tests.localcloud.server import Reply as JsonReply
+
+
+class AwsCall(NamedTuple):
+    operation: str
+    parameters: dict[str, Any]
+
+
+class WithoutDeadline:
+    """A client of boto3's where the function has one of its own, whose requests have deadlines."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        return lambda _, **request: getattr(self._client, operation)(**request)
+
+
+class _AwsAnswer(NamedTuple):
+    body: dict[str, Any]
+    status: int = 200
+    hang_up: bool = False
+
+
+class FakeAws(JsonServer):
+    """As much of EventBridge, SQS and Secrets Manager as their clients need; up while the `with` block lasts."""
+
+    content_type = "application/x-amz-json-1.1"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[AwsCall] = []
+        self.secret = ""
+        self._answers: dict[str, deque[_AwsAnswer]] = {}
+        self._always: dict[str, _AwsAnswer] = {}
+        self._lock = threading.Lock()
+
+    def _receive(self, path: str, headers: Message, body: bytes) -> JsonReply | None:
+        answer = self._answer(headers["X-Amz-Target"].partition(".")[2], json.loads(body))
+        self._stopping.wait(self.delay)
+        return None if answer.hang_up else JsonReply(answer.status, answer.body)
+
+    def sqs(self) -> SqsClient:
+        """The function's own client."""
+        key = Key("local", "local", None)
+        return SqsClient(Aws(region="eu-west-1", endpoints={"": self.url}, key=key, sleep=lambda seconds: None))
+
+    @property
+    def outcomes(self) -> list[dict[str, Any]]:
+        """The details of all entries that came, refused ones too."""
+        entries = [entry for call in self.calls_of("PutEvents") for entry in call["Entries"]]
+        return [json.loads(entry["Detail"]) for entry in entries]
+
+    def calls_of(self, operation: str) -> list[dict[str, Any]]:
+        with self._lock:
+            return [call.parameters for call in self.calls if call.operation == operation]
+
+    def fail(self, operation: str, code: str, *, status: int = 400, times: int | None = 1) -> None:
+        """The whole call is refused."""
+        self._command(operation, times, _AwsAnswer({"__type": code, "message": "No."}, status))
+
+    def refuse_entry(self, code: str, *, times: int | None = 1) -> None:
+        """PutEvents answers 200, and did not take the entry."""
+        body = {"FailedEntryCount": 1, "Entries": [{"ErrorCode": code, "ErrorMessage": "No."}]}
+        self._command("PutEvents", times, _AwsAnswer(body))
+
+    def hang_up(self, operation: str, *, times: int | None = 1) -> None:
+        """The connection ends without an answer."""
+        self._command(operation, times, _AwsAnswer({}, hang_up=True))
+
+    def answer(self, operation: str, body: dict[str, Any], *, times: int | None = 1) -> None:
+        """Any answer at all, as if all were well."""
+        self._command(operation, times, _AwsAnswer(body))
+
+    def recover(self) -> None:
+        with self._lock:
+            self._answers.clear()
+            self._always.clear()
+
+    def _command(self, operation: str, times: int | None, answer: _AwsAnswer) -> None:
+        with self._lock:
+            if times is None:
+                self._always[operation] = answer
+            else:
+                self._answers.setdefault(operation, deque()).extend([answer] * times)
+
+    def _answer(self, operation: str, parameters: dict[str, Any]) -> _AwsAnswer:
+        with self._lock:
+            self.calls.append(AwsCall(operation, parameters))
+            commanded = self._answers.get(operation)
+            if commanded:
+                return commanded.popleft()
+            if operation in self._always:
+                return self._always[operation]
+        match operation:
+            case "PutEvents":
+                entries = [{"EventId": f"event-{number}"} for number, _ in enumerate(parameters["Entries"])]
+                return _AwsAnswer({"FailedEntryCount": 0, "Entries": entries})
+            case "SendMessage":
+                return _AwsAnswer({"MessageId": "1", "MD5OfMessageBody": "0", "SequenceNumber": "1"})
+            case "GetSecretValue":
+                return _AwsAnswer({"Name": parameters["SecretId"], "SecretString": self.secret})
+            case _:
+                return _AwsAnswer({"__type": "UnknownOperationException"}, 400)

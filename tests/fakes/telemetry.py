@@ -1,0 +1,39 @@
+"""What would be logged and counted, in memory."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from function.domain.dry_run import DryRun
+from function.domain.model import InvalidEvent, Outcome, RenameEvent
+from function.domain.rename_service import Unsettled
+
+
+class Handled(NamedTuple):
+    event: RenameEvent | InvalidEvent
+    result: Outcome | Unsettled
+    trigger: str
+    keys: dict[str, Any]
+
+
+class FakeTelemetry:
+    """What would be logged and counted."""
+
+    def __init__(self) -> None:
+        self.lines: list[Handled] = []
+        self.defects: list[BaseException | None] = []
+        self.dry_runs: list[DryRun] = []
+
+    def handled(
+        self, event: RenameEvent | InvalidEvent, result: Outcome | Unsettled, trigger: str, **keys: Any
+    ) -> None:
+        self.lines.append(Handled(event, result, trigger, keys))
+
+    def dry_run(self, dry_run: DryRun, trigger: str, **keys: Any) -> None:
+        self.dry_runs.append(dry_run)
+
+    def unexpected(self, error: BaseException | None, **keys: Any) -> None:
+        self.defects.append(error)
+
+    def flush(self) -> None:
+        """There is nothing to write."""
