@@ -1,7 +1,7 @@
 """The commands of README.md, docs/events.md, docs/deployment.md and docs/operations.md, typed as they stand into bash.
 
-On local clouds, with version 1 of the AWS CLI. `tests/unit/test_documents.py` says which command which test runs, and
-which none does; the runbook's commands are in `test_runbook.py`.
+On local clouds, with version 1 of the AWS CLI. `tests/unit/documents/test_documents.py` says which command which test
+runs, and which none does; the runbook's commands are in `test_runbook.py`.
 """
 
 from __future__ import annotations

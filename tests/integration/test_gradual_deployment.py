@@ -10,7 +10,7 @@ import pytest
 from tests.localcloud.aws import ENVIRONMENTS, ROOT
 
 FUNCTIONS = ("RenameFromQueue", "RenameFromHttp", "SettleDeadLetters")
-# Each can be set off by a new version within minutes, and by no producer: tests/unit/test_alarms.py.
+# Each can be set off by a new version within minutes, and by no producer: tests/unit/template/test_alarms.py.
 GUARDS = ["FunctionErrorsAlarm", "DefectsAlarm", "AccessFailuresAlarm", "HttpErrorsAlarm"]
 
 _PROGRAM = """

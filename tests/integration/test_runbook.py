@@ -1,7 +1,7 @@
 """The runbook's commands, typed as they stand into bash with the AWS CLI, on the local clouds.
 
 Of a query of CloudWatch Logs Insights, MiniStack computes what asks for fields that begin with an @, and takes the rest
-as it comes: `tests/unit/test_operations.py` holds the fields of each query against what is logged.
+as it comes: `tests/unit/template/test_operations.py` holds the fields of each query against what is logged.
 """
 
 from __future__ import annotations

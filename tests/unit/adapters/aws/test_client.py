@@ -98,8 +98,6 @@ REQUESTS: dict[tuple[str, str], dict[str, Any]] = {
     },
 }
 EACH = pytest.mark.parametrize(("service", "operation"), REQUESTS)
-
-
 PARTITIONS = Loader().load_data("partitions")["partitions"]
 
 

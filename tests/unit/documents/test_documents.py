@@ -23,7 +23,7 @@ PARAMETERS: Final[dict[str, dict[str, Any]]] = TEMPLATE["Parameters"]
 # ---- Commands and samples
 
 _COMMANDS: Final = "tests/integration/test_documented_commands.py"
-_HERE: Final = "tests/unit/test_documents.py"
+_HERE: Final = "tests/unit/documents/test_documents.py"
 # Which test runs a block, or holds its text: by the block's document and how it begins.
 HELD_BY: Final = {
     ("README.md", "1. A rename through the queue"): f"{_COMMANDS}::test_make_run_prints_what_is_documented",
@@ -84,12 +84,12 @@ HELD_BY: Final = {
     ("docs/events.md", '{\n  "dry_run"'): f"{_HERE}::test_dry_run_is_a_sample",
     ("docs/integrations.md", ". .build/local.env"): "tests/integration/test_up.py::test_prints_what_is_documented",
     ("docs/operations.md", "aws sns subscribe "): f"{_COMMANDS}::test_endpoint_is_subscribed_to_the_alarms",
-    ("docs/security.md", '{\n  "Version"'): "tests/unit/test_access.py::documented_key_policy",
+    ("docs/security.md", '{\n  "Version"'): "tests/unit/template/test_access.py::documented_key_policy",
     (
         "docs/security.md",
         '{\n  "Effect"',
-    ): "tests/unit/test_access.py::test_lets_a_producer_encrypt_who_has_the_documented_statement",
-    ("docs/security.md", '{"outcome_id"'): "tests/unit/test_access.py::test_looks_as_documented",
+    ): "tests/unit/template/test_access.py::test_lets_a_producer_encrypt_who_has_the_documented_statement",
+    ("docs/security.md", '{"outcome_id"'): "tests/unit/template/test_access.py::test_looks_as_documented",
     ("docs/testing.md", ".venv/dev/bin/python -m tests.faults --replay"): f"{_HERE}::test_seed_is_replayed",
 }
 # What no test runs, and why.

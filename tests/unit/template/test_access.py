@@ -14,7 +14,7 @@ import pytest
 
 from tests.fakes.world import World
 from tests.template import RESOURCES, ROOT, TEMPLATE, of_type
-from tests.unit.test_operations import STACK, everything_that_is_told
+from tests.unit.template.test_operations import STACK, everything_that_is_told
 
 SECURITY: Final = (ROOT / "docs/security.md").read_text(encoding="utf-8")
 

@@ -19,7 +19,7 @@ import yaml
 from tests.dashboard.widgets import widgets
 from tests.localcloud.server import LoopbackServer
 from tests.template import RESOURCES, ROOT, TEMPLATE
-from tests.unit.test_operations import ALARMS, FUNCTIONS, QUEUES, metrics_of_alarm, metrics_of_widget
+from tests.unit.template.test_operations import ALARMS, FUNCTIONS, QUEUES, metrics_of_alarm, metrics_of_widget
 
 PARAMETERS: Final[dict[str, Any]] = TEMPLATE["Parameters"]
 SAM: Final = ROOT / ".venv/sam/bin/python"

@@ -19,7 +19,7 @@ from tests.localcloud.huawei import HuaweiCloud
 from tests.localcloud.monitor import FAULTS, Monitor
 from tests.localcloud.page.server import MAX_BODY, Page
 from tests.localcloud.stack import Clouds, Reply
-from tests.unit.test_localcloud_huawei import AK, PROJECT, SERVICE, SK, client_of, refused, rename
+from tests.unit.localcloud.test_huawei import AK, PROJECT, SERVICE, SK, client_of, refused, rename
 
 FILES: Final = ("/", "/page.css", "/page.js", "/openapi.json")
 SECONDS: Final = 10.0

@@ -7,7 +7,6 @@ import json
 import re
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,10 +25,11 @@ from tests.fakes.events import cloud_event, http_request, rename_data, service_i
 from tests.fakes.failures import refusal, throttled, unavailable, wrong_key
 from tests.fakes.identifiers import QUEUE_ARN, SERVICE, START
 from tests.fakes.world import World
+from tests.template import ROOT
 
 TEN = range(10)
 HANGS_SECONDS = 10.0
-TEMPLATE = (Path(__file__).parents[2] / "template.yml").read_text(encoding="utf-8")
+TEMPLATE = (ROOT / "template.yml").read_text(encoding="utf-8")
 
 
 @pytest.fixture

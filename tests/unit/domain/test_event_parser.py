@@ -1,0 +1,373 @@
+"""What the parser takes for a rename event: both modes, attributes of the transport, base64, times."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from function.domain.event_parser import Attributes
+from tests.fakes.domain import valid
+from tests.fakes.events import rename_data, rename_event, transport
+from tests.fakes.identifiers import ARRIVED, OTHER_PROJECT, OTHER_REGION, SERVICE, TIME
+from tests.unit.domain.parsing import LONE_SURROGATE, TRACEPARENT, paths, refused, taken, without
+
+
+def encoded(content: object) -> str:
+    """As ``data_base64``."""
+    raw = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return base64.b64encode(raw).decode()
+
+
+# ---- What is taken
+
+
+def test_a_structured_event_is_taken_as_it_says() -> None:
+    data = rename_data(project_id=OTHER_PROJECT, region=OTHER_REGION, expected_name="billing")
+    content = rename_event(id="8f0c", source="/cmdb/prod", data=data, traceparent=TRACEPARENT)
+
+    event = taken(content)
+
+    assert (event.id, event.source) == ("8f0c", "/cmdb/prod")
+    assert event.time == datetime(2026, 11, 2, 8, 15, tzinfo=UTC)
+    assert event.vpc_endpoint_service_id == SERVICE
+    assert event.endpoint_service_name == "orders"
+    assert (event.project_id, event.region, event.expected_name) == (OTHER_PROJECT, OTHER_REGION, "billing")
+    assert event.cloud_event == content
+
+
+def test_an_event_remembers_when_its_transport_took_it_in() -> None:
+    assert refused(rename_event(time="soon")).time == ARRIVED
+    assert refused("orders").time == ARRIVED
+
+
+def test_what_an_event_leaves_open_stays_open() -> None:
+    event = taken(rename_event())
+
+    assert (event.project_id, event.region, event.expected_name) == (None, None, None)
+
+
+def test_data_alone_takes_its_attributes_from_the_transport() -> None:
+    given = {
+        "id": "8f0c",
+        "source": "/cmdb",
+        "time": "2026-11-02T08:00:00Z",
+        "traceparent": TRACEPARENT,
+        "team": "shop",
+    }
+
+    event = taken(rename_data(), transport(**given))
+
+    assert (event.id, event.source, event.time) == ("8f0c", "/cmdb", datetime(2026, 11, 2, 8, tzinfo=UTC))
+    assert event.cloud_event == rename_event(**given)
+
+
+def test_data_alone_takes_what_stands_in_where_the_transport_carries_no_attributes() -> None:
+    attributes = transport()
+
+    event = taken(rename_data(), attributes)
+
+    assert event.cloud_event == rename_event(id=attributes.id, source=attributes.source, time=attributes.time)
+
+
+def test_a_structured_event_owes_nothing_to_the_transport() -> None:
+    event = taken(rename_event(), transport(id="other", source="/other", time="2026-01-01T00:00:00Z", team="other"))
+
+    assert event.cloud_event == rename_event()
+
+
+def test_both_modes_of_one_event_are_the_same_event() -> None:
+    structured = taken(rename_event())
+    binary = taken(rename_data(), transport(id="event-1", source="/cmdb", time=TIME))
+
+    assert structured == binary
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        pytest.param(rename_event(data=rename_data(endpoint_service_name="")), id="no name at all"),
+        pytest.param(rename_event(data=rename_data(endpoint_service_name="a" * 16)), id="longest name"),
+        pytest.param(rename_event(data=rename_data(endpoint_service_name="-_Az09_-")), id="every kind of character"),
+        pytest.param(rename_event(data=rename_data(vpc_endpoint_service_id="a" * 64)), id="longest service id"),
+        pytest.param(rename_event(data=rename_data(vpc_endpoint_service_id="7")), id="shortest service id"),
+        pytest.param(rename_event(data=rename_data(expected_name="")), id="expects no name"),
+        pytest.param(rename_event(data=rename_data(expected_name="a" * 128)), id="expects a name of before the limit"),
+        pytest.param(rename_event(id="é 漢 😀 ~"), id="id of any characters"),
+        pytest.param(rename_event(id="a" * 1024), id="longest id"),
+        pytest.param(rename_event(source="urn:uuid:6e8bc430-9c3a-11d9-9669-0800200c9a66"), id="source is a URN"),
+        pytest.param(rename_event(source="https://cmdb.example.com:8443/a%20b?c=d#e"), id="source is a URL"),
+        pytest.param(rename_event(datacontenttype="application/json; charset=utf-8"), id="content type with charset"),
+        pytest.param(rename_event(datacontenttype="Application/JSON"), id="content type in other case"),
+        pytest.param(rename_event(subject="orders", dataschema="https://example.com/s.json"), id="optional attributes"),
+        pytest.param(rename_event(team="shop", urgent=True, priority=-(2**31), sequence=2**31 - 1), id="extensions"),
+        pytest.param(rename_event(**{"a" * 32: "x" * 1024}), id="longest extension"),
+        pytest.param(rename_event(**{f"x{number}": number for number in range(26)}), id="most attributes"),
+    ],
+)
+def test_an_event_at_the_edge_of_the_rules_is_taken(event: dict[str, Any]) -> None:
+    assert taken(event).cloud_event == event
+
+
+@pytest.mark.parametrize("attribute", ["datacontenttype", "traceparent", "subject", "team"])
+def test_an_optional_attribute_that_is_null_counts_as_left_out(attribute: str) -> None:
+    """CloudEvents JSON format 1.0.2, 2.2: null MUST be treated as the equivalent of unset or omitted."""
+    event = taken(rename_event(**{attribute: None}))
+
+    assert event.endpoint_service_name == "orders"
+
+
+@pytest.mark.parametrize(
+    ("text", "instant"),
+    [
+        ("2026-11-02t08:15:00z", datetime(2026, 11, 2, 8, 15, tzinfo=UTC)),
+        ("2026-11-02T08:15:00-00:00", datetime(2026, 11, 2, 8, 15, tzinfo=UTC)),
+        ("2026-11-02T10:45:00+02:30", datetime(2026, 11, 2, 8, 15, tzinfo=UTC)),
+        ("2026-11-01T08:15:00.5-23:59", datetime(2026, 11, 2, 8, 14, 0, 500_000, tzinfo=UTC)),
+        ("2026-11-02T08:15:00.123456789Z", datetime(2026, 11, 2, 8, 15, 0, 123_456, tzinfo=UTC)),
+        ("0001-01-01T00:00:00Z", datetime(1, 1, 1, tzinfo=UTC)),
+        ("2024-02-29T23:59:59Z", datetime(2024, 2, 29, 23, 59, 59, tzinfo=UTC)),
+    ],
+)
+def test_a_time_of_any_form_of_rfc_3339_is_taken_as_its_instant(text: str, instant: datetime) -> None:
+    assert taken(rename_event(time=text)).time == instant
+
+
+@pytest.mark.parametrize("missing", [{}, {"time": None}], ids=["left out", "null"])
+def test_a_structured_event_without_a_time_has_that_of_its_transport(missing: dict[str, Any]) -> None:
+    event = taken(without(rename_event(), "time") | missing, transport(time="2026-01-01T00:00:00Z"))
+
+    assert event.cloud_event == rename_event(time=ARRIVED)
+    assert event.time == datetime.fromisoformat(ARRIVED)
+
+
+def test_a_structured_event_that_is_wrong_otherwise_has_the_time_of_its_transport() -> None:
+    event = refused(without(rename_event(id=""), "time"))
+
+    assert event.time == ARRIVED
+    assert paths(event) == {"/id"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "0", TRACEPARENT + "\n", TRACEPARENT.upper(), TRACEPARENT[:-1], f"{TRACEPARENT}-x"),
+        *(TRACEPARENT.replace("00-", "ff-", 1), f"00-{'0' * 32}-00f067aa0ba902b7-01"),
+        *(f"00-4bf92f3577b34da6a3ce929d0e0e4736-{'0' * 16}-01", "\u0000", "x" * 5_000, LONE_SURROGATE),
+    ],
+)
+def test_a_traceparent_that_is_none_is_dropped(value: str) -> None:
+    """It is the tracing's affair, and no reason to refuse a rename."""
+    assert taken(rename_data(), transport(traceparent=value)).cloud_event.keys() == rename_event().keys()
+    if value != LONE_SURROGATE:
+        assert taken(rename_event(traceparent=value)).cloud_event == rename_event()
+
+
+@pytest.mark.parametrize("value", [None, [], {}, 5, True, 1.5, [TRACEPARENT]])
+def test_a_traceparent_of_another_type_is_dropped(value: object) -> None:
+    assert taken(rename_event(traceparent=value)).cloud_event == rename_event()
+
+
+def test_a_traceparent_is_dropped_from_what_is_refused_too() -> None:
+    event = refused(rename_event(id="", traceparent=""))
+
+    assert paths(event) == {"/id"}
+
+
+@pytest.mark.parametrize("content", [rename_event(), rename_data()], ids=["structured", "binary"])
+def test_a_byte_order_mark_at_the_beginning_is_skipped(content: dict[str, Any]) -> None:
+    text = json.dumps(content)
+
+    assert taken("\ufeff" + text) == taken(text)
+
+
+# ---- data_base64
+
+
+def test_data_in_base64_is_data() -> None:
+    event = taken(without(rename_event(), "data") | {"data_base64": encoded(rename_data())})
+
+    assert event == taken(rename_event())
+    assert event.digest == taken(rename_event()).digest
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [{"data": None}, {"datacontenttype": "application/json"}],
+    ids=["beside a null", "beside its type"],
+)
+def test_data_in_base64_may_come(extra: dict[str, Any]) -> None:
+    content = without(rename_event(), "data") | {"data_base64": encoded(rename_data())} | extra
+
+    assert taken(content).endpoint_service_name == "orders"
+
+
+def test_data_in_base64_may_begin_with_a_byte_order_mark() -> None:
+    content = without(rename_event(), "data") | {
+        "data_base64": encoded(b"\xef\xbb\xbf" + json.dumps(rename_data()).encode())
+    }
+
+    assert taken(content) == taken(rename_event())
+
+
+def test_data_in_base64_that_is_null_counts_as_left_out() -> None:
+    assert taken(rename_event(data_base64=None)) == taken(rename_event())
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (encoded(b"\xff"), "must be JSON in UTF-8, in base64"),
+        (encoded(b"orders"), "must be JSON in UTF-8, in base64"),
+        (encoded(b'{"a": 1, "a": 2}'), "must be JSON in UTF-8, in base64"),
+        (encoded(b"[" * 100_000), "must be JSON in UTF-8, in base64"),
+        (encoded(rename_data())[:-1], "must be JSON in UTF-8, in base64"),
+        ("=", "must be JSON in UTF-8, in base64"),
+        ("", "must be JSON in UTF-8, in base64"),
+        ("é", "must be JSON in UTF-8, in base64"),
+        (encoded(rename_data()) + "\n", "must be JSON in UTF-8, in base64"),
+        (7, "must be of type string"),
+        ([], "must be of type string"),
+    ],
+)
+def test_data_that_is_wrongly_encoded_is_the_one_violation(value: object, message: str) -> None:
+    event = refused(without(rename_event(), "data") | {"data_base64": value})
+
+    assert event.violations == (("/data_base64", message),)
+
+
+def test_wrong_data_in_base64_is_explained_field_by_field() -> None:
+    event = refused(without(rename_event(), "data") | {"data_base64": encoded({"endpoint_service_name": "a.b"})})
+
+    assert paths(event) == {"/data/vpc_endpoint_service_id", "/data/endpoint_service_name"}
+
+
+def test_data_twice_is_the_one_violation() -> None:
+    event = refused(rename_event(data_base64=encoded(rename_data())))
+
+    assert event.violations == (("/data_base64", "must not come with data"),)
+
+
+# ---- Attributes of a transport
+
+
+def carried(*pairs: tuple[str, str | None]) -> Attributes:
+    own = transport()
+    return Attributes.carried(pairs, event_id=own.id, source=own.source, time=own.time)
+
+
+def test_an_attribute_may_come_twice_with_one_value() -> None:
+    assert taken(rename_data(), carried(("id", "8f0c"), ("id", "8f0c"))).id == "8f0c"
+
+
+@pytest.mark.parametrize("name", ["id", "source", "time", "team", "traceparent", "a/b"])
+def test_an_attribute_with_two_values_is_the_one_violation(name: str) -> None:
+    event = refused(rename_data(), carried((name, "1"), (name, "2"), (name, "1")))
+
+    path = "/" + name.replace("/", "~1")
+    assert event.violations == ((path, "comes with two values"),)
+    assert (event.id, event.source, event.time) == ("message-1", transport().source, ARRIVED)
+
+
+def test_an_attribute_that_is_no_text_is_the_one_violation() -> None:
+    event = refused(rename_data(), carried(("id", None)))
+
+    assert event.violations == (("/id", "must be UTF-8 text, percent-encoded in a header"),)
+    assert event.id == "message-1"
+
+
+def test_a_traceparent_that_is_no_text_is_dropped() -> None:
+    assert (
+        taken(rename_data(), carried(("traceparent", None), ("id", "8f0c"))).cloud_event.keys() == rename_event().keys()
+    )
+
+
+def test_an_attribute_once_a_text_and_once_none_is_the_one_violation() -> None:
+    for pairs in ([("id", "1"), ("id", None)], [("id", None), ("id", "1")]):
+        assert paths(refused(rename_data(), carried(*pairs))) == {"/id"}
+
+
+def test_attributes_beside_a_structured_event_are_none_of_it_however_wrong() -> None:
+    assert taken(rename_event(), carried(("id", "1"), ("id", "2"), ("source", None))).cloud_event == rename_event()
+
+
+# ---- Times
+
+
+@pytest.mark.parametrize(
+    ("text", "microseconds"),
+    [
+        ("1970-01-01T00:00:00Z", "0"),
+        ("1970-01-01T00:00:01.5Z", "1500000"),
+        ("2026-11-02T08:15:00Z", "1793607300000000"),
+        ("2026-11-02T08:15:00.123456Z", "1793607300123456"),
+        ("2026-11-02T08:15:00.123456001Z", "1793607300123456.001"),
+        ("2026-11-02T08:15:00.123456789Z", "1793607300123456.789"),
+        ("2026-11-02t10:15:00.123456700+02:00", "1793607300123456.7"),
+        ("2026-11-02T08:15:00.1234567z", "1793607300123456.7"),
+        ("2026-11-02T08:15:00.123456000Z", "1793607300123456"),
+        ("2026-11-02T08:15:00.100000000-00:00", "1793607300100000"),
+        ("1969-12-31T23:59:59.999999999Z", "-0.001"),
+        ("0001-01-01T00:00:00.000000001Z", "-62135596799999999.999"),
+        ("9999-12-31T23:59:59.999999999Z", "253402300799999999.999"),
+    ],
+)
+def test_a_time_has_microseconds_since_the_epoch_with_all_its_digits(text: str, microseconds: str) -> None:
+    event = valid().at(text)
+
+    assert str(event.time_microseconds) == microseconds
+
+
+def test_times_within_a_microsecond_are_told_apart() -> None:
+    earlier = taken(rename_event(time="2026-11-02T08:15:00.123456001Z"))
+    later = taken(rename_event(time="2026-11-02T08:15:00.123456789Z"))
+
+    assert earlier.time_microseconds < later.time_microseconds
+    assert later.at(earlier.cloud_event["time"]).time_microseconds == earlier.time_microseconds
+
+
+def test_white_space_and_escapes_change_nothing() -> None:
+    event = rename_event(id="é/1")
+    escaped = json.dumps(event, indent=3).replace("/", "\\/").replace("orders", "\\u006frders")
+
+    assert taken(f"\r\n\t {escaped}\n") == taken(event)
+
+
+def test_what_an_event_asks_for_is_told_from_what_another_asks_for() -> None:
+    first = taken(rename_event())
+
+    assert first.digest == taken(rename_event(time="2026-11-01T00:00:00Z", team="shop")).digest
+    assert first.digest == taken(rename_event(data=dict(reversed(rename_data().items())))).digest
+    assert first.digest != taken(rename_event(data=rename_data(endpoint_service_name="orders2"))).digest
+
+
+# ---- Modes
+
+
+def test_data_alone_lacks_its_attributes_where_the_transport_promises_a_whole_event() -> None:
+    event = refused(rename_data(), transport(id="1", source="/cmdb"), structured=True)
+
+    assert {"/specversion", "/id", "/source", "/type", "/data"} <= paths(event)
+
+
+def test_a_whole_event_is_no_data_where_the_transport_promises_data_alone() -> None:
+    event = refused(rename_event(), structured=False)
+
+    assert {"/data/specversion", "/data/data", "/data/vpc_endpoint_service_id"} <= paths(event)
+
+
+@pytest.mark.parametrize("attribute", ["specversion", "id", "source", "type", "data"])
+def test_one_attribute_makes_an_event_structured(attribute: str) -> None:
+    event = refused({attribute: rename_event()[attribute]}, transport(id="1", source="/cmdb"))
+
+    assert {"/specversion", "/id", "/source", "/type", "/data"} - paths(event) == {f"/{attribute}"}
+
+
+@pytest.mark.parametrize("content", [{"time": TIME}, {"data_base64": encoded(rename_data())}])
+def test_an_attribute_that_it_may_lack_makes_an_event_structured_too(content: dict[str, Any]) -> None:
+    event = refused(content, transport(id="1", source="/cmdb"))
+
+    assert {"/specversion", "/id", "/source", "/type"} <= paths(event)
