@@ -1,6 +1,7 @@
 """How tests are shared out to processes, and what they found out in figures."""
 
 import os
+import signal
 from typing import Any
 
 import pytest
@@ -10,8 +11,10 @@ from tests.localcloud.aws import no_proxy_on_loopback
 
 pytest.register_assert_rewrite("tests.integration.observer")
 os.environ.update(no_proxy_on_loopback())
+# A shell that starts the tests in the background lets them, and all that they start, ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# They take long, and wait more than they work: side by side with the others of the clouds they cost half as much.
+# They take long, and wait more than they work: concurrently with the others of the clouds they cost half as much.
 APART = (
     "tests/integration/test_api_keys.py",
     "tests/integration/test_keyless.py",
