@@ -82,6 +82,9 @@ HELD_BY: Final = {
         "tests/integration/test_event_patterns.py::test_documented_patterns_match_what_they_say"
     ),
     ("docs/events.md", '{\n  "dry_run"'): f"{_HERE}::test_dry_run_is_a_sample",
+    ("docs/integrations.md", "Parameters:\n"): (
+        "tests/integration/test_integrations.py::test_documented_queue_gets_failed_renames_without_their_envelope"
+    ),
     ("docs/integrations.md", ". .build/local.env"): "tests/integration/test_up.py::test_prints_what_is_documented",
     ("docs/operations.md", "aws sns subscribe "): f"{_COMMANDS}::test_endpoint_is_subscribed_to_the_alarms",
     ("docs/security.md", '{\n  "Version"'): "tests/unit/template/test_access.py::documented_key_policy",
@@ -104,6 +107,10 @@ NOT_RUN: Final = {
     ("docs/deployment.md", ".venv/sam/bin/sam delete "): (
         "asks for a yes; tests/integration/test_deployment.py takes a stack down with --no-prompts"
     ),
+    (
+        "docs/integrations.md",
+        'resource "huaweicloud_vpcep_service"',
+    ): "needs Terraform and Huawei Cloud's provider",
     ("docs/testing.md", ".venv/dev/bin/python -m pytest "): "runs tests, as whoever sees this one run knows how to",
     ("docs/testing.md", ".venv/dev/bin/python -m tests.faults --from"): (
         "minutes; tests/faults/test_simulation.py makes thousands of such runs"
