@@ -139,11 +139,8 @@ class Bulk:
                 found = Planned(line, preview.region, preview.project_id, preview.service_name or "", event_id, time)
                 if preview.region and (first := _first(seen, line, preview)) != line.number:
                     raise _named_twice(first, line)
-                if preview.problem is not None:
-                    result = Result.NOT_READ if preview.problem.retryable else Result.FAILED
-                elif preview.service_name == line.endpoint_service_name:
-                    result = Result.UNCHANGED
-                else:
+                result = _result_without_rename(preview, line)
+                if result is None:
                     shown.add(line, preview.service_name, None)
                     planned.append(found)
                     if results is not None:
@@ -222,6 +219,13 @@ def _open_plan(state: State | None) -> Plan | None:
     if state is None or state.undone or state.result not in _GOES_ON:
         return None
     return state.plan
+
+
+def _result_without_rename(preview: Preview, line: Line) -> Result | None:
+    """What became of a line that needs no rename, or cannot be renamed; None where it is to be renamed."""
+    if preview.problem is not None:
+        return Result.NOT_READ if preview.problem.retryable else Result.FAILED
+    return Result.UNCHANGED if preview.service_name == line.endpoint_service_name else None
 
 
 def _first(seen: dict[tuple[str, str, str], int], line: Line, preview: Preview) -> int:

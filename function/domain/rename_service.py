@@ -264,18 +264,20 @@ class RenameService:
             if attempt.doubt is not None and failure.kind is not Kind.NOT_FOUND:
                 # A call before this one may yet take effect. Only an invocation after this claim can tell.
                 raise RenameFailedError(attempt.doubt) from None
-            if failure.state_conflict:
-                # An earlier invocation may have carried out the rename and ended before it could report it.
-                try:
-                    found = self._calls.persist(attempt, lambda: self._calls.read(target, attempt))
-                except RenameFailedError as unread:
-                    if unread.failure.kind is Kind.NOT_FOUND:
-                        return unread.failure
-                    raise RenameFailedError(failures.state_conflict_unverified(failure, unread.failure)) from None
-                if short_name(found.name) == event.endpoint_service_name:
-                    return _Renamed(event, found, previous)
-            return failure
+            return self._verified(event, target, attempt, failure, previous) if failure.state_conflict else failure
         return _Renamed(event, reply, previous)
+
+    def _verified(
+        self, event: RenameEvent, target: Target, attempt: Attempt, conflict: Failure, previous: str | None
+    ) -> "_Renamed | Failure":
+        """A state conflict, unless an earlier invocation carried out the rename and ended before it could report it."""
+        try:
+            found = self._calls.persist(attempt, lambda: self._calls.read(target, attempt))
+        except RenameFailedError as unread:
+            if unread.failure.kind is Kind.NOT_FOUND:
+                return unread.failure
+            raise RenameFailedError(failures.state_conflict_unverified(conflict, unread.failure)) from None
+        return _Renamed(event, found, previous) if short_name(found.name) == event.endpoint_service_name else conflict
 
     def _outcome(self, attempt: Attempt, result: "_Renamed | Failure") -> Outcome:
         event = attempt.event

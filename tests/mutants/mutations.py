@@ -73,31 +73,39 @@ class _Faults:
                     yield from self.of(child)
 
     def _replacements(self, node: ast.expr | ast.stmt) -> Iterator[str]:
-        match node:
-            case ast.Compare(ops=[operator]) if type(operator) in _OPPOSITES:
-                yield ast.unparse(ast.Compare(node.left, [_OPPOSITES[type(operator)]()], node.comparators))
-            case ast.BoolOp():
-                yield ast.unparse(ast.BoolOp(_OPPOSITES[type(node.op)](), node.values))
-            case ast.BinOp() if type(node.op) in _OPPOSITES:
-                yield ast.unparse(ast.BinOp(node.left, _OPPOSITES[type(node.op)](), node.right))
-            case ast.UnaryOp(op=ast.Not()):
-                yield ast.unparse(node.operand)
-            case ast.Constant(value=bool() as value):
-                yield str(not value)
-            case ast.Constant(value=int() | float() as value):
-                yield str(value + 1)
-            case ast.IfExp():
-                yield ast.unparse(ast.IfExp(ast.UnaryOp(ast.Not(), node.test), node.body, node.orelse))
-            case ast.Expr(value=ast.Call()):
-                yield "None"
-            case ast.Raise():
-                yield "pass"
-            case ast.Return(value=ast.expr()) if not _is_none(node.value):
-                yield "return None"
-            case ast.Continue():
-                yield "break"
-            case ast.Break():
-                yield "continue"
+        return _of_expression(node) if isinstance(node, ast.expr) else _of_statement(node)
+
+
+def _of_expression(node: ast.expr) -> Iterator[str]:
+    match node:
+        case ast.Compare(ops=[operator]) if type(operator) in _OPPOSITES:
+            yield ast.unparse(ast.Compare(node.left, [_OPPOSITES[type(operator)]()], node.comparators))
+        case ast.BoolOp():
+            yield ast.unparse(ast.BoolOp(_OPPOSITES[type(node.op)](), node.values))
+        case ast.BinOp() if type(node.op) in _OPPOSITES:
+            yield ast.unparse(ast.BinOp(node.left, _OPPOSITES[type(node.op)](), node.right))
+        case ast.UnaryOp(op=ast.Not()):
+            yield ast.unparse(node.operand)
+        case ast.Constant(value=bool() as value):
+            yield str(not value)
+        case ast.Constant(value=int() | float() as value):
+            yield str(value + 1)
+        case ast.IfExp():
+            yield ast.unparse(ast.IfExp(ast.UnaryOp(ast.Not(), node.test), node.body, node.orelse))
+
+
+def _of_statement(node: ast.stmt) -> Iterator[str]:
+    match node:
+        case ast.Expr(value=ast.Call()):
+            yield "None"
+        case ast.Raise():
+            yield "pass"
+        case ast.Return(value=ast.expr()) if not _is_none(node.value):
+            yield "return None"
+        case ast.Continue():
+            yield "break"
+        case ast.Break():
+            yield "continue"
 
 
 def _is_none(node: ast.expr | None) -> bool:
