@@ -72,6 +72,7 @@ lint: ## run all linters
 	.venv/sam/bin/sam validate --lint --region us-east-1
 	.venv/lint/bin/cfn-lint --append-rules cfn_lint_serverless.rules --regions us-east-1 -- template.yml
 	.venv/lint/bin/checkov
+	.venv/lint/bin/lint-imports --no-cache --no-logo
 	.venv/lint/bin/bandit -q -r function
 	.venv/lint/bin/zizmor --offline -q --persona=auditor .github
 

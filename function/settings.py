@@ -127,7 +127,7 @@ class Settings:
     aws_ca_bundle: str | None
 
 
-def load(environment: Mapping[str, str] = os.environ) -> Settings:
+def load(environment: Mapping[str, str] = os.environ) -> Settings:  # noqa: TID251
     """Read the settings.
 
     Raises:

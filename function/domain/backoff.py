@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from random import SystemRandom
+from random import SystemRandom  # noqa: TID251 - asks the kernel
 from typing import Final
 
 # The kernel's, since those of the process would repeat themselves in all that come from one snapshot.
