@@ -92,14 +92,17 @@ def direct(*, parallel: int, environment: Mapping[str, str] = os.environ) -> "Di
     region = settings.huaweicloud_region
     assert isinstance(settings.key, StaticKey)  # noqa: S101 - the settings have no other way to a key here
     key = Credentials(*settings.key)
-    endpoints = {region: settings.vpcep_endpoint} if settings.vpcep_endpoint else {}
     # The SDK finds endpoints of other regions in variables of its own.
     named = {name.removeprefix(_ENDPOINTS).replace("_", "-").lower() for name in own if name.startswith(_ENDPOINTS)}
     regions = frozenset({*VpcepRegion.static_fields, *named, region})
     try:
-        endpoint = known_region(region, endpoints).endpoints[0]
+        endpoint = known_region(region, settings.vpcep_endpoints).endpoints[0]
         services = ListableEndpointServices(
-            StaticCredentials(key), region=region, regions=regions, endpoints=endpoints, pool_size=parallel
+            StaticCredentials(key),
+            region=region,
+            regions=regions,
+            endpoints=settings.vpcep_endpoints,
+            pool_size=parallel,
         )
     except UnknownRegionError:
         message = "HUAWEICLOUD_REGION names a region that VPCEP is not known in."

@@ -6,21 +6,25 @@ from typing import Any, Final
 
 from huaweicloudsdkvpcep.v1 import ListEndpointServiceRequest, model
 
-from cli.model import Answer, Event, Line, Preview, Problem, StoppedError, rename_event, short_name
+from cli.model import Answer, Event, Line, Preview, Problem, StoppedError, problem_of_error, rename_event
 from function.adapters.huawei.endpoint_services import HuaweiEndpointServices
 from function.domain import failures
 from function.domain.deadline import REPORT_SECONDS, Deadline
 from function.domain.event_parser import Attributes, EventParser
 from function.domain.failures import Failure, Kind, RenameFailedError
 from function.domain.model import InvalidEvent, Outcome, RenameEvent, Target
+from function.domain.outcomes import describe_failure
 from function.domain.policy import Policy
 from function.domain.rename_service import RenameService, Unsettled
+from function.domain.service_calls import short_name
 from function.domain.strict_json import to_json
 
 # As long as an HTTP caller of the function waits.
 EVENT_SECONDS: Final = 25.0
 READ_SECONDS: Final = 10.0
 PAGE: Final = 100
+MAX_PAGE_TRIES: Final = 5
+MAX_PAGE_WAIT_SECONDS: Final = 300.0
 TRIGGER: Final = "http"
 
 
@@ -34,6 +38,8 @@ class Discard:
 class ListableEndpointServices(HuaweiEndpointServices):
     """The endpoint services of a key, and a list of them. The function never lists, so this is not its adapter's."""
 
+    reply_models = model  # all of the SDK's, with those of lists
+
     def page(self, target: Target, offset: int, deadline: Deadline) -> list[Any]:
         """Some endpoint services of the target's region and project, the oldest first: new ones do not move the pages.
 
@@ -44,7 +50,6 @@ class ListableEndpointServices(HuaweiEndpointServices):
         found: list[Any] = []
 
         def operation(client: Any) -> str:
-            client.model_package = model  # all of the SDK's, with those of lists
             services = client.list_endpoint_service(request).endpoint_services
             if services is None:
                 raise RenameFailedError(failures.unconfirmed_reply(status=None, huawei_request_id=None))
@@ -148,28 +153,13 @@ class Direct:
                 time.sleep(min(failure.retry_after or 2.0**tries, MAX_PAGE_WAIT_SECONDS))
 
 
-MAX_PAGE_TRIES: Final = 5
-MAX_PAGE_WAIT_SECONDS: Final = 300.0
-
-
 def problem_of(failure: Failure) -> Problem:
-    message = failure.message
-    if failure.violations:
-        message = "; ".join(f"{path.removeprefix('/data/')} {text}" for path, text in failure.violations)
-    is_key = failure.kind is Kind.ACCESS and failure.http_status == 401  # noqa: PLR2004 - HTTP's own
-    if is_key:
-        message = (
-            f"{message} Huawei Cloud refuses the key: look at HUAWEICLOUD_SDK_AK, HUAWEICLOUD_SDK_SK, "
-            "HUAWEICLOUD_SDK_SECURITY_TOKEN, HUAWEICLOUD_SDK_PROJECT_ID and this machine's clock. "
-            "Five refusals in a row lock the key, so nothing more is sent."
-        )
-    return Problem(
-        failure.code,
-        message,
-        retryable=failure.retryable and failure.kind is not Kind.ACCESS,
-        throttled=failure.kind is Kind.THROTTLED,
-        fatal=is_key,
-        retry_after=failure.retry_after,
+    return problem_of_error(
+        describe_failure(failure),
+        failure.retry_after,
+        key_advice="Huawei Cloud refuses the key: look at HUAWEICLOUD_SDK_AK, HUAWEICLOUD_SDK_SK, "
+        "HUAWEICLOUD_SDK_SECURITY_TOKEN, HUAWEICLOUD_SDK_PROJECT_ID and this machine's clock. "
+        "Five refusals in a row lock the key, so nothing more is sent.",
     )
 
 

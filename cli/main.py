@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypedDict, Unpack
 
 import click
 
@@ -15,10 +15,11 @@ from cli import bootstrap
 from cli.bulk import Bulk
 from cli.display import Display
 from cli.input_file import COLUMNS, read_input, schema_violations
-from cli.model import Line, Outcome, Renamer, StoppedError, UsageError, rename_event, short_name
+from cli.model import Line, Outcome, Renamer, StoppedError, UsageError, rename_event
 from cli.results_file import SUFFIX, ResultsFile
 from cli.runner import Pace, interruptible, persist
 from function.domain.model import RENAMED, rfc3339
+from function.domain.service_calls import short_name
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 MAX_PARALLEL = 100
@@ -66,6 +67,17 @@ _bulk = _options(
         "--parallel", type=click.IntRange(1, MAX_PARALLEL), default=10, show_default=True, help="Renames at once."
     ),
 )
+
+
+class _Bulk(TypedDict):
+    """The options of ``_bulk`` and ``_way``."""
+
+    dry_run: bool
+    as_json: bool
+    yes: bool
+    parallel: int
+    stack: str | None
+    api_url: str | None
 
 
 @click.group(
@@ -149,17 +161,7 @@ def rename(
 @click.option("--results", type=_FILE, metavar="FILE", help="The results file. [default: beside FILE]")
 @_bulk
 @_way
-def apply(
-    file: Path,
-    *,
-    results: Path | None,
-    dry_run: bool,
-    as_json: bool,
-    yes: bool,
-    parallel: int,
-    stack: str | None,
-    api_url: str | None,
-) -> int:
+def apply(file: Path, *, results: Path | None, **options: Unpack[_Bulk]) -> int:
     """Rename what FILE says: a CSV, or JSON Lines.
 
     The columns of a CSV, in its first line: vpc_endpoint_service_id, endpoint_service_name, and where wanted
@@ -173,18 +175,15 @@ def apply(
       vpcep-rename apply names.csv --dry-run
       vpcep-rename apply names.csv --stack vpcep-rename --yes
     """
-    display, pace = Display(json=as_json), Pace()
-    if not (yes or dry_run):
-        display.must_answer()
-    renamer = _renamer(display, pace, stack, api_url, parallel=parallel)
-    given = read_input(file, renamer.violations, getattr(renamer, "default", ("", "")))
-    bulk = Bulk(renamer, display, pace, parallel)
-    with interruptible(pace):
-        if dry_run:
-            return bulk.apply(given, None, yes=yes)
+    display = _display(options)
+    bulk = _bulk_of(display, options)
+    given = read_input(file, bulk.renamer.violations, bulk.renamer.default)
+    with interruptible(bulk.pace):
+        if options["dry_run"]:
+            return bulk.apply(given, None, yes=options["yes"])
         path = results or file.with_name(file.stem + SUFFIX)
         with ResultsFile(path) as opened:
-            return bulk.apply(given, opened, yes=yes)
+            return bulk.apply(given, opened, yes=options["yes"])
 
 
 @commands.command()
@@ -192,17 +191,7 @@ def apply(
 @click.option("--results", type=_FILE, metavar="FILE", help="The same as RESULTS.")
 @_bulk
 @_way
-def undo(
-    file: Path | None,
-    *,
-    results: Path | None,
-    dry_run: bool,
-    as_json: bool,
-    yes: bool,
-    parallel: int,
-    stack: str | None,
-    api_url: str | None,
-) -> int:
+def undo(file: Path | None, *, results: Path | None, **options: Unpack[_Bulk]) -> int:
     """Rename back what an apply renamed, of its RESULTS file.
 
     Only what still has the name that was given is renamed. The lines that are undone are marked in the file.
@@ -218,16 +207,14 @@ def undo(
     if not path.is_file():
         message = f"There is no file {path}."
         raise UsageError(message)
-    display, pace = Display(json=as_json), Pace()
-    if not (yes or dry_run):
-        display.must_answer()
+    display = _display(options)
     with ResultsFile(path) as opened:
         if opened.is_new:
             message = f"{path} is empty: it is no results file of vpcep-rename."
             raise UsageError(message)
-        renamer = _renamer(display, pace, stack, api_url, parallel=parallel)
-        with interruptible(pace):
-            return Bulk(renamer, display, pace, parallel).undo(opened, yes=yes, dry_run=dry_run)
+        bulk = _bulk_of(display, options)
+        with interruptible(bulk.pace):
+            return bulk.undo(opened, yes=options["yes"], dry_run=options["dry_run"])
 
 
 @commands.command(name="list")
@@ -303,6 +290,23 @@ def redrive(*, stack: str) -> int:
         "1 dead letter is back in the queue." if moved == 1 else f"{moved:,} dead letters are back in the queue."
     )
     return 0
+
+
+def _display(options: _Bulk) -> Display:
+    """
+    Raises:
+        UsageError: a question would have to be asked, and there is nobody to answer it.
+    """
+    display = Display(json=options["as_json"])
+    if not (options["yes"] or options["dry_run"]):
+        display.must_answer()
+    return display
+
+
+def _bulk_of(display: Display, options: _Bulk) -> Bulk:
+    pace, parallel = Pace(), options["parallel"]
+    renamer = _renamer(display, pace, options["stack"], options["api_url"], parallel=parallel)
+    return Bulk(renamer, display, pace, parallel)
 
 
 def _renamer(display: Display, pace: Pace, stack: str | None, api_url: str | None, *, parallel: int) -> Renamer:

@@ -1,9 +1,13 @@
 """What the command works on, as values, and what it needs of either way to rename, as a protocol."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
+
+from function.domain.failures import Kind
+from function.domain.model import RENAME_REQUESTED
 
 Event = dict[str, Any]
 Outcome = dict[str, Any]
@@ -104,6 +108,30 @@ class Problem:
         return f"{self.code}: {self.message}"
 
 
+def problem_of_error(error: Mapping[str, Any], retry_after: float | None, *, key_advice: str) -> Problem:
+    """
+    Args:
+        error: as in an outcome.
+        retry_after: seconds that the other side asked to wait.
+        key_advice: what to do about a key that Huawei Cloud refuses.
+    """
+    message = str(error["message"])
+    if error["violations"]:
+        message = "; ".join(f"{each['path'].removeprefix('/data/')} {each['message']}" for each in error["violations"])
+    kind = error["kind"]
+    is_key = kind == Kind.ACCESS and error["http_status"] == HTTPStatus.UNAUTHORIZED
+    if is_key:
+        message = f"{message} {key_advice}"
+    return Problem(
+        str(error["code"]),
+        message,
+        retryable=bool(error["retryable"]) and kind != Kind.ACCESS,
+        throttled=kind == Kind.THROTTLED,
+        fatal=is_key,
+        retry_after=retry_after,
+    )
+
+
 class Preview(NamedTuple):
     """What a rename event would do.
 
@@ -140,6 +168,10 @@ class Renamer(Protocol):
         """Endpoint and project, for the question before anything is changed."""
 
     @property
+    def default(self) -> tuple[str, str]:
+        """Region and project of lines that name none; empty where only the other side knows them."""
+
+    @property
     def notes(self) -> Sequence[str]:
         """What an operator must know of this way."""
 
@@ -162,18 +194,11 @@ def rename_event(line: Line, event_id: str, time: str) -> Event:
         "specversion": "1.0",
         "id": event_id,
         "source": SOURCE,
-        "type": "vpcep.endpoint_service.rename_requested.v1",
+        "type": RENAME_REQUESTED,
         "time": time,
         "datacontenttype": "application/json",
         "data": line.data,
     }
-
-
-def short_name(service_name: str | None) -> str | None:
-    """The name within a full service name, ``region.name.id``; empty in ``region.id``."""
-    if service_name is None or "." not in service_name:
-        return service_name
-    return ".".join(service_name.split(".")[1:-1])
 
 
 def printable(text: str) -> str:

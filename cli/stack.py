@@ -1,6 +1,6 @@
 """The way through a deployed stack: its HTTP API, signed by the caller's AWS credentials; its log and its dead letters.
 
-boto3 is imported here, and this module by nobody who does not go through a stack.
+boto3 is imported here alone, and this module only where a stack is named.
 """
 
 import json
@@ -17,7 +17,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.httpsession import URLLib3Session
 
-from cli.model import SOURCE, Answer, Event, Line, Outcome, Preview, Problem, StoppedError, UsageError, short_name
+from cli.model import SOURCE, Answer, Event, Line, Outcome, Preview, Problem, StoppedError, UsageError, problem_of_error
+from function.domain.service_calls import short_name
 
 OUTCOME: Final = "application/cloudevents+json"
 # An API answers within 29 seconds, by API Gateway's own limit.
@@ -137,6 +138,7 @@ class Api:
     """Renames through the HTTP API of a stack: ledger, outcomes, all of it holds."""
 
     notes: Sequence[str] = ()
+    default = "", ""
 
     def __init__(self, url: str, *, parallel: int, stopping: threading.Event, session: Any = None) -> None:
         """
@@ -268,21 +270,8 @@ def problem_of(outcome: Outcome) -> Problem | None:
 
 
 def _problem_of_error(error: dict[str, Any], retry_after: float | None) -> Problem:
-    message = str(error["message"])
-    if error["violations"]:
-        message = "; ".join(f"{each['path'].removeprefix('/data/')} {each['message']}" for each in error["violations"])
-    kind = error["kind"]
-    is_key = kind == "access" and error["http_status"] == 401  # noqa: PLR2004 - HTTP's own
-    if is_key:
-        message += " Huawei Cloud refuses the key of the stack: the runbook's AccessFailuresAlarm says what to do."
-    return Problem(
-        str(error["code"]),
-        message,
-        retryable=bool(error["retryable"]) and kind != "access",
-        throttled=kind == "throttled",
-        fatal=is_key,
-        retry_after=retry_after,
-    )
+    advice = "Huawei Cloud refuses the key of the stack: the runbook's AccessFailuresAlarm says what to do."
+    return problem_of_error(error, retry_after, key_advice=advice)
 
 
 def _problem_of_reply(status: int, body: dict[str, Any]) -> Problem:

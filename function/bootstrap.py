@@ -156,14 +156,13 @@ def _aws(settings: Settings) -> Aws:
 
 def _huawei(settings: Settings, aws: Aws, telemetry: Telemetry) -> tuple[CredentialsProvider, EndpointServices]:
     own = settings.huaweicloud_region
-    endpoints = {own: settings.vpcep_endpoint} if settings.vpcep_endpoint else {}
     try:
-        credentials = _credentials(settings, endpoints, aws)
+        credentials = _credentials(settings, aws)
         return credentials, HuaweiEndpointServices(
             credentials,
             region=own,
             regions=settings.allowed_regions | {own},
-            endpoints=endpoints,
+            endpoints=settings.vpcep_endpoints,
             pool_size=settings.max_parallel_renames,
             on_call=telemetry.record_call,
         )
@@ -173,14 +172,14 @@ def _huawei(settings: Settings, aws: Aws, telemetry: Telemetry) -> tuple[Credent
         raise SettingsError(message) from None
 
 
-def _credentials(settings: Settings, endpoints: dict[str, str], aws: Aws) -> CredentialsProvider:
+def _credentials(settings: Settings, aws: Aws) -> CredentialsProvider:
     match settings.key:
         case StaticKey():
             return StaticCredentials(Credentials(*settings.key))
         case KeySecret(secret, default_project):
             return SecretCredentials(SecretsManagerClient(aws), secret, default_project=default_project)
         case IdentityProvider(idp_id, audience, endpoint, project_id):
-            endpoint = endpoint or iam_endpoint(settings.huaweicloud_region, endpoints)
+            endpoint = endpoint or iam_endpoint(settings.huaweicloud_region, settings.vpcep_endpoints)
             if endpoint is None:
                 message = "HUAWEICLOUD_SDK_IAM_ENDPOINT is missing: VPCEP's endpoint does not tell that of IAM"
                 raise SettingsError(message)

@@ -126,6 +126,11 @@ class Settings:
     aws_session_token: str | None
     aws_ca_bundle: str | None
 
+    @property
+    def vpcep_endpoints(self) -> dict[str, str]:
+        """By region, where another endpoint than the region's own is to be used."""
+        return {self.huaweicloud_region: self.vpcep_endpoint} if self.vpcep_endpoint else {}
+
 
 def load(environment: Mapping[str, str] = os.environ) -> Settings:  # noqa: TID251
     """Read the settings.

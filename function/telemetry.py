@@ -8,7 +8,7 @@ import logging
 import re
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -100,18 +100,9 @@ class Telemetry:
             status = "queued" if queued else "unsettled"
         else:
             status = "given_up" if failure is not None and failure.retryable else "settled"
-        line: dict[str, Any] = {
-            "correlation_id": event.id[:MAX_LOGGED_ID],
-            "event_source": event.source[:MAX_LOGGED_ID],
-            "trigger": trigger,
-            "status": status,
-            "attempts": result.attempts,
-            **{name: value for name, value in keys.items() if value is not None},
-        }
-        if isinstance(event, RenameEvent):
-            line["vpc_endpoint_service_id"] = event.vpc_endpoint_service_id
-            if "traceparent" in event.cloud_event:
-                line["traceparent"] = event.cloud_event["traceparent"]
+        line = _of_event(event, trigger, keys | {"status": status, "attempts": result.attempts})
+        if isinstance(event, RenameEvent) and "traceparent" in event.cloud_event:
+            line["traceparent"] = event.cloud_event["traceparent"]
         if isinstance(result, Outcome):
             line["outcome_id"] = result.id
             line["remembered"] = result.remembered
@@ -127,17 +118,7 @@ class Telemetry:
 
     def dry_run(self, dry_run: DryRun, trigger: str, **keys: Any) -> None:
         """Log a dry run, which counts in no metric of renames."""
-        event = dry_run.event
-        line: dict[str, Any] = {
-            "correlation_id": event.id[:MAX_LOGGED_ID],
-            "event_source": event.source[:MAX_LOGGED_ID],
-            "trigger": trigger,
-            "status": "dry_run",
-            "result": dry_run.result.value,
-            **{name: value for name, value in keys.items() if value is not None},
-        }
-        if isinstance(event, RenameEvent):
-            line["vpc_endpoint_service_id"] = event.vpc_endpoint_service_id
+        line = _of_event(dry_run.event, trigger, keys | {"status": "dry_run", "result": dry_run.result.value})
         if dry_run.failure:
             line |= _of_failure(dry_run.failure)
         if dry_run.cause:
@@ -238,6 +219,19 @@ def _result_metric(result: Outcome | Unsettled) -> str:
             return "RenameGivenUp"
         case _:
             return "RenameFailed"
+
+
+def _of_event(event: RenameEvent | InvalidEvent, trigger: str, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """What a line has of each event; keys that are None are left out."""
+    line = {
+        "correlation_id": event.id[:MAX_LOGGED_ID],
+        "event_source": event.source[:MAX_LOGGED_ID],
+        "trigger": trigger,
+        **{name: value for name, value in keys.items() if value is not None},
+    }
+    if isinstance(event, RenameEvent):
+        line["vpc_endpoint_service_id"] = event.vpc_endpoint_service_id
+    return line
 
 
 def _of_failure(failure: Failure) -> dict[str, Any]:

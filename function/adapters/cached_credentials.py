@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError, ResponseStreamingError
 
+from function.adapters.aws.client import error_code
 from function.adapters.huawei.credentials import Credentials
 from function.adapters.huawei.iam import Iam
 from function.domain import failures
@@ -174,7 +175,7 @@ class SecretCredentials(_CachedCredentials):
         try:
             key = self._read(self._client.get_secret_value(deadline, SecretId=self._secret))
         except (ClientError, BotoCoreError) as error:
-            code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+            code = error_code(error)
             kind = Kind.ACCESS if code in _PERMANENT_ERRORS else Kind.UNAVAILABLE
             failure = _no_secret(f"cannot be read: {code}", kind, aws_error_code=code)
         except RenameFailedError as error:
@@ -277,10 +278,8 @@ class FederatedCredentials(_CachedCredentials):
 
 
 def _no_token(error: ClientError | BotoCoreError) -> Failure:
-    if not isinstance(error, ClientError):
-        name = type(error).__name__
-        return _no_key(f"AWS gives no token: {name}", Kind.UNAVAILABLE, aws_error_code=name)
-    code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
+    code = error_code(error)
+    status = error.response["ResponseMetadata"]["HTTPStatusCode"] if isinstance(error, ClientError) else None
     may_pass = status not in _CLIENT_ERRORS or code in _THROTTLED
     return _no_key(f"AWS gives no token: {code}", Kind.UNAVAILABLE if may_pass else Kind.ACCESS, aws_error_code=code)
 

@@ -129,7 +129,7 @@ class OutageBreaker:
             if not call.is_outage or purpose is ReadPurpose.OUTCOME:
                 return
         decides = purpose is ReadPurpose.DECISION
-        with _call_scope(deadline, may_write=decides):
+        with _access_scope(_Access(deadline, may_write=decides)):
             breaker = self._breaker(region)
             if not (decides or breaker.is_closed()):
                 call.refuse()  # a probe is for a call that decides
@@ -247,26 +247,32 @@ class _Look:
     again_at: float = 0.0
 
 
-_deadline: Final[ContextVar[Deadline]] = ContextVar("_deadline")
-_may_write: Final[ContextVar[bool]] = ContextVar("_may_write")
+class _Access(NamedTuple):
+    """What this thread may do to the shared state.
+
+    Attributes:
+        deadline: of the call that it is for.
+        may_write: else what follows from the call is kept in Powertools' memory alone.
+    """
+
+    deadline: Deadline
+    may_write: bool
+
+
+_access: Final[ContextVar[_Access]] = ContextVar("_access")
 
 
 @contextmanager
-def _call_scope(deadline: Deadline, *, may_write: bool) -> Iterator[None]:
-    """What this thread asks of the shared state within is for a call with this deadline, which may change it or not."""
-    scope, writes = _deadline.set(deadline), _may_write.set(may_write)
+def _access_scope(access: _Access) -> Iterator[None]:
+    scope = _access.set(access)
     try:
         yield
     finally:
-        _deadline.reset(scope)
-        _may_write.reset(writes)
+        _access.reset(scope)
 
 
 class _Store:
-    """The function's own client, with the methods of boto3's that Powertools calls.
-
-    What follows from a call that may not write is kept in Powertools' memory alone.
-    """
+    """The function's own client, with the methods of boto3's that Powertools calls."""
 
     def __init__(self, client: DynamoDbClient) -> None:
         self._client = client
@@ -275,12 +281,12 @@ class _Store:
         return self._client.get_item(self._deadline(), **request)
 
     def put_item(self, **request: Any) -> dict[str, Any]:
-        return self._client.put_item(self._deadline(), **request) if _may_write.get() else {}
+        return self._client.put_item(self._deadline(), **request) if _access.get().may_write else {}
 
     def update_item(self, **request: Any) -> dict[str, Any]:
-        return self._client.update_item(self._deadline(), **request) if _may_write.get() else {}
+        return self._client.update_item(self._deadline(), **request) if _access.get().may_write else {}
 
     @staticmethod
     def _deadline() -> Deadline:
         """A call that used up its time is told all the same."""
-        return _deadline.get().to_report().within(STORE_SECONDS)
+        return _access.get().deadline.to_report().within(STORE_SECONDS)

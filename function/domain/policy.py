@@ -91,17 +91,16 @@ class Policy:
 
     def _violations(self, event: dict[str, Any], broken: Container[str], deadline: Deadline) -> Iterator[Violation]:
         data = event.get("data")
-        if isinstance(data, dict):
-            yield from self._violations_of_name(data.get("endpoint_service_name"), broken)
+        data = data if isinstance(data, dict) else {}
+        yield from self._violations_of_name(data.get("endpoint_service_name"), broken)
         if "time" in event and "/time" not in broken and parse_time(event["time"]) > self._now() + MAX_CLOCK_SKEW:
             yield AHEAD_OF_TIME
-        if isinstance(data, dict):
-            if "project_id" in data and "/data/project_id" not in broken:
-                with suppress(RenameFailedError):
-                    if not self.allows_project(data["project_id"], deadline):
-                        yield FORBIDDEN_PROJECT
-            if "region" in data and "/data/region" not in broken and not self._allows_region(data["region"]):
-                yield FORBIDDEN_REGION
+        if "project_id" in data and "/data/project_id" not in broken:
+            with suppress(RenameFailedError):
+                if not self.allows_project(data["project_id"], deadline):
+                    yield FORBIDDEN_PROJECT
+        if "region" in data and "/data/region" not in broken and not self._allows_region(data["region"]):
+            yield FORBIDDEN_REGION
 
     def _violations_of_name(self, name: object, broken: Container[str]) -> Iterator[Violation]:
         if not isinstance(name, str) or len(name) > MAX_NAME_LENGTH:

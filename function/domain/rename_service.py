@@ -244,16 +244,13 @@ class RenameService:
         """The final result of the rename. Raises RenameFailedError where there is none yet."""
         previous = None
         try:
-            if event.expected_name is None and self._read_previous_name:
-                previous = self._calls.previous_name(target, attempt)
-            elif event.expected_name is not None:
+            if event.expected_name is not None:
                 previous = self._calls.persist(attempt, lambda: self._calls.read(target, attempt)).name
-            # A rename that happened before its outcome was remembered must pass when the event comes again.
-            if event.expected_name is not None and short_name(previous) not in (
-                event.expected_name,
-                event.endpoint_service_name,
-            ):
-                return failures.precondition_failed(previous[:MAX_SERVICE_NAME] if previous else previous)
+                # A rename that happened before its outcome was remembered must pass when the event comes again.
+                if short_name(previous) not in (event.expected_name, event.endpoint_service_name):
+                    return failures.precondition_failed(previous[:MAX_SERVICE_NAME] if previous else previous)
+            elif self._read_previous_name:
+                previous = self._calls.previous_name(target, attempt)
             reply = self._calls.persist(
                 attempt, lambda: self._calls.rename(target, event.endpoint_service_name, attempt)
             )

@@ -67,6 +67,11 @@ _THROTTLED: Final = frozenset(
 )
 
 
+def error_code(error: BotoCoreError | ClientError) -> str:
+    """The service's code; where it did not answer, the name of what kept its answer from coming."""
+    return error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+
+
 class Key(NamedTuple):
     """A key for AWS, by botocore's names."""
 
@@ -241,8 +246,8 @@ def _pool(proxies: Mapping[str, str], ca_bundle: str | None) -> urllib3.PoolMana
 def _retry_wait(error: BotoCoreError | ClientError) -> float | None:
     """Seconds until another attempt, None where none would help."""
     if isinstance(error, ClientError):
-        code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
-        if status < _SERVER_ERROR and code not in _THROTTLED:
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        if status < _SERVER_ERROR and error_code(error) not in _THROTTLED:
             return None
     return 0.0 if isinstance(error, ConnectionClosedError) else full_jitter(1, base=BACKOFF_BASE_SECONDS)
 

@@ -42,6 +42,7 @@ from typing import Any, Final, Protocol, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from function.adapters.aws.client import error_code
 from function.adapters.aws.ledger_items import (
     GIVEN_UP,
     SETTLED,
@@ -51,7 +52,6 @@ from function.adapters.aws.ledger_items import (
     event_key,
     key,
     known_from,
-    newest_time,
     number,
     remembers,
     service_key,
@@ -131,12 +131,10 @@ class DynamoDbLedger:
                 ProjectionExpression="#state",
                 ExpressionAttributeNames={"#state": "state"},
             )
-        except ClientError as error:
-            code = error.response["Error"]["Code"]
+        except (ClientError, BotoCoreError) as error:
+            code = error_code(error)
             if code in ("ResourceNotFoundException", "ValidationException"):
                 raise LedgerSchemaError(code) from None
-            return False
-        except BotoCoreError:
             return False
         state: dict[str, str] = answer.get("Item", {}).get("state", {})
         return state.get("S", "CLOSED") != "CLOSED"
@@ -162,8 +160,8 @@ class DynamoDbLedger:
         if refused is None or (service is not None and service.get("owner") == {"S": claim.token}):
             return claim
         if item is None:
-            if service is not None and "newest_time" in service and newest_time(service) > event.time_microseconds:
-                return superseded(service, cycle, event)
+            if newer := superseded(service, cycle, event):
+                return newer
             raise RenameFailedError(failures.in_progress(self._seconds_until_expiry(service)))
         if item["digest"]["S"] == event.digest:
             first, located = event.at(item["time"]["S"]), target_of(item, target)
@@ -189,8 +187,8 @@ class DynamoDbLedger:
         if item is not None:
             event, target = event.at(item["time"]["S"]), target_of(item, target)
         service = self._get(service_key(target), deadline)
-        if service and "newest_time" in service and newest_time(service) > event.time_microseconds:
-            return superseded(service, cycle, event)
+        if newer := superseded(service, cycle, event):
+            return newer
         if service and "owner" in service and float(service["lapses"]["N"]) >= self._now():
             raise RenameFailedError(failures.in_progress(self._seconds_until_expiry(service)))
         return Claim("", cycle, event, target)
@@ -198,10 +196,8 @@ class DynamoDbLedger:
     def _get(self, name: Mapping[str, Any], deadline: Deadline) -> Item | None:
         try:
             return self._client.get_item(deadline, TableName=self._table, Key=name, ConsistentRead=True).get("Item")
-        except ClientError as error:
-            raise RenameFailedError(failures.ledger_unavailable(error.response["Error"]["Code"])) from error
-        except BotoCoreError as error:
-            raise RenameFailedError(failures.ledger_unavailable(type(error).__name__)) from error
+        except (ClientError, BotoCoreError) as error:
+            raise RenameFailedError(failures.ledger_unavailable(error_code(error))) from error
 
     def _take_identity(self, claim: Claim) -> dict[str, Any]:
         condition = awaits_outcome_condition(claim)
@@ -316,7 +312,7 @@ class DynamoDbLedger:
                     ExpressionAttributeValues={":token": {"S": claim.token}},
                 )
             except ClientError as error:
-                if error.response["Error"]["Code"] == "TransactionConflictException":
+                if error_code(error) == "TransactionConflictException":
                     self._back_off(attempt)
                     continue
             except BotoCoreError:
@@ -377,7 +373,7 @@ class DynamoDbLedger:
         try:
             self._client.transact_write_items(deadline, TransactItems=items, ClientRequestToken=str(uuid.uuid4()))
         except ClientError as error:
-            code = error.response["Error"]["Code"]
+            code = error_code(error)
             if code != "TransactionCanceledException":
                 raise RenameFailedError(failures.ledger_unavailable(code)) from error
             reasons = cast("list[dict[str, Any]]", error.response["CancellationReasons"])
@@ -386,7 +382,7 @@ class DynamoDbLedger:
                 raise RenameFailedError(failures.ledger_unavailable(refusals[0])) from error
             return reasons
         except BotoCoreError as error:
-            raise RenameFailedError(failures.ledger_unavailable(type(error).__name__)) from error
+            raise RenameFailedError(failures.ledger_unavailable(error_code(error))) from error
         return None
 
     def _seconds_until_expiry(self, service: Item | None) -> float | None:

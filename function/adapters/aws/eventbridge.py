@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from function.adapters.aws.client import error_code
 from function.domain import failures
 from function.domain.backoff import full_jitter
 from function.domain.deadline import Deadline
@@ -136,10 +137,8 @@ class EventBridge:
                     for entry in entries
                 ],
             )
-        except ClientError as error:
-            return [error.response["Error"]["Code"]] * len(entries)
-        except BotoCoreError as error:
-            return [type(error).__name__] * len(entries)
+        except (ClientError, BotoCoreError) as error:
+            return [error_code(error)] * len(entries)
         answers = [answer.get("ErrorCode") for answer in reply.get("Entries", [])]
         return answers if len(answers) == len(entries) else [UNKNOWN_ANSWER] * len(entries)
 

@@ -90,13 +90,13 @@ def known_from(event: RenameEvent, item: Item) -> Known | Reused:
     return Known(outcome, RedriveCycle(int(item["round"]["N"]) + 1, outcome.id))
 
 
-def superseded(service: Item, cycle: RedriveCycle, event: RenameEvent) -> Superseded:
+def superseded(service: Item | None, cycle: RedriveCycle, event: RenameEvent) -> Superseded | None:
+    """By the newest rename of the service; None where that is not newer than the event."""
+    if service is None or "newest_time" not in service:
+        return None
+    if Decimal(service["newest_time"]["N"]) <= event.time_microseconds:
+        return None
     return Superseded(EventName(*json.loads(service["newest_event"]["S"])), cycle, event)
-
-
-def newest_time(service: Item) -> Decimal:
-    """Microseconds since the epoch."""
-    return Decimal(service["newest_time"]["N"])
 
 
 def remembers(item: Item | None, outcome: Outcome) -> bool:

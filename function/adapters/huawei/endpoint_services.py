@@ -49,6 +49,8 @@ _REPLY_MODELS: Final = SimpleNamespace(
 class HuaweiEndpointServices:
     """The endpoint services that a key can reach."""
 
+    reply_models: Any = _REPLY_MODELS
+
     def __init__(
         self,
         credentials: CredentialsProvider,
@@ -153,7 +155,7 @@ class HuaweiEndpointServices:
             place = target.region, target.project_id
             if place not in key.clients:
                 own = key.credentials._replace(project_id=target.project_id)
-                key.clients[place] = _build(own, self._regions[target.region], self._pool_size)
+                key.clients[place] = _build(own, self._regions[target.region], self._pool_size, self.reply_models)
             return key.clients[place]
 
 
@@ -169,7 +171,7 @@ class _Key:
         self.clients: dict[tuple[str, str], VpcepClient] = {}
 
 
-def _build(credentials: Credentials, region: Region, pool_size: int) -> VpcepClient:
+def _build(credentials: Credentials, region: Region, pool_size: int, reply_models: Any) -> VpcepClient:
     key = BasicCredentials(credentials.access_key, credentials.secret_key, credentials.project_id)
     if credentials.security_token:
         key = key.with_security_token(credentials.security_token)
@@ -184,6 +186,6 @@ def _build(credentials: Credentials, region: Region, pool_size: int) -> VpcepCli
         .with_exception_handler(ErrorReplies())
         .build(),
     )
-    client.model_package = _REPLY_MODELS
+    client.model_package = reply_models
     install_adapter(client.get_http_client(), pool_size)
     return client

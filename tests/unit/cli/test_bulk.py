@@ -22,6 +22,7 @@ class InMemory:
     """Endpoint services by id, renamed in this process; ids are without regard to case."""
 
     where = "the memory"
+    default = "", ""
     notes: Sequence[str] = ()
 
     def __init__(self, names: dict[str, str]) -> None:
