@@ -4,6 +4,8 @@ with a log of outcomes.
 
 import json
 import re
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from datetime import datetime
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.documents import block
 from tests.integration.observer import rename_queue
 from tests.integration.test_deployed_stack import RENAME_FAILED, RENAMED, a_service, outcome_of, outcomes_of
 from tests.localcloud.aws import ROOT, LocalAws
@@ -82,6 +85,18 @@ def wrapped(clouds: Clouds, topic: str) -> Iterator[None]:
 
 
 class TestTopic:
+    def test_documented_event_is_renamed(self, clouds: Clouds, topic: str) -> None:
+        """The recipe of docs/integrations.md."""
+        recipe = block("docs/integrations.md", "import json\nimport os\nimport uuid\n")
+        [service_id] = re.findall(r'"vpc_endpoint_service_id": "([^"]+)"', recipe)
+        clouds.huawei.add_service(service_id, "billing")
+
+        environment = clouds.aws.sam_environment() | {"TOPIC_ARN": topic}
+        subprocess.run([sys.executable, "-c", recipe], env=environment, timeout=60, check=True)
+
+        [outcome] = clouds.outcomes()
+        assert (outcome["type"], clouds.huawei.name_of(service_id)) == (RENAMED, "orders")
+
     def test_event_in_structured_mode_is_renamed(self, clouds: Clouds, topic: str) -> None:
         event = rename_event(a_service(clouds), "orders")
 

@@ -85,6 +85,27 @@ HELD_BY: Final = {
     ("docs/integrations.md", "Parameters:\n"): (
         "tests/integration/test_integrations.py::test_documented_queue_gets_failed_renames_without_their_envelope"
     ),
+    ("docs/integrations.md", "import json\nimport os\nimport uuid\n"): (
+        "tests/integration/test_producers.py::test_documented_event_is_renamed"
+    ),
+    ("docs/integrations.md", "Description: Rename events of the default bus"): (
+        "tests/integration/test_integrations.py::test_documented_rule_may_call_the_api_and_nothing_else"
+    ),
+    ("docs/integrations.md", "Description: Rename events of a standard queue"): (
+        "tests/integration/test_integrations.py::test_documented_pipe_names_group_and_deduplication_id"
+    ),
+    ("docs/integrations.md", '{\n  "StartAt"'): (
+        "tests/integration/test_integrations.py::test_documented_state_machine_waits_for_the_outcome"
+    ),
+    ("docs/integrations.md", "name: Endpoint service names"): (
+        "tests/integration/test_integrations.py::test_documented_workflow_shows_what_it_would_rename_and_renames"
+    ),
+    ("docs/integrations.md", '{\n  "specversion": "1.0",\n  "id": {{'): (
+        "tests/integration/test_integrations.py::test_documented_webhook_of_netbox_is_forwarded"
+    ),
+    ("docs/integrations.md", "import base64\n"): (
+        "tests/integration/test_integrations.py::test_documented_webhook_of_netbox_is_forwarded"
+    ),
     ("docs/integrations.md", ". .build/local.env"): "tests/integration/test_up.py::test_prints_what_is_documented",
     ("docs/operations.md", "aws sns subscribe "): f"{_COMMANDS}::test_endpoint_is_subscribed_to_the_alarms",
     ("docs/security.md", '{\n  "Version"'): "tests/unit/template/test_access.py::documented_key_policy",
@@ -107,6 +128,10 @@ NOT_RUN: Final = {
     ("docs/deployment.md", ".venv/sam/bin/sam delete "): (
         "asks for a yes; tests/integration/test_deployment.py takes a stack down with --no-prompts"
     ),
+    ("docs/integrations.md", "import os\n\nimport boto3\nimport urllib3\n"): (
+        "needs the package cloudevents; tried with cloudevents 2.2.0"
+    ),
+    ("docs/integrations.md", 'session.client("sqs")'): "needs the package cloudevents; tried with cloudevents 2.2.0",
     (
         "docs/integrations.md",
         'resource "huaweicloud_vpcep_service"',
