@@ -42,15 +42,13 @@ def renamer(pace: Pace, *, stack: str | None, api_url: str | None, parallel: int
 
     url = api_url or deployed(stack).api_url()
     if not url.startswith(("https://", "http://localhost", "http://127.0.0.1")):
-        message = "--api-url must be an https:// address: the stack's output RenameApiUrl."
-        raise UsageError(message)
+        raise UsageError("--api-url must be an https:// address: the stack's output RenameApiUrl.")
     return Api(url, parallel=parallel, stopping=pace.stopping)
 
 
 def deployed(name: str | None) -> "Stack":
     if name is None:
-        message = "Which stack? Add --stack NAME."
-        raise UsageError(message)
+        raise UsageError("Which stack? Add --stack NAME.")
     from cli.stack import Stack  # noqa: PLC0415 - as above
 
     return Stack(name)
@@ -63,11 +61,10 @@ def direct(*, parallel: int, environment: Mapping[str, str] = os.environ) -> "Di
         UsageError: a setting is missing or malformed.
     """
     if missing := [name for name in REQUIRED if not environment.get(name, "").strip()]:
-        message = (
+        raise UsageError(
             f"Not set: {', '.join(missing)}. The command goes to Huawei Cloud with the key of the environment "
             "(or through a deployed stack, by --stack NAME or --api-url URL)."
         )
-        raise UsageError(message)
     own = {
         name: value
         for name, value in environment.items()
@@ -76,8 +73,7 @@ def direct(*, parallel: int, environment: Mapping[str, str] = os.environ) -> "Di
     try:
         settings = load(own | _OF_FUNCTION)
     except SettingsError as error:
-        message = f"{error}."
-        raise UsageError(message) from None
+        raise UsageError(f"{error}.") from None
     # The SDK costs a quarter of a second: not for --help.
     from huaweicloudsdkvpcep.v1.region.vpcep_region import VpcepRegion  # noqa: PLC0415
 
@@ -105,14 +101,12 @@ def direct(*, parallel: int, environment: Mapping[str, str] = os.environ) -> "Di
             pool_size=parallel,
         )
     except UnknownRegionError:
-        message = "HUAWEICLOUD_REGION names a region that VPCEP is not known in."
-        raise UsageError(message) from None
+        raise UsageError("HUAWEICLOUD_REGION names a region that VPCEP is not known in.") from None
     try:
         pattern = settings.name_pattern
         name_pattern = compile_name_pattern(pattern, settings.name_max_length) if pattern else None
     except NamePatternError as error:
-        message = f"NAME_PATTERN is malformed: it {error}."
-        raise UsageError(message) from None
+        raise UsageError(f"NAME_PATTERN is malformed: it {error}.") from None
     policy = Policy(
         region=region,
         name_max_length=settings.name_max_length,

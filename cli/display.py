@@ -70,8 +70,7 @@ class Display:
             UsageError: there is nobody to ask.
         """
         if not sys.stdin.isatty():
-            message = "There is no terminal to ask on before anything is renamed: add --yes, or --dry-run."
-            raise UsageError(message)
+            raise UsageError("There is no terminal to ask on before anything is renamed: add --yes, or --dry-run.")
 
     def ask(self, question: str) -> bool:
         self._err.print(_safe(question), "[y/N] ", end="", soft_wrap=True)

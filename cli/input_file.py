@@ -63,8 +63,7 @@ def read_input(path: Path, violations: Callable[[Line], list[str]], default: tup
             )
         lines.append(line)
         if len(lines) > MAX_LINES:
-            message = f"{path} has more than {MAX_LINES:,} lines: split it."
-            raise UsageError(message)
+            raise UsageError(f"{path} has more than {MAX_LINES:,} lines: split it.")
     if not lines and not problems:
         problems.append("there is no line with an endpoint service in it")
     if problems:
@@ -89,24 +88,20 @@ def _told(path: Path, problems: list[str]) -> str:
 def _content(path: Path) -> bytes:
     try:
         if path.stat().st_size > MAX_BYTES:
-            message = f"{path} is larger than {MAX_BYTES // 2**20} MB: split it."
-            raise UsageError(message)
+            raise UsageError(f"{path} is larger than {MAX_BYTES // 2**20} MB: split it.")
         return path.read_bytes()
     except OSError as error:
-        message = f"{path} cannot be read: {error.strerror}."
-        raise UsageError(message) from None
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
 
 
 def _text(path: Path, content: bytes) -> str:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        message = f"{path} is in UTF-16: save it as CSV in UTF-8."
-        raise UsageError(message)
+        raise UsageError(f"{path} is in UTF-16: save it as CSV in UTF-8.")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         number = content.count(b"\n", 0, error.start) + 1
-        message = f"{path}, line {number}: is not UTF-8. Save the file as CSV in UTF-8."
-        raise UsageError(message) from None
+        raise UsageError(f"{path}, line {number}: is not UTF-8. Save the file as CSV in UTF-8.") from None
 
 
 def schema_violations(line: Line, parser: EventParser | None = None) -> Iterator[str]:

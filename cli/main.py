@@ -202,16 +202,13 @@ def undo(file: Path | None, *, results: Path | None, **options: Unpack[_Bulk]) -
     """
     path = file or results
     if path is None or (file and results and file != results):
-        message = "Which results? Name one file, as RESULTS or by --results."
-        raise UsageError(message)
+        raise UsageError("Which results? Name one file, as RESULTS or by --results.")
     if not path.is_file():
-        message = f"There is no file {path}."
-        raise UsageError(message)
+        raise UsageError(f"There is no file {path}.")
     display = _display(options)
     with ResultsFile(path) as opened:
         if opened.is_new:
-            message = f"{path} is empty: it is no results file of vpcep-rename."
-            raise UsageError(message)
+            raise UsageError(f"{path} is empty: it is no results file of vpcep-rename.")
         bulk = _bulk_of(display, options)
         with interruptible(bulk.pace):
             return bulk.undo(opened, yes=options["yes"], dry_run=options["dry_run"])

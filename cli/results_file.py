@@ -96,8 +96,7 @@ class ResultsFile:
             self._append(record=INPUT, input_sha256=sha256)
             self.sha256 = sha256
         elif self.sha256 != sha256:
-            message = f"{self.path} has the results of another input. Name another results file by --results."
-            raise UsageError(message)
+            raise UsageError(f"{self.path} has the results of another input. Name another results file by --results.")
 
     def plan(self, planned: Planned) -> None:
         self._append(record=PLAN, line=str(planned.line.number), **self._of(planned))
@@ -161,8 +160,7 @@ class ResultsFile:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
             file = os.fdopen(descriptor, "r+b")
         except OSError as error:
-            message = f"The results file {self.path} cannot be written: {error.strerror}."
-            raise UsageError(message) from None
+            raise UsageError(f"The results file {self.path} cannot be written: {error.strerror}.") from None
         try:
             _lock(file, self.path)
             self._load(file)
@@ -185,8 +183,9 @@ class ResultsFile:
                 if number == 1 or not self._take(record):
                     raise ValueError  # noqa: TRY301 - one answer to whatever is wrong with the file
             except (ValueError, KeyError, csv.Error):
-                message = f"{self.path}, line {number}: this is no results file. Name another one by --results."
-                raise UsageError(message) from None
+                raise UsageError(
+                    f"{self.path}, line {number}: this is no results file. Name another one by --results."
+                ) from None
         file.seek(whole)
         file.truncate()
 
@@ -232,5 +231,4 @@ def _lock(file: io.BufferedRandom, path: Path) -> None:
     try:
         lock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        message = f"{path} is in use by another vpcep-rename."
-        raise UsageError(message) from None
+        raise UsageError(f"{path} is in use by another vpcep-rename.") from None

@@ -66,11 +66,10 @@ class Pace:
         with self._lock:
             self._unanswered += 1
             if self._unanswered >= MAX_UNANSWERED:
-                message = (
+                raise StoppedError(
                     f"{self._unanswered} calls in a row were not answered as they should. Nothing is lost: "
                     "run the same command again, and it goes on where it stopped."
                 )
-                raise StoppedError(message)
 
 
 def persist(call: Callable[[], Value], problem_of: Callable[[Value], Problem | None], pace: Pace) -> Value:

@@ -57,11 +57,10 @@ class Stack:
         """
         group = self._resource(OUTCOME_LOG)
         if group is None:
-            message = (
+            raise StoppedError(
                 f"The stack {self.name} has no log of outcomes. Set its parameter OutcomeLogDays, "
                 'as in: make deploy PARAMETERS="OutcomeLogDays=30"'
             )
-            raise StoppedError(message)
         logs = self._client("logs")
         start, seen = int(since * 1000), dict[str, int]()
         while not stopping.is_set():
@@ -89,8 +88,7 @@ class Stack:
         """
         function = self._resource(REDRIVE_FUNCTION)
         if function is None:
-            message = f"The stack {self.name} has no function {REDRIVE_FUNCTION}: is it one of vpcep-rename?"
-            raise StoppedError(message)
+            raise StoppedError(f"The stack {self.name} has no function {REDRIVE_FUNCTION}: is it one of vpcep-rename?")
         client = self._client("lambda", read_timeout=70)
         while True:
             try:
@@ -100,8 +98,7 @@ class Stack:
                 raise StoppedError(_aws_says(error)) from None
             if "FunctionError" in reply or not isinstance(result, dict) or "moved" not in result:
                 detail = result.get("errorMessage", "") if isinstance(result, dict) else ""
-                message = f"The function {function} failed: {detail or 'its log says why'}."
-                raise StoppedError(message)
+                raise StoppedError(f"The function {function} failed: {detail or 'its log says why'}.")
             if not result["moved"]:
                 return
             yield int(result["moved"])
@@ -113,8 +110,7 @@ class Stack:
             raise StoppedError(_aws_says(error)) from None
         outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
         if name not in outputs:
-            message = f"The stack {self.name} has no output {name}: is it one of vpcep-rename?"
-            raise StoppedError(message)
+            raise StoppedError(f"The stack {self.name} has no output {name}: is it one of vpcep-rename?")
         return str(outputs[name])
 
     def _resource(self, logical_id: str) -> str | None:
@@ -156,11 +152,11 @@ class Api:
         self._region = _region_of(url) or session.region_name
         self._credentials = session.get_credentials()
         if self._region is None:
-            message = "There is no region to sign requests for: set AWS_REGION to that of the stack."
-            raise UsageError(message)
+            raise UsageError("There is no region to sign requests for: set AWS_REGION to that of the stack.")
         if self._credentials is None:
-            message = "There are no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
-            raise UsageError(message)
+            raise UsageError(
+                "There are no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            )
         ca_bundle = session._session.get_config_variable("ca_bundle")  # noqa: SLF001 - botocore's, which has no other way
         self._http = URLLib3Session(verify=ca_bundle or True, timeout=TIMEOUT_SECONDS, max_pool_connections=parallel)  # type: ignore[arg-type]
         self._stopping = stopping
@@ -215,11 +211,10 @@ class Api:
             return None
         if not is_outcome and (status == _THROTTLED or status in _SERVER_ERRORS or status in (401, 403)):
             return _problem_of_reply(status, body)
-        message = (
+        raise StoppedError(
             "This stack does not know dry runs: it would rename instead. Nothing has been renamed. "
             "Deploy a newer version of it; `rename`, without --dry-run, works with any."
         )
-        raise StoppedError(message)
 
     def _dry_run(self, event: Event) -> Preview:
         reply = self._post(event, dry_run=True)

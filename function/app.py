@@ -48,8 +48,7 @@ class Function:
                     return self._redrive(deadline)
         finally:
             self._components.telemetry.flush()
-        message = "the event is neither an SQS event nor a proxy event of API Gateway, nor a redrive"
-        raise UnknownTriggerError(message)
+        raise UnknownTriggerError("the event is neither an SQS event nor a proxy event of API Gateway, nor a redrive")
 
     def _check_ledger_schema(self, deadline: Deadline) -> None:
         """Before the first event is parsed; nothing talks to a network at import."""
@@ -64,20 +63,17 @@ class Function:
         try:
             Workers(1).run([check], deadline)
         except LedgerSchemaError as error:
-            message = f"LEDGER_TABLE is malformed: no table whose key is the string id ({error})"
-            raise SettingsError(message) from None
+            raise SettingsError(f"LEDGER_TABLE is malformed: no table whose key is the string id ({error})") from None
 
     def _redrive(self, deadline: Deadline) -> dict[str, Any]:
         """Bring dead letters again, for an operator; what has been settled meanwhile makes no call."""
         dead_letters, queue = self._components.dead_letter_queue, self._components.rename_queue
         if dead_letters is None or queue is None:
-            message = "a redrive needs DEAD_LETTER_QUEUE_URL and RENAME_QUEUE_URL"
-            raise SettingsError(message)
+            raise SettingsError("a redrive needs DEAD_LETTER_QUEUE_URL and RENAME_QUEUE_URL")
         moved: list[int] = []
         Workers(1).run([lambda: moved.append(dead_letters.move_all(queue, deadline))], deadline.to_report())
         if not moved:
-            message = "SQS does not answer"
-            raise TimeoutError(message)
+            raise TimeoutError("SQS does not answer")
         return {"moved": moved[0]}
 
 

@@ -143,8 +143,7 @@ def _name_pattern(settings: Settings) -> re.Pattern[str] | None:
         pattern = settings.name_pattern
         return compile_name_pattern(pattern, settings.name_max_length) if pattern else None
     except NamePatternError as error:
-        message = f"NAME_PATTERN is malformed: it {error}"
-        raise SettingsError(message) from None
+        raise SettingsError(f"NAME_PATTERN is malformed: it {error}") from None
 
 
 def _aws(settings: Settings) -> Aws:
@@ -168,8 +167,7 @@ def _huawei(settings: Settings, aws: Aws, telemetry: Telemetry) -> tuple[Credent
         )
     except UnknownRegionError as error:
         variable = "HUAWEICLOUD_REGION" if str(error) == own else "ALLOWED_REGIONS"
-        message = f"{variable} names a region that VPCEP is not known in"
-        raise SettingsError(message) from None
+        raise SettingsError(f"{variable} names a region that VPCEP is not known in") from None
 
 
 def _credentials(settings: Settings, aws: Aws) -> CredentialsProvider:
@@ -181,7 +179,8 @@ def _credentials(settings: Settings, aws: Aws) -> CredentialsProvider:
         case IdentityProvider(idp_id, audience, endpoint, project_id):
             endpoint = endpoint or iam_endpoint(settings.huaweicloud_region, settings.vpcep_endpoints)
             if endpoint is None:
-                message = "HUAWEICLOUD_SDK_IAM_ENDPOINT is missing: VPCEP's endpoint does not tell that of IAM"
-                raise SettingsError(message)
+                raise SettingsError(
+                    "HUAWEICLOUD_SDK_IAM_ENDPOINT is missing: VPCEP's endpoint does not tell that of IAM"
+                )
             iam = Iam(idp_id, project_id, endpoint=endpoint)
             return FederatedCredentials(StsClient(aws), iam, audience=audience)

@@ -35,18 +35,15 @@ def compile_name_pattern(text: str, max_length: int) -> re.Pattern[str]:
         NamePatternError: it is no regular expression, or a match might take too long.
     """
     if len(text) > MAX_PATTERN:
-        message = f"has more than {MAX_PATTERN} characters"
-        raise NamePatternError(message)
+        raise NamePatternError(f"has more than {MAX_PATTERN} characters")
     try:
         pattern = re.compile(text)
         cost = _Cost()
         cost.add(parser.parse(text), is_repeated=False)
     except (re.error, OverflowError, RecursionError):
-        message = "is no regular expression"
-        raise NamePatternError(message) from None
+        raise NamePatternError("is no regular expression") from None
     if cost.steps(max_length) > MAX_STEPS:
-        message = f"has too many repetitions or alternatives for names of up to {max_length} characters"
-        raise NamePatternError(message)
+        raise NamePatternError(f"has too many repetitions or alternatives for names of up to {max_length} characters")
     return pattern
 
 
@@ -71,14 +68,12 @@ class _Cost:
         """
         for operator, argument in nodes:
             if operator in _UNSUPPORTED:
-                message = f"has {_UNSUPPORTED[operator]}, which is not supported"
-                raise NamePatternError(message)
+                raise NamePatternError(f"has {_UNSUPPORTED[operator]}, which is not supported")
             if operator in _REPETITIONS:
                 self._add_repetition(*argument, is_repeated=is_repeated)
             elif operator is ops.BRANCH:
                 if is_repeated:
-                    message = "has alternatives inside a repeated group: a match might take too long"
-                    raise NamePatternError(message)
+                    raise NamePatternError("has alternatives inside a repeated group: a match might take too long")
                 self._choices *= len(argument[1])
                 for alternative in argument[1]:
                     self.add(alternative, is_repeated=is_repeated)
@@ -89,8 +84,7 @@ class _Cost:
 
     def _add_repetition(self, least: int, most: int, body: Iterable[tuple[Any, Any]], *, is_repeated: bool) -> None:
         if is_repeated:
-            message = "has a repetition inside a repeated group: a match might take too long"
-            raise NamePatternError(message)
+            raise NamePatternError("has a repetition inside a repeated group: a match might take too long")
         if most - least > 1:
             self._repetitions += 1
         elif most > least:

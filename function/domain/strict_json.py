@@ -33,45 +33,37 @@ def load(text: str) -> object:
         )
         json.dumps(content, ensure_ascii=False).encode("utf-8")
     except json.JSONDecodeError as error:
-        message = f"is not JSON: {error.msg} at line {error.lineno} column {error.colno}"
-        raise NotJsonError(message) from None
+        raise NotJsonError(f"is not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
     except RecursionError:
-        message = f"must be nested at most {MAX_DEPTH} deep"
-        raise NotJsonError(message) from None
+        raise NotJsonError(f"must be nested at most {MAX_DEPTH} deep") from None
     except UnicodeEncodeError:
-        message = "holds a lone surrogate"
-        raise NotJsonError(message) from None
+        raise NotJsonError("holds a lone surrogate") from None
     if _depth(content) > MAX_DEPTH:
-        message = f"must be nested at most {MAX_DEPTH} deep"
-        raise NotJsonError(message)
+        raise NotJsonError(f"must be nested at most {MAX_DEPTH} deep")
     return content
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
-        message = "is not JSON: an object has two members of one name"
-        raise NotJsonError(message)
+        raise NotJsonError("is not JSON: an object has two members of one name")
     return content
 
 
 def _refuse_constant(_: str) -> NoReturn:
-    message = "is not JSON: NaN and Infinity are no numbers"
-    raise NotJsonError(message)
+    raise NotJsonError("is not JSON: NaN and Infinity are no numbers")
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        message = "holds a number that is too large"
-        raise NotJsonError(message)
+        raise NotJsonError("holds a number that is too large")
     return number
 
 
 def _bounded(text: str) -> int:
     if len(text) > _MAX_INTEGER_DIGITS:
-        message = "holds a number that is too large"
-        raise NotJsonError(message)
+        raise NotJsonError("holds a number that is too large")
     return int(text)
 
 
