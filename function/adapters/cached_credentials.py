@@ -8,11 +8,11 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError, ResponseStreamingError
 
-from function.adapters.aws.client import error_code
+from function.adapters.aws.client import SecretsManagerClient, StsClient, error_code
 from function.adapters.huawei.credentials import Credentials
 from function.adapters.huawei.iam import Iam
 from function.domain import failures
@@ -140,12 +140,6 @@ class _CachedCredentials(ABC):
         """There is no key, and no fetch has failed."""
 
 
-class SecretsManagerClient(Protocol):
-    """As boto3's, with the deadline of each request."""
-
-    def get_secret_value(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
-
-
 class SecretCredentials(_CachedCredentials):
     """The key in a Secrets Manager secret ``{"ak", "sk", "project_id"}``, and ``"security_token"`` where it has one.
 
@@ -219,12 +213,6 @@ def _malformed(reason: str) -> Failure:
 def _no_secret(reason: str, kind: Kind, *, aws_error_code: str | None = None) -> Failure:
     message = f"The secret with the key for Huawei Cloud {reason}."
     return failures.credentials(message, kind=kind, aws_error_code=aws_error_code)
-
-
-class StsClient(Protocol):
-    """As boto3's, with the deadline of each request."""
-
-    def get_web_identity_token(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
 
 
 class FederatedCredentials(_CachedCredentials):

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
+from function.adapters.aws.client import DynamoDbClient
 from function.domain import failures
 from function.domain.deadline import Deadline
 from function.domain.failures import Failure, Kind, RenameFailedError
@@ -32,16 +33,6 @@ STATE_CACHE_SECONDS: Final = 15
 LOOK_SECONDS: Final = 3.0
 # Of each request of Powertools' for the shared state.
 STORE_SECONDS: Final = 1.0
-
-
-class DynamoDbClient(Protocol):
-    """As boto3's, with the deadline of each request."""
-
-    def get_item(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
-
-    def put_item(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
-
-    def update_item(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
 
 
 class OutageBreaker:

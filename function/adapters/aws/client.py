@@ -283,68 +283,42 @@ def _refusal(operation: str, status: int, headers: Mapping[str, str], answer: di
 
 
 class _Client:
+    """As much of boto3's client of one service as the function needs; each method takes the deadline first."""
+
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
 
 
+def _operation(service: _JsonService | _QueryService, name: str) -> Callable[..., dict[str, Any]]:
+    def call(self: _Client, deadline: Deadline, **request: Any) -> dict[str, Any]:
+        return self._aws.call(service, name, request, deadline)
+
+    return call
+
+
 class DynamoDbClient(_Client):
-    """As much of boto3's DynamoDB client as the ledger and the breaker need."""
-
     _SERVICE: Final = _JsonService("dynamodb", "DynamoDB_20120810", "1.0")
-
-    def get_item(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
-        return self._aws.call(self._SERVICE, "GetItem", request, deadline)
-
-    def put_item(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
-        return self._aws.call(self._SERVICE, "PutItem", request, deadline)
-
-    def update_item(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
-        return self._aws.call(self._SERVICE, "UpdateItem", request, deadline)
-
-    def transact_write_items(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
-        return self._aws.call(self._SERVICE, "TransactWriteItems", request, deadline)
+    get_item = _operation(_SERVICE, "GetItem")
+    put_item = _operation(_SERVICE, "PutItem")
+    update_item = _operation(_SERVICE, "UpdateItem")
+    transact_write_items = _operation(_SERVICE, "TransactWriteItems")
 
 
 class EventBridgeClient(_Client):
-    """As much of boto3's EventBridge client as the bus needs."""
-
-    _SERVICE: Final = _JsonService("events", "AWSEvents", "1.1")
-
-    def put_events(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
-        return self._aws.call(self._SERVICE, "PutEvents", request, deadline)
+    put_events = _operation(_JsonService("events", "AWSEvents", "1.1"), "PutEvents")
 
 
 class SecretsManagerClient(_Client):
-    """As much of boto3's Secrets Manager client as the credentials need."""
-
-    _SERVICE: Final = _JsonService("secretsmanager", "secretsmanager", "1.1")
-
-    def get_secret_value(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
-        return self._aws.call(self._SERVICE, "GetSecretValue", request, deadline)
+    get_secret_value = _operation(_JsonService("secretsmanager", "secretsmanager", "1.1"), "GetSecretValue")
 
 
 class SqsClient(_Client):
-    """As much of boto3's SQS client as the queues need."""
-
     _SERVICE: Final = _JsonService("sqs", "AmazonSQS", "1.0")
-
-    def send_message(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
-        return self._aws.call(self._SERVICE, "SendMessage", request, deadline)
-
-    def receive_message(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
-        return self._aws.call(self._SERVICE, "ReceiveMessage", request, deadline)
-
-    def delete_message(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
-        return self._aws.call(self._SERVICE, "DeleteMessage", request, deadline)
-
-    def change_message_visibility_batch(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
-        return self._aws.call(self._SERVICE, "ChangeMessageVisibilityBatch", request, deadline)
+    send_message = _operation(_SERVICE, "SendMessage")
+    receive_message = _operation(_SERVICE, "ReceiveMessage")
+    delete_message = _operation(_SERVICE, "DeleteMessage")
+    change_message_visibility_batch = _operation(_SERVICE, "ChangeMessageVisibilityBatch")
 
 
 class StsClient(_Client):
-    """As much of boto3's STS client as the credentials need."""
-
-    _SERVICE: Final = _QueryService("sts", "2011-06-15")
-
-    def get_web_identity_token(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
-        return self._aws.call(self._SERVICE, "GetWebIdentityToken", request, deadline)
+    get_web_identity_token = _operation(_QueryService("sts", "2011-06-15"), "GetWebIdentityToken")

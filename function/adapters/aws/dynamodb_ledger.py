@@ -38,11 +38,11 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from function.adapters.aws.client import error_code
+from function.adapters.aws.client import DynamoDbClient, error_code
 from function.adapters.aws.ledger_items import (
     GIVEN_UP,
     SETTLED,
@@ -78,16 +78,6 @@ BACKOFF_BASE_SECONDS: Final = 0.02
 _BUSY: Final = "TransactionConflict"
 _REFUSED: Final = "ConditionalCheckFailed"
 _ANSWERS: Final = frozenset({"None", _REFUSED, _BUSY})
-
-
-class DynamoDbClient(Protocol):
-    """As boto3's, with the deadline of each request."""
-
-    def get_item(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
-
-    def update_item(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
-
-    def transact_write_items(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
 
 
 class LedgerSchemaError(ValueError):

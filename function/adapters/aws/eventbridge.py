@@ -7,11 +7,11 @@ meanwhile go out with the next batch. No thread waits for a batch to fill, nor l
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from function.adapters.aws.client import error_code
+from function.adapters.aws.client import EventBridgeClient, error_code
 from function.domain import failures
 from function.domain.backoff import full_jitter
 from function.domain.deadline import Deadline
@@ -29,12 +29,6 @@ MAX_REQUEST_BYTES: Final = 250_000
 MAX_REQUEST_SECONDS: Final = 10.0
 # The bus did not confirm the outcome.
 UNKNOWN_ANSWER: Final = "UnknownAnswer"
-
-
-class EventBridgeClient(Protocol):
-    """As boto3's, with the deadline of each request."""
-
-    def put_events(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
 
 
 class _Entry:

@@ -3,10 +3,11 @@
 import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from function.adapters.aws.client import SqsClient
 from function.domain.deadline import Deadline
 from function.domain.model import RenameEvent
 from function.domain.strict_json import to_json
@@ -14,18 +15,6 @@ from function.domain.strict_json import to_json
 # A short poll may find nothing in a queue that holds something.
 MOVE_WAIT_SECONDS: Final = 1
 MAX_BATCH_ENTRIES: Final = 10
-
-
-class SqsClient(Protocol):
-    """As boto3's, with the deadline of each request, and bytes in base64."""
-
-    def send_message(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
-
-    def receive_message(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
-
-    def delete_message(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
-
-    def change_message_visibility_batch(self, deadline: Deadline, **request: Any) -> dict[str, Any]: ...
 
 
 class FifoQueue:

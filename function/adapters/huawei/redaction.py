@@ -31,7 +31,7 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str | None]) -> None:
         known = [secret for secret in secrets if secret and len(secret) >= _MIN_SECRET]
-        self._needles = sorted({form for secret in known for form in _forms(secret)}, key=len, reverse=True)
+        self._needles = {form for secret in known for form in _forms(secret)}
 
     def clean(self, text: str, length: int) -> str:
         """The text without the secrets, and after that cut to a length; nothing of one that defies decoding."""

@@ -102,10 +102,11 @@ def breaker_of(
     fail: tuple[str, Exception] | None = None,
 ) -> OutageBreaker:
     own = dynamodb.client()
+    state: Any = client or (Failing(own, *fail) if fail else own)
     return OutageBreaker(
         world.services,
         DynamoDbLedger(own, TABLE).outage_is_recorded,
-        client or (Failing(own, *fail) if fail else own),
+        state,
         table=TABLE,
         item=breaker_item,
         on_transition=on_transition,

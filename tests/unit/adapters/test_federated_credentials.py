@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
@@ -41,6 +41,7 @@ IDP, AUDIENCE = "aws", "vpcep-rename"
 ROLE = "arn:aws:iam::123456789012:role/RenameFromQueue"
 ISSUER = Issuer()
 CREDENTIAL = {"access": "A", "secret": "S", "securitytoken": "T", "expires_at": "2020-01-08T03:50:07.574000Z"}
+LASTING = CREDENTIAL | {"expires_at": "2999-01-08T03:50:07.574000Z"}
 
 pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
 
@@ -89,7 +90,7 @@ def credentials(iam: HuaweiIam, sts: FakeSts, clock: MovedClock) -> FederatedCre
 
 
 def federated(url: str, sts: FakeSts, clock: MovedClock) -> FederatedCredentials:
-    return FederatedCredentials(sts, Iam(IDP, PROJECT, endpoint=url), audience=AUDIENCE, now=clock)
+    return FederatedCredentials(cast("Any", sts), Iam(IDP, PROJECT, endpoint=url), audience=AUDIENCE, now=clock)
 
 
 def exchanges(iam: HuaweiIam) -> int:
@@ -414,9 +415,9 @@ class TestARefusedToken:
             [],
             {},
             {"credential": None},
-            {"credential": {name: text for name, text in CREDENTIAL.items() if name != "securitytoken"}},
-            {"credential": CREDENTIAL | {"expires_at": "tomorrow"}},
-            {"credential": CREDENTIAL | {"access": ""}},
+            {"credential": {name: text for name, text in LASTING.items() if name != "securitytoken"}},
+            {"credential": LASTING | {"expires_at": "tomorrow"}},
+            *({"credential": LASTING | {name: ""}} for name in ("access", "secret", "securitytoken")),
         ],
     )
     def test_nor_with_a_key_that_is_none(self, iam: HuaweiIam, credentials: FederatedCredentials, body: object) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import boto3
 import pytest
@@ -378,7 +378,7 @@ class TestAQuestionThatHangs:
 
     @pytest.fixture
     def credentials(self, stuck: StuckClient, clock: FakeClock) -> SecretCredentials:
-        return SecretCredentials(stuck, ARN, default_project=None, now=clock.epoch)
+        return SecretCredentials(cast("Any", stuck), ARN, default_project=None, now=clock.epoch)
 
     def begin(self, threads: ThreadPoolExecutor, stuck: StuckClient, credentials: SecretCredentials) -> Future[Any]:
         asked, asks = stuck.questions, threads.submit(credentials.get, within(10))

@@ -152,7 +152,7 @@ class TestRefusals:
             call()
 
     def test_of_a_release_that_nobody_expects_are_not_swallowed(self, world: World) -> None:
-        client = SimpleNamespace(update_item=_defect)
+        client: Any = SimpleNamespace(update_item=_defect)
         ledger = DynamoDbLedger(client, TABLE)
 
         with pytest.raises(RuntimeError, match="a defect"):

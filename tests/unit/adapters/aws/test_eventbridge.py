@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import boto3
 import pytest
@@ -239,7 +239,7 @@ class TestTogether:
     ) -> Iterator[Callable[..., Future[None]]]:
         """Publish the outcome of an event of this id, in a thread of its own, in one attempt."""
         monkeypatch.setattr("function.adapters.aws.eventbridge.MAX_ATTEMPTS", 1)
-        bus = EventBridge(client, BUS)
+        bus = EventBridge(cast("Any", client), BUS)
         with ThreadPoolExecutor(40) as pool:
 
             def start(id_: str, padding: int = 0, deadline: Deadline | None = None) -> Future[None]:
