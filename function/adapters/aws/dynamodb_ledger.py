@@ -78,6 +78,8 @@ BACKOFF_BASE_SECONDS: Final = 0.02
 _BUSY: Final = "TransactionConflict"
 _REFUSED: Final = "ConditionalCheckFailed"
 _ANSWERS: Final = frozenset({"None", _REFUSED, _BUSY})
+_IS_HELD: Final = "#owner = :token"
+_RETURN_ITEM: Final = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
 
 
 class LedgerSchemaError(ValueError):
@@ -145,7 +147,7 @@ class DynamoDbLedger:
             RenameFailedError: another invocation holds the service, or the ledger cannot be reached.
         """
         claim = Claim(uuid.uuid4().hex, cycle, event, target, deadline.invocation_ends_at + CLAIM_SLACK_SECONDS)
-        refused = self._write(deadline, self._take_identity(claim), self._take_service(claim))
+        refused = self._write(deadline, self._claim_event(claim), self._claim_service(claim))
         item, service = refused or (None, None)
         if refused is None or (service is not None and service.get("owner") == {"S": claim.token}):
             return claim
@@ -189,39 +191,26 @@ class DynamoDbLedger:
         except (ClientError, BotoCoreError) as error:
             raise RenameFailedError(failures.ledger_unavailable(error_code(error))) from error
 
-    def _take_identity(self, claim: Claim) -> dict[str, Any]:
-        condition = awaits_outcome_condition(claim)
-        condition["ExpressionAttributeValues"][":expiration"] = self._expiration()
-        return {
-            "Update": {
-                "TableName": self._table,
-                "Key": event_key(claim.event),
-                "UpdateExpression": "SET digest = :digest, #time = :time, #target = :target, expiration = :expiration",
-                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-                **condition,
-            }
-        }
+    def _claim_event(self, claim: Claim) -> dict[str, Any]:
+        change = "SET digest = :digest, #time = :time, #target = :target, expiration = :expiration"
+        return self._update_of_event(claim, change, {}, {":expiration": self._expiration()})
 
-    def _take_service(self, claim: Claim) -> dict[str, Any]:
-        return {
-            "Update": {
-                "TableName": self._table,
-                "Key": service_key(claim.target),
-                "UpdateExpression": "SET #owner = :token, lapses = :lapses"
-                ", expiration = if_not_exists(kept_until, :expiration)",
-                "ConditionExpression": "(attribute_not_exists(#owner) OR lapses < :now)"
-                " AND (attribute_not_exists(newest_time) OR newest_time <= :time)",
-                "ExpressionAttributeNames": {"#owner": "owner"},
-                "ExpressionAttributeValues": {
-                    ":token": {"S": claim.token},
-                    ":now": number(self._now()),
-                    ":lapses": number(claim.expires_at),
-                    ":time": number(claim.event.time_microseconds),
-                    ":expiration": self._expiration(),
-                },
-                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-            }
-        }
+    def _claim_service(self, claim: Claim) -> dict[str, Any]:
+        return self._update(
+            service_key(claim.target),
+            "SET #owner = :token, lapses = :lapses, expiration = if_not_exists(kept_until, :expiration)",
+            "(attribute_not_exists(#owner) OR lapses < :now)"
+            " AND (attribute_not_exists(newest_time) OR newest_time <= :time)",
+            {"#owner": "owner"},
+            {
+                ":token": {"S": claim.token},
+                ":now": number(self._now()),
+                ":lapses": number(claim.expires_at),
+                ":time": number(claim.event.time_microseconds),
+                ":expiration": self._expiration(),
+            },
+            **_RETURN_ITEM,
+        )
 
     def settle(self, claim: Claim, outcome: Outcome, deadline: Deadline, *, release: bool) -> Known | Reused | None:
         """Remember the outcome, and release the claim.
@@ -246,17 +235,9 @@ class DynamoDbLedger:
                 ":event": {"S": json.dumps(EventName(event.source, event.id))},
                 ":kept_until": self._expiration(NEWEST_RENAME_RETENTION),
             }
-        release_service = {
-            "Update": {
-                "TableName": self._table,
-                "Key": service_key(claim.target),
-                "UpdateExpression": change,
-                "ConditionExpression": "#owner = :token",
-                "ExpressionAttributeNames": {"#owner": "owner"},
-                "ExpressionAttributeValues": values,
-            }
-        }
-        refused = self._write(deadline, self._remember(Conclusion(event, claim.cycle, outcome)), release_service)
+        settled = self._remember(Conclusion(event, claim.cycle, outcome))
+        renamed = self._update(service_key(claim.target), change, _IS_HELD, {"#owner": "owner"}, values)
+        refused = self._write(deadline, settled, renamed)
         if refused is None or remembers(refused[0], outcome):
             return None
         if refused[0] is not None:
@@ -290,17 +271,11 @@ class DynamoDbLedger:
 
     def release(self, claim: Claim, deadline: Deadline) -> None:
         """Release the claim without an outcome. Where that fails, it expires by itself."""
+        service, values = service_key(claim.target), {":token": {"S": claim.token}}
+        request = self._update(service, "REMOVE #owner, lapses", _IS_HELD, {"#owner": "owner"}, values)
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
-                self._client.update_item(
-                    deadline,
-                    TableName=self._table,
-                    Key=service_key(claim.target),
-                    UpdateExpression="REMOVE #owner, lapses",
-                    ConditionExpression="#owner = :token",
-                    ExpressionAttributeNames={"#owner": "owner"},
-                    ExpressionAttributeValues={":token": {"S": claim.token}},
-                )
+                self._client.update_item(deadline, **request)
             except ClientError as error:
                 if error_code(error) == "TransactionConflictException":
                     self._back_off(attempt)
@@ -310,32 +285,51 @@ class DynamoDbLedger:
             return
 
     def _remember(self, conclusion: Conclusion) -> dict[str, Any]:
-        event, outcome = conclusion.event, conclusion.outcome
+        outcome = conclusion.outcome
         given_up = outcome.failure is not None and outcome.failure.retryable
-        condition = awaits_outcome_condition(conclusion)
+        return self._update_of_event(
+            conclusion,
+            "SET digest = :digest, #time = if_not_exists(#time, :time), #state = :state"
+            ", #round = :round, outcome = :outcome, expiration = :expiration",
+            {"#state": "state", "#round": "round", "#time": "time"},
+            {
+                ":time": {"S": conclusion.event.cloud_event["time"]},
+                ":state": {"S": GIVEN_UP if given_up else SETTLED},
+                ":round": number(conclusion.cycle.number),
+                ":outcome": {"S": outcome.to_json()},
+                ":expiration": self._expiration(),
+            },
+        )
+
+    def _update_of_event(
+        self, claim: Claim | Conclusion, change: str, names: dict[str, str], values: dict[str, Any]
+    ) -> dict[str, Any]:
+        """An update of the event's item, on the condition that it awaits this outcome."""
+        condition, own_names, own_values = awaits_outcome_condition(claim)
+        key = event_key(claim.event)
+        return self._update(key, change, condition, own_names | names, own_values | values, **_RETURN_ITEM)
+
+    def _update(
+        self,
+        key: Mapping[str, Any],
+        change: str,
+        condition: str,
+        names: Mapping[str, str],
+        values: Mapping[str, Any],
+        **options: str,
+    ) -> dict[str, Any]:
         return {
-            "Update": {
-                "TableName": self._table,
-                "Key": event_key(event),
-                "UpdateExpression": "SET digest = :digest, #time = if_not_exists(#time, :time), #state = :state"
-                ", #round = :round, outcome = :outcome, expiration = :expiration",
-                "ConditionExpression": condition["ConditionExpression"],
-                "ExpressionAttributeNames": condition["ExpressionAttributeNames"]
-                | {"#state": "state", "#round": "round", "#time": "time"},
-                "ExpressionAttributeValues": condition["ExpressionAttributeValues"]
-                | {
-                    ":time": {"S": event.cloud_event["time"]},
-                    ":state": {"S": GIVEN_UP if given_up else SETTLED},
-                    ":round": number(conclusion.cycle.number),
-                    ":outcome": {"S": outcome.to_json()},
-                    ":expiration": self._expiration(),
-                },
-                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-            }
+            "TableName": self._table,
+            "Key": key,
+            "UpdateExpression": change,
+            "ConditionExpression": condition,
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": values,
+            **options,
         }
 
-    def _write(self, deadline: Deadline, *items: Mapping[str, Any]) -> list[Item | None] | None:
-        """Write all of the items or none; retried where another transaction is in conflict.
+    def _write(self, deadline: Deadline, *updates: Mapping[str, Any]) -> list[Item | None] | None:
+        """Make all of the updates or none; retried where another transaction is in conflict.
 
         Returns:
             None when they are written; else for each the stored item that failed the condition, None where none did. It
@@ -345,7 +339,7 @@ class DynamoDbLedger:
             RenameFailedError: the ledger cannot be reached, or is busy.
         """
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            reasons = self._transact(items, deadline)
+            reasons = self._transact(updates, deadline)
             if reasons is None:
                 return None
             codes = {reason["Code"] for reason in reasons}
@@ -358,9 +352,10 @@ class DynamoDbLedger:
     def _back_off(self, attempt: int) -> None:
         self._sleep(full_jitter(attempt, base=BACKOFF_BASE_SECONDS))
 
-    def _transact(self, items: Sequence[Mapping[str, Any]], deadline: Deadline) -> list[dict[str, Any]] | None:
-        """Why nothing was written, for each item; None when all are. The token lets a client ask twice."""
+    def _transact(self, updates: Sequence[Mapping[str, Any]], deadline: Deadline) -> list[dict[str, Any]] | None:
+        """Why nothing was written, for each update; None when all are. The token lets a client ask twice."""
         try:
+            items = [{"Update": update} for update in updates]
             self._client.transact_write_items(deadline, TransactItems=items, ClientRequestToken=str(uuid.uuid4()))
         except ClientError as error:
             code = error_code(error)

@@ -47,8 +47,12 @@ def target_of(item: Item, target: Target) -> Target:
     return target._replace(region=region, project_id=project_id)
 
 
-def awaits_outcome_condition(claim: Claim | Conclusion) -> dict[str, Any]:
-    """The condition that this event, and no other of its identity, awaits the outcome of this cycle."""
+def awaits_outcome_condition(claim: Claim | Conclusion) -> tuple[str, dict[str, str], dict[str, Any]]:
+    """The condition that this event, and no other of its identity, awaits the outcome of this cycle.
+
+    Returns:
+        The expression, and the names and the values in it.
+    """
     event, cycle, target = claim.event, claim.cycle, claim.target
     require_same_time = isinstance(claim, Claim) or claim.require_same_time
     unclaimed = isinstance(claim, Conclusion) and claim.unclaimed
@@ -74,11 +78,7 @@ def awaits_outcome_condition(claim: Claim | Conclusion) -> dict[str, Any]:
         condition = f"#state = :given_up AND #round = :previous AND {same}"
         names["#round"] = "round"
         values |= {":given_up": {"S": GIVEN_UP}, ":previous": number(cycle.number - 1)}
-    return {
-        "ConditionExpression": condition,
-        "ExpressionAttributeNames": names,
-        "ExpressionAttributeValues": values,
-    }
+    return condition, names, values
 
 
 def known_from(event: RenameEvent, item: Item) -> Known | Reused:
