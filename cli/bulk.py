@@ -23,7 +23,7 @@ from cli.model import (
     rename_event,
 )
 from cli.results_file import Plan, ResultsFile, State
-from cli.runner import Item, Pace, Value, each, persist
+from cli.runner import Item, Pace, Value, each, retry
 from function.domain.model import rfc3339
 
 _GOES_ON: Final = frozenset({None, Result.QUEUED, Result.UNSETTLED})
@@ -162,7 +162,7 @@ class Bulk:
         def preview(line: Line) -> tuple[str, str, Preview]:
             event_id, time = str(uuid.uuid4()), rfc3339(datetime.now(UTC))
             event = rename_event(line, event_id, time)
-            found = persist(lambda: self.renamer.preview(event), lambda preview: preview.problem, self.pace)
+            found = retry(lambda: self.renamer.preview(event), lambda preview: preview.problem, self.pace)
             return event_id, time, found
 
         return self._with_progress(title, len(lines), each(lines, preview, pace=self.pace, parallel=self.parallel))
@@ -170,7 +170,7 @@ class Bulk:
     def _send(self, title: str, planned: list[Planned]) -> Iterator[tuple[Planned, Answer]]:
         def send(each_planned: Planned) -> Answer:
             event = each_planned.event
-            return persist(lambda: self.renamer.rename(event), lambda answer: answer.problem, self.pace)
+            return retry(lambda: self.renamer.rename(event), lambda answer: answer.problem, self.pace)
 
         answers = each(planned, send, pace=self.pace, parallel=self.parallel)
         for each_planned, answer in self._with_progress(title, len(planned), answers):

@@ -17,7 +17,7 @@ from cli.display import Display
 from cli.input_file import COLUMNS, read_input, schema_violations
 from cli.model import Line, Outcome, Renamer, StoppedError, UsageError, rename_event
 from cli.results_file import SUFFIX, ResultsFile
-from cli.runner import Pace, interruptible, persist
+from cli.runner import Pace, interruptible, retry
 from function.domain.model import RENAMED, rfc3339
 from function.domain.service_calls import short_name
 
@@ -137,13 +137,13 @@ def rename(
     event = rename_event(line, str(uuid.uuid4()), rfc3339(datetime.now(UTC)))
     with interruptible(pace):
         if dry_run:
-            preview = persist(lambda: renamer.preview(event), lambda preview: preview.problem, pace)
+            preview = retry(lambda: renamer.preview(event), lambda preview: preview.problem, pace)
             if preview.problem is not None:
                 display.say(f"{service_id} would fail: {preview.problem}")
                 return FAILED
             display.say(f"{service_id}: {preview.service_name!r} → {new_name!r}. A dry run: nothing has been changed.")
             return 0
-        answer = persist(lambda: renamer.rename(event), lambda answer: answer.problem, pace)
+        answer = retry(lambda: renamer.rename(event), lambda answer: answer.problem, pace)
     if answer.outcome is not None:
         display.outcome(answer.outcome)
     if answer.problem is not None:

@@ -72,7 +72,7 @@ class Pace:
                 )
 
 
-def persist(call: Callable[[], Value], problem_of: Callable[[Value], Problem | None], pace: Pace) -> Value:
+def retry(call: Callable[[], Value], problem_of: Callable[[Value], Problem | None], pace: Pace) -> Value:
     """Call until it succeeds or fails for good.
 
     Raises:

@@ -4,7 +4,7 @@ import gc
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-# What imports make stays; to look for garbage in it takes a cold start's time.
+# Objects that imports make are kept: looking for garbage among them would slow down the cold start.
 gc.disable()
 try:
     from function.adapters.aws.dynamodb_ledger import LedgerSchemaError
@@ -19,7 +19,7 @@ finally:
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-# What an invocation keeps of its time to publish the outcomes and to report.
+# Kept of an invocation's time, to publish outcomes and to respond.
 REPORT_MARGIN_SECONDS: Final = 4.0
 
 
@@ -66,7 +66,7 @@ class Function:
             raise SettingsError(f"LEDGER_TABLE is malformed: no table whose key is the string id ({error})") from None
 
     def _redrive(self, deadline: Deadline) -> dict[str, Any]:
-        """Bring dead letters again, for an operator; what has been settled meanwhile makes no call."""
+        """Redrive dead letters; an event that was settled meanwhile makes no call."""
         dead_letters, queue = self._components.dead_letter_queue, self._components.rename_queue
         if dead_letters is None or queue is None:
             raise SettingsError("a redrive needs DEAD_LETTER_QUEUE_URL and RENAME_QUEUE_URL")

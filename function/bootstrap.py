@@ -135,7 +135,7 @@ class Components:
             on_transition=self.telemetry.circuit_transitioned,
             on_error=self.telemetry.breaker_failed,
         )
-        return ledger, breaker, partial(breaker.look, self._settings.huaweicloud_region)
+        return ledger, breaker, partial(breaker.check_state, self._settings.huaweicloud_region)
 
 
 def _name_pattern(settings: Settings) -> re.Pattern[str] | None:

@@ -81,7 +81,7 @@ class IdentityProvider(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the function was told. Names and meanings as in docs/configuration.md.
+    """The function's settings. Names and meanings as in docs/configuration.md.
 
     Attributes:
         huaweicloud_region: region of the endpoint services.

@@ -149,7 +149,7 @@ class Telemetry:
         self._logger.warning(message)
 
     def previous_name_unreadable(self, failure: Failure) -> None:
-        """The key may not read endpoint services, which keeps no rename from happening. Said once."""
+        """The key may not read endpoint services, which keeps no rename from happening. Logged once."""
         if not self._unreadable_is_told:
             self._unreadable_is_told = True
             message = "READ_PREVIOUS_NAME: the key may not read endpoint services, outcomes lack previous_service_name"

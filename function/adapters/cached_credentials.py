@@ -87,7 +87,7 @@ class _CachedCredentials(ABC):
         if self._now() >= state.fetch_after:
             state = self._renewed(deadline)
         if state.key is None or self._now() >= state.usable_until:
-            raise RenameFailedError(state.failure or self._not_fetched("it has not been had in time"))
+            raise RenameFailedError(state.failure or self._not_fetched("there was no answer in time"))
         return state.key
 
     def _renewed(self, deadline: Deadline) -> _State:

@@ -1,9 +1,8 @@
-"""The outage breaker: after a run of unavailable answers a region of Huawei Cloud is left alone for a while.
+"""The outage breaker: after a run of unavailable answers a region of Huawei Cloud is not called for a while.
 
 Powertools' circuit breaker around the endpoint services, one for each region, its state shared through the ledger's
-table. Calls that do not go out leave their events to the queue, which brings them again later and later. It comes into
-play with the first unavailable answer, here or in another environment: until then it would cost a cold start its
-imports.
+table. Calls that do not go out leave their events to the queue, which brings them again later and later. It is set
+up at the first unavailable answer, here or in another environment: its imports would slow down each cold start.
 
 A call that was made keeps its result, whatever the breaker makes of it. Where the breaker itself fails, the call is
 made.
@@ -30,13 +29,13 @@ if TYPE_CHECKING:
 FAILURE_THRESHOLD: Final = 10
 RECOVERY_SECONDS: Final = 60
 STATE_CACHE_SECONDS: Final = 15
-LOOK_SECONDS: Final = 3.0
+STATE_CHECK_SECONDS: Final = 3.0
 # Of each request of Powertools' for the shared state.
 STORE_SECONDS: Final = 1.0
 
 
 class OutageBreaker:
-    """Endpoint services that are left alone during an outage of their region."""
+    """Endpoint services that are not called during an outage of their region."""
 
     def __init__(
         self,
@@ -53,7 +52,7 @@ class OutageBreaker:
         """
         Args:
             is_recorded: whether the table holds a state of this region that is not closed. May raise for a table that
-                will never do.
+                cannot be used.
             table: name or ARN; its key is the string ``id``.
             item: the key of a region's state.
             on_transition: called when a breaker opens, probes and closes.
@@ -69,21 +68,21 @@ class OutageBreaker:
         self._on_error = on_error
         self._now = now
         self._lock = threading.Lock()
-        self._looks: dict[str, _Look] = {}
+        self._checks: dict[str, _StateCheck] = {}
         self._breakers: dict[str, _Breaker] = {}
 
-    def look(self, region: str, deadline: Deadline) -> None:
-        """Learn of an outage that another environment has found. What was seen holds for a few seconds."""
-        look = self._looks.setdefault(region, _Look())
-        if region in self._breakers or not look.lock.acquire(timeout=LOOK_SECONDS):
+    def check_state(self, region: str, deadline: Deadline) -> None:
+        """Check whether another environment has recorded an outage. The answer is kept for a few seconds."""
+        check = self._checks.setdefault(region, _StateCheck())
+        if region in self._breakers or not check.lock.acquire(timeout=STATE_CHECK_SECONDS):
             return
         try:
-            if self._now() >= look.again_at:
-                if self._is_recorded(region, deadline.within(LOOK_SECONDS)):
+            if self._now() >= check.again_at:
+                if self._is_recorded(region, deadline.within(STATE_CHECK_SECONDS)):
                     self._breaker(region)
-                look.again_at = self._now() + STATE_CACHE_SECONDS
+                check.again_at = self._now() + STATE_CACHE_SECONDS
         finally:
-            look.lock.release()
+            check.lock.release()
 
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
         return self._unless_open(target.region, lambda: self._services.rename(target, name, deadline), deadline)
@@ -114,7 +113,7 @@ class OutageBreaker:
         return result
 
     def _ask_breaker(self, region: str, call: "_Call", deadline: Deadline, purpose: ReadPurpose) -> None:
-        self.look(region, deadline)
+        self.check_state(region, deadline)
         if region not in self._breakers:
             call.make()
             if not call.is_outage or purpose is ReadPurpose.OUTCOME:
@@ -157,7 +156,7 @@ class OutageBreaker:
             ),
             on_circuit_open=_Call.refuse,
             on_transition=self._on_transition,
-        )(_Call.tell)
+        )(_Call.report)
         return _Breaker(guard, lambda: store.get_state(item).state.value == "CLOSED")
 
 
@@ -213,8 +212,8 @@ class _Call:
         if self.result is None:
             self.result = RenameFailedError(failures.outage())
 
-    def tell(self) -> None:
-        """Make the call, and tell Powertools what it says about the region.
+    def report(self) -> None:
+        """Make the call, and let Powertools count what it says about the region.
 
         Any answer ends a run of outages, and a probe. What was not called says nothing: Powertools lets an exception
         that it does not handle pass without a trace, and a probe goes on until its lease expires.
@@ -227,8 +226,8 @@ class _Call:
 
 
 @dataclass(slots=True)
-class _Look:
-    """The last look at a region's state; by one thread at a time.
+class _StateCheck:
+    """The last check of a region's state; one thread makes it at a time.
 
     Attributes:
         again_at: seconds since the epoch.
@@ -279,5 +278,5 @@ class _Store:
 
     @staticmethod
     def _deadline() -> Deadline:
-        """A call that used up its time is told all the same."""
+        """A call that used up its time is recorded all the same."""
         return _access.get().deadline.to_report().within(STORE_SECONDS)

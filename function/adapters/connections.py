@@ -20,7 +20,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from function.domain.deadline import Deadline
 
-# NAT gateways and load balancers drop an idle connection after some minutes, and tell neither side.
+# NAT gateways and load balancers drop an idle connection after some minutes, without a word to either side.
 MAX_IDLE_SECONDS: Final = 60.0
 
 # SO_LINGER on, for no time: the connection is reset when it is closed.

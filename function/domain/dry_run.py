@@ -1,4 +1,4 @@
-"""What a rename event would come to now, without doing anything about it: no call that writes, nothing remembered."""
+"""What would become of a rename event now, by reading alone: nothing is written, remembered or published."""
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from function.domain import failures
 from function.domain.deadline import MIN_CALL_SECONDS
 from function.domain.failures import Failure, RenameFailedError
 from function.domain.model import InvalidEvent, Outcome, RenameEvent, Target
-from function.domain.outcomes import describe_failure, named
+from function.domain.outcomes import describe_failure, requested_data
 from function.domain.policy import Policy
 from function.domain.ports import Claim, Known, Ledger, ReadPurpose, Reply, Reused, Superseded
 from function.domain.service_calls import MAX_SERVICE_NAME, Attempt, ServiceCalls, short_name
@@ -49,15 +49,15 @@ class DryRun:
     cause: Exception | None = None
 
     def to_json(self) -> str:
-        asked = named(self.event)
+        data = requested_data(self.event)
         body: dict[str, Any] = {
             "dry_run": True,
             "id": replace_lone_surrogates(self.event.id),
             "source": replace_lone_surrogates(self.event.source),
             "region": self.region,
             "project_id": self.project_id,
-            "vpc_endpoint_service_id": asked.get("vpc_endpoint_service_id"),
-            "endpoint_service_name": asked.get("endpoint_service_name"),
+            "vpc_endpoint_service_id": data.get("vpc_endpoint_service_id"),
+            "endpoint_service_name": data.get("endpoint_service_name"),
             "service_name": self.service_name,
             "result": self.result.value,
         }
@@ -89,7 +89,7 @@ class DryRunner:
         """What the ledger would answer to the event.
 
         Raises:
-            RenameFailedError: the event is refused before, or it cannot be told now.
+            RenameFailedError: the event is refused before, or the answer is not available now.
         """
         judged = self._policy.judge_project(attempt.event, attempt.deadline)
         attempt.event = judged
@@ -117,7 +117,7 @@ class DryRunner:
         match found:
             case Claim(event=event, target=target):
                 attempt.event, attempt.target = event, target
-                name = _bounded(self._calls.persist(attempt, lambda: self._read(target, attempt)))
+                name = _bounded(self._calls.retry(attempt, lambda: self._read(target, attempt)))
                 if short_name(name) == event.endpoint_service_name:
                     return self._dry_run(attempt, Forecast.UNCHANGED, name)
                 if event.expected_name not in (None, short_name(name)):
@@ -146,11 +146,11 @@ class DryRunner:
         return replace(self._dry_run(attempt, Forecast.WOULD_FAIL, name), failure=failure, cause=cause)
 
     def _dry_run(self, attempt: Attempt, result: Forecast, name: str | None) -> DryRun:
-        asked, target = named(attempt.event), attempt.target
+        data, target = requested_data(attempt.event), attempt.target
         return DryRun(
             event=attempt.event,
-            region=asked.get("region") or (target.region if target else self._policy.region),
-            project_id=asked.get("project_id") or (target.project_id if target else None),
+            region=data.get("region") or (target.region if target else self._policy.region),
+            project_id=data.get("project_id") or (target.project_id if target else None),
             result=result,
             service_name=name,
         )

@@ -26,7 +26,7 @@ MAX_EVENT_BYTES: Final = 256 * 1024
 # An EventBridge entry holds 256 KB; an echoed request must leave room for JSON escapes and for the rest of the outcome.
 MAX_ECHOED_EVENT_BYTES: Final = 128 * 1024
 MAX_ECHOED_TEXT: Final = 32 * 1024
-# Of any settings. Which length they allow is for the policy to judge.
+# The most that settings may allow; the policy judges by the settings.
 MAX_NAME_LENGTH: Final = 255
 _SCHEMA: Final = Path(__file__).parents[1] / "contract" / "rename-event.schema.json"
 _ATTRIBUTE: Final = re.compile(r"(?!data$)[a-z0-9]+|data_base64")
@@ -59,7 +59,7 @@ class Attributes:
         broken: dict[str, Violation] = {}
         for name, value in pairs:
             if value is None and name == "traceparent":
-                continue  # it refuses nothing
+                continue  # a malformed one is ignored
             if value is None:
                 broken[name] = Violation(f"/{escape_pointer(name)}", "must be UTF-8 text, percent-encoded in a header")
             elif given.setdefault(name, value) != value:
@@ -102,7 +102,7 @@ class EventParser:
         Args:
             text: the event, or its ``data`` alone, or an envelope around either.
             attributes: what the transport carries.
-            structured: whether the text is a whole CloudEvent; None to tell by its shape.
+            structured: whether the text is a whole CloudEvent; None where its members show that.
             may_be_enveloped: whether the transport is one that SNS and EventBridge deliver to.
         """
         received = attributes.time

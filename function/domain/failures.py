@@ -108,7 +108,7 @@ OWN_CODES: Final = {
         Kind.CONFLICT, "Huawei Cloud reported a conflict and gave no error code.", retryable=False
     ),
     "Rename.ConnectionFailed": OwnCode(Kind.UNAVAILABLE, "There was no connection to Huawei Cloud, or it broke."),
-    "Rename.CredentialsUnavailable": OwnCode(Kind.UNAVAILABLE, "The key for Huawei Cloud could not be had."),
+    "Rename.CredentialsUnavailable": OwnCode(Kind.UNAVAILABLE, "The key for Huawei Cloud could not be obtained."),
     IDENTIFIER_REUSED: OwnCode(
         Kind.CONFLICT, "Another event has had this source and id, with other content.", retryable=False
     ),
@@ -209,12 +209,12 @@ def in_progress(retry_after: float | None = None) -> Failure:
 
 
 def claim_lost() -> Failure:
-    """The rename took longer than its claim on the endpoint service lasted, and somebody else has taken it over."""
+    """The rename outlasted its claim on the endpoint service, which another invocation holds now."""
     return _own("Rename.ClaimLost")
 
 
 def ledger_unavailable(reason: str) -> Failure:
-    """No call without the ledger: nobody could tell a duplicate or a stale event.
+    """No call is made without the ledger, which recognises duplicates and stale events.
 
     Args:
         reason: AWS's error code, or what went wrong on the way there.
@@ -223,7 +223,7 @@ def ledger_unavailable(reason: str) -> Failure:
 
 
 def outage() -> Failure:
-    """The outage breaker is open: Huawei Cloud has not been answering, and is left alone for a while."""
+    """The outage breaker is open: Huawei Cloud has not been answering, and is not called for a while."""
     return replace(_own("Rename.Outage"), counts_as_attempt=False)
 
 
@@ -233,7 +233,7 @@ def abandoned() -> Failure:
 
 
 def credentials(message: str, *, kind: Kind, aws_error_code: str | None = None) -> Failure:
-    """The key for Huawei Cloud cannot be had: ``access`` when somebody must act, ``unavailable`` when it may pass."""
+    """There is no key for Huawei Cloud: ``access`` where an operator must act, ``unavailable`` where it may pass."""
     return replace(
         _own("Rename.CredentialsUnavailable", message),
         kind=kind,
@@ -264,7 +264,7 @@ def respond_async_requested() -> Failure:
 
 
 def internal_error() -> Failure:
-    """A defect of the function. Left to the queue: a later version may be able to do it."""
+    """A defect of the function. Retryable, for a later version may handle the event."""
     return _own("Rename.InternalError")
 
 

@@ -51,8 +51,7 @@ class RenameEvent:
     Attributes:
         cloud_event: the whole event in structured mode.
         id, source: identify the event, together.
-        time: when the producer decided on the name, down to the microsecond; what is newer is told by
-            ``time_microseconds``.
+        time: when the producer decided on the name, down to the microsecond; ``time_microseconds`` is exact.
         project_id, region: as the event names them, None for the function's own.
         expected_name: the present name that the event requires, None for any.
         received: when the transport took it in, by RFC 3339.
@@ -95,14 +94,14 @@ class RenameEvent:
 
 @dataclass(frozen=True, slots=True)
 class InvalidEvent:
-    """What came in is no valid rename event.
+    """What was delivered is not a valid rename event.
 
     Attributes:
         request: the event where it is a JSON object, else the raw text, truncated.
         time: by RFC 3339; the event's own where it is right, else when the transport took it in.
         received: when the transport took it in, by RFC 3339.
         violations: at least one.
-        too_large: it was not even parsed.
+        too_large: it was not parsed.
         candidate: the event, where only the settings or the clock refuse it, which may allow it another time.
     """
 

@@ -1,4 +1,4 @@
-"""The adopter's pattern for names, checked so that no name takes long to match."""
+"""The setting for a pattern of names, checked so that no name takes long to match."""
 
 import math
 import re

@@ -101,7 +101,7 @@ def describe_failure(failure: Failure) -> dict[str, Any]:
 
 
 def _data(event: RenameEvent | InvalidEvent, context: OutcomeContext, huawei_request_id: str | None) -> dict[str, Any]:
-    asked = named(event)
+    asked = requested_data(event)
     return {
         "request": event.cloud_event if isinstance(event, RenameEvent) else event.request,
         "project_id": asked.get("project_id") or context.project_id,
@@ -114,7 +114,7 @@ def _data(event: RenameEvent | InvalidEvent, context: OutcomeContext, huawei_req
     } | ({"follows": context.cycle.follows} if context.cycle.follows else {})
 
 
-def named(event: RenameEvent | InvalidEvent) -> dict[str, Any]:
+def requested_data(event: RenameEvent | InvalidEvent) -> dict[str, Any]:
     """The ``data`` of an event; of an invalid one as far as it is text that is not too long."""
     if isinstance(event, RenameEvent):
         asked: dict[str, Any] = event.cloud_event["data"]

@@ -11,7 +11,7 @@ from function.domain.event_parser import MAX_NAME_LENGTH
 from function.domain.failures import RenameFailedError, Violation
 from function.domain.model import MAX_VIOLATIONS, InvalidEvent, RenameEvent, Target, parse_time
 
-# Clocks of producers differ; an event from further ahead would shut out every honest rename until its time comes.
+# Clocks of producers differ; an event from further ahead would supersede every other rename until its time comes.
 MAX_CLOCK_SKEW: Final = timedelta(minutes=5)
 
 AHEAD_OF_TIME: Final = Violation("/time", "lies more than five minutes in the future")
@@ -21,7 +21,7 @@ _NAME: Final = "/data/endpoint_service_name"
 
 
 class Policy:
-    """The adopter's rules for rename events."""
+    """The rules that settings and clock add to the schema."""
 
     def __init__(
         self,
@@ -40,8 +40,7 @@ class Policy:
             name_max_length: of a new name, in characters.
             name_pattern: what a new name must match as a whole, the empty one too; None for any name.
             projects, regions: what an event may name in addition to the defaults.
-            default_project: of events that name none: the key's own; raises RenameFailedError where the key cannot be
-                had.
+            default_project: of events that name none: the key's own; raises RenameFailedError where there is no key.
             now: time zone aware.
         """
         self.region = region
@@ -53,12 +52,12 @@ class Policy:
         self._now = now
 
     def judge(self, event: RenameEvent | InvalidEvent, deadline: Deadline) -> RenameEvent | InvalidEvent:
-        """The event, or why it is refused; one that is invalid anyway with whatever else is wrong with it.
+        """The event, or why it is refused; an invalid event with its violations of these rules in addition.
 
         An event whose project cannot be judged now passes: ``judge_project`` must be asked before it is carried out.
 
         Args:
-            deadline: bounds the question for the key.
+            deadline: bounds the time to fetch the key.
         """
         content = event.cloud_event if isinstance(event, RenameEvent) else event.request
         broken = () if isinstance(event, RenameEvent) else [violation.path for violation in event.violations]
@@ -78,14 +77,14 @@ class Policy:
         return event if self.allows_project(event.project_id, deadline) else event.refused(FORBIDDEN_PROJECT)
 
     def allows_project(self, project_id: str, deadline: Deadline) -> bool:
-        """Raises RenameFailedError where that cannot be told now."""
+        """Raises RenameFailedError where the key's own project is not known now."""
         return project_id in self._projects or project_id == self._default_project(deadline)
 
     def _allows_region(self, region: str) -> bool:
         return region == self.region or region in self._regions
 
     def target(self, event: RenameEvent, deadline: Deadline) -> Target:
-        """Raises RenameFailedError where the default project cannot be told now."""
+        """Raises RenameFailedError where the default project is not known now."""
         project_id = event.project_id or self._default_project(deadline)
         return Target(event.region or self.region, project_id, event.vpc_endpoint_service_id)
 

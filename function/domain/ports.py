@@ -114,22 +114,22 @@ class Ledger(Protocol):
     """What is remembered of rename events. Raises RenameFailedError where it cannot be reached."""
 
     def claim(self, event: RenameEvent, target: Target, deadline: Deadline) -> Claim | Known | Reused | Superseded:
-        """Take the endpoint service, or say why the event must not be carried out."""
+        """Claim the endpoint service, or return why the event must not be carried out."""
 
     def preview(
         self, event: RenameEvent, target: Target, deadline: Deadline, *, if_claimed: bool = False
     ) -> Claim | Known | Reused | Superseded | None:
-        """What ``claim`` would answer now, by reading alone. A claim that it returns is nobody's.
+        """What ``claim`` would answer now, by reading alone. A claim that it returns is not held.
 
         Args:
             if_claimed: None for an event that has neither been claimed for nor settled.
         """
 
     def settle(self, claim: Claim, outcome: Outcome, deadline: Deadline, *, release: bool) -> Known | Reused | None:
-        """Remember the outcome and release the claim; or tell what is known already, and change nothing."""
+        """Remember the outcome and release the claim; or return what is known already, and change nothing."""
 
     def conclude(self, conclusion: Conclusion, deadline: Deadline) -> Known | Reused | Located | None:
-        """Remember an outcome that no rename led to; or tell what is known already, and change nothing."""
+        """Remember an outcome that no rename led to; or return what is known already, and change nothing."""
 
     def release(self, claim: Claim, deadline: Deadline) -> None:
         """Release the claim without an outcome."""

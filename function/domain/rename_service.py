@@ -1,9 +1,11 @@
-"""The decision: one rename event becomes settled, given up, or is tried again later.
+"""Carries out one rename event.
 
-Knows its collaborators as protocols only, so that every path can be run against fakes that fail in one named way each.
-Promises that the order of steps makes true:
+Afterwards the event is *settled*: it has a final outcome; or *given up*: its outcome is a failure that may pass, and a
+redrive may carry it out yet; or unsettled: it has no outcome, and is to be delivered again.
 
-* Nothing invalid reaches Huawei Cloud: validation is the first step.
+The order of steps guarantees:
+
+* Nothing invalid reaches Huawei Cloud: validation comes first.
 * No rename without the claim on its endpoint service; a claim whose rename is in doubt is left to expire.
 * An outcome is remembered before it is published, and published before it is returned to the trigger.
 * A success is reported only on proof: a reply that names the new name, or a read that shows it.
@@ -113,7 +115,7 @@ class RenameService:
         return self._published(attempt, lambda: self._give_up(attempt, failures.abandoned(), follow=False))
 
     def dry_run(self, event: RenameEvent | InvalidEvent, deadline: Deadline) -> DryRun:
-        """What ``settle`` would come to now. Changes nothing: no call that writes, nothing remembered or published.
+        """What would become of the event now. Changes nothing: no call that writes, nothing remembered or published.
 
         Never raises.
 
@@ -245,15 +247,13 @@ class RenameService:
         previous = None
         try:
             if event.expected_name is not None:
-                previous = self._calls.persist(attempt, lambda: self._calls.read(target, attempt)).name
+                previous = self._calls.retry(attempt, lambda: self._calls.read(target, attempt)).name
                 # A rename that happened before its outcome was remembered must pass when the event comes again.
                 if short_name(previous) not in (event.expected_name, event.endpoint_service_name):
                     return failures.precondition_failed(previous[:MAX_SERVICE_NAME] if previous else previous)
             elif self._read_previous_name:
                 previous = self._calls.previous_name(target, attempt)
-            reply = self._calls.persist(
-                attempt, lambda: self._calls.rename(target, event.endpoint_service_name, attempt)
-            )
+            reply = self._calls.retry(attempt, lambda: self._calls.rename(target, event.endpoint_service_name, attempt))
         except RenameFailedError as error:
             failure = error.failure
             if failure.retryable:
@@ -269,7 +269,7 @@ class RenameService:
     ) -> "_Renamed | Failure":
         """A state conflict, unless an earlier invocation carried out the rename and ended before it could report it."""
         try:
-            found = self._calls.persist(attempt, lambda: self._calls.read(target, attempt))
+            found = self._calls.retry(attempt, lambda: self._calls.read(target, attempt))
         except RenameFailedError as unread:
             if unread.failure.kind is Kind.NOT_FOUND:
                 return unread.failure

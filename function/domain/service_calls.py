@@ -1,4 +1,4 @@
-"""Calls to endpoint services on behalf of one event: repeated while that helps, and followed by a read in doubt."""
+"""Calls to endpoint services for one event: retried while that may help, and followed by a read where in doubt."""
 
 import time
 from collections.abc import Callable
@@ -12,10 +12,10 @@ from function.domain.failures import Failure, Kind, RenameFailedError
 from function.domain.model import FIRST_CYCLE, InvalidEvent, RedriveCycle, RenameEvent, Target
 from function.domain.ports import EndpointServices, ReadPurpose, Reply
 
-MAX_ATTEMPTS: Final = 5
-# EndPoint.3045: the service's state may change in a moment, or not before somebody acts.
+MAX_CALL_ATTEMPTS: Final = 5
+# EndPoint.3045: the service's state may change in a moment, or only after somebody changes it.
 MAX_ATTEMPTS_AGAINST_STATE: Final = 3
-BACKOFF_BASE_SECONDS: Final = 0.25
+CALL_BACKOFF_SECONDS: Final = 0.25
 BACKOFF_CAP_SECONDS: Final = 8.0
 MAX_CALL_SECONDS: Final = 10.0
 MAX_PREVIOUS_NAME_SECONDS: Final = 2.0
@@ -69,10 +69,10 @@ class ServiceCalls:
         self._sleep = sleep
         self._uniform = uniform
 
-    def persist(self, attempt: Attempt, call: Callable[[], Reply]) -> Reply:
-        """Call until it succeeds, cannot succeed, or the invocation's time or patience is used up."""
+    def retry(self, attempt: Attempt, call: Callable[[], Reply]) -> Reply:
+        """Call until it succeeds or cannot succeed, or until time or attempts are used up."""
         last: Failure | None = None
-        for tries in range(1, MAX_ATTEMPTS + 1):
+        for tries in range(1, MAX_CALL_ATTEMPTS + 1):
             try:
                 return call()
             except RenameFailedError as error:
@@ -82,11 +82,11 @@ class ServiceCalls:
                 last = failure
                 if failure.state_conflict and tries >= MAX_ATTEMPTS_AGAINST_STATE:
                     raise RenameFailedError(failures.as_conflict(failure)) from None
-                wait = full_jitter(tries, base=BACKOFF_BASE_SECONDS, cap=BACKOFF_CAP_SECONDS, uniform=self._uniform)
+                wait = full_jitter(tries, base=CALL_BACKOFF_SECONDS, cap=BACKOFF_CAP_SECONDS, uniform=self._uniform)
                 wait = max(wait, failure.retry_after or 0)
                 if (
                     not failure.retry_in_process
-                    or tries == MAX_ATTEMPTS
+                    or tries == MAX_CALL_ATTEMPTS
                     or attempt.deadline.remaining() < wait + MIN_CALL_SECONDS
                 ):
                     raise
@@ -94,12 +94,12 @@ class ServiceCalls:
         raise AssertionError  # the last try returns or raises
 
     def rename(self, target: Target, name: str, attempt: Attempt) -> Reply:
-        """One call, and a read where that leaves a doubt."""
+        """One call; where that leaves in doubt whether the service was renamed, also a read."""
         deadline = _deadline_of_call(attempt.deadline, share=2 / 3)
         try:
             reply = self._services.rename(target, name, deadline)
             attempt.attempts += 1
-            if _proves(reply.name, name):
+            if _confirms(reply.name, name):
                 return reply
             failure = failures.unconfirmed_reply(status=reply.status, huawei_request_id=reply.huawei_request_id)
         except RenameFailedError as error:
@@ -107,13 +107,13 @@ class ServiceCalls:
             attempt.attempts += failure.counts_as_attempt
         if failure.in_doubt:
             attempt.doubt = failure
-            found = self._look(target, attempt, failure)
+            found = self._read_in_doubt(target, attempt, failure)
             if short_name(found.name) == name:
                 return found
         raise RenameFailedError(failure)
 
-    def _look(self, target: Target, attempt: Attempt, doubt: Failure) -> Reply:
-        """Read once what a doubtful rename left behind. A read that tells nothing leaves the doubt as it is."""
+    def _read_in_doubt(self, target: Target, attempt: Attempt, doubt: Failure) -> Reply:
+        """Read the name once after a rename in doubt. Where the read fails too, the doubt remains."""
         try:
             return self.read(target, attempt)
         except RenameFailedError as error:
@@ -144,14 +144,14 @@ class ServiceCalls:
 
 
 def _deadline_of_call(deadline: Deadline, share: float = 1.0) -> Deadline:
-    """Of what is left, the share that a call may take: a rename leaves some for the read that a doubt costs."""
+    """The deadline of one call: a share of the time left, so that a rename leaves time for the read after a doubt."""
     seconds = deadline.remaining()
     if seconds < MIN_CALL_SECONDS:
         raise RenameFailedError(failures.no_time_left())
     return deadline.within(min(MAX_CALL_SECONDS, max(MIN_CALL_SECONDS, seconds * share)))
 
 
-def _proves(reported: str | None, name: str) -> bool:
+def _confirms(reported: str | None, name: str) -> bool:
     return reported is not None and short_name(reported) == name
 
 

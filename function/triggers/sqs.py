@@ -35,7 +35,7 @@ LONGEST_VISIBILITY_SECONDS: Final = 12 * 3_600 - 900
 _LAST_REQUEST_SECONDS: Final = 0.5
 
 
-class RenameQueue(Protocol):
+class SourceQueue(Protocol):
     """The queue that the records came from."""
 
     def extend_visibility(self, delays: Mapping[str, int], deadline: Deadline) -> None: ...
@@ -95,7 +95,7 @@ class SqsTrigger:
         rename_service: RenameService,
         telemetry: Telemetry,
         *,
-        queue: RenameQueue | None,
+        queue: SourceQueue | None,
         workers: Workers,
         max_receives: int | None,
         uniform: Callable[[float, float], float] = UNIFORM,

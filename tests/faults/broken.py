@@ -240,7 +240,7 @@ def _with_calls(calls: type[ServiceCalls]) -> type[RenameService]:
 
 
 class _TakesDoubtForSuccess(ServiceCalls):
-    def _look(self, target: Any, attempt: Any, doubt: Failure) -> Reply:
+    def _read_in_doubt(self, target: Any, attempt: Any, doubt: Failure) -> Reply:
         return Reply(attempt.event.endpoint_service_name, 200, None)
 
 
@@ -265,9 +265,9 @@ class _TrustsALook(ServiceCalls):
 class _TrustsAConflict(ServiceCalls):
     """Takes a conflict with the service's state for proof that there was no rename."""
 
-    def persist(self, attempt: Any, call: Callable[[], Reply]) -> Reply:
+    def retry(self, attempt: Any, call: Callable[[], Reply]) -> Reply:
         try:
-            return super().persist(attempt, call)
+            return super().retry(attempt, call)
         except RenameFailedError as error:
             raise RenameFailedError(replace(error.failure, state_conflict=False)) from None
 

@@ -359,7 +359,7 @@ def _begin(invocation: Invocation) -> Deadline:
     environment = invocation.environment
     if environment.is_cold:
         environment.is_cold = False
-        environment.services.look(REGION, deadline)
+        environment.services.check_state(REGION, deadline)
     return deadline
 
 

@@ -39,12 +39,12 @@ CONNECT_SECONDS: Final = 1.0
 READ_SECONDS: Final = 2.0
 MAX_CONNECTIONS: Final = 50
 # After that the queue retries.
-MAX_ATTEMPTS: Final = 2
-BACKOFF_BASE_SECONDS: Final = 0.5
+MAX_REQUEST_ATTEMPTS: Final = 2
+REQUEST_BACKOFF_SECONDS: Final = 0.5
 _LEAF: Final = re.compile(r"<(\w+)>([^<]*)</\1>")
 _OK: Final = 200
 _SERVER_ERROR: Final = 500
-# Of host names, by how a region's name begins. botocore knows them too, but takes its time to read what it knows.
+# Of host names, by how a region's name begins. botocore has them too, in files that take long to read.
 _SUFFIXES: Final = {
     "cn": "amazonaws.com.cn",
     "eusc": "amazonaws.eu",
@@ -174,7 +174,7 @@ class Aws:
                 if exchange.reuses_connection and connection_failed and not isinstance(error, ReadTimeoutError):
                     continue
                 wait = _retry_wait(error)
-                if wait is None or attempt == MAX_ATTEMPTS or deadline.remaining() <= wait:
+                if wait is None or attempt == MAX_REQUEST_ATTEMPTS or deadline.remaining() <= wait:
                     raise
             self._sleep(wait)
             attempt += 1
@@ -189,7 +189,7 @@ class Aws:
         url = f"{self._endpoint(service.host)}/"
         headers, body = service.message(operation, request)
         signed = AWSRequest("POST", url, headers=headers, data=body)
-        SigV4Auth(self._now_valid_key(), service.host, self._region).add_auth(signed)
+        SigV4Auth(self._current_key(), service.host, self._region).add_auth(signed)
         seconds = exchange.deadline.remaining()
         if seconds <= 0:
             raise ConnectTimeoutError(endpoint_url=url)
@@ -220,7 +220,7 @@ class Aws:
         own = self._endpoints.get(host) or self._endpoints.get("")
         return (own or f"https://{host}.{self._region}.{suffix}").rstrip("/")
 
-    def _now_valid_key(self) -> Any:
+    def _current_key(self) -> Any:
         if self._key is not None:
             return self._key
         if self._credentials is None:
@@ -249,7 +249,7 @@ def _retry_wait(error: BotoCoreError | ClientError) -> float | None:
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         if status < _SERVER_ERROR and error_code(error) not in _THROTTLED:
             return None
-    return 0.0 if isinstance(error, ConnectionClosedError) else full_jitter(1, base=BACKOFF_BASE_SECONDS)
+    return 0.0 if isinstance(error, ConnectionClosedError) else full_jitter(1, base=REQUEST_BACKOFF_SECONDS)
 
 
 def map_transport_error(error: urllib3.exceptions.HTTPError, url: str) -> BotoCoreError:

@@ -11,7 +11,7 @@ One table, its key the string ``id``, two kinds of items of this module (the out
 
 The form of the items is kept from version 1.0 on: during a gradual deployment two versions work on one table.
 
-Which write makes which promise true:
+Which write guarantees what:
 
 * *One outcome an event*: ``settle`` and ``conclude`` write the event's item on the condition that it has no outcome, or
   that of the given-up cycle that this one follows. The second writer gets the first one's outcome to repeat.
@@ -19,8 +19,8 @@ Which write makes which promise true:
   ``settle`` moves the newest rename on in the transaction that also settles the event.
 * *One rename in flight a service*: ``claim`` succeeds on the condition that there is no claim, or that it has expired;
   ``settle`` fails for an invocation that has lost it. A claim is written before any call, and lasts until a minute
-  after the end of its invocation. The bound that this rests on: a rename takes effect at most fifty seconds after the
-  end of the invocation that called for it, and the clocks of two environments are at most ten seconds apart.
+  after the end of its invocation. This assumes that a rename takes effect at most fifty seconds after the
+  end of its invocation, and that the clocks of two environments are at most ten seconds apart.
 * *A duplicate makes no call*: ``claim`` checks the event's item in the same transaction that takes the claim, so that
   no duplicate slips in between.
 * *An identifier means one event*: whatever writes the event's item does so on the condition that its digest, if it has
@@ -73,8 +73,8 @@ NEWEST_RENAME_RETENTION: Final = timedelta(days=3_650)
 # A claim must outlive its invocation, for a rename may take effect after that, and clocks differ.
 CLAIM_SLACK_SECONDS: Final = 60.0
 # Of a transaction that meets another one, which botocore does not repeat.
-MAX_ATTEMPTS: Final = 4
-BACKOFF_BASE_SECONDS: Final = 0.02
+MAX_WRITE_ATTEMPTS: Final = 4
+WRITE_BACKOFF_SECONDS: Final = 0.02
 _BUSY: Final = "TransactionConflict"
 _REFUSED: Final = "ConditionalCheckFailed"
 _ANSWERS: Final = frozenset({"None", _REFUSED, _BUSY})
@@ -110,10 +110,10 @@ class DynamoDbLedger:
     def outage_is_recorded(self, region: str, deadline: Deadline) -> bool:
         """Whether the region's outage breaker keeps a state here that is not closed. False where that cannot be read.
 
-        The first request to the table, so that one which is not as this module needs it is found before any call.
+        The first request to the table, so that an unsuitable table is found before any call to Huawei Cloud.
 
         Raises:
-            LedgerSchemaError: it will never work.
+            LedgerSchemaError: the table cannot be used.
         """
         try:
             answer = self._client.get_item(
@@ -273,7 +273,7 @@ class DynamoDbLedger:
         """Release the claim without an outcome. Where that fails, it expires by itself."""
         service, values = service_key(claim.target), {":token": {"S": claim.token}}
         request = self._update(service, "REMOVE #owner, lapses", _IS_HELD, {"#owner": "owner"}, values)
-        for attempt in range(1, MAX_ATTEMPTS + 1):
+        for attempt in range(1, MAX_WRITE_ATTEMPTS + 1):
             try:
                 self._client.update_item(deadline, **request)
             except ClientError as error:
@@ -338,19 +338,19 @@ class DynamoDbLedger:
         Raises:
             RenameFailedError: the ledger cannot be reached, or is busy.
         """
-        for attempt in range(1, MAX_ATTEMPTS + 1):
+        for attempt in range(1, MAX_WRITE_ATTEMPTS + 1):
             reasons = self._transact(updates, deadline)
             if reasons is None:
                 return None
             codes = {reason["Code"] for reason in reasons}
             if _BUSY not in codes or _REFUSED in codes:
                 return [reason.get("Item") for reason in reasons]
-            if attempt < MAX_ATTEMPTS:
+            if attempt < MAX_WRITE_ATTEMPTS:
                 self._back_off(attempt)
         raise RenameFailedError(failures.ledger_unavailable(_BUSY))
 
     def _back_off(self, attempt: int) -> None:
-        self._sleep(full_jitter(attempt, base=BACKOFF_BASE_SECONDS))
+        self._sleep(full_jitter(attempt, base=WRITE_BACKOFF_SECONDS))
 
     def _transact(self, updates: Sequence[Mapping[str, Any]], deadline: Deadline) -> list[dict[str, Any]] | None:
         """Why nothing was written, for each update; None when all are. The token lets a client ask twice."""

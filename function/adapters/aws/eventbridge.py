@@ -19,8 +19,8 @@ from function.domain.failures import RenameFailedError
 from function.domain.model import Outcome
 from function.domain.outcomes import OUTCOME_SOURCE
 
-MAX_ATTEMPTS: Final = 4
-BACKOFF_BASE_SECONDS: Final = 0.1
+MAX_PUBLISH_ATTEMPTS: Final = 4
+PUBLISH_BACKOFF_SECONDS: Final = 0.1
 MAX_ENTRIES: Final = 10
 # EventBridge counts source, type and detail; this leaves room for the first two.
 MAX_REQUEST_BYTES: Final = 250_000
@@ -69,8 +69,8 @@ class EventBridge:
             RenameFailedError: ``Rename.OutcomeNotPublished``, the bus did not take it in a few attempts.
         """
         refusal = self._put(outcome, deadline)
-        for attempt in range(1, MAX_ATTEMPTS):
-            wait = full_jitter(attempt, base=BACKOFF_BASE_SECONDS)
+        for attempt in range(1, MAX_PUBLISH_ATTEMPTS):
+            wait = full_jitter(attempt, base=PUBLISH_BACKOFF_SECONDS)
             if refusal is None or deadline.remaining() < wait:
                 break
             time.sleep(wait)

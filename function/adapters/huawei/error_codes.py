@@ -27,7 +27,7 @@ _OWN_DEFECT = _Meaning(Kind.INTERNAL)
 _NOT_FOUND = _Meaning(Kind.NOT_FOUND)
 _CONFLICT = _Meaning(Kind.CONFLICT)
 _STATE_CONFLICT = _Meaning(Kind.CONFLICT, retryable=True, retry_in_process=True, state_conflict=True)
-# A wrong endpoint, region or project in the settings is everybody's problem just as a wrong key is.
+# A wrong endpoint, region or project in the settings affects every event, as a wrong key does.
 _ACCESS = _Meaning(Kind.ACCESS, retryable=True)
 _THROTTLED = _Meaning(Kind.THROTTLED, retryable=True, retry_in_process=True)
 _UNAVAILABLE = _Meaning(Kind.UNAVAILABLE, retryable=True, retry_in_process=True)

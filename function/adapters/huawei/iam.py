@@ -43,7 +43,7 @@ class Iam:
         Raises:
             RenameFailedError: for whatever the SDK raised.
         """
-        # Anew each time: a connection of an hour ago would have gone stale.
+        # A new client each time: a kept connection would be an hour old.
         http = HttpClient(self._config, http_handler=None, exception_handler=ErrorReplies(), logger=None)
         install_adapter(http, pool_size=1)
         try:

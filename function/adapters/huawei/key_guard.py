@@ -75,8 +75,8 @@ class KeyGuard:
         if not self._is_accepted():
             with self._probing(deadline):
                 if not self._is_accepted():
-                    return self._call(target, send, deadline, purpose)
-        return self._call(target, send, deadline, purpose)
+                    return self._call_and_record(target, send, deadline, purpose)
+        return self._call_and_record(target, send, deadline, purpose)
 
     def raise_if_rejected(self, target: Target) -> None:
         """Raises RenameFailedError, counted as no attempt, where a call for this target was refused a moment ago."""
@@ -113,7 +113,9 @@ class KeyGuard:
     def _is_accepted(self) -> bool:
         return self._now() < self._accepted_until
 
-    def _call(self, target: Target, send: Callable[[], Reply], deadline: Deadline, purpose: ReadPurpose) -> Reply:
+    def _call_and_record(
+        self, target: Target, send: Callable[[], Reply], deadline: Deadline, purpose: ReadPurpose
+    ) -> Reply:
         self.raise_if_rejected(target)
         if deadline.remaining() <= 0:
             raise _not_called()

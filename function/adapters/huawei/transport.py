@@ -1,7 +1,7 @@
-"""HTTP to Huawei Cloud, beneath the SDK: deadlines, doubt, and replies as they were.
+"""HTTP to Huawei Cloud, beneath the SDK: deadlines, requests in doubt, and replies as they came.
 
-Where the SDK's traps are closed: as shipped it loses code and request id of a 429, hides whether a request had been
-sent, gives a reply without a name for a success, and waits for minutes.
+Works around defects of the SDK, which loses code and request id of a 429, hides whether a request had been sent, takes
+a reply without a name for a success, and waits for minutes.
 """
 
 import json

@@ -541,7 +541,7 @@ class TestTimeOfTheStore:
     def test_of_a_look_that_hangs_holds_nobody_up_for_long(
         self, world: World, dynamodb: FakeDynamoDb, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("function.adapters.circuit_breaker.LOOK_SECONDS", 0.05)
+        monkeypatch.setattr("function.adapters.circuit_breaker.STATE_CHECK_SECONDS", 0.05)
         hangs, may_end = threading.Event(), threading.Event()
 
         def is_recorded(_: str, __: Deadline) -> bool:
@@ -593,7 +593,7 @@ class TestRegions:
     ) -> None:
         item = recorded("OPEN", world.clock.epoch()) | {"id": {"S": "breaker#vpcep/eu-west-101"}}
         dynamodb.client().put_item(within(SECONDS), TableName=TABLE, Item=item)
-        breaker.look(REGION, within(SECONDS))
+        breaker.check_state(REGION, within(SECONDS))
 
         assert failed(lambda: rename(breaker, self.OTHER)).code == "Rename.Outage"
         assert rename(breaker).name == "orders"

@@ -8,7 +8,7 @@ import pytest
 
 from cli import runner
 from cli.model import Problem, StoppedError
-from cli.runner import MAX_TRIES, MAX_UNANSWERED, Pace, each, persist
+from cli.runner import MAX_TRIES, MAX_UNANSWERED, Pace, each, retry
 
 THROTTLED = Problem("APIGW.0308", "slower", retryable=True, throttled=True)
 UNAVAILABLE = Problem("EndPoint.0001", "later", retryable=True)
@@ -33,7 +33,7 @@ class Script:
 
 
 def persisted(script: Script, pace: Pace | None = None) -> Problem | None:
-    return persist(script, lambda problem: problem, pace or Pace())
+    return retry(script, lambda problem: problem, pace or Pace())
 
 
 def test_throttling_fails_nothing() -> None:

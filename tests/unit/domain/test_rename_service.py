@@ -17,8 +17,8 @@ from function.domain.ports import Conclusion, Known, Located, ReadPurpose, Reuse
 from function.domain.rename_service import Unsettled
 from function.domain.service_calls import (
     BACKOFF_CAP_SECONDS,
-    MAX_ATTEMPTS,
     MAX_ATTEMPTS_AGAINST_STATE,
+    MAX_CALL_ATTEMPTS,
     MAX_CALL_SECONDS,
 )
 from tests.fakes.endpoint_services import full_name
@@ -194,7 +194,7 @@ class TestDoubt:
 
         # then: what is reported is the rename's own failure, and each doubt was read once
         assert result.code == "Rename.Timeout"
-        assert len(world.services.calls_of("read")) == len(world.services.calls_of("rename")) == MAX_ATTEMPTS
+        assert len(world.services.calls_of("read")) == len(world.services.calls_of("rename")) == MAX_CALL_ATTEMPTS
 
     def test_stays_where_the_read_names_nothing(self, world: World) -> None:
         world.services.lose_reply(applied=False, times=None)
@@ -354,9 +354,9 @@ class TestFinalFailures:
 
 class TestAttempts:
     def test_are_repeated_until_one_succeeds(self, world: World) -> None:
-        world.services.refuse(unavailable(), times=MAX_ATTEMPTS - 1)
+        world.services.refuse(unavailable(), times=MAX_CALL_ATTEMPTS - 1)
 
-        assert success(world.settle())["attempts"] == MAX_ATTEMPTS
+        assert success(world.settle())["attempts"] == MAX_CALL_ATTEMPTS
 
     @pytest.mark.parametrize(
         "failed",
@@ -369,14 +369,14 @@ class TestAttempts:
         result = world.settle(seconds=3_600)
 
         assert unsettled(result, world) == failed
-        assert result.attempts == len(world.services.calls) == MAX_ATTEMPTS
+        assert result.attempts == len(world.services.calls) == MAX_CALL_ATTEMPTS
 
     def test_wait_with_full_jitter_that_grows_up_to_a_cap(self, world: World) -> None:
         world.services.refuse(unavailable(), times=None)
 
         world.settle(seconds=3_600)
 
-        lows, highs = zip(*world.jitter.ranges[: MAX_ATTEMPTS - 1], strict=True)
+        lows, highs = zip(*world.jitter.ranges[: MAX_CALL_ATTEMPTS - 1], strict=True)
         assert set(lows) == {0}
         assert list(highs) == sorted(set(highs)), "each longer than the one before"
         assert highs[-1] <= BACKOFF_CAP_SECONDS
@@ -834,7 +834,7 @@ def test_whatever_happens_time_holds_and_no_success_is_false(data: st.DataObject
     assert world.clock.seconds <= budget + 1e-6
     crashed = isinstance(result, Unsettled) and result.cause is not None
     assert len(world.services.calls_of("rename")) - crashed <= result.attempts <= len(world.services.calls_of("rename"))
-    assert result.attempts <= MAX_ATTEMPTS
+    assert result.attempts <= MAX_CALL_ATTEMPTS
     assert all(call.seconds <= MAX_CALL_SECONDS for call in world.services.calls)
     if isinstance(result, Unsettled):
         assert result.failure.retryable

@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from function import settings
-from function.adapters.aws.client import MAX_ATTEMPTS, SqsClient
+from function.adapters.aws.client import MAX_REQUEST_ATTEMPTS, SqsClient
 from function.adapters.aws.dynamodb_ledger import DynamoDbLedger
 from function.adapters.aws.sqs_queue import FifoQueue
 from function.domain import failures
@@ -593,12 +593,12 @@ class TestForwarding:
 
     def test_twice_is_once_for_sqs(self, world: World, aws: FakeAws, resting: FifoQueue) -> None:
         """By its deduplication id, where the first time was not heard of."""
-        aws.hang_up("SendMessage", times=MAX_ATTEMPTS)
+        aws.hang_up("SendMessage", times=MAX_REQUEST_ATTEMPTS)
         for record in (sqs_record(), sqs_record(), sqs_record(message_id="message-2")):
             world.dead_letters(dead(world, record), queue=resting)
 
         *first, second, other = [call["MessageDeduplicationId"] for call in aws.calls_of("SendMessage")]
-        assert len(first) == MAX_ATTEMPTS
+        assert len(first) == MAX_REQUEST_ATTEMPTS
         assert set(first) == {second} != {other}
 
 

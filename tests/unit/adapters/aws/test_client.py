@@ -38,7 +38,7 @@ from botocore.loaders import Loader
 from urllib3.connection import HTTPConnection
 
 from function.adapters.aws.client import (
-    MAX_ATTEMPTS,
+    MAX_REQUEST_ATTEMPTS,
     Aws,
     DynamoDbClient,
     EventBridgeClient,
@@ -410,7 +410,7 @@ class TestSecondAttempt:
 
         assert get(own(aws.url)) == {"Item": ID}
 
-        assert len(aws.calls) == MAX_ATTEMPTS
+        assert len(aws.calls) == MAX_REQUEST_ATTEMPTS
         assert len(clock.sleeps) == 1
         assert 0 <= clock.sleeps[0] <= 1
 
@@ -443,7 +443,7 @@ class TestSecondAttempt:
         with pytest.raises(ClientError, match="InternalServerError"):
             get(own(aws.url))
 
-        assert len(aws.calls) == MAX_ATTEMPTS
+        assert len(aws.calls) == MAX_REQUEST_ATTEMPTS
 
     def test_does_not_come_where_the_time_to_wait_for_it_is_not_left(
         self, aws: FakeAws, own: Callable[..., DynamoDbClient], clock: FakeClock, monkeypatch: pytest.MonkeyPatch
@@ -560,7 +560,7 @@ class TestThaw:
             with pytest.raises(ConnectionClosedError):
                 get(client)
 
-        assert server.connections == 1 + MAX_ATTEMPTS
+        assert server.connections == 1 + MAX_REQUEST_ATTEMPTS
 
     @pytest.mark.parametrize(("idle", "connections"), [(MAX_IDLE_SECONDS - 1, 1), (MAX_IDLE_SECONDS + 1, 2)])
     def test_of_a_connection_that_was_idle_for_long_makes_a_new_one(
@@ -640,7 +640,7 @@ class TestConnection:
             with pytest.raises(ReadTimeoutError):
                 get(own(server.url))
 
-            assert server.connections == MAX_ATTEMPTS
+            assert server.connections == MAX_REQUEST_ATTEMPTS
 
     @pytest.mark.parametrize("trickling", ["head", "body"])
     def test_whose_answer_trickles_in_ends_in_time(
@@ -663,7 +663,7 @@ class TestConnection:
             ended.set()
 
             assert time.monotonic() - began < 5
-            assert server.connections == MAX_ATTEMPTS
+            assert server.connections == MAX_REQUEST_ATTEMPTS
 
     def test_ends_by_the_deadline(self, own: Callable[..., DynamoDbClient]) -> None:
         with RawServer(lambda connection: receive_request(connection) and connection.recv(1)) as server:

@@ -16,7 +16,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from function.adapters.aws.dynamodb_ledger import MAX_ATTEMPTS, DynamoDbLedger, LedgerSchemaError
+from function.adapters.aws.dynamodb_ledger import MAX_WRITE_ATTEMPTS, DynamoDbLedger, LedgerSchemaError
 from function.adapters.aws.ledger_items import breaker_item
 from function.domain.failures import Kind, RenameFailedError
 from function.domain.model import FIRST_CYCLE
@@ -177,15 +177,15 @@ class TestConflict:
         self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World, codes: tuple[str, str]
     ) -> None:
         event = world.event()
-        for _ in range(MAX_ATTEMPTS - 1):
+        for _ in range(MAX_WRITE_ATTEMPTS - 1):
             dynamodb.cancel(*codes)
         claim = claimed(ledger, event)
 
         dynamodb.cancel(*codes)
         assert ledger.settle(claim, success_of(event), lasting(ledger), release=True) is None
 
-        assert len(dynamodb.calls) == MAX_ATTEMPTS + 2
-        assert len(world.clock.sleeps) == MAX_ATTEMPTS
+        assert len(dynamodb.calls) == MAX_WRITE_ATTEMPTS + 2
+        assert len(world.clock.sleeps) == MAX_WRITE_ATTEMPTS
 
     def test_that_passes_shows_what_stands_in_the_way(
         self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World
@@ -214,7 +214,7 @@ class TestConflict:
         self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World, write: str
     ) -> None:
         call = _writes(ledger, world)[write]
-        for _ in range(MAX_ATTEMPTS):
+        for _ in range(MAX_WRITE_ATTEMPTS):
             dynamodb.cancel("TransactionConflict", *(["None"] if write != "conclude" else []))
 
         failure = failed(call)
@@ -227,7 +227,7 @@ class TestConflict:
         answer = call()
         assert isinstance(answer, Claim) if write == "claim" else answer is None
         # then: there is no wait after the last attempt
-        assert len(world.clock.sleeps) == MAX_ATTEMPTS - 1
+        assert len(world.clock.sleeps) == MAX_WRITE_ATTEMPTS - 1
 
 
 class TestSecondAttempt:

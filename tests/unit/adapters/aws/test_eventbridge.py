@@ -16,7 +16,12 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from function.adapters.aws.eventbridge import BACKOFF_BASE_SECONDS, MAX_ATTEMPTS, MAX_REQUEST_SECONDS, EventBridge
+from function.adapters.aws.eventbridge import (
+    MAX_PUBLISH_ATTEMPTS,
+    MAX_REQUEST_SECONDS,
+    PUBLISH_BACKOFF_SECONDS,
+    EventBridge,
+)
 from function.domain.deadline import Deadline
 from function.domain.failures import Failure, Kind, RenameFailedError
 from function.domain.model import Outcome
@@ -90,12 +95,12 @@ class TestPublishing:
     def test_tries_a_refused_entry_again_though_the_status_was_200(
         self, aws: FakeAws, bus: EventBridge, outcome: Outcome, clock: FakeClock, code: str
     ) -> None:
-        aws.refuse_entry(code, times=MAX_ATTEMPTS - 1)
+        aws.refuse_entry(code, times=MAX_PUBLISH_ATTEMPTS - 1)
 
         bus.publish(outcome, clock.until(60))
 
-        assert aws.outcomes == [outcome.cloud_event] * MAX_ATTEMPTS
-        assert len(clock.sleeps) == MAX_ATTEMPTS - 1
+        assert aws.outcomes == [outcome.cloud_event] * MAX_PUBLISH_ATTEMPTS
+        assert len(clock.sleeps) == MAX_PUBLISH_ATTEMPTS - 1
 
     @pytest.mark.parametrize(
         ("code", "status"), [("ThrottlingException", 400), ("InternalException", 500), ("ServiceUnavailable", 503)]
@@ -134,7 +139,7 @@ class TestRefusals:
             True,
         )
         assert code in failure.message
-        assert len(aws.outcomes) == MAX_ATTEMPTS
+        assert len(aws.outcomes) == MAX_PUBLISH_ATTEMPTS
 
     @pytest.mark.parametrize(("code", "status"), [("AccessDeniedException", 400), ("ResourceNotFoundException", 400)])
     def test_of_the_call_are_told(
@@ -175,7 +180,7 @@ class TestTime:
 
         refused(bus, outcome, clock)
 
-        limits = [BACKOFF_BASE_SECONDS * 2**attempt for attempt in range(1, MAX_ATTEMPTS)]
+        limits = [PUBLISH_BACKOFF_SECONDS * 2**attempt for attempt in range(1, MAX_PUBLISH_ATTEMPTS)]
         assert len(clock.sleeps) == len(limits)
         assert all(0 <= slept <= limit for slept, limit in zip(clock.sleeps, limits, strict=True))
 
@@ -202,7 +207,7 @@ class TestTime:
         monkeypatch.setattr("function.domain.backoff.UNIFORM", lambda _, high: high)
         aws.refuse_entry("ThrottlingException", times=None)
 
-        refused(bus, outcome, clock, seconds=BACKOFF_BASE_SECONDS * 2 + 0.01)
+        refused(bus, outcome, clock, seconds=PUBLISH_BACKOFF_SECONDS * 2 + 0.01)
 
         assert len(aws.outcomes) == 2
 
@@ -238,7 +243,7 @@ class TestTogether:
         self, client: Bus, world: World, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
     ) -> Iterator[Callable[..., Future[None]]]:
         """Publish the outcome of an event of this id, in a thread of its own, in one attempt."""
-        monkeypatch.setattr("function.adapters.aws.eventbridge.MAX_ATTEMPTS", 1)
+        monkeypatch.setattr("function.adapters.aws.eventbridge.MAX_PUBLISH_ATTEMPTS", 1)
         bus = EventBridge(cast("Any", client), BUS)
         with ThreadPoolExecutor(40) as pool:
 
@@ -370,7 +375,7 @@ class TestTogether:
     def test_that_went_with_a_request_that_hangs_go_again(
         self, publish: Callable[..., Future[None]], client: Bus, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("function.adapters.aws.eventbridge.MAX_ATTEMPTS", 2)
+        monkeypatch.setattr("function.adapters.aws.eventbridge.MAX_PUBLISH_ATTEMPTS", 2)
         monkeypatch.setattr("function.adapters.aws.eventbridge.MAX_REQUEST_SECONDS", 0.2)
         _, *both = self.waiting(publish, client, "a", "b", deadline=within(60))
         client.may_answer.release()
