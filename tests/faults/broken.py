@@ -27,7 +27,7 @@ from function.triggers.http import HttpTrigger
 from function.triggers.sqs import SqsTrigger
 from tests.faults.clouds import Bus, Huawei, running
 from tests.faults.environments import Build
-from tests.faults.ledger_v1 import Action, edited, in_whole_microseconds, remembers, without_target
+from tests.faults.ledger_v1 import Update, edited, in_whole_microseconds, remembers, without_target
 
 
 class Variant(NamedTuple):
@@ -110,15 +110,15 @@ class _TakesItsOwnClaimOver(DynamoDbLedger):
         self._claiming = f"{event.source} {event.id}"
         return super().claim(event, *args)
 
-    def _write(self, deadline: Deadline, *actions: Action) -> Any:
-        claims = [action["Update"] for action in actions if ":lapses" in action["Update"]["ExpressionAttributeValues"]]
+    def _write(self, deadline: Deadline, *updates: Update) -> Any:
+        claims = [update for update in updates if ":lapses" in update["ExpressionAttributeValues"]]
         if not claims:
-            return super()._write(deadline, *actions)
+            return super()._write(deadline, *updates)
         holder, service = self._claiming, claims[0]["Key"]["id"]["S"]
         if self._holders.get(service) == holder:
             condition = claims[0]["ConditionExpression"].replace("lapses < :now", "attribute_exists(lapses)")
-            actions = (actions[0], {"Update": {**claims[0], "ConditionExpression": condition}})
-        refused = super()._write(deadline, *actions)
+            updates = (updates[0], {**claims[0], "ConditionExpression": condition})
+        refused = super()._write(deadline, *updates)
         if refused is None:
             self._holders[service] = holder
         return refused
@@ -139,12 +139,12 @@ class _TellsCapitalsApart(DynamoDbLedger):
         self._id = claim.target.vpc_endpoint_service_id
         return super().settle(claim, *args, **kwargs)
 
-    def _write(self, deadline: Deadline, *actions: Action) -> Any:
-        copies = [{kind: dict(request) for kind, request in action.items()} for action in actions]
-        for request in (request for copy in copies for request in copy.values()):
-            if request["Key"]["id"]["S"].startswith("service#"):
-                place = request["Key"]["id"]["S"].rpartition("/")[0]
-                request["Key"] = {"id": {"S": f"{place}/{self._id}"}}
+    def _write(self, deadline: Deadline, *updates: Update) -> Any:
+        copies = [dict(update) for update in updates]
+        for copy in copies:
+            if copy["Key"]["id"]["S"].startswith("service#"):
+                place = copy["Key"]["id"]["S"].rpartition("/")[0]
+                copy["Key"] = {"id": {"S": f"{place}/{self._id}"}}
         return super()._write(deadline, *copies)
 
 

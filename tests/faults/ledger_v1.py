@@ -10,7 +10,7 @@ from typing import Any, Final
 from function.adapters.aws.dynamodb_ledger import CLAIM_SLACK_SECONDS, DynamoDbLedger
 from function.domain.deadline import Deadline
 
-Action = Mapping[str, Mapping[str, Any]]
+Update = Mapping[str, Any]
 
 # Past the end of the invocation; and the bounds that this is enough for.
 CLAIM_SLACK_SECONDS_V1: Final = 6.0
@@ -22,22 +22,22 @@ def edited(ledger: type[DynamoDbLedger], edit: Callable[[dict[str, Any], bool], 
     """The ledger, with other transactions.
 
     Args:
-        edit: changes one action of a transaction; hears whether the transaction claims a service.
+        edit: changes one update of a transaction; called with it, and whether the transaction claims a service.
     """
 
     class Edited(ledger):  # type: ignore[misc, valid-type]
-        def _write(self, deadline: Deadline, *actions: Action) -> Any:
-            copies = [{kind: dict(request) for kind, request in action.items()} for action in actions]
-            is_claim = not any(remembers(request) for copy in copies for request in copy.values())
-            for request in (request for copy in copies for request in copy.values()):
-                edit(request, is_claim)
+        def _write(self, deadline: Deadline, *updates: Update) -> Any:
+            copies = [dict(update) for update in updates]
+            is_claim = not any(map(remembers, copies))
+            for copy in copies:
+                edit(copy, is_claim)
             return super()._write(deadline, *copies)
 
     return Edited
 
 
 def remembers(request: Mapping[str, Any]) -> bool:
-    """Whether an action writes an outcome."""
+    """Whether an update writes an outcome."""
     return ":outcome" in request.get("ExpressionAttributeValues", {})
 
 

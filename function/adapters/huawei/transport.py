@@ -194,7 +194,6 @@ def read_body(response: requests.Response, call: Call) -> None:
             late = call.deadline.remaining() <= 0
             failure = failures.timeout(in_doubt=True) if late else call.unconfirmed()
             raise RenameFailedError(replace(failure, huawei_request_id=call.huawei_request_id))
-        body.clear()
     response._content = bytes(body)  # noqa: SLF001 - requests has no public way to hand a body over
     response._content_consumed = True  # type: ignore[attr-defined]  # noqa: SLF001
 
