@@ -109,6 +109,19 @@ class TestNoReply:
 
         assert failure.in_doubt
 
+    @pytest.mark.parametrize(
+        ("body", "code"), [(b'{"error_code":"EndPoint.2002"}', "EndPoint.2002"), (b'{"error_', None)]
+    )
+    def test_error_reply_that_breaks_off_keeps_a_code_that_had_come(self, body: bytes, code: str | None) -> None:
+        def serve(connection: socket.socket) -> None:
+            receive_request(connection)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 500\r\n\r\n" + body)
+
+        with RawServer(serve) as server:
+            failure = rename_failure(adapter(server.url))
+
+        assert (failure.code, failure.http_status) == (code or "Rename.Refused", 400)
+
     def test_for_lack_of_a_listener_leaves_no_doubt(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
