@@ -115,7 +115,8 @@ class TestNoReply:
     def test_error_reply_that_breaks_off_keeps_a_code_that_had_come(self, body: bytes, code: str | None) -> None:
         def serve(connection: socket.socket) -> None:
             receive_request(connection)
-            connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 500\r\n\r\n" + body)
+            head = b"HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\n"
+            connection.sendall(head + b"%x\r\n%b\r\n" % (len(body), body))
 
         with RawServer(serve) as server:
             failure = rename_failure(adapter(server.url))
