@@ -270,7 +270,8 @@ def _response(event: RenameEvent | InvalidEvent, result: Outcome | Unsettled) ->
     if isinstance(result, Unsettled):
         return _unavailable(result.failure)
     status, headers = _status(event, result.failure)
-    return Response(status, STRUCTURED, result.to_json(), headers)
+    replayed = {"Idempotent-Replayed": "true"} if result.remembered else NO_HEADERS
+    return Response(status, STRUCTURED, result.to_json(), {**headers, **replayed})
 
 
 def _dry_run_response(dry_run: DryRun) -> Response:

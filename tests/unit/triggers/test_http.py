@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -106,11 +107,13 @@ class TestStatus:
 
     def test_200_for_a_duplicate(self, world: World) -> None:
         first = world.http(structured())
-        world.ledger.at_claim.append(Known(world.bus.outcomes[0], next_cycle=None))
+        world.ledger.at_claim.append(Known(replace(world.bus.outcomes[0], remembered=True), next_cycle=None))
 
         again = world.http(structured())
 
         assert (again.status, again.body) == (200, first.body)
+        assert "idempotent-replayed" not in first.headers
+        assert again.headers["idempotent-replayed"] == "true"
         assert len(world.services.calls) == 1
 
     @pytest.mark.parametrize(
