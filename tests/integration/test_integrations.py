@@ -4,7 +4,9 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -121,6 +123,28 @@ def at(document: Event, path: str) -> Any:
     for name in path.removeprefix("$.").split("."):
         found = found[name]
     return found
+
+
+@pytest.mark.parametrize("way", ["http", "sqs"])
+def test_documented_use_of_the_cloudevents_sdk_renames(clouds: Clouds, way: str) -> None:
+    recipe = block(DOCUMENT, "import os\n\nimport boto3\nimport urllib3\n")
+    if way == "sqs":
+        recipe = "\n".join([*recipe.splitlines()[:-4], block(DOCUMENT, 'session.client("sqs")')])
+    [service_id] = re.findall(r'"vpc_endpoint_service_id": "([^"]+)"', recipe)
+    clouds.huawei.add_service(service_id, "billing")
+    environment = clouds.aws.sam_environment() | {
+        "AWS_ACCESS_KEY_ID": clouds.producer.access_key,
+        "AWS_SECRET_ACCESS_KEY": clouds.producer.secret_key,
+        "RENAME_API_URL": clouds.rename_api_url,
+        "RENAME_QUEUE_URL": clouds.stack.outputs["RenameQueueUrl"],
+        "SSL_CERT_FILE": str(clouds.aws.ca),
+    }
+
+    subprocess.run([sys.executable, "-c", recipe], env=environment, timeout=60, check=True)
+
+    [outcome] = clouds.outcomes()
+    assert (outcome["type"], outcome["data"]["trigger"]) == (RENAMED, way)
+    assert clouds.huawei.name_of(service_id) == "orders"
 
 
 def test_documented_state_machine_waits_for_the_outcome(clouds: Clouds) -> None:

@@ -94,6 +94,12 @@ HELD_BY: Final = {
     ("docs/integrations.md", "Description: Rename events of a standard queue"): (
         "tests/integration/test_integrations.py::test_documented_pipe_names_group_and_deduplication_id"
     ),
+    ("docs/integrations.md", "import os\n\nimport boto3\nimport urllib3\n"): (
+        "tests/integration/test_integrations.py::test_documented_use_of_the_cloudevents_sdk_renames"
+    ),
+    ("docs/integrations.md", 'session.client("sqs")'): (
+        "tests/integration/test_integrations.py::test_documented_use_of_the_cloudevents_sdk_renames"
+    ),
     ("docs/integrations.md", '{\n  "StartAt"'): (
         "tests/integration/test_integrations.py::test_documented_state_machine_waits_for_the_outcome"
     ),
@@ -128,10 +134,6 @@ NOT_RUN: Final = {
     ("docs/deployment.md", ".venv/sam/bin/sam delete "): (
         "asks for a yes; tests/integration/test_deployment.py takes a stack down with --no-prompts"
     ),
-    ("docs/integrations.md", "import os\n\nimport boto3\nimport urllib3\n"): (
-        "needs the package cloudevents; tried with cloudevents 2.2.0"
-    ),
-    ("docs/integrations.md", 'session.client("sqs")'): "needs the package cloudevents; tried with cloudevents 2.2.0",
     (
         "docs/integrations.md",
         'resource "huaweicloud_vpcep_service"',
