@@ -29,7 +29,7 @@ TRIGGER: Final = "http"
 
 
 class Discard:
-    """Where outcomes go that nobody subscribes to: they are in the results."""
+    """Publishes no outcomes: they are in the results."""
 
     def publish(self, outcome: Outcome, deadline: Deadline) -> None:
         """Nothing to do."""

@@ -16,7 +16,7 @@ from cli.model import Line, Outcome, Problem, Result, UsageError, printable
 
 # Of a plan; all of it is in the results file.
 SHOWN: Final = 20
-# Where there is no terminal, nobody sees a line grow: one each so many per cent.
+# Without a terminal, where a line cannot be redrawn: one line each so many per cent.
 STEP_PERCENT: Final = 10
 _WIDE: Final = 240
 _WORDS: Final = {
@@ -67,7 +67,7 @@ class Display:
     def must_answer(self) -> None:
         """
         Raises:
-            UsageError: there is nobody to ask.
+            UsageError: there is no terminal to ask on.
         """
         if not sys.stdin.isatty():
             raise UsageError("There is no terminal to ask on before anything is renamed: add --yes, or --dry-run.")

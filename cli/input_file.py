@@ -1,4 +1,4 @@
-"""The file that ``apply`` is given, CSV or JSON Lines: every line is checked, and all problems are told at once."""
+"""The file that ``apply`` is given, CSV or JSON Lines: every line is checked, and all problems are reported at once."""
 
 import csv
 import hashlib

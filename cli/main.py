@@ -292,7 +292,7 @@ def redrive(*, stack: str) -> int:
 def _display(options: _Bulk) -> Display:
     """
     Raises:
-        UsageError: a question would have to be asked, and there is nobody to answer it.
+        UsageError: confirmation is needed, and there is no terminal to ask on.
     """
     display = Display(json=options["as_json"])
     if not (options["yes"] or options["dry_run"]):

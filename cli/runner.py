@@ -18,9 +18,9 @@ Value = TypeVar("Value")
 # Without a throttling window in the reply: how long everything stops, doubled each time.
 FIRST_PAUSE_SECONDS: Final = 1.0
 MAX_PAUSE_SECONDS: Final = 60.0
-# Throttled all the time for as long as this, without a single success: somebody must look.
+# Throttled for this long without a single success: an operator must look.
 PATIENCE_SECONDS: Final = 1800.0
-# Of what may pass, beyond what the domain tries by itself.
+# Of transient failures, in addition to the domain's own retries.
 MAX_TRIES: Final = 3
 # Failures of that kind in a row, of all workers: the other side is down.
 MAX_UNANSWERED: Final = 30
@@ -73,7 +73,7 @@ class Pace:
 
 
 def retry(call: Callable[[], Value], problem_of: Callable[[Value], Problem | None], pace: Pace) -> Value:
-    """Call until it succeeds or fails for good.
+    """Call until it succeeds or fails permanently.
 
     Raises:
         StoppedError: it makes no sense to go on with anything.

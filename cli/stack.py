@@ -295,7 +295,7 @@ def _aws_says(error: Exception) -> str:
 
 
 def _region_of(url: str) -> str | None:
-    """Of API Gateway's own addresses; a custom domain does not tell it."""
+    """From API Gateway's own addresses; a custom domain has none."""
     match (urlsplit(url).hostname or "").split("."):
         case [_, "execute-api", region, *_]:
             return region

@@ -15,7 +15,7 @@ class Workers:
     def __init__(self, most: int) -> None:
         """
         Args:
-            most: threads at work at once.
+            most: threads that run at once.
         """
         self._most = most
         self._threads = ThreadPoolExecutor(most)

@@ -24,7 +24,7 @@ MAX_AGE_SECONDS: Final = 300
 RETRY_AFTER_FAILURE_SECONDS: Final = 30
 # How long a thread that has the last key waits for another thread's fetch.
 MAX_WAIT_SECONDS: Final = 8.0
-# A token is used at once; a temporary key is renewed this long before it expires, so that an outage may pass.
+# A token is used at once; a temporary key is renewed this long before it expires, to last through a short outage.
 ID_TOKEN_SECONDS: Final = 300
 RENEWAL_SECONDS: Final = 600
 # For both requests to IAM. With those before them they must fit into an invocation of 25 seconds.
@@ -81,7 +81,7 @@ class _CachedCredentials(ABC):
         """The current key; waits for it until the deadline at most.
 
         Raises:
-            RenameFailedError: ``access`` where an operator must act, ``unavailable`` where it may pass.
+            RenameFailedError: ``access`` where an operator must act, ``unavailable`` where the cause may be transient.
         """
         state = self._state
         if self._now() >= state.fetch_after:

@@ -74,7 +74,7 @@ def use_deadlines(manager: PoolManager) -> None:
 
 
 class _DeadlineReader(io.RawIOBase):
-    """Ends a reply by its deadline; a socket's own timeout starts anew with each byte."""
+    """Ends a reply by its deadline; a socket's own timeout starts again with each byte."""
 
     def __init__(self, raw: io.RawIOBase, sock: Any, deadline: Deadline) -> None:
         self._raw = raw
@@ -152,7 +152,7 @@ class _Pool:
         if not connection.is_closed:
             idle = exchange.deadline.now() - connection.kept_since
             if exchange.requires_new_connection or not 0 <= idle < MAX_IDLE_SECONDS:
-                connection.close()  # urllib3 opens it anew
+                connection.close()  # urllib3 opens it again
         exchange.reuses_connection = not connection.is_closed
         return connection
 

@@ -18,7 +18,7 @@ class Envelope(NamedTuple):
     Attributes:
         content: a text, or a JSON value.
         id, source, time: of the envelope.
-        attributes: CloudEvents attributes beside the content, by name; a value of None is no text.
+        attributes: CloudEvents attributes outside the content, by name; None is a value that is not text.
     """
 
     content: Any

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-# No public parser tells what a pattern is made of, and types of these exist for some type checkers only.
+# There is no public parser of patterns, and only some type checkers know these.
 ops: Final = vars(re)["_constants"]
 parser: Final = vars(re)["_parser"]
 

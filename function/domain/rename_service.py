@@ -1,6 +1,6 @@
 """Carries out one rename event.
 
-Afterwards the event is *settled*: it has a final outcome; or *given up*: its outcome is a failure that may pass, and a
+Afterwards the event is *settled*: it has a final outcome; or *given up*: its outcome is a failure that may be transient, and a
 redrive may carry it out yet; or unsettled: it has no outcome, and is to be delivered again.
 
 The order of steps guarantees:
@@ -73,8 +73,8 @@ class RenameService:
     ) -> None:
         """
         Args:
-            read_previous_name: read the service before each rename, so that its outcome can tell the name.
-            on_unreadable: called where the key may not read a name that is wanted for the outcome alone.
+            read_previous_name: read the service before each rename, so that its outcome has the previous name.
+            on_unreadable: called where the key may not read the previous name, which only the outcome needs.
         """
         self._calls = ServiceCalls(services, on_unreadable=on_unreadable, sleep=sleep, uniform=uniform)
         self._ledger = ledger
@@ -259,7 +259,7 @@ class RenameService:
             if failure.retryable:
                 raise
             if attempt.doubt is not None and failure.kind is not Kind.NOT_FOUND:
-                # A call before this one may yet take effect. Only an invocation after this claim can tell.
+                # A call before this one may yet take effect. Only an invocation after this claim can find out.
                 raise RenameFailedError(attempt.doubt) from None
             return self._verified(event, target, attempt, failure, previous) if failure.state_conflict else failure
         return _Renamed(event, reply, previous)

@@ -62,7 +62,7 @@ class ServiceCalls:
     ) -> None:
         """
         Args:
-            on_unreadable: called where the key may not read a name that is wanted for the outcome alone.
+            on_unreadable: called where the key may not read the previous name, which only the outcome needs.
         """
         self._services = services
         self._on_unreadable = on_unreadable
@@ -131,7 +131,7 @@ class ServiceCalls:
         return reply
 
     def previous_name(self, target: Target, attempt: Attempt) -> str | None:
-        """The name that the service has before its rename, for the outcome alone. None where one call does not tell."""
+        """The name before the rename, which only the outcome needs. None where one call does not return it."""
         seconds = min(MAX_PREVIOUS_NAME_SECONDS, attempt.deadline.remaining() / 2)
         if seconds < MIN_CALL_SECONDS:
             return None

@@ -49,7 +49,7 @@ def _members(error: ValidationError) -> tuple[list[str], str]:
     if "propertyNames" in error.relative_schema_path:
         return [str(error.instance)], "must be a CloudEvents attribute name: up to 32 lower-case letters and digits"
     if error.validator == "required":
-        # jsonschema reports each missing member by itself, and tells its name in the message alone.
+        # jsonschema reports each missing member by itself, and names it in the message only.
         return [error.message.removesuffix(" is a required property").strip("'")], "is missing"
     if error.validator == "additionalProperties":
         known = cast("dict[str, Any]", error.schema)["properties"]

@@ -65,7 +65,7 @@ class Record:
 
     @property
     def sender_id(self) -> str | None:
-        """IAM's unique id of the sender; None where SQS does not tell it."""
+        """IAM's unique id of the sender; None where SQS does not send it."""
         return self._system.get("SenderId")
 
     @property
@@ -103,8 +103,8 @@ class SqsTrigger:
         """
         Args:
             queue: None leaves the next delivery to the queue's visibility timeout.
-            workers: as many as message groups may be at work at once.
-            max_receives: the queue's maxReceiveCount; None where the last receive cannot be told.
+            workers: as many as message groups may run concurrently.
+            max_receives: the queue's maxReceiveCount; None where it is not known.
         """
         self._parser = parser
         self._policy = policy

@@ -65,7 +65,7 @@ from function.domain.failures import EventName, RenameFailedError
 from function.domain.model import FIRST_CYCLE, Outcome, RedriveCycle, RenameEvent, Target
 from function.domain.ports import Claim, Conclusion, Known, Located, Reused, Superseded
 
-# Queue and dead-letter queue keep a message for up to 14 days each, and a redrive starts the first one anew.
+# Queue and dead-letter queue keep a message for up to 14 days each, and a redrive starts again with the first one.
 RETENTION: Final = timedelta(days=35)
 # A stale event may come out of an archive; there are no more of these items than endpoint services. One that
 # was never renamed is forgotten like an event, for its id may be anything that an event names.

@@ -31,7 +31,7 @@ def event_key(event: RenameEvent) -> dict[str, Any]:
 
 
 def service_key(target: Target) -> dict[str, Any]:
-    """Without regard to case: whether Huawei Cloud tells two spellings of an id apart is not known."""
+    """In lower case: whether ids of Huawei Cloud are case-sensitive is not known."""
     return key(f"service#{place(target)}/{target.vpc_endpoint_service_id.lower()}")
 
 

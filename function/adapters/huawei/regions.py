@@ -18,7 +18,7 @@ def known_region(name: str, endpoints: dict[str, str]) -> Region:
 
 
 def iam_endpoint(region: str, endpoints: dict[str, str]) -> str | None:
-    """The address of a region's IAM: in the domain that VPCEP has there. None where that tells nothing.
+    """The address of a region's IAM: in the domain that VPCEP has there. None where that has another form.
 
     The SDK's own list lacks regions, and for those names the IAM of another site.
 

@@ -129,7 +129,7 @@ def _retry_after(header: str | None) -> float | None:
 
 
 class _Adapter(HTTPAdapter):
-    """Makes one request a call, ends it by its deadline, and tells one that never left from one in doubt.
+    """Makes one request a call, ends it by its deadline, and distinguishes one that was never sent from one in doubt.
 
     Mounted instead of the SDK's adapter, whose retries swallow the body of a 429.
     """
