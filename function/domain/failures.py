@@ -233,7 +233,7 @@ def abandoned() -> Failure:
 
 
 def credentials(message: str, *, kind: Kind, aws_error_code: str | None = None) -> Failure:
-    """There is no key for Huawei Cloud: ``access`` where an operator must act, ``unavailable`` where the cause may be transient."""
+    """There is no key: ``access`` where an operator must act, ``unavailable`` where the cause may be transient."""
     return replace(
         _own("Rename.CredentialsUnavailable", message),
         kind=kind,

@@ -1,7 +1,7 @@
 """Carries out one rename event.
 
-Afterwards the event is *settled*: it has a final outcome; or *given up*: its outcome is a failure that may be transient, and a
-redrive may carry it out yet; or unsettled: it has no outcome, and is to be delivered again.
+Afterwards the event is *settled*: it has a final outcome; or *given up*: its outcome is a failure that may be
+transient, and a redrive may carry it out yet; or unsettled: it has no outcome, and is to be delivered again.
 
 The order of steps guarantees:
 
