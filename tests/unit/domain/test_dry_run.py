@@ -278,6 +278,21 @@ class TestLedger:
         ledger.release(claim, deadline)
         assert isinstance(ledger.preview(world.event(), TARGET, deadline, if_claimed=True), Claim)
 
+    @pytest.mark.parametrize("claimed", [False, True])
+    def test_given_up_event_counts_as_claimed_where_it_was(
+        self, world: World, ledger: DynamoDbLedger, claimed: bool
+    ) -> None:
+        event, deadline = world.event(), world.clock.until(60.0)
+        if claimed:
+            claim = ledger.claim(event, TARGET, deadline)
+            assert isinstance(claim, Claim)
+            ledger.release(claim, deadline)
+        outcome = world.rename_service().conclude_dead_letter(event, deadline, "sqs")
+        assert isinstance(outcome, Outcome)
+        ledger.conclude(Conclusion(event, FIRST_CYCLE, outcome), deadline)
+
+        assert isinstance(ledger.preview(event, TARGET, deadline, if_claimed=True), Claim) is claimed
+
     def test_table_that_refuses(self, world: World, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb) -> None:
         dynamodb.refuse("AccessDeniedException")
 
