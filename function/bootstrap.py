@@ -48,7 +48,7 @@ class Components:
 
     Attributes:
         find_recorded_outage: asks the ledger's table, for the first time, whether another environment has found an
-            outage; None where there is nothing to ask.
+            outage; None if there is nothing to ask.
     """
 
     def __init__(self, settings: Settings) -> None:

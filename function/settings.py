@@ -57,7 +57,7 @@ class KeySecret(NamedTuple):
 
     Attributes:
         secret: name or ARN.
-        default_project: where the secret names none.
+        default_project: used if the secret names none.
     """
 
     secret: str
@@ -89,9 +89,9 @@ class Settings:
         key: the way to a key for Huawei Cloud.
         outcome_bus: name or ARN of the EventBridge bus.
         ledger_table: name or ARN of the DynamoDB table, None for no ledger.
-        rename_queue_url: where what cannot be settled now is handed to, None where there is none.
-        dead_letter_queue_url: where dead letters are forwarded to; set for the function that handles them alone.
-        max_receives: the queue's maxReceiveCount, None where it is unknown.
+        rename_queue_url: of the queue that gets what cannot be settled now, None if there is none.
+        dead_letter_queue_url: of the dead-letter queue; set only for the function that handles dead letters.
+        max_receives: the queue's maxReceiveCount, None if it is unknown.
         name_max_length: characters.
         name_pattern: a regular expression that a new name must match as a whole, None for any name.
         allowed_projects, allowed_regions: what an event may name in addition to the defaults.
@@ -128,7 +128,7 @@ class Settings:
 
     @property
     def vpcep_endpoints(self) -> dict[str, str]:
-        """By region, where another endpoint than the region's own is to be used."""
+        """VPCEP endpoints by region, for regions whose own endpoint is not to be used."""
         return {self.huaweicloud_region: self.vpcep_endpoint} if self.vpcep_endpoint else {}
 
 

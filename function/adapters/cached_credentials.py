@@ -51,10 +51,10 @@ class _State(NamedTuple):
     """What is known of the key.
 
     Attributes:
-        key: the last one, None where there is none.
+        key: the last one, None if there is none.
         usable_until: seconds since the epoch.
         fetch_after: seconds since the epoch.
-        failure: of the last fetch, None where it succeeded.
+        failure: of the last fetch, None if it succeeded.
     """
 
     key: Credentials | None = None
@@ -81,7 +81,7 @@ class _CachedCredentials(ABC):
         """The current key; waits for it until the deadline at most.
 
         Raises:
-            RenameFailedError: ``access`` where an operator must act, ``unavailable`` where the cause may be transient.
+            RenameFailedError: ``access`` if an operator must act, ``unavailable`` if the cause may be transient.
         """
         state = self._state
         if self._now() >= state.fetch_after:
@@ -141,7 +141,7 @@ class _CachedCredentials(ABC):
 
 
 class SecretCredentials(_CachedCredentials):
-    """The key in a Secrets Manager secret ``{"ak", "sk", "project_id"}``, and ``"security_token"`` where it has one.
+    """The key in a Secrets Manager secret ``{"ak", "sk", "project_id"}``, and ``"security_token"`` if it has one.
 
     The last key is used on while Secrets Manager does not answer, but not when it refuses, or the secret is malformed.
     """
@@ -157,7 +157,7 @@ class SecretCredentials(_CachedCredentials):
         """
         Args:
             secret: name or ARN.
-            default_project: where the secret names none.
+            default_project: used if the secret names none.
             now: seconds since the epoch; a clock that also goes on while the environment is frozen.
         """
         super().__init__(now)
@@ -234,7 +234,7 @@ class FederatedCredentials(_CachedCredentials):
         self._invalidate_again_at = 0.0
 
     def _may_invalidate(self) -> bool:
-        """Rarely: a new key helps where one was revoked, not where a permission is missing."""
+        """Rarely: a new key helps if one was revoked, not if a permission is missing."""
         if self._now() < self._invalidate_again_at:
             return False
         self._invalidate_again_at = self._now() + MAX_AGE_SECONDS
@@ -273,7 +273,7 @@ def _no_token(error: ClientError | BotoCoreError) -> Failure:
 
 
 def _refused(failure: Failure) -> Failure:
-    """The failure of an exchange, as one of credentials: where IAM refuses it, an operator must act."""
+    """The failure of an exchange, as one of credentials: if IAM refuses it, an operator must act."""
     may_pass = failure.kind in (Kind.THROTTLED, Kind.UNAVAILABLE) or failure.http_status not in _CLIENT_ERRORS
     reason = failure.code if failure.http_status is None else f"HTTP status {failure.http_status}, {failure.code}"
     return replace(

@@ -193,7 +193,7 @@ class _Call:
 
     @property
     def _was_made(self) -> bool:
-        """Huawei Cloud was called: not where the key was missing, or a lock was not released in time."""
+        """Whether Huawei Cloud was called: not if there was no key, or a lock was not released in time."""
         return isinstance(self.result, Reply) or (self._failure is not None and self._failure.counts_as_attempt)
 
     @property

@@ -32,8 +32,8 @@ class DryRun:
     Attributes:
         event: as judged.
         region: of the endpoint service.
-        project_id: of the endpoint service, None where it is not known.
-        service_name: what the endpoint service is called now, None where that was not read.
+        project_id: of the endpoint service, None if it is not known.
+        service_name: what the endpoint service is called now, None if that was not read.
         outcome: the one that the event has, for ``settled`` only.
         failure: for ``would_fail`` only.
         cause: an unexpected exception, for the log.
@@ -134,7 +134,7 @@ class DryRunner:
         return self._calls.read(target, attempt, ReadPurpose.DRY_RUN)
 
     def _read_once(self, attempt: Attempt) -> str | None:
-        """The name, where the result does not depend on it."""
+        """The name, for results that do not depend on it."""
         with suppress(RenameFailedError):
             if attempt.target is not None:
                 return _bounded(self._read(attempt.target, attempt))

@@ -29,7 +29,7 @@ class Envelope(NamedTuple):
 
 
 def sns_notification(content: object) -> Envelope | None:
-    """What an SNS topic sends to a queue without raw message delivery; None where the content is something else."""
+    """What an SNS topic sends to a queue without raw message delivery; None if the content is something else."""
     match content:
         case {"Type": "Notification", "Message": str(message), **rest}:
             attributes = rest.get("MessageAttributes")
@@ -44,7 +44,7 @@ def sns_notification(content: object) -> Envelope | None:
 
 
 def eventbridge_event(content: object) -> Envelope | None:
-    """What an EventBridge rule sends to a queue; None where the content is something else."""
+    """What an EventBridge rule sends to a queue; None if the content is something else."""
     match content:
         # No CloudEvent has an attribute of that name.
         case {"detail-type": _, "detail": detail, **rest}:
@@ -53,7 +53,7 @@ def eventbridge_event(content: object) -> Envelope | None:
 
 
 def attribute_name(name: str) -> str | None:
-    """The CloudEvents attribute that a message attribute of this name holds; None where it holds something else."""
+    """The CloudEvents attribute that a message attribute of this name holds; None if it holds something else."""
     spelling = _SPELLING.fullmatch(name)
     return spelling[1].lower() if spelling else None
 

@@ -40,7 +40,7 @@ class Attributes:
     """The CloudEvents attributes that a transport carries, and its defaults for the others.
 
     Attributes:
-        id, source: the defaults where a transport carries ``data`` alone and ``given`` lacks them.
+        id, source: the defaults if the transport carries ``data`` alone and ``given`` lacks them.
         time: the default wherever there is none.
         given: as carried in addition to ``data`` alone, without their prefix.
         violations: what is wrong with those beyond their values.
@@ -102,7 +102,7 @@ class EventParser:
         Args:
             text: the event, or its ``data`` alone, or an envelope around either.
             attributes: what the transport carries.
-            structured: whether the text is a whole CloudEvent; None where its members show that.
+            structured: whether the text is a whole CloudEvent; None to decide by its members.
             may_be_enveloped: whether the transport is one that SNS and EventBridge deliver to.
         """
         received = attributes.time
@@ -226,7 +226,7 @@ class _Delivery:
         return value if isinstance(value, str) else None
 
     def _echo(self, event: dict[str, Any] | None) -> dict[str, Any] | str:
-        """The event where an outcome can carry it, by its characters and its size; else the text, truncated."""
+        """The event if an outcome can carry it, by its characters and its size; else the text, truncated."""
         if event is not None:
             text = to_json(event)
             if is_encodable(text) and len(text.encode()) <= MAX_ECHOED_EVENT_BYTES:

@@ -47,8 +47,8 @@ class Failure:
         message: for people; never for decisions. It may repeat a reply or an event, so a log has ``log_message()``.
         kind: what it is about.
         retryable: the same event may succeed later. False settles the event at once.
-        http_status: of Huawei Cloud's reply, None where there was none.
-        huawei_request_id: as Huawei Cloud reported it, None where it did not.
+        http_status: of Huawei Cloud's reply, None if there was none.
+        huawei_request_id: as Huawei Cloud reported it, None if it did not.
         counts_as_attempt: Huawei Cloud was called, or it was tried.
         in_doubt: the rename may have happened all the same.
         retry_in_process: another attempt inside the same invocation is allowed.
@@ -56,7 +56,7 @@ class Failure:
         retry_after: seconds to wait, as Huawei Cloud or the ledger says.
         violations: for ``invalid`` only.
         superseded_by: the newer event, for ``Rename.Superseded`` only.
-        aws_error_code: of the AWS service that refused, or what kept its answer from coming; None where neither is the
+        aws_error_code: of the AWS service that refused, or what kept its answer from coming; None if neither is the
             reason.
     """
 
@@ -203,7 +203,7 @@ def in_progress(retry_after: float | None = None) -> Failure:
     """Another invocation renames the endpoint service right now, or its rename may yet take effect.
 
     Args:
-        retry_after: seconds until its claim expires, where that is known.
+        retry_after: seconds until its claim expires, if that is known.
     """
     return replace(_own("Rename.InProgress"), retry_after=retry_after)
 
@@ -233,7 +233,7 @@ def abandoned() -> Failure:
 
 
 def credentials(message: str, *, kind: Kind, aws_error_code: str | None = None) -> Failure:
-    """There is no key: ``access`` where an operator must act, ``unavailable`` where the cause may be transient."""
+    """There is no key: ``access`` if an operator must act, ``unavailable`` if the cause may be transient."""
     return replace(
         _own("Rename.CredentialsUnavailable", message),
         kind=kind,
@@ -274,5 +274,5 @@ def as_conflict(failure: Failure) -> Failure:
 
 
 def state_conflict_unverified(failure: Failure, unread: Failure) -> Failure:
-    """Of a state conflict, when the read that would decide it failed: not final, even where the read's failure is."""
+    """Of a state conflict, when the read that would decide it failed: not final, even if the read's failure is."""
     return unread if unread.retryable else replace(failure, retryable=True)

@@ -97,12 +97,12 @@ class InvalidEvent:
     """What was delivered is not a valid rename event.
 
     Attributes:
-        request: the event where it is a JSON object, else the raw text, truncated.
-        time: by RFC 3339; the event's own where it is right, else when the transport took it in.
+        request: the event if it is a JSON object, else the raw text, truncated.
+        time: by RFC 3339; the event's own if it is right, else when the transport took it in.
         received: when the transport took it in, by RFC 3339.
         violations: at least one.
         too_large: it was not parsed.
-        candidate: the event, where only the settings or the clock refuse it, which may allow it another time.
+        candidate: the event, if only the settings or the clock refuse it, which may allow it another time.
     """
 
     request: dict[str, Any] | str

@@ -43,8 +43,8 @@ class OutcomeContext:
 
     Attributes:
         trigger: ``sqs`` or ``http``.
-        region: the function's own, where the event names none.
-        project_id: the function's own, where the event names none; None where it is not known.
+        region: the function's own, if the event names none.
+        project_id: the function's own, if the event names none; None if it is not known.
         attempts: calls of ``update_endpoint_service_name``.
         time: of the outcome, by RFC 3339.
         cycle: which outcome of its event this is.

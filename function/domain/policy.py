@@ -40,7 +40,7 @@ class Policy:
             name_max_length: of a new name, in characters.
             name_pattern: what a new name must match as a whole, the empty one too; None for any name.
             projects, regions: what an event may name in addition to the defaults.
-            default_project: of events that name none: the key's own; raises RenameFailedError where there is no key.
+            default_project: of events that name none: the key's own; raises RenameFailedError if there is no key.
             now: time zone aware.
         """
         self.region = region
@@ -67,7 +67,7 @@ class Policy:
         return event.refused(*violations) if violations else event
 
     def judge_project(self, event: RenameEvent | InvalidEvent, deadline: Deadline) -> RenameEvent | InvalidEvent:
-        """The event, refused where its project could not be judged before and is none that events may name.
+        """The event, refused if its project could not be judged before and is none that events may name.
 
         Raises:
             RenameFailedError: it cannot be judged now either.
@@ -77,14 +77,14 @@ class Policy:
         return event if self.allows_project(event.project_id, deadline) else event.refused(FORBIDDEN_PROJECT)
 
     def allows_project(self, project_id: str, deadline: Deadline) -> bool:
-        """Raises RenameFailedError where the key's own project is not known now."""
+        """Raises RenameFailedError if the key's own project is not known now."""
         return project_id in self._projects or project_id == self._default_project(deadline)
 
     def _allows_region(self, region: str) -> bool:
         return region == self.region or region in self._regions
 
     def target(self, event: RenameEvent, deadline: Deadline) -> Target:
-        """Raises RenameFailedError where the default project is not known now."""
+        """Raises RenameFailedError if the default project is not known now."""
         project_id = event.project_id or self._default_project(deadline)
         return Target(event.region or self.region, project_id, event.vpc_endpoint_service_id)
 

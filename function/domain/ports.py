@@ -12,7 +12,7 @@ class Reply(NamedTuple):
     """What Huawei Cloud answered without an error.
 
     Attributes:
-        name: the endpoint service's name or its full service name, None where the reply names none.
+        name: the endpoint service's name or its full service name, None if the reply names none.
     """
 
     name: str | None
@@ -35,7 +35,7 @@ class ReadPurpose(Enum):
 
 
 class EndpointServices(Protocol):
-    """Huawei Cloud. Each method makes one call at most, and raises RenameFailedError where it fails."""
+    """Huawei Cloud. Each method makes one call at most, and raises RenameFailedError if it fails."""
 
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply: ...
 
@@ -111,7 +111,7 @@ class Conclusion(NamedTuple):
 
 
 class Ledger(Protocol):
-    """What is remembered of rename events. Raises RenameFailedError where it cannot be reached."""
+    """What is remembered of rename events. Raises RenameFailedError if it cannot be reached."""
 
     def claim(self, event: RenameEvent, target: Target, deadline: Deadline) -> Claim | Known | Reused | Superseded:
         """Claim the endpoint service, or return why the event must not be carried out."""

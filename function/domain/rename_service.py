@@ -74,7 +74,7 @@ class RenameService:
         """
         Args:
             read_previous_name: read the service before each rename, so that its outcome has the previous name.
-            on_unreadable: called where the key may not read the previous name, which only the outcome needs.
+            on_unreadable: called if the key may not read the previous name, which only the outcome needs.
         """
         self._calls = ServiceCalls(services, on_unreadable=on_unreadable, sleep=sleep, uniform=uniform)
         self._ledger = ledger
@@ -182,7 +182,7 @@ class RenameService:
                     return known
 
     def _refuse(self, event: InvalidEvent, attempt: Attempt, *, follow: bool = True) -> Outcome | RenameEvent:
-        """The outcome; or the event, where it was valid before and has been claimed for: its rename may have happened,
+        """The outcome; or the event, if it was valid before and has been claimed for: its rename may have happened,
         or may happen yet."""
         failure = failures.invalid_event(event.violations)
         if event.candidate is None:
@@ -243,7 +243,7 @@ class RenameService:
                     return known
 
     def _result(self, event: RenameEvent, target: Target, attempt: Attempt) -> "_Renamed | Failure":
-        """The final result of the rename. Raises RenameFailedError where there is none yet."""
+        """The final result of the rename. Raises RenameFailedError if there is none yet."""
         previous = None
         try:
             if event.expected_name is not None:

@@ -1,4 +1,4 @@
-"""Calls to endpoint services for one event: retried while that may help, and followed by a read where in doubt."""
+"""Calls to endpoint services for one event: retried while that may help, and followed by a read if in doubt."""
 
 import time
 from collections.abc import Callable
@@ -62,7 +62,7 @@ class ServiceCalls:
     ) -> None:
         """
         Args:
-            on_unreadable: called where the key may not read the previous name, which only the outcome needs.
+            on_unreadable: called if the key may not read the previous name, which only the outcome needs.
         """
         self._services = services
         self._on_unreadable = on_unreadable
@@ -94,7 +94,7 @@ class ServiceCalls:
         raise AssertionError  # the last try returns or raises
 
     def rename(self, target: Target, name: str, attempt: Attempt) -> Reply:
-        """One call; where that leaves in doubt whether the service was renamed, also a read."""
+        """One call; if that leaves in doubt whether the service was renamed, also a read."""
         deadline = _deadline_of_call(attempt.deadline, share=2 / 3)
         try:
             reply = self._services.rename(target, name, deadline)
@@ -131,7 +131,7 @@ class ServiceCalls:
         return reply
 
     def previous_name(self, target: Target, attempt: Attempt) -> str | None:
-        """The name before the rename, which only the outcome needs. None where one call does not return it."""
+        """The name before the rename, which only the outcome needs. None if one call does not return it."""
         seconds = min(MAX_PREVIOUS_NAME_SECONDS, attempt.deadline.remaining() / 2)
         if seconds < MIN_CALL_SECONDS:
             return None
@@ -156,7 +156,7 @@ def _confirms(reported: str | None, name: str) -> bool:
 
 
 def short_name(service_name: str | None) -> str | None:
-    """The name within a full service name, ``region.name.id``, or ``region.id`` where the name is empty.
+    """The name within a full service name, ``region.name.id``, or ``region.id`` if the name is empty.
 
     The trailing id is not compared with anything: the API's own examples show another one than in the path.
     """

@@ -1,7 +1,7 @@
 """Publishes the final outcome of dead-lettered messages and forwards them to the dead-letter queue.
 
 A message whose function was killed each time has no outcome when its receives are used up. So dead letters come here
-first: the outcome of each is published, again where it had one, and the message goes unchanged to the dead-letter
+first: the outcome of each is published, again if it had one, and the message goes unchanged to the dead-letter
 queue, from where it can be redriven.
 """
 
@@ -24,7 +24,7 @@ MAX_ATTRIBUTES: Final = 10  # of a message, by SQS
 
 
 class DeadLetterQueue(Protocol):
-    """The dead-letter queue. False where it did not confirm the message."""
+    """The dead-letter queue. False if it did not confirm the message."""
 
     def forward(
         self, body: str, group: str, attributes: Mapping[str, Any], message_id: str, deadline: Deadline
@@ -86,7 +86,7 @@ class DeadLetterTrigger:
 
 
 def _attributes(record: Record, outcome: Outcome) -> dict[str, Any]:
-    """The message's attributes, and the event's identity where they lack it: a forwarded message gets new ones."""
+    """The message's attributes, and the event's identity if they lack it: a forwarded message gets new ones."""
     own = {name: _as_sent(attribute) for name, attribute in record.message_attributes.items()}
     request = outcome.cloud_event["data"]["request"]
     # A whole event, in an envelope or not, does not depend on its transport.

@@ -49,7 +49,7 @@ _STATUS_OF: Final = {
 
 
 class RenameQueue(Protocol):
-    """Takes events that cannot be settled now. False where it did not take the event."""
+    """Takes events that cannot be settled now. False if it did not take the event."""
 
     def send(self, event: RenameEvent, deduplication_id: str, deadline: Deadline) -> bool: ...
 
@@ -90,7 +90,7 @@ class Request:
 
     @property
     def is_dry_run(self) -> bool | None:
-        """None where the query has another value than ``true`` or ``false``, or two."""
+        """None if the query has another value than ``true`` or ``false``, or two."""
         query = self._event.get("queryStringParameters") or {}
         values = (self._event.get("multiValueQueryStringParameters") or {n: [query[n]] for n in query}).get("dry_run")
         return values == ["true"] if values in (None, ["true"], ["false"]) else None
@@ -105,7 +105,7 @@ class Request:
 
     @property
     def body(self) -> str:
-        """Raises ValueError where it is not base64 of UTF-8 though it should be."""
+        """Raises ValueError if it is not base64 of UTF-8 though it should be."""
         return base64.b64decode(self.raw_body).decode() if self._event.get("isBase64Encoded") else self.raw_body
 
     @property
@@ -154,7 +154,7 @@ class Request:
 
 
 class _Steps(NamedTuple):
-    """The deadline of each step of an invocation, so that later steps have time even where an earlier one hangs.
+    """The deadline of each step of an invocation, so that later steps have time even if an earlier one hangs.
 
     Attributes:
         settle: the event; its outcome may be remembered and published a little later.
@@ -230,7 +230,7 @@ class HttpTrigger:
             return _queued(event, preferred=True)
         result = self._rename_service.settle(event, steps.settle, TRIGGER)
         if isinstance(result, Unsettled):
-            # The queue does not help where the key is refused.
+            # The queue does not help if the key is refused.
             if (
                 isinstance(event, RenameEvent)
                 and result.failure.kind is not Kind.ACCESS
@@ -308,7 +308,7 @@ def _problem(status: int, title: str, detail: str, headers: Mapping[str, str] = 
 
 
 def _decoded(value: str) -> str | None:
-    """By CloudEvents' HTTP protocol binding, 3.1.3.2: out of quotes, then percent-decoded. None where it is no text."""
+    """By CloudEvents' HTTP protocol binding, 3.1.3.2: out of quotes, then percent-decoded. None if it is no text."""
     value = value.strip()
     if quoted := _QUOTED.fullmatch(value):
         value = re.sub(r"\\(.)", r"\1", quoted[1])

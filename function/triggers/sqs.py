@@ -65,7 +65,7 @@ class Record:
 
     @property
     def sender_id(self) -> str | None:
-        """IAM's unique id of the sender; None where SQS does not send it."""
+        """IAM's unique id of the sender; None if SQS does not send it."""
         return self._system.get("SenderId")
 
     @property
@@ -104,7 +104,7 @@ class SqsTrigger:
         Args:
             queue: None leaves the next delivery to the queue's visibility timeout.
             workers: as many as message groups may run concurrently.
-            max_receives: the queue's maxReceiveCount; None where it is not known.
+            max_receives: the queue's maxReceiveCount; None if it is not known.
         """
         self._parser = parser
         self._policy = policy
@@ -147,7 +147,7 @@ class SqsTrigger:
         group.is_done = True
 
     def _settle(self, record: Record, blocking_failure: Failure | None, deadline: Deadline) -> Failure | None:
-        """Why the record must go back to the queue, None where it need not."""
+        """Why the record must go back to the queue, None if it need not."""
         event = self._policy.judge(self._parser.parse(record.body, record.attributes), deadline)
         # An invalid event changes no endpoint service, so it need not wait; unless it may have been valid before.
         may_be_carried_out = isinstance(event, RenameEvent) or event.candidate is not None
@@ -186,7 +186,7 @@ class SqsTrigger:
             self._workers.run([partial(self._queue.extend_visibility, delays, last)], last)
 
     def _delay(self, group: "_Group") -> int | None:
-        """Seconds until the group comes again; None where that is left to the queue."""
+        """Seconds until the group comes again; None if that is left to the queue."""
         record, failure = group.first_unsettled, group.blocking_failure
         if record is None or failure is None:
             return None

@@ -68,7 +68,7 @@ _THROTTLED: Final = frozenset(
 
 
 def error_code(error: BotoCoreError | ClientError) -> str:
-    """The service's code; where it did not answer, the name of what kept its answer from coming."""
+    """The service's code; if it did not answer, the name of what kept its answer from coming."""
     return error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
 
 
@@ -138,7 +138,7 @@ class Aws:
     ) -> None:
         """
         Args:
-            endpoints: by the first part of a service's host name, where it is not AWS's own; ``""`` for all others.
+            endpoints: by the first part of a service's host name, if it is not AWS's own; ``""`` for all others.
             key: None leaves it to botocore to find one, and to renew it.
             ca_bundle: path, None for certifi's certificates.
         """
@@ -156,7 +156,7 @@ class Aws:
         request: Mapping[str, Any],
         deadline: Deadline,
     ) -> dict[str, Any]:
-        """One request, and once more where that may help.
+        """One request, and once more if that may help.
 
         A kept connection that turns out to be closed counts as no attempt: it says nothing about the service.
 
@@ -225,7 +225,7 @@ class Aws:
             return self._key
         if self._credentials is None:
             # After a snapshot's restore the key comes from an endpoint of Lambda's.
-            from botocore.session import get_session  # noqa: PLC0415 - not needed where the key is given
+            from botocore.session import get_session  # noqa: PLC0415 - not needed if the key is given
 
             self._credentials = get_session().get_credentials()
         return self._credentials.get_frozen_credentials()
@@ -244,7 +244,7 @@ def _pool(proxies: Mapping[str, str], ca_bundle: str | None) -> urllib3.PoolMana
 
 
 def _retry_wait(error: BotoCoreError | ClientError) -> float | None:
-    """Seconds until another attempt, None where none would help."""
+    """Seconds until another attempt, None if none would help."""
     if isinstance(error, ClientError):
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         if status < _SERVER_ERROR and error_code(error) not in _THROTTLED:

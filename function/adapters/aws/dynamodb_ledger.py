@@ -108,7 +108,7 @@ class DynamoDbLedger:
         self._sleep = sleep
 
     def outage_is_recorded(self, region: str, deadline: Deadline) -> bool:
-        """Whether the region's outage breaker keeps a state here that is not closed. False where that cannot be read.
+        """Whether the region's outage breaker keeps a state here that is not closed. False if that cannot be read.
 
         The first request to the table, so that an unsuitable table is found before any call to Huawei Cloud.
 
@@ -137,7 +137,7 @@ class DynamoDbLedger:
         """Take the endpoint service for this event.
 
         Args:
-            target: taken where the event has not been claimed for in another region or project before.
+            target: taken if the event has not been claimed for in another region or project before.
             deadline: the claim expires a while after the end of its invocation.
 
         Returns:
@@ -248,7 +248,7 @@ class DynamoDbLedger:
         """Remember an outcome that no rename led to. Raises as ``settle``.
 
         Returns:
-            As ``settle``; or where the event was claimed for, where the outcome is right for another one only.
+            As ``settle``; or the target that the event was claimed for, if the outcome is for another target only.
         """
         event, target = conclusion.event, conclusion.target
         request = self._remember(conclusion)
@@ -329,10 +329,10 @@ class DynamoDbLedger:
         }
 
     def _write(self, deadline: Deadline, *updates: Mapping[str, Any]) -> list[Item | None] | None:
-        """Make all of the updates or none; retried where another transaction is in conflict.
+        """Make all of the updates or none; retried if another transaction is in conflict.
 
         Returns:
-            None when they are written; else for each the stored item that failed the condition, None where none did. It
+            None when they are written; else for each the stored item that failed the condition, None if none did. It
             may have been written by an earlier attempt whose response was lost.
 
         Raises:

@@ -91,7 +91,7 @@ def known_from(event: RenameEvent, item: Item) -> Known | Reused:
 
 
 def superseded(service: Item | None, cycle: RedriveCycle, event: RenameEvent) -> Superseded | None:
-    """By the newest rename of the service; None where that is not newer than the event."""
+    """By the newest rename of the service; None if that is not newer than the event."""
     if service is None or "newest_time" not in service:
         return None
     if Decimal(service["newest_time"]["N"]) <= event.time_microseconds:

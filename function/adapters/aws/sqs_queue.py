@@ -25,7 +25,7 @@ class FifoQueue:
         self._url = url
 
     def send(self, event: RenameEvent, deduplication_id: str, deadline: Deadline) -> bool:
-        """Put the event into the queue, in structured mode; False where SQS did not confirm it.
+        """Put the event into the queue, in structured mode; False if SQS did not confirm it.
 
         Args:
             event: its endpoint service is the message group, so that one service's renames stay in order.
@@ -39,7 +39,7 @@ class FifoQueue:
     def forward(
         self, body: str, group: str, attributes: Mapping[str, Any], message_id: str, deadline: Deadline
     ) -> bool:
-        """Put a message into the queue as it is; False where SQS did not confirm it.
+        """Put a message into the queue as it is; False if SQS did not confirm it.
 
         Args:
             attributes: message attributes as ``SendMessage`` takes them, binary ones in base64.

@@ -21,7 +21,7 @@ class CredentialsProvider(Protocol):
         """The current key; usually cached. Waits for it until the deadline at most.
 
         Raises:
-            RenameFailedError: ``access`` where an operator must act, ``unavailable`` where the cause may be transient.
+            RenameFailedError: ``access`` if an operator must act, ``unavailable`` if the cause may be transient.
         """
 
     def invalidate(self, key: Credentials) -> None:

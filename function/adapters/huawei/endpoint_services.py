@@ -67,7 +67,7 @@ class HuaweiEndpointServices:
             credentials: asked before each call.
             region: the function's own.
             regions: all that events may name.
-            endpoints: by region, where another endpoint than the region's own is to be used.
+            endpoints: by region, for regions whose own endpoint is not to be used.
             pool_size: connections kept alive.
             on_call: called with the duration of each call in seconds, whatever came of it.
             now: seconds since the epoch; a clock that also goes on while the environment is frozen.

@@ -112,7 +112,7 @@ def _may_have_been_done(code: str | None, status: int) -> bool:
 
 
 def metric_code(code: str) -> str:
-    """The code in one spelling where it is in a table here, else ``Other``: a reply may hold any, and a metric has one
+    """The code in one spelling if it is in a table here, else ``Other``: a reply may hold any, and a metric has one
     time series for each."""
     if gateway := _GATEWAY_CODE.fullmatch(code):
         return code.upper() if gateway[1] in _GATEWAY_CODES else OTHER_CODE
@@ -132,7 +132,7 @@ def from_reply(
     """The failure that an error reply of Huawei Cloud means, by its code and status.
 
     Args:
-        code: from the body, None where it had none.
+        code: from the body, None if it had none.
         message: from the body, may be empty.
         status: HTTP status, 400 or more.
         huawei_request_id: from the header or the body.

@@ -79,7 +79,7 @@ class KeyGuard:
         return self._call_and_record(target, send, deadline, purpose)
 
     def raise_if_rejected(self, target: Target) -> None:
-        """Raises RenameFailedError, counted as no attempt, where a call for this target was refused a moment ago."""
+        """Raises RenameFailedError, counted as no attempt, if a call for this target was refused a moment ago."""
         now = self._now()
         with self._lock:
             for scope in self._scopes(target):

@@ -18,12 +18,12 @@ def known_region(name: str, endpoints: dict[str, str]) -> Region:
 
 
 def iam_endpoint(region: str, endpoints: dict[str, str]) -> str | None:
-    """The address of a region's IAM: in the domain that VPCEP has there. None where that has another form.
+    """The address of a region's IAM: in the domain that VPCEP has there. None if that has another form.
 
     The SDK's own list lacks regions, and for those names the IAM of another site.
 
     Args:
-        endpoints: of VPCEP by region, where another endpoint than the region's own is to be used.
+        endpoints: of VPCEP by region, for regions whose own endpoint is not to be used.
 
     Raises:
         UnknownRegionError: the SDK knows no endpoint there.

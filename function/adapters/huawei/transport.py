@@ -117,7 +117,7 @@ def _error_body(content: bytes) -> tuple[str | None, str, str | None]:
 
 
 def _retry_after(header: str | None) -> float | None:
-    """Seconds from either form of the header; None where it says nothing."""
+    """Seconds from either form of the header; None if it says nothing."""
     if header is None:
         return None
     if _SECONDS.fullmatch(header):
@@ -175,7 +175,7 @@ def map_transport_error(error: Exception, *, sent: bool) -> Exception:
         return RenameFailedError(failures.timeout(in_doubt=sent))
     if sent:
         return RenameFailedError(failures.connection_failed(in_doubt=True))
-    # The SDK tries the region's next endpoint, where there is one.
+    # The SDK tries the region's next endpoint, if there is one.
     return cast("Exception", HostUnreachableException(str(error)))
 
 
