@@ -46,7 +46,7 @@ def test_objectives_are_computed_over_the_whole_span(record: Record) -> None:
 
 
 def test_lines_are_computed_span_by_span(record: Record) -> None:
-    shown = lines(widget("Events by what became of them"), record)
+    shown = lines(widget("Events by result"), record)
 
     first, second = (values(shown, record, start, start + 5) for start in (0, 5))
 
@@ -82,7 +82,7 @@ class TestPicture:
 
     def test_shows_the_outage(self) -> None:
         by_title = {widget.get("title"): widget for widget in self.kept["widgets"]}
-        events = by_title["Events by what became of them"]
+        events = by_title["Events by result"]
         renamed, deferred = events["lines"]["Renamed"], events["lines"]["RenameDeferred"]
         start, end = (second // events["period"] for second in self.kept["outage"])
 
