@@ -1,11 +1,11 @@
-# What a fresh machine needs: Python 3.11 or later, make and a package index. The rest goes into .venv/ and .build/.
+# Requires Python 3.11 or later, make and a package index. Everything else is installed into .venv/ and .build/.
 
-# Taken as text before anything expands them: they may come from a variable that others can write.
+# $(value …) reads them without expansion: they may come from a variable that others can write.
 override PARAMETERS := $(value PARAMETERS)
 override STACK := $(or $(value STACK),vpcep-rename)
 export STACK
 
-# The runtime's version comes first, for only that one can precompile what is deployed. A pyenv shim may exist and fail.
+# Lambda's version first: only that one can precompile the package. Each is run, because a pyenv shim may exist and fail.
 ifndef PYTHON
 PYTHON := $(shell for python in python3.13 $$HOME/.pyenv/versions/3.13.*/bin/python3.13 python3.12 python3.11 python3; do \
 	"$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2> /dev/null \
@@ -13,7 +13,7 @@ PYTHON := $(shell for python in python3.13 $$HOME/.pyenv/versions/3.13.*/bin/pyt
 endif
 export PYTHON
 
-# What `sam build` builds for: Lambda's runtime on ARCHITECTURE, or (PACKAGE_PLATFORM empty) this machine.
+# `sam build` builds for Lambda's runtime on ARCHITECTURE, or for this machine if PACKAGE_PLATFORM is empty.
 export PACKAGE_PYTHON ?= 3.13
 export ARCHITECTURE ?= $(or $(patsubst Architecture=%,%,$(filter Architecture=%,$(PARAMETERS))),x86_64)
 MACHINE_x86_64 := x86_64
@@ -30,7 +30,7 @@ AWSCLI := .venv/awscli/.installed
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
-# pip warns of each index location of the machine that lacks a package; of errors -qq still tells.
+# pip warns about each configured index that lacks a package. -qq silences that and still prints errors.
 PIP_INSTALL := -m pip install -qq --no-compile --no-input --no-deps --only-binary=:all: --require-hashes
 
 MAKEFLAGS += --no-print-directory
@@ -45,25 +45,25 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | while IFS='	' read -r target text; do \
 		printf '  %-14s %s\n' "$$target" "$$text"; done
 
-run: environments ## show the function at work, on local clouds
+run: environments ## deploy to local emulators of both clouds, and rename through the queue and the HTTP API
 	@.venv/dev/bin/python -m tests.localcloud
 
-up: environments ## keep the local clouds up, for events of your own, until Ctrl-C
+up: environments ## the same, and keep the emulators running for your own events until Ctrl-C
 	@.venv/dev/bin/python -m tests.localcloud.up
 
 test: environments $(AUDIT) $(AWSCLI) ## run all tests
 	@.venv/dev/bin/python -m pytest -n 2
 
-# Over locked dependencies, and linked to this checkout: what changes here takes effect at once.
+# Locked dependencies, and an editable install of this checkout.
 cli: .venv/cli/.installed ## install the operator's command, vpcep-rename, into .venv/cli
 	@.venv/cli/bin/python -m pip install -qq --no-input --no-deps --no-build-isolation --editable .
 	@echo "Installed: .venv/cli/bin/vpcep-rename. Try: .venv/cli/bin/vpcep-rename --help"
 
-coverage: $(DEV) ## measure the branches that the unit and contract tests run; fails below the limit
+coverage: $(DEV) ## measure branch coverage of the unit and contract tests; fails below the limit
 	@.venv/dev/bin/python -m pytest -q -n 2 tests/unit tests/contract --cov --cov-report=term-missing:skip-covered
 
-# MUTANTS=60 SEED=0: how many, and which.
-mutants: $(DEV) ## find small faults in a sample of lines that no unit or contract test notices; half an hour
+# MUTANTS=60 SEED=0: size and seed of the sample.
+mutants: $(DEV) ## run mutation testing on a sample of lines; half an hour
 	@.venv/dev/bin/python -m tests.mutants $(if $(MUTANTS),--mutants $(MUTANTS)) $(if $(SEED),--seed $(SEED))
 
 lint: ## run all linters
@@ -76,27 +76,27 @@ lint: ## run all linters
 	.venv/lint/bin/bandit -q -r function
 	.venv/lint/bin/zizmor --offline -q --persona=auditor .github
 
-lint-python: $(DEV) ## run the linters of Python alone
+lint-python: $(DEV) ## run the Python linters only
 	.venv/dev/bin/ruff check
 	.venv/dev/bin/ruff format --check
 	.venv/dev/bin/mypy
 
-format: $(DEV) ## lay out the Python code, and fix what the linter can fix
+format: $(DEV) ## format the Python code, and apply the linter's fixes
 	.venv/dev/bin/ruff check --fix
 	.venv/dev/bin/ruff format
 
-build: $(SAM) ## build what is deployed
+build: $(SAM) ## build the deployment package
 	.venv/sam/bin/sam build
-	@$(HAS_RUNTIME) || echo "Built without bytecode, for this is not Python $(PACKAGE_PYTHON): cold starts will take longer."
+	@$(HAS_RUNTIME) || echo "Built without bytecode, because this is not Python $(PACKAGE_PYTHON): cold starts will take longer."
 
-# PARAMETERS="HuaweiCloudRegion=… HuaweiCloudProjectId=… HuaweiCloudCredentialsSecretArn=…", with nothing behind the = to
-# empty one. The next time it may leave out what stays as it is. STACK=… names another stack than vpcep-rename.
+# PARAMETERS="HuaweiCloudRegion=… HuaweiCloudProjectId=… HuaweiCloudCredentialsSecretArn=…"; NAME= sets an empty value. Later
+# deployments keep the parameters that are not given. STACK=… names another stack than vpcep-rename.
 deploy: $(SAM) ## build and deploy the stack to AWS
 	.venv/sam/bin/python scripts/before_deploy.py --build $(OVERRIDES)
 	$(DEPLOY)
 
-# The same without the build, so that no build holds the credentials.
-deploy-built: $(SAM) ## deploy what is built
+# The same without the build, so that no build runs with credentials.
+deploy-built: $(SAM) ## deploy the package that `make build` has built
 	.venv/sam/bin/python scripts/before_deploy.py $(OVERRIDES)
 	$(DEPLOY)
 
@@ -108,42 +108,37 @@ define DEPLOY
 .venv/sam/bin/python scripts/after_deploy.py
 endef
 
-# Older versions of the functions that nothing refers to. Lists them, then asks; YES=1 does not ask.
-prune: $(SAM) ## delete old versions of the functions
+# YES=1 deletes without confirmation.
+prune: $(SAM) ## list old versions of the functions, and delete them after confirmation
 	@.venv/sam/bin/python scripts/prune.py $(if $(YES),--yes)
 
-# Bring dead letters back to the rename queue, of a deployed stack.
-redrive: $(SAM) ## send dead letters back to the rename queue
+redrive: $(SAM) ## move the dead letters of a deployed stack back to the rename queue
 	.venv/sam/bin/sam remote invoke SettleDeadLetters --stack-name "$$STACK" --event '{"redrive": true}'
 
-# Raw Lambda events of both triggers, minutes of them; nothing but documented answers.
-fuzz: $(DEV) ## send random Lambda events to the handlers
+fuzz: $(DEV) ## send random Lambda events to the handlers; minutes
 	@.venv/dev/bin/python -m tests.fuzz --inputs $(or $(INPUTS),200000)
 
-# Against a peer and a floor, all in the same run; minutes. RUNS=3 shows figures without keeping them.
-bench: environments .venv/bench/.installed ## measure latency and cost, and draw the plots
+# RUNS=3 prints the figures of three runs and does not store them.
+bench: environments .venv/bench/.installed ## run the benchmarks, and draw the plots; minutes
 	@.venv/dev/bin/python -m tests.bench $(RUNS)
 	@.venv/bench/bin/python -m tests.bench.plots
 
-# The dashboard's picture for the documents, of a run with an outage in it; six minutes.
-dashboard: environments .venv/bench/.installed ## draw the dashboard's picture
+dashboard: environments .venv/bench/.installed ## run with a simulated outage, and draw docs/dashboard.svg; six minutes
 	@.venv/dev/bin/python -m tests.dashboard
 	@.venv/bench/bin/python -m tests.dashboard.draw
 
-# docs/openapi.json, made of the contract's sources and the samples.
-contract: $(DEV) ## make docs/openapi.json anew
+contract: $(DEV) ## generate docs/openapi.json from the contract's sources and the samples
 	.venv/dev/bin/python -m tests.contract.bundle
 
-# The page of `make up` in headless Chromium, which the system must have (Debian: apt install chromium).
-page-test: environments .venv/page/.installed ## test the page of make up in a browser, and draw its picture
+# Needs Chromium on the system (Debian: apt install chromium).
+page-test: environments .venv/page/.installed ## test the page of make up in headless Chromium, and take its screenshot
 	@.venv/page/bin/python -m tests.localcloud.page.browser docs/page.png
 
-# The contract's documents, opened by what reads them: viewers and linters of npm, and two generators of clients. Node.js 20
-# or later; downloads 700 MB into .build/viewers.
-viewers: export CI := true# asyncapi sends no metrics
+# npm packages and two client generators. Needs Node.js 20 or later; downloads 700 MB into .build/viewers.
+viewers: export CI := true# turns asyncapi's telemetry off
 viewers: export REDOCLY_TELEMETRY := off
 viewers: VIEWERS := $(CURDIR)/.build/viewers
-viewers: .venv/viewers/.installed ## open the contract's documents in viewers, linters and generators
+viewers: .venv/viewers/.installed ## open the OpenAPI and AsyncAPI documents with viewers, linters and generators
 	@mkdir -p $(VIEWERS) && cp tests/contract/viewers/* $(VIEWERS)
 	@npm install --prefix $(VIEWERS) --ignore-scripts --no-package-lock --no-audit --no-fund --loglevel=error
 	node $(VIEWERS)/open.mjs docs/openapi.json
@@ -155,13 +150,13 @@ viewers: .venv/viewers/.installed ## open the contract's documents in viewers, l
 		--output-model-type pydantic_v2.BaseModel --output $(VIEWERS)/models.py
 	cd $(VIEWERS) && $(CURDIR)/.venv/viewers/bin/python -c 'import client.api.default.post_rename_event, models'
 
-clean: ## delete all that make has made
+clean: ## delete all files that make has created
 	rm -rf .venv .build .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 	find function tests -name __pycache__ -prune -exec rm -rf {} +
 
 # ---- Environments
 
-# Side by side, for unpacking is most of it.
+# In parallel: most of the time is spent unpacking.
 environments:
 	@$(MAKE) -s -j3 $(DEV) $(SAM) $(MINISTACK)
 
@@ -175,7 +170,7 @@ $(AUDIT): tests/requirements-audit.txt
 $(AWSCLI): tests/integration/requirements-awscli.txt
 .venv/viewers/.installed: tests/contract/viewers/requirements.txt
 .venv/page/.installed: tests/localcloud/page/requirements.txt
-# Megabytes, to download and on the disk.
+# In MB: download, disk.
 SIZE_dev := 70 210
 SIZE_sam := 60 220
 SIZE_ministack := 25 70
@@ -195,18 +190,18 @@ SIZE_page := 50 180
 	@.venv/$*/bin/python $(PIP_INSTALL) -r $^
 	@touch $@
 
-# ---- The package: what `sam build` calls, in this directory, for each function of the template
+# ---- The package: `sam build` runs build-… in this directory for each function of the template
 
 DEPENDENCIES := .build/$(or $(PACKAGE_PLATFORM),native)-$(PACKAGE_PYTHON)
 METADATA := $(DEPENDENCIES)-metadata
 
-# What no import of the function leads to. The SDK uses bson of all PyMongo, and PyYAML for a file of a few lines, for
-# which the one without its C library will do.
+# Files that the function never imports. Of PyMongo the SDK uses only bson, and PyYAML only for a file of a few lines, which
+# needs no C extension.
 POWERTOOLS := aws_lambda_powertools
 UNUSED := pymongo gridfs dns dnspython-*.dist-info _yaml yaml/_yaml*.so jsonschema/benchmarks $(addprefix charset_normalizer/,cli __main__.py) \
 	$(POWERTOOLS)/event_handler $(addprefix $(POWERTOOLS)/utilities/,auth_alpha batch data_classes data_masking \
 	feature_flags idempotency kafka parameters parser streaming validation)
-# The models of what is called; the rest of a hundred is imported by these two __init__ alone. Without those the directories
+# Models of the API calls in use. Only the two __init__.py files below import the other hundred; without them the directories
 # are namespace packages.
 SDK := huaweicloudsdkvpcep/v1
 SDK_MODELS := $(addprefix list_service_details_,request response) error port_list tag_list \
@@ -231,23 +226,22 @@ build-RenameFromQueue build-RenameFromHttp build-SettleDeadLetters: $(DEPENDENCI
 	@cp -R function "$(ARTIFACTS_DIR)"
 	@find "$(ARTIFACTS_DIR)/function" \( -name __pycache__ -o -name '*.md' \) -prune -exec rm -rf {} +
 	@$(call precompile,$(ARTIFACTS_DIR),$(ARTIFACTS_DIR)/function)
-	@chmod -R u=rwX,go=rX "$(ARTIFACTS_DIR)" # whatever the umask: the same commit makes the same package
+	@chmod -R u=rwX,go=rX "$(ARTIFACTS_DIR)" # independent of the umask, for reproducible builds
 
-# Lambda dates every file 1980 and cannot write bytecode: it uses only what is not checked against its source.
+# Files in a package are dated 1980, and /var/task is read-only: Python uses only unchecked bytecode there.
 precompile = ! $(HAS_RUNTIME) \
 	|| $(PYTHON) -m compileall -qq -j 0 --invalidation-mode unchecked-hash -s "$(1)" -p /var/task "$(2)"
 HAS_RUNTIME = $(PYTHON) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(PACKAGE_PYTHON)")'
 
-# ---- What is in it, and whether that is known to be vulnerable
+# ---- Supply chain
 
-# Known vulnerabilities of what is deployed and of what deploys it.
-audit: $(AUDIT) ## look for known vulnerabilities of the dependencies
+audit: $(AUDIT) ## check the package's and the SAM CLI's dependencies for known vulnerabilities
 	.venv/audit/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off \
 		-r requirements.txt -r tests/localcloud/requirements-sam.txt
 
-# What is in the package, as CycloneDX. -S, and an interpreter that finds nothing but METADATA: the tool itself stays out.
-# [project] has the dependencies of the command, and those of the function are a group, which the tool does not read.
-sbom: $(DEPENDENCIES)/.complete $(AUDIT) ## write the bill of materials
+# -S and PYTHONPATH: the interpreter sees only METADATA, so the tool's own packages are not listed. The tool reads the
+# dependencies in [project], which are the command's; those of the function are a dependency group.
+sbom: $(DEPENDENCIES)/.complete $(AUDIT) ## write the software bill of materials (SBOM, CycloneDX)
 	@.venv/audit/bin/python -c 'import json, tomllib; read = tomllib.load(open("pyproject.toml", "rb")); project = read["project"]; \
 		print("[project]"); [print(key, "=", json.dumps(project[key])) for key in ("name", "version", "description")]; \
 		print("dependencies =", json.dumps(read["dependency-groups"]["function"]))' > $(DEPENDENCIES).project.toml
@@ -255,7 +249,7 @@ sbom: $(DEPENDENCIES)/.complete $(AUDIT) ## write the bill of materials
 		--output-file $(DEPENDENCIES).cdx.json .venv/audit/bin/python
 	@.venv/audit/bin/python scripts/note_left_out.py $(DEPENDENCIES).cdx.json $(DEPENDENCIES) $(METADATA)
 
-licences: $(DEPENDENCIES)/.complete $(DEV) ## write THIRD_PARTY.md
+licences: $(DEPENDENCIES)/.complete $(DEV) ## write THIRD_PARTY.md, the licences of the package
 	.venv/dev/bin/python -m tests.third_party $(METADATA) > THIRD_PARTY.md
 
 # ---- Locked requirements
@@ -264,7 +258,7 @@ UV := .venv/uv/.installed
 $(UV): tests/requirements-uv.txt
 LOCK := .venv/uv/bin/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header
 
-lock: $(UV) ## write the hash-locked requirements from pyproject.toml
+lock: $(UV) ## lock the requirements with hashes, from pyproject.toml
 	$(LOCK) --group function -o requirements.txt
 	@sed -i.bak 's/ (pyproject.toml:function)/ (pyproject.toml)/' requirements.txt && rm requirements.txt.bak
 	$(LOCK) pyproject.toml --group function --group dev -c requirements.txt -o tests/requirements.txt

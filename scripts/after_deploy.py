@@ -1,7 +1,7 @@
-"""What a template cannot say: which queue may have which as its dead-letter queue.
+"""Sets the redrive allow policies of the dead-letter queues.
 
-Each of two queues would have to name the other's ARN, and CloudFormation takes that for a circular dependency. Run by
-the SAM CLI's interpreter after `sam deploy`; a second time changes nothing.
+In the template, each of two queues would refer to the other's ARN, which CloudFormation rejects as a circular
+dependency. Idempotent. Run by the SAM CLI's interpreter after `sam deploy`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SOURCES = {"UnsettledQueue": "RenameQueue", "RenameDeadLetterQueue": "UnsettledQ
 
 
 def main(stack: str) -> str | None:
-    """What is wrong; None for nothing."""
+    """An error message, or None."""
     try:
         resources = boto3.client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]
         urls = {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in resources}
@@ -27,7 +27,7 @@ def main(stack: str) -> str | None:
             policy = {"redrivePermission": "byQueue", "sourceQueueArns": [found["QueueArn"]]}
             sqs.set_queue_attributes(QueueUrl=urls[queue], Attributes={"RedriveAllowPolicy": json.dumps(policy)})
     except (BotoCoreError, ClientError) as error:
-        return f"The stack is deployed, but its dead-letter queues still take messages of any queue: {error}"
+        return f"The stack is deployed, but its dead-letter queues still accept messages of any queue: {error}"
     return None
 
 

@@ -1,7 +1,7 @@
-"""What `make deploy` checks before the SAM CLI runs, and with ``--build`` the build for the stack's architecture.
+"""Checks of `make deploy` before the SAM CLI runs; with ``--build`` also the build for the stack's architecture.
 
-Arguments are those of ``sam deploy --parameter-overrides``: ``NAME=VALUE``, with ``NAME=""`` for an empty value. The
-SAM CLI ignores a parameter that the template does not have. Run by the SAM CLI's interpreter, in the checkout.
+Arguments are those of ``sam deploy --parameter-overrides``: ``NAME=VALUE``, with ``NAME=""`` for an empty value. They
+are checked here because the SAM CLI ignores unknown parameters. Run by the SAM CLI's interpreter, in the checkout.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MACHINES = {"x86_64": "x86_64", "arm64": "aarch64"}
 
 
 def main(arguments: list[str]) -> str | None:
-    """What is wrong; None for nothing."""
+    """An error message, or None."""
     declared = yaml_parse(Path("template.yml").read_text(encoding="utf-8"))["Parameters"]
     given = [argument for argument in arguments if argument != "--build"]
     if errors := parameter_errors(given, declared):
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> str | None:
         return f"Architecture={architecture}: it is one of {', '.join(MACHINES)}"
     if "--build" in arguments:
         make = ["make", "build", f"ARCHITECTURE={architecture}"]
-        subprocess.run(make, check=True)  # noqa: S603 - the one that runs this, with one of MACHINES
+        subprocess.run(make, check=True)  # noqa: S603 - no untrusted input: the architecture is one of MACHINES
     built = package_machines(PACKAGES)
     if built != {f"{MACHINES[architecture]}-linux-gnu"}:
         return (
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> str | None:
 
 
 def parameter_errors(words: list[str], declared: dict[str, object]) -> list[str]:
-    """What is wrong with words that should be ``NAME=VALUE``. Values are not shown, for they may be anything."""
+    """One message for each error. Values are not shown, because they may be secret."""
     errors = []
     for word in words:
         name, equals, _ = word.partition("=")
@@ -60,9 +60,9 @@ def parameter_errors(words: list[str], declared: dict[str, object]) -> list[str]
 
 
 def stack_architecture(overrides: dict[str, str], stack: str) -> str:
-    """The architecture that the stack will have: as given, else as it is now, else the template's default.
+    """The stack's architecture: the given one, else the deployed one, else the template's default.
 
-    Raises botocore's errors where AWS does not tell.
+    Raises botocore's errors if the stack cannot be described.
     """
     if "Architecture" in overrides:
         return overrides["Architecture"]
@@ -78,7 +78,7 @@ def stack_architecture(overrides: dict[str, str], stack: str) -> str:
 
 
 def package_machines(packages: Path) -> set[str]:
-    """What the extension modules of the packages run on, as in ``x86_64-linux-gnu``, by their names."""
+    """Platforms of the packages' extension modules, such as ``x86_64-linux-gnu``, from their file names."""
     return {path.name.split(".")[-2].split("-", 2)[-1] for path in packages.glob("*/**/*.cpython-*.so")}
 
 

@@ -1,6 +1,6 @@
-"""Notes in a bill of materials what each package has that is not deployed: `note_left_out.py SBOM PACKAGES METADATA`.
+"""Notes in an SBOM which files of each package are not deployed: `note_left_out.py SBOM PACKAGES METADATA`.
 
-CycloneDX keeps what was changed of a component in its pedigree. Directories that are left out whole end with a slash.
+CycloneDX records changes of a component in its pedigree. A directory that is left out completely ends with a slash.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ def main(sbom: Path, packages: Path, metadata: Path) -> None:
 
 
 def _left_out(distribution: Distribution, packages: Path) -> list[str]:
-    """In the order of their names."""
+    """Sorted by name."""
     missing = set()
-    # Not distribution.files, which are those that exist.
+    # Not distribution.files, which omits missing files.
     for file in (PurePosixPath(path) for path, *_ in csv.reader((distribution.read_text("RECORD") or "").splitlines())):
-        # ".." leads to the scripts of an environment.
+        # ".." is the path to the scripts of a virtual environment.
         outside = file.parts[0] in ("..", "bin") or file.parts[0].endswith(".dist-info")
         if not outside and not (packages / file).exists():
             missing.add(_outermost(file, packages))

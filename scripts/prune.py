@@ -1,7 +1,7 @@
-"""Deletes versions of a stack's functions that nothing refers to. Lists them first.
+"""Lists and deletes unused versions of a stack's functions.
 
-Each version takes code storage, and with SnapStart costs until it is deleted. Kept are the newest two of each function,
-those that an alias sends traffic to (during a gradual deployment, two), and the one that the stack has now. Run by the
+Each version takes code storage, and with SnapStart is charged for until it is deleted. Kept are the newest two of each
+function, those that an alias sends traffic to (two during a gradual deployment), and the one in the stack. Run by the
 SAM CLI's interpreter.
 """
 
@@ -18,7 +18,7 @@ KEEP_NEWEST = 2
 
 
 def main(stack: str, *, yes: bool) -> str | None:
-    """What is wrong; None for nothing."""
+    """An error message, or None."""
     try:
         unused = unused_versions(stack)
         if not unused:
@@ -28,13 +28,13 @@ def main(stack: str, *, yes: bool) -> str | None:
             return "Nothing was deleted."
         return delete(unused)
     except EOFError:
-        return "Nothing was deleted: there is nobody to ask. YES=1 does not ask."
+        return "Nothing was deleted: there is no terminal to confirm on. Use YES=1 to delete without confirmation."
     except (BotoCoreError, ClientError) as error:
         return str(error)
 
 
 def unused_versions(stack: str) -> list[tuple[str, str]]:
-    """Functions with their versions that can go, oldest first. Prints all versions, each with why it stays or goes."""
+    """Functions with their unused versions, oldest first. Prints each version, with the reason to keep it if any."""
     cloudformation, client = boto3.client("cloudformation"), boto3.client("lambda")
     resources = _all(cloudformation, "list_stack_resources", "StackResourceSummaries", StackName=stack)
     ids = [(each["ResourceType"], each.get("PhysicalResourceId", "")) for each in resources]
@@ -64,14 +64,14 @@ def _reasons_to_keep(
 
 
 def delete(versions: list[tuple[str, str]]) -> str | None:
-    """Delete each; what could not be, for AWS deletes no version that an alias has been pointed at meanwhile."""
+    """Delete each, and return the errors: an alias may have been moved to a version in the meantime."""
     client = boto3.client("lambda")
     errors = []
     for function, version in versions:
         try:
             client.delete_function(FunctionName=function, Qualifier=version)
         except client.exceptions.ResourceNotFoundException:
-            continue  # by somebody else
+            continue  # already deleted
         except ClientError as error:
             errors.append(f"{function}:{version}: {error}")
     print(f"Deleted {len(versions) - len(errors)}.")
