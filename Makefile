@@ -100,7 +100,7 @@ deploy-built: $(SAM) ## deploy the package that `make build` has built
 	.venv/sam/bin/python scripts/before_deploy.py $(OVERRIDES)
 	$(DEPLOY)
 
-# Each word quoted for the shell. The SAM CLI refuses X=, and takes X="" with the quotes.
+# Each word is quoted for the shell. The SAM CLI rejects X=, and accepts X="" with the quotes.
 OVERRIDES = $(foreach word,$(subst ','\'',$(PARAMETERS)),'$(word)$(if $(call is_emptied,$(word)),"")')
 is_emptied = $(and $(filter %=,$(1)),$(filter 1,$(words $(subst =, ,$(1)))))
 define DEPLOY

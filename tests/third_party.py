@@ -15,8 +15,8 @@ CLARIFIED = {
 HEAD = """\
 # Third-party licences
 
-What is deployed beside the function itself, as `make licences` lists it. All of them are permissive but certifi's: who
-passes the package on with changes to certifi's own files has to publish those.
+Packages that are deployed with the function. `make licences` generates this list. All licences are permissive, except
+certifi's: if you distribute the package with changes to certifi's files, you must publish these files.
 
 | package | licence (SPDX) |
 |---|---|

@@ -20,7 +20,6 @@ from typing import Any, Final
 import pytest
 
 from tests.documents import block
-from tests.integration.observer import HTTP
 from tests.integration.test_runbook import AWS_CLI
 from tests.localcloud import __main__ as make_run
 from tests.localcloud.aws import ENVIRONMENTS, ROOT
@@ -183,20 +182,6 @@ def test_concurrency_of_the_account_is_shown(shell: Shell) -> None:
     limits = json.loads(shell(block(DEPLOYMENT, "aws lambda get-account-settings ")))
 
     assert [type(limit) for limit in limits] == [int, int]
-
-
-def test_alias_goes_back_to_a_listed_version(clouds: Clouds, shell: Shell) -> None:
-    client, name = clouds.aws.client("lambda"), clouds.stack.resources[HTTP]
-    for description in ("one", "two"):
-        client.update_function_configuration(FunctionName=name, Description=description)
-        client.publish_version(FunctionName=name)
-
-    listed = [line.split("\t") for line in shell(block(DEPLOYMENT, "for id in RenameFromQueue ")).splitlines()]
-
-    [*_, (_, before, _, description), (_, _, _, newest)] = [line for line in listed if line[0] == name]
-    assert (description, newest) == ("one", "two")
-    shell(block(DEPLOYMENT, "aws lambda update-alias "), function=name, version=before)
-    assert client.get_alias(FunctionName=name, Name="live")["FunctionVersion"] == before
 
 
 def test_what_a_removed_stack_leaves_is_listed(clouds: Clouds, shell: Shell) -> None:

@@ -59,8 +59,6 @@ HELD_BY: Final = {
         "docs/deployment.md",
         "aws lambda get-account-settings ",
     ): f"{_COMMANDS}::test_concurrency_of_the_account_is_shown",
-    ("docs/deployment.md", "for id in RenameFromQueue "): f"{_COMMANDS}::test_alias_goes_back_to_a_listed_version",
-    ("docs/deployment.md", "aws lambda update-alias "): f"{_COMMANDS}::test_alias_goes_back_to_a_listed_version",
     ("docs/deployment.md", "aws cloudformation describe-stack-resources --stack-name vpcep-rename --output"): (
         f"{_COMMANDS}::test_what_a_removed_stack_leaves_is_listed"
     ),
