@@ -41,7 +41,7 @@ class FakeEndpointServices:
         self.calls: list[ServiceCall] = []
         self.answers: list[Failure | None] = []
         self.purposes: list[ReadPurpose] = []
-        self.during: Callable[[Target], None] = lambda _: None
+        self.during: Callable[[Target], object] = lambda _: None
         self._clock = clock
         self._project_id = project_id
         self._no_project: Failure | None = None

@@ -91,6 +91,35 @@ def sqs_record(
     }
 
 
+def sns_notification(message: object, **fields: Any) -> dict[str, Any]:
+    """As SNS sends it to a queue, without raw message delivery."""
+    return {
+        "Type": "Notification",
+        "MessageId": "sns-1",
+        "SequenceNumber": "10000000000000003000",
+        "TopicArn": "arn:aws:sns:eu-west-1:123456789012:renames.fifo",
+        "Message": message if isinstance(message, str) else json.dumps(message),
+        "Timestamp": "2026-11-02T08:14:59.123Z",
+        "UnsubscribeURL": "https://sns.eu-west-1.amazonaws.com/?Action=Unsubscribe",
+        "MessageAttributes": {},
+    } | fields
+
+
+def eventbridge_event(detail: object, **fields: Any) -> dict[str, Any]:
+    """As a rule of EventBridge sends it to a queue."""
+    return {
+        "version": "0",
+        "id": "bridge-1",
+        "detail-type": "Service renamed",
+        "source": "com.example.cmdb",
+        "account": "123456789012",
+        "time": "2026-11-02T08:14:58Z",
+        "region": "eu-west-1",
+        "resources": [],
+        "detail": detail,
+    } | fields
+
+
 def service_id(number: int) -> str:
     return f"service-{number}"
 

@@ -17,12 +17,16 @@ class Forwarded(NamedTuple):
 
 
 class FakeQueue:
-    """The rename queue or the dead-letter queue, as the triggers see it."""
+    """The rename queue or the dead-letter queue, as the triggers see it.
+
+    Attributes:
+        extensions: of visibility: the receipt handles of messages, and for how many seconds.
+    """
 
     def __init__(self) -> None:
         self.sent: list[tuple[RenameEvent, str]] = []
         self.forwarded: list[Forwarded] = []
-        self.put_offs: list[tuple[list[str], int]] = []
+        self.extensions: list[tuple[list[str], int]] = []
         self.refuses = False
 
     def send(self, event: RenameEvent, deduplication_id: str, deadline: Deadline) -> bool:
@@ -41,4 +45,4 @@ class FakeQueue:
 
     def extend_visibility(self, delays: Mapping[str, int], deadline: Deadline) -> None:
         for seconds in dict.fromkeys(delays.values()):
-            self.put_offs.append(([handle for handle, delay in delays.items() if delay == seconds], seconds))
+            self.extensions.append(([handle for handle, delay in delays.items() if delay == seconds], seconds))
