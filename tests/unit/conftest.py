@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 import pytest
 
+from function import settings
 from tests.fakes.aws import FakeAws
 from tests.fakes.clock import MovedClock
 from tests.fakes.environment import ENVIRONMENT
@@ -61,3 +63,15 @@ def aws() -> Iterator[FakeAws]:
 def app(_environment: None) -> ModuleType:
     """The module of the handler, which wires the function by the environment when it is imported first."""
     return import_module("function.app")
+
+
+@pytest.fixture
+def handler_with(app: ModuleType, aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Starts the handler with further settings."""
+
+    def start(**environment: str) -> Any:
+        function = app.Function(settings.load(ENVIRONMENT | {"AWS_ENDPOINT_URL": aws.url} | environment))
+        monkeypatch.setattr(app, "_function", function)
+        return app.handler
+
+    return start
