@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +17,7 @@ from function.domain.failures import EventName, Failure, Kind
 from function.domain.model import RedriveCycle
 from function.domain.ports import Known, Reused, Superseded
 from function.triggers.http import RETRY_AFTER_SECONDS
-from tests.fakes.events import HttpReply, cloud_event, http_request, rename_data
+from tests.fakes.events import HttpReply, cloud_event, eventbridge_event, http_request, rename_data
 from tests.fakes.failures import not_found, refusal, throttled, unavailable, wrong_key
 from tests.fakes.identifiers import API_ID, PROJECT, SERVICE, START
 from tests.fakes.world import World
@@ -24,6 +25,8 @@ from tests.fakes.world import World
 STRUCTURED = "application/cloudevents+json"
 ASYNC = {"Content-Type": STRUCTURED, "Prefer": "respond-async"}
 REQUEST_ID = "c6af9ac6-7b61-11e6-9a41-93e8deadbeef"
+REQUEST_TIME = START.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+IN_DOUBT = failures.timeout(in_doubt=True)
 
 
 def structured(event: dict[str, Any] | str | None = None, /, **headers: str | list[str]) -> dict[str, Any]:
@@ -32,7 +35,22 @@ def structured(event: dict[str, Any] | str | None = None, /, **headers: str | li
     return http_request(body, headers={"Content-Type": STRUCTURED} | headers)
 
 
-def settled_as(reply: HttpReply, world: World) -> dict[str, Any]:
+def post_data(world: World, headers: Mapping[str, str | list[str]] | None = None) -> HttpReply:
+    """The reply to data alone, whose attributes are in the headers."""
+    return world.http(http_request(rename_data(), headers=headers))
+
+
+def request_in(reply: HttpReply) -> dict[str, Any]:
+    request: dict[str, Any] = reply.body["data"]["request"]
+    return request
+
+
+def error_in(reply: HttpReply) -> dict[str, Any]:
+    error: dict[str, Any] = reply.body["data"]["error"]
+    return error
+
+
+def published(reply: HttpReply, world: World) -> dict[str, Any]:
     """The outcome in the reply, which is the one on the bus."""
     assert reply.headers["content-type"] == STRUCTURED
     assert [outcome.cloud_event for outcome in world.bus.outcomes] == [reply.body]
@@ -40,397 +58,368 @@ def settled_as(reply: HttpReply, world: World) -> dict[str, Any]:
     return outcome
 
 
-class TestStatus:
-    def test_200_for_a_rename(self, world: World) -> None:
-        reply = world.http(structured())
+def code_of(value: object) -> str | None:
+    """The id of a parametrized failure."""
+    return value.code if isinstance(value, Failure) else None
 
-        assert reply.status == 200
-        outcome = settled_as(reply, world)
-        assert outcome["type"] == "vpcep.endpoint_service.renamed.v1"
-        assert (outcome["data"]["trigger"], outcome["data"]["project_id"]) == ("http", PROJECT)
-        assert world.services.names[SERVICE] == "orders"
-        assert world.queue.sent == []
 
-    @pytest.mark.parametrize(
-        "body", ["{}", "not JSON", "[]", "null", "", None, '{"a":1,"a":2}', "\ud800", '{"a":"\\ud800"}', "9" * 5_000]
-    )
-    @pytest.mark.parametrize("content_type", [STRUCTURED, "application/json"])
-    def test_400_for_an_invalid_event(self, world: World, body: str | None, content_type: str) -> None:
-        reply = world.http(http_request(body, headers={"Content-Type": content_type}))
+def test_rename_is_200(world: World) -> None:
+    reply = world.http(structured())
 
-        assert reply.status == 400
-        error = settled_as(reply, world)["data"]["error"]
-        assert (error["code"], error["kind"], error["retryable"]) == ("Rename.InvalidEvent", "invalid", False)
-        assert error["violations"]
-        assert world.services.calls == []
+    assert reply.status == 200
+    outcome = published(reply, world)
+    assert outcome["type"] == "vpcep.endpoint_service.renamed.v1"
+    assert (outcome["data"]["trigger"], outcome["data"]["project_id"]) == ("http", PROJECT)
+    assert world.services.names[SERVICE] == "orders"
+    assert world.queue.sent == []
 
-    @pytest.mark.parametrize(
-        ("failed", "status"),
-        [
-            (not_found(), 404),
-            (refusal("EndPoint.0005", 404), 404),
-            (refusal("EndPoint.1003", 400), 400),
-            (refusal("EndPoint.3045", 400), 409),
-            (refusal("EndPoint.9999", 409), 409),
-            (wrong_key(), 403),
-            (refusal("EndPoint.0004", 403), 403),
-        ],
-        ids=lambda value: value.code if isinstance(value, Failure) else str(value),
-    )
-    def test_of_a_failure_is_that_of_its_kind(self, world: World, failed: Failure, status: int) -> None:
-        world.services.refuse(failed, times=None)
 
-        reply = world.http(structured())
+@pytest.mark.parametrize(
+    "body", ["{}", "not JSON", "[]", "null", "", None, '{"a":1,"a":2}', "\ud800", '{"a":"\\ud800"}', "9" * 5_000]
+)
+@pytest.mark.parametrize("content_type", [STRUCTURED, "application/json"])
+def test_invalid_event_is_400(world: World, body: str | None, content_type: str) -> None:
+    reply = world.http(http_request(body, headers={"Content-Type": content_type}))
 
-        assert reply.status == status
-        assert settled_as(reply, world)["data"]["error"]["code"] == failed.code
-        assert world.queue.sent == []
+    assert reply.status == 400
+    error = published(reply, world)["data"]["error"]
+    assert (error["code"], error["kind"], error["retryable"]) == ("Rename.InvalidEvent", "invalid", False)
+    assert error["violations"]
+    assert world.services.calls == []
 
-    def test_409_for_a_precondition(self, world: World) -> None:
-        reply = world.http(structured(cloud_event(expected_name="reports")))
 
-        assert reply.status == 409
-        assert settled_as(reply, world)["data"]["error"]["code"] == "Rename.PreconditionFailed"
+@pytest.mark.parametrize(
+    ("failed", "status"),
+    [
+        (not_found(), 404),
+        (refusal("EndPoint.0005", 404), 404),
+        (refusal("EndPoint.1003", 400), 400),
+        (refusal("EndPoint.3045", 400), 409),
+        (refusal("EndPoint.9999", 409), 409),
+        (wrong_key(), 403),
+        (refusal("EndPoint.0004", 403), 403),
+    ],
+    ids=code_of,
+)
+def test_status_of_a_failure_is_that_of_its_kind(world: World, failed: Failure, status: int) -> None:
+    """A refused key is not handed to the queue either, which would meet the same refusal."""
+    world.services.refuse(failed, times=None)
 
-    def test_409_for_a_superseded_event(self, world: World) -> None:
+    reply = world.http(structured())
+
+    assert reply.status == status
+    error = published(reply, world)["data"]["error"]
+    assert (error["code"], error["retryable"]) == (failed.code, status == 403)
+    assert world.queue.sent == []
+
+
+@pytest.mark.parametrize("code", ["Rename.PreconditionFailed", "Rename.Superseded", "Rename.IdentifierReused"])
+def test_conflict_is_409(world: World, code: str) -> None:
+    if code == "Rename.Superseded":
         world.ledger.at_claim.append(Superseded(EventName("/cmdb", "newer"), RedriveCycle(), world.event()))
-
-        reply = world.http(structured())
-
-        assert reply.status == 409
-        assert settled_as(reply, world)["data"]["error"]["code"] == "Rename.Superseded"
-
-    def test_409_for_an_identity_that_was_used_before(self, world: World) -> None:
+    elif code == "Rename.IdentifierReused":
         world.ledger.at_claim.append(Reused())
 
-        assert world.http(structured()).status == 409
+    reply = world.http(structured(cloud_event(expected_name="reports")))
 
-    def test_200_for_a_duplicate(self, world: World) -> None:
-        first = world.http(structured())
-        world.ledger.at_claim.append(Known(replace(world.bus.outcomes[0], remembered=True), next_cycle=None))
+    assert reply.status == 409
+    assert published(reply, world)["data"]["error"]["code"] == code
 
-        again = world.http(structured())
 
-        assert (again.status, again.body) == (200, first.body)
-        assert "idempotent-replayed" not in first.headers
-        assert again.headers["idempotent-replayed"] == "true"
-        assert len(world.services.calls) == 1
+def test_duplicate_is_200_without_a_call(world: World) -> None:
+    first = world.http(structured())
+    world.ledger.at_claim.append(Known(replace(world.bus.outcomes[0], remembered=True), next_cycle=None))
 
-    @pytest.mark.parametrize(
-        "failed",
-        [unavailable(), throttled(), throttled(retry_after=300.0), failures.timeout(in_doubt=True)],
-        ids=["unavailable", "throttled", "throttled for long", "timed out"],
-    )
-    def test_202_for_what_cannot_be_settled_now(self, world: World, failed: Failure) -> None:
-        world.services.refuse(failed, times=None)
+    again = world.http(structured())
 
-        reply = world.http(structured())
+    assert (again.status, again.body) == (200, first.body)
+    assert "idempotent-replayed" not in first.headers
+    assert again.headers["idempotent-replayed"] == "true"
+    assert len(world.services.calls) == 1
 
-        assert reply.status == 202
-        assert reply.headers["content-type"].startswith("application/json")
-        assert "preference-applied" not in reply.headers
-        assert reply.body == {"id": "event-1", "source": "/cmdb", "status": "queued"}
-        [(event, deduplication_id)] = world.queue.sent
-        assert event.cloud_event == cloud_event()
-        assert deduplication_id == REQUEST_ID
-        assert world.bus.outcomes == []
 
-    def test_202_where_the_function_fails(self, world: World) -> None:
+@pytest.mark.parametrize(
+    "failed",
+    [unavailable(), throttled(), throttled(retry_after=300.0), IN_DOUBT],
+    ids=["unavailable", "throttled", "throttled for long", "timed out"],
+)
+def test_event_that_cannot_be_settled_now_is_202_and_queued(world: World, failed: Failure) -> None:
+    world.services.refuse(failed, times=None)
+
+    reply = world.http(structured())
+
+    assert reply.status == 202
+    assert reply.headers["content-type"].startswith("application/json")
+    assert "preference-applied" not in reply.headers
+    assert reply.body == {"id": "event-1", "source": "/cmdb", "status": "queued"}
+    [(event, deduplication_id)] = world.queue.sent
+    assert event.cloud_event == cloud_event()
+    assert deduplication_id == REQUEST_ID
+    assert world.bus.outcomes == []
+
+
+@pytest.mark.parametrize("fails", ["function", "bus"])
+def test_event_without_a_published_outcome_is_202_and_queued(world: World, fails: str) -> None:
+    if fails == "bus":
+        world.bus.refuse()
+    else:
         world.services.crash(RuntimeError("orders"))
 
-        assert world.http(structured()).status == 202
+    assert world.http(structured()).status == 202
+    assert len(world.queue.sent) == 1
 
-    def test_202_where_the_outcome_cannot_be_published(self, world: World) -> None:
-        world.bus.refuse()
 
-        reply = world.http(structured())
+def test_event_that_is_queued_has_its_attributes_of_binary_mode(world: World) -> None:
+    world.services.refuse(unavailable(), times=None)
 
-        assert reply.status == 202
-        assert len(world.queue.sent) == 1
+    post_data(world, {"Content-Type": "application/json", "ce-id": "event-7"})
 
-    def test_202_carries_the_attributes_of_binary_mode_into_the_queue(self, world: World) -> None:
-        world.services.refuse(unavailable(), times=None)
+    assert world.queue.sent[0][0].cloud_event["id"] == "event-7"
 
-        world.http(http_request(rename_data(), headers={"Content-Type": "application/json", "ce-id": "event-7"}))
 
-        assert world.queue.sent[0][0].cloud_event["id"] == "event-7"
+@pytest.mark.parametrize("with_queue", [True, False], ids=["the queue refuses", "there is no queue"])
+@pytest.mark.parametrize("failed", [unavailable(), throttled(), IN_DOUBT, failures.internal_error()], ids=code_of)
+def test_event_that_cannot_be_queued_is_503(world: World, with_queue: bool, failed: Failure) -> None:
+    world.services.refuse(failed, times=None)
+    world.queue.refuses = True
 
-    @pytest.mark.parametrize("with_queue", [True, False], ids=["the queue refuses", "there is no queue"])
-    @pytest.mark.parametrize(
-        "failed",
-        [unavailable(), throttled(), failures.timeout(in_doubt=True), failures.internal_error()],
-        ids=lambda failed: failed.code,
-    )
-    def test_503_where_it_cannot_be_handed_over(self, world: World, with_queue: bool, failed: Failure) -> None:
-        world.services.refuse(failed, times=None)
-        world.queue.refuses = True
+    reply = world.http(structured(), with_queue=with_queue)
 
-        reply = world.http(structured(), with_queue=with_queue)
+    assert reply.status == 503
+    assert int(reply.headers["retry-after"]) >= RETRY_AFTER_SECONDS
+    error = published(reply, world)["data"]["error"]
+    assert (error["code"], error["retryable"]) == (failed.code, True)
 
-        assert reply.status == 503
-        assert int(reply.headers["retry-after"]) >= RETRY_AFTER_SECONDS
-        error = settled_as(reply, world)["data"]["error"]
-        assert (error["code"], error["retryable"]) == (failed.code, True)
 
-    @pytest.mark.parametrize("seconds", [0.2, 29.5, 300.0, 86_400.0])
-    def test_503_asks_to_wait_for_as_long_as_was_asked_of_us(self, world: World, seconds: float) -> None:
-        world.services.refuse(throttled(retry_after=seconds), times=None)
+@pytest.mark.parametrize("seconds", [0.2, 29.5, 300.0, 86_400.0])
+def test_retry_after_of_503_is_that_of_huawei_cloud(world: World, seconds: float) -> None:
+    world.services.refuse(throttled(retry_after=seconds), times=None)
 
-        reply = world.http(structured(), with_queue=False)
+    reply = world.http(structured(), with_queue=False)
 
-        assert reply.status == 503
-        assert seconds <= int(reply.headers["retry-after"]) <= seconds + 1
+    assert reply.status == 503
+    assert seconds <= int(reply.headers["retry-after"]) <= seconds + 1
 
-    def test_503_where_not_even_the_failure_can_be_published(self, world: World) -> None:
-        world.services.refuse(unavailable(), times=None)
-        world.bus.refuse()
 
-        reply = world.http(structured(), with_queue=False)
+def test_event_whose_failure_cannot_be_published_is_503(world: World) -> None:
+    world.services.refuse(unavailable(), times=None)
+    world.bus.refuse()
 
-        assert reply.status == 503
-        assert int(reply.headers["retry-after"]) > 0
+    reply = world.http(structured(), with_queue=False)
 
-    def test_503_for_an_invalid_event_whose_failure_cannot_be_published(self, world: World) -> None:
-        world.bus.refuse()
+    assert reply.status == 503
+    assert int(reply.headers["retry-after"]) > 0
 
-        reply = world.http(structured("{}"))
 
-        assert reply.status == 503
-        assert world.queue.sent == []
+def test_invalid_event_whose_failure_cannot_be_published_is_503(world: World) -> None:
+    world.bus.refuse()
 
-    def test_413_for_an_event_that_is_too_large(self, world: World) -> None:
-        reply = world.http(structured(json.dumps(cloud_event() | {"text": "x" * 300_000})))
+    assert world.http(structured("{}")).status == 503
+    assert world.queue.sent == []
 
-        assert reply.status == 413
-        assert settled_as(reply, world)["data"]["error"]["code"] == "Rename.InvalidEvent"
 
-    @pytest.mark.parametrize(
-        "content_type",
-        [
-            "text/plain",
-            "application/xml",
-            "application/x-www-form-urlencoded",
-            "application/cloudevents-batch+json",
-            "application/cloudevents+avro",
-            "json",
-        ],
-    )
-    def test_415_for_another_content_type(self, world: World, content_type: str) -> None:
-        reply = world.http(http_request(cloud_event(), headers={"Content-Type": content_type}))
+def test_event_that_is_too_large_is_413(world: World) -> None:
+    reply = world.http(structured(json.dumps(cloud_event() | {"text": "x" * 300_000})))
 
-        assert reply.status == 415
-        assert world.services.calls == []
+    assert reply.status == 413
+    assert published(reply, world)["data"]["error"]["code"] == "Rename.InvalidEvent"
 
-    @pytest.mark.parametrize("path", ["/", "/rename-event", "/rename-events/1", "/RENAME-EVENTS"])
-    def test_404_for_another_path(self, world: World, path: str) -> None:
-        assert world.http(http_request(cloud_event(), path=path)).status == 404
-        assert world.services.calls == []
 
-    @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "HEAD"])
-    def test_4xx_for_another_method(self, world: World, method: str) -> None:
-        assert world.http(http_request(cloud_event(), method=method)).status in (404, 405)
-        assert world.services.calls == []
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        *("text/plain", "application/xml", "application/x-www-form-urlencoded", "json"),
+        *("application/cloudevents-batch+json", "application/cloudevents+avro"),
+    ],
+)
+def test_other_content_type_is_415(world: World, content_type: str) -> None:
+    reply = world.http(http_request(cloud_event(), headers={"Content-Type": content_type}))
 
-    def test_of_one_request_does_not_depend_on_the_one_before(self, world: World) -> None:
-        assert world.http(structured("{}")).status == 400
-        world.bus.outcomes.clear()
-
-        assert world.http(structured()).status == 200
-
-
-class TestBody:
-    @pytest.mark.parametrize("encoded", [False, True])
-    def test_may_come_in_base64(self, world: World, encoded: bool) -> None:
-        text = json.dumps(cloud_event())
-        body = base64.b64encode(text.encode()).decode() if encoded else text
-
-        reply = world.http(http_request(body, headers={"Content-Type": STRUCTURED}, base64=encoded))
-
-        assert reply.status == 200
-
-    @pytest.mark.parametrize("body", ["A", "A===", "e30", "名前", "//57fQ==", "7aCA"])
-    def test_that_is_not_base64_of_utf8_is_refused(self, world: World, body: str) -> None:
-        reply = world.http(http_request(body, headers={"Content-Type": STRUCTURED}, base64=True))
-
-        assert reply.status == 400
-        assert world.services.calls == []
-
-    @pytest.mark.parametrize("body", ["A", "e30", "//57fQ=="])
-    def test_that_is_not_base64_of_utf8_is_an_invalid_event_like_any_other(self, world: World, body: str) -> None:
-        reply = world.http(http_request(body, headers={"Content-Type": STRUCTURED}, base64=True))
-
-        outcome = settled_as(reply, world)
-        assert outcome["data"]["error"]["code"] == "Rename.InvalidEvent"
-        assert outcome["data"]["error"]["violations"]
-        assert len(world.telemetry.lines) == 1
-
-
-class TestMode:
-    @pytest.mark.parametrize(
-        "content_type",
-        [
-            STRUCTURED,
-            f"{STRUCTURED}; charset=UTF-8",
-            f"{STRUCTURED};charset=utf-8",
-            STRUCTURED.upper(),
-            f" {STRUCTURED} ",
-        ],
-    )
-    def test_is_structured_by_the_content_type(self, world: World, content_type: str) -> None:
-        assert world.http(http_request(cloud_event(), headers={"Content-Type": content_type})).status == 200
-        # and: what would do for binary mode is no event then
-        assert world.http(http_request(rename_data(), headers={"Content-Type": content_type})).status == 400
-
-    @pytest.mark.parametrize(
-        "headers", [{"Content-Type": "application/json"}, {"content-type": "Application/JSON"}, {}]
-    )
-    def test_is_binary_otherwise(self, world: World, headers: dict[str, str]) -> None:
-        assert world.http(http_request(rename_data(), headers=headers)).status == 200
-
-    def test_of_a_whole_event_as_plain_json_is_told_by_its_shape(self, world: World) -> None:
-        reply = world.http(http_request(cloud_event(id="event-9"), headers={"Content-Type": "application/json"}))
-
-        assert reply.body["data"]["request"]["id"] == "event-9"
-
-    def test_structured_takes_nothing_from_the_headers(self, world: World) -> None:
-        reply = world.http(structured(cloud_event(id="inside"), **{"ce-id": "outside", "Idempotency-Key": "key"}))
-
-        assert reply.body["data"]["request"]["id"] == "inside"
-
-
-class TestAttributes:
-    @pytest.mark.parametrize("spelling", [str.lower, str.upper, str.title])
-    def test_come_from_headers_in_any_case(self, world: World, spelling: Any) -> None:
-        sent = {
-            "ce-id": "event-7",
-            "ce-source": "/cmdb/7",
-            "ce-time": "2026-11-24T02:10:52Z",
-            "ce-specversion": "1.0",
-            "ce-type": "vpcep.endpoint_service.rename_requested.v1",
-            "ce-team": "network",
-        }
-
-        reply = world.http(http_request(rename_data(), headers={spelling(name): value for name, value in sent.items()}))
-
-        assert reply.status == 200
-        expected = cloud_event(id="event-7", source="/cmdb/7", time="2026-11-24T02:10:52Z") | {"team": "network"}
-        assert reply.body["data"]["request"] == expected
+    assert reply.status == 415
+    assert world.services.calls == []
 
-    @pytest.mark.parametrize("value", ["Euro € 😀", "100%", "a b", "naïve"])
-    def test_are_percent_encoded(self, world: World, value: str) -> None:
-        reply = world.http(http_request(rename_data(), headers={"ce-id": quote(value)}))
 
-        assert reply.body["data"]["request"]["id"] == value
+def test_status_does_not_depend_on_the_request_before(world: World) -> None:
+    assert world.http(structured("{}")).status == 400
+    assert world.http(structured()).status == 200
 
-    @pytest.mark.parametrize(
-        ("sent", "value"),
-        [
-            ('"event-7"', "event-7"),
-            ('"a b"', "a b"),
-            (r'"a\"b\\c"', r'a"b\c'),
-            ('"caf%C3%A9"', "café"),
-            ("caf%C3%A9", "café"),
-            (" event-7 ", "event-7"),
-            ("%25C3", "%C3"),
-            ("100%", "100%"),
-            ("%zz", "%zz"),
-            ('a"b"', 'a"b"'),
-            ('"a"b"', '"a"b"'),
-            ('"', '"'),
-            ("%22a%22", '"a"'),
-        ],
-    )
-    def test_follow_the_http_binding_of_cloudevents(self, world: World, sent: str, value: str) -> None:
-        reply = world.http(http_request(rename_data(), headers={"ce-id": sent}))
 
-        assert reply.body["data"]["request"]["id"] == value
-        assert reply.status == 200
+def encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
-    def test_of_a_quoted_and_a_plain_id_are_of_one_event(self, world: World) -> None:
-        for sent in ("event-7", '"event-7"', "event%2D7"):
-            world.http(http_request(rename_data(), headers={"ce-id": sent, "ce-source": "/cmdb"}))
 
-        assert len({outcome.id for outcome in world.bus.outcomes}) == 1
+@pytest.mark.parametrize("is_encoded", [False, True])
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "byte order mark"])
+def test_body_may_be_base64_and_begin_with_a_byte_order_mark(world: World, is_encoded: bool, mark: str) -> None:
+    text = mark + json.dumps(cloud_event())
+    body = encoded(text) if is_encoded else text
 
-    def test_may_quote_a_source(self, world: World) -> None:
-        reply = world.http(http_request(rename_data(), headers={"ce-source": '"/cmdb"'}))
+    assert world.http(http_request(body, headers={"Content-Type": STRUCTURED}, base64=is_encoded)).status == 200
 
-        assert reply.body["data"]["request"]["source"] == "/cmdb"
 
-    @pytest.mark.parametrize("value", ["%C0", "%FF", "%C3", "%ED%A0%80", "%C0%80", '"%FF"', "naïve", "\ufffd"])
-    def test_that_are_no_utf_8_are_refused(self, world: World, value: str) -> None:
-        """Else several ids would become one, of U+FFFD."""
-        reply = world.http(http_request(rename_data(), headers={"ce-id": value}))
+@pytest.mark.parametrize("body", ["A", "A===", "e30", "名前", "//57fQ==", "7aCA"])
+def test_body_that_is_not_base64_of_utf_8_is_an_invalid_event(world: World, body: str) -> None:
+    reply = world.http(http_request(body, headers={"Content-Type": STRUCTURED}, base64=True))
 
-        assert reply.status == 400
-        [violation] = settled_as(reply, world)["data"]["error"]["violations"]
-        assert violation == {"path": "/id", "message": "must be UTF-8 text, percent-encoded in a header"}
+    assert reply.status == 400
+    error = published(reply, world)["data"]["error"]
+    assert error["code"] == "Rename.InvalidEvent"
+    assert error["violations"]
+    assert len(world.telemetry.lines) == 1
+    assert world.services.calls == []
 
-    @pytest.mark.parametrize("value", ["", '""', "%00", "a%0Ab"])
-    def test_that_are_no_ids_are_refused(self, world: World, value: str) -> None:
-        reply = world.http(http_request(rename_data(), headers={"ce-id": value}))
 
-        assert reply.status == 400
-        assert {violation["path"] for violation in reply.body["data"]["error"]["violations"]} == {"/id"}
+@pytest.mark.parametrize("content_type", [STRUCTURED, "application/json"])
+def test_envelope_is_an_invalid_event(world: World, content_type: str) -> None:
+    envelope = eventbridge_event(cloud_event(), time=START.isoformat())
 
-    def test_that_come_twice_must_agree(self, world: World) -> None:
-        assert world.http(http_request(rename_data(), headers={"ce-id": ["1", '"1"', "%31"]})).status == 200
+    assert world.http(http_request(envelope, headers={"Content-Type": content_type})).status == 400
 
-        reply = world.http(http_request(rename_data(), headers={"ce-id": ["1", "2"]}))
 
-        assert reply.body["data"]["error"]["violations"] == [{"path": "/id", "message": "comes with two values"}]
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        STRUCTURED,
+        *(f"{STRUCTURED}; charset=UTF-8", f"{STRUCTURED};charset=utf-8", STRUCTURED.upper(), f" {STRUCTURED} "),
+    ],
+)
+def test_mode_is_structured_by_the_content_type(world: World, content_type: str) -> None:
+    assert world.http(http_request(cloud_event(), headers={"Content-Type": content_type})).status == 200
+    # and: what would be valid in binary mode is no event then
+    assert post_data(world, {"Content-Type": content_type}).status == 400
 
-    def test_that_are_wrong_are_none_of_a_structured_event(self, world: World) -> None:
-        assert world.http(structured(**{"ce-id": ["1", "2"], "ce-source": ["%FF"]})).status == 200
 
-    @pytest.mark.parametrize("value", ["", "0", "00-x", "%FF", "é"])
-    def test_may_hold_a_traceparent_that_is_none(self, world: World, value: str) -> None:
-        reply = world.http(http_request(rename_data(), headers={"ce-traceparent": value}))
+@pytest.mark.parametrize("headers", [{"Content-Type": "application/json"}, {"content-type": "Application/JSON"}, {}])
+def test_mode_is_binary_by_any_other_content_type(world: World, headers: dict[str, str]) -> None:
+    assert post_data(world, headers).status == 200
 
-        assert reply.status == 200
-        assert "traceparent" not in reply.body["data"]["request"]
 
-    def test_fall_back_on_the_idempotency_key(self, world: World) -> None:
-        for name in ("Idempotency-Key", "idempotency-key"):
-            reply = world.http(http_request(rename_data(), headers={name: "key-1"}))
+def test_structured_event_sent_as_plain_json_is_recognised_by_its_members(world: World) -> None:
+    reply = world.http(http_request(cloud_event(id="event-9"), headers={"Content-Type": "application/json"}))
 
-            assert reply.body["data"]["request"]["id"] == "key-1"
+    assert request_in(reply)["id"] == "event-9"
 
-    def test_win_over_the_idempotency_key(self, world: World) -> None:
-        reply = world.http(http_request(rename_data(), headers={"ce-id": "event-7", "Idempotency-Key": "key-1"}))
 
-        assert reply.body["data"]["request"]["id"] == "event-7"
+def test_structured_event_ignores_attributes_in_headers(world: World) -> None:
+    headers: dict[str, Any] = {"ce-id": ["1", "2"], "ce-source": ["%FF"], "Idempotency-Key": "key"}
 
-    def test_fall_back_on_the_request(self, world: World) -> None:
-        request = world.http(http_request(rename_data())).body["data"]["request"]
+    reply = world.http(structured(cloud_event(id="inside"), **headers))
 
-        assert (request["id"], request["source"]) == (REQUEST_ID, API_ID)
-        assert request["time"] == START.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    assert reply.status == 200
+    assert request_in(reply) == cloud_event(id="inside")
 
-    @pytest.mark.parametrize("missing", [{}, {"time": None}])
-    def test_give_a_structured_event_its_time_where_it_has_none(self, world: World, missing: dict[str, Any]) -> None:
-        event = {name: value for name, value in cloud_event().items() if name != "time"} | missing
 
-        request = world.http(structured(event)).body["data"]["request"]
+@pytest.mark.parametrize("spelling", [str.lower, str.upper, str.title])
+def test_attributes_are_in_headers_of_any_case(world: World, spelling: Any) -> None:
+    sent = {
+        "id": "event-7",
+        "source": "/cmdb/7",
+        "time": "2026-11-24T02:10:52Z",
+        "specversion": "1.0",
+        "type": "vpcep.endpoint_service.rename_requested.v1",
+        "team": "network",
+    }
 
-        assert request["time"] == START.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    reply = post_data(world, {spelling(f"ce-{name}"): value for name, value in sent.items()})
 
-    @pytest.mark.parametrize("headers", [{"ce-type": "other"}, {"ce-specversion": "0.3"}, {"ce-time": "soon"}])
-    def test_that_are_wrong_are_an_invalid_event(self, world: World, headers: dict[str, str]) -> None:
-        reply = world.http(http_request(rename_data(), headers=headers))
+    assert reply.status == 200
+    assert request_in(reply) == cloud_event() | sent
 
-        assert reply.status == 400
-        [violation] = reply.body["data"]["error"]["violations"]
-        assert violation["path"] == "/" + next(iter(headers)).removeprefix("ce-")
 
-    @pytest.mark.parametrize("name", ["headers", "multiValueHeaders"])
-    @pytest.mark.parametrize("value", [None, {}])
-    def test_may_be_missing_with_all_other_headers(self, world: World, name: str, value: Any) -> None:
-        request = http_request(rename_data(), headers={})
-        request[name] = value
+@pytest.mark.parametrize(
+    ("sent", "value"),
+    [
+        *[(quote(value), value) for value in ("Euro € 😀", "100%", "a b", "naïve")],
+        *[('"event-7"', "event-7"), ('"a b"', "a b"), (r'"a\"b\\c"', r'a"b\c'), ("%22a%22", '"a"')],
+        *[('"caf%C3%A9"', "café"), ("caf%C3%A9", "café"), ("%25C3", "%C3"), (" event-7 ", "event-7")],
+        *[(same, same) for same in ("100%", "%zz", 'a"b"', '"a"b"', '"')],
+    ],
+)
+def test_header_follows_the_http_binding_of_cloudevents(world: World, sent: str, value: str) -> None:
+    reply = post_data(world, {"ce-id": sent})
 
-        assert world.http(request).status == 200
+    assert (reply.status, request_in(reply)["id"]) == (200, value)
 
+
+def test_quoted_and_plain_forms_of_an_id_are_one_event(world: World) -> None:
+    for sent in ("event-7", '"event-7"', "event%2D7"):
+        assert request_in(post_data(world, {"ce-id": sent, "ce-source": '"/cmdb"'}))["source"] == "/cmdb"
+
+    assert len({outcome.id for outcome in world.bus.outcomes}) == 1
+
+
+@pytest.mark.parametrize("value", ["%C0", "%FF", "%C3", "%ED%A0%80", "%C0%80", '"%FF"', "naïve", "\ufffd"])
+def test_header_that_is_not_utf_8_is_a_violation(world: World, value: str) -> None:
+    """Else several ids would become one, of U+FFFD."""
+    reply = post_data(world, {"ce-id": value})
+
+    assert reply.status == 400
+    [violation] = published(reply, world)["data"]["error"]["violations"]
+    assert violation == {"path": "/id", "message": "must be UTF-8 text, percent-encoded in a header"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("id", value) for value in ("", '""', "%00", "a%0Ab")],
+        *[("type", "other"), ("specversion", "0.3"), ("time", "soon")],
+    ],
+)
+def test_header_with_a_malformed_attribute_is_a_violation(world: World, name: str, value: str) -> None:
+    reply = post_data(world, {f"ce-{name}": value})
+
+    assert reply.status == 400
+    assert {violation["path"] for violation in error_in(reply)["violations"]} == {f"/{name}"}
+
+
+def test_header_that_comes_twice_must_have_one_value(world: World) -> None:
+    assert post_data(world, {"ce-id": ["1", '"1"', "%31"]}).status == 200
+
+    violations = error_in(post_data(world, {"ce-id": ["1", "2"]}))["violations"]
+
+    assert violations == [{"path": "/id", "message": "comes with two values"}]
+
+
+@pytest.mark.parametrize("value", ["", "0", "00-x", "%FF", "é"])
+def test_malformed_traceparent_is_dropped(world: World, value: str) -> None:
+    reply = post_data(world, {"ce-traceparent": value})
+
+    assert reply.status == 200
+    assert "traceparent" not in request_in(reply)
+
+
+@pytest.mark.parametrize(
+    ("headers", "event_id"),
+    [
+        ({"Idempotency-Key": "key-1"}, "key-1"),
+        ({"idempotency-key": "key-1"}, "key-1"),
+        ({"ce-id": "event-7", "Idempotency-Key": "key-1"}, "event-7"),
+    ],
+)
+def test_idempotency_key_is_the_default_for_the_id(world: World, headers: dict[str, str], event_id: str) -> None:
+    assert request_in(post_data(world, headers))["id"] == event_id
+
+
+def test_data_without_attributes_has_those_of_its_request(world: World) -> None:
+    request = request_in(post_data(world))
+
+    assert (request["id"], request["source"], request["time"]) == (REQUEST_ID, API_ID, REQUEST_TIME)
+
+
+@pytest.mark.parametrize("missing", [{}, {"time": None}])
+def test_structured_event_without_a_time_has_that_of_its_request(world: World, missing: dict[str, Any]) -> None:
+    event = {name: value for name, value in cloud_event().items() if name != "time"} | missing
+
+    assert request_in(world.http(structured(event)))["time"] == REQUEST_TIME
+
+
+@pytest.mark.parametrize("name", ["headers", "multiValueHeaders"])
+@pytest.mark.parametrize("value", [None, {}])
+def test_request_without_headers_is_carried_out(world: World, name: str, value: Any) -> None:
+    assert world.http(http_request(rename_data(), headers={}) | {name: value}).status == 200
+
+
+# ---- The caller is part of the default source
 
 USER = "arn:aws:iam::123456789012:user/producers/cmdb"
 ROLE = "arn:aws:sts::123456789012:assumed-role/Producer"
@@ -444,175 +433,140 @@ def called_by(arn: str | None, **headers: str) -> dict[str, Any]:
 
 
 def source_of(world: World, request: dict[str, Any]) -> str:
-    return str(world.http(request).body["data"]["request"]["source"])
+    return str(request_in(world.http(request))["source"])
 
 
-class TestCaller:
-    def test_is_part_of_the_default_source(self, world: World) -> None:
-        source = source_of(world, called_by(USER))
+def test_default_source_is_the_api_and_a_hash_of_the_caller(world: World) -> None:
+    reply = world.http(called_by(USER))
 
-        assert re.fullmatch(rf"{API_ID}/[0-9a-f]{{32}}", source)
-        assert source == source_of(world, called_by(USER))
+    source = request_in(reply)["source"]
+    assert re.fullmatch(rf"{API_ID}/[0-9a-f]{{32}}", source)
+    assert source == source_of(world, called_by(USER))
+    assert "cmdb" not in json.dumps(reply.body)
 
-    def test_is_not_told(self, world: World) -> None:
-        reply = world.http(called_by(USER))
 
-        assert "cmdb" not in json.dumps(reply.body)
+@pytest.mark.parametrize(
+    "other",
+    [
+        *(f"{USER}2", USER.replace("123456789012", "210987654321"), "arn:aws:iam::123456789012:root"),
+        *(f"{ROLE}/session", "arn:aws:sts::123456789012:federated-user/cmdb"),
+    ],
+)
+def test_idempotency_key_of_another_caller_is_another_event(world: World, other: str) -> None:
+    for arn in (USER, other):
+        assert world.http(called_by(arn)).status == 200
 
-    @pytest.mark.parametrize(
-        "other",
-        [
-            f"{USER}2",
-            USER.replace("123456789012", "210987654321"),
-            "arn:aws:iam::123456789012:root",
-            f"{ROLE}/session",
-            "arn:aws:sts::123456789012:federated-user/cmdb",
+    first, second = world.bus.outcomes
+    assert first.id != second.id
+
+
+def test_sessions_of_one_role_are_one_caller(world: World) -> None:
+    """A session's name is another one for each task, instance and run: a retry may come from any."""
+    sessions = ("i-0abcd1234", "botocore-session-1793607300", "user@example.com")
+
+    assert len({source_of(world, called_by(f"{ROLE}/{session}")) for session in sessions}) == 1
+
+
+def test_sessions_of_several_roles_are_several_callers(world: World) -> None:
+    assert len({source_of(world, called_by(f"{role}/session")) for role in (ROLE, f"{ROLE}2", f"{ROLE}s")}) == 3
+
+
+@pytest.mark.parametrize("identity", [None, {}, {"userArn": None}, {"userArn": ""}])
+def test_default_source_without_a_caller_is_the_api(world: World, identity: dict[str, Any] | None) -> None:
+    request = called_by(None)
+    request["requestContext"]["identity"] = identity
+
+    assert source_of(world, request) == API_ID
+
+
+def test_source_that_the_event_names_does_not_depend_on_the_caller(world: World) -> None:
+    assert source_of(world, called_by(USER, **{"ce-source": "/cmdb"})) == "/cmdb"
+
+
+@pytest.mark.parametrize("path", ["/names/rename-events", "/rename-events/", "/v1/rename-events"])
+def test_route_is_the_resource_of_the_api_and_not_the_path(world: World, path: str) -> None:
+    """The path at a custom domain has the base path before it."""
+    assert world.http(structured() | {"path": path}).status == 200
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        *[
+            {"resource": r}
+            for r in ("/", "/rename-event", "/rename-events/1", "/RENAME-EVENTS", "/names/rename-events")
         ],
-    )
-    def test_with_the_key_of_another_one_has_sent_another_event(self, world: World, other: str) -> None:
-        for arn in (USER, other):
-            assert world.http(called_by(arn)).status == 200
+        {"resource": "/{proxy+}"},
+        *[{"httpMethod": method} for method in ("GET", "PUT", "DELETE", "PATCH", "HEAD")],
+    ],
+)
+def test_other_resource_or_method_is_a_404_that_is_logged(world: World, elsewhere: dict[str, str]) -> None:
+    reply = world.http(structured() | elsewhere)
 
-        first, second = world.bus.outcomes
-        assert first.id != second.id
-
-    def test_that_assumes_its_role_again_is_the_same_one(self, world: World) -> None:
-        """A session's name is another one for each task, instance and run: a retry may come from any."""
-        sessions = ("i-0abcd1234", "botocore-session-1793607300", "user@example.com")
-
-        assert len({source_of(world, called_by(f"{ROLE}/{session}")) for session in sessions}) == 1
-
-    def test_of_another_role_is_another_one(self, world: World) -> None:
-        names = ("Producer", "Producer2", "Producers")
-        arns = [f"arn:aws:sts::123456789012:assumed-role/{name}/session" for name in names]
-
-        assert len({source_of(world, called_by(arn)) for arn in arns}) == 3
-
-    @pytest.mark.parametrize("identity", [None, {}, {"userArn": None}, {"userArn": ""}])
-    def test_may_be_unknown(self, world: World, identity: dict[str, Any] | None) -> None:
-        request = called_by(None)
-        request["requestContext"]["identity"] = identity
-
-        assert source_of(world, request) == API_ID
-
-    def test_is_nothing_to_an_event_that_names_its_source(self, world: World) -> None:
-        assert source_of(world, called_by(USER, **{"ce-source": "/cmdb"})) == "/cmdb"
+    assert reply.status == 404
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert len(world.telemetry.defects) == 1
+    assert world.services.calls == []
 
 
-class TestRoute:
-    @pytest.mark.parametrize("path", ["/names/rename-events", "/rename-events/", "/v1/rename-events"])
-    def test_is_the_apis_resource_and_not_the_path(self, world: World, path: str) -> None:
-        """Of a custom domain the path has the base path before it."""
-        assert world.http(structured() | {"path": path}).status == 200
+@pytest.mark.parametrize(
+    "prefer",
+    [
+        *("respond-async", "Respond-Async", " respond-async ", "respond-async, wait=10", "wait=10,respond-async"),
+        *("handling=lenient, respond-async", "respond-async; reason=batch"),
+        *(["wait=10", "respond-async"], ["respond-async", "wait=10"]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["Prefer", "prefer"])
+def test_respond_async_queues_the_event_at_once(world: World, prefer: str | list[str], name: str) -> None:
+    reply = world.http(structured(**{name: prefer}))
 
-    @pytest.mark.parametrize(
-        "elsewhere", [{"resource": "/{proxy+}"}, {"resource": "/names/rename-events"}, {"httpMethod": "GET"}]
-    )
-    def test_that_is_none_is_told_to_the_caller_and_in_the_log(self, world: World, elsewhere: dict[str, str]) -> None:
-        reply = world.http(structured() | elsewhere)
-
-        assert reply.status == 404
-        assert reply.headers["content-type"] == "application/problem+json"
-        assert len(world.telemetry.defects) == 1
-        assert world.services.calls == []
-
-
-@pytest.mark.parametrize("content_type", [STRUCTURED, "application/json"])
-def test_an_envelope_is_for_the_queue(world: World, content_type: str) -> None:
-    envelope = {"id": "1", "source": "/cmdb", "time": START.isoformat(), "detail-type": "x", "detail": cloud_event()}
-
-    assert world.http(http_request(envelope, headers={"Content-Type": content_type})).status == 400
+    assert reply.status == 202
+    assert reply.body == {"id": "event-1", "source": "/cmdb", "status": "queued"}
+    assert reply.headers["preference-applied"] == "respond-async"
+    assert len(world.queue.sent) == len(world.telemetry.lines) == 1
+    assert world.services.calls == []
+    assert world.bus.outcomes == []
 
 
-@pytest.mark.parametrize("base64_", [True, False])
-def test_a_byte_order_mark_is_skipped(world: World, base64_: bool) -> None:
-    body = "\ufeff" + json.dumps(cloud_event())
-    sent = base64.b64encode(body.encode()).decode() if base64_ else body
-
-    assert world.http(http_request(sent, headers={"Content-Type": STRUCTURED}, base64=base64_)).status == 200
-
-
-class TestPreferringAnAnswerAtOnce:
-    @pytest.mark.parametrize(
-        "prefer",
-        [
-            "respond-async",
-            "Respond-Async",
-            " respond-async ",
-            "respond-async, wait=10",
-            "handling=lenient, respond-async",
-            "wait=10,respond-async",
-            "respond-async; reason=batch",
-            ["wait=10", "respond-async"],
-            ["respond-async", "wait=10"],
-        ],
-        ids=str,
-    )
-    @pytest.mark.parametrize("name", ["Prefer", "prefer"])
-    def test_hands_the_event_over(self, world: World, prefer: str | list[str], name: str) -> None:
-        reply = world.http(structured(**{name: prefer}))
-
-        assert reply.status == 202
-        assert reply.body == {"id": "event-1", "source": "/cmdb", "status": "queued"}
-        assert reply.headers["preference-applied"] == "respond-async"
-        assert len(world.queue.sent) == 1
-        assert world.services.calls == []
-        assert world.bus.outcomes == []
-
-    @pytest.mark.parametrize("prefer", ["", "wait=10", "respond-asynchronously", "x-respond-async", "return=minimal"])
-    def test_is_something_else_than_other_preferences(self, world: World, prefer: str) -> None:
-        assert world.http(structured(Prefer=prefer)).status == 200
-        assert world.queue.sent == []
-
-    def test_does_not_hand_over_an_invalid_event(self, world: World) -> None:
-        reply = world.http(http_request("{}", headers=ASYNC))
-
-        assert reply.status == 400
-        assert world.queue.sent == []
-
-    @pytest.mark.parametrize("with_queue", [True, False])
-    def test_is_not_possible_without_a_queue_that_takes_it(self, world: World, with_queue: bool) -> None:
-        world.queue.refuses = True
-
-        reply = world.http(http_request(cloud_event(), headers=ASYNC), with_queue=with_queue)
-
-        assert reply.status == 200
-        assert "preference-applied" not in reply.headers
-
-    def test_is_told_of_like_any_event(self, world: World) -> None:
-        world.http(http_request(cloud_event(), headers=ASYNC))
-
-        assert len(world.telemetry.lines) == 1
-
-
-class TestTelemetry:
-    @pytest.mark.parametrize(
-        "failed", [None, not_found(), unavailable(), wrong_key()], ids=lambda failed: failed.code if failed else "none"
-    )
-    def test_tells_of_each_event_once(self, world: World, failed: Failure | None) -> None:
-        if failed:
-            world.services.refuse(failed, times=None)
-
-        world.http(structured())
-
-        [line] = world.telemetry.lines
-        assert (line.event.id, line.trigger) == ("event-1", "http")
-
-    def test_tells_of_invalid_events_too(self, world: World) -> None:
-        world.http(structured("{}"))
-
-        [line] = world.telemetry.lines
-        assert line.result.failure is not None
-        assert line.result.failure.kind is Kind.INVALID
-
-
-def test_a_refused_key_is_not_handed_over(world: World) -> None:
-    """The queue would meet the same refusal; the caller is told at once, by an event that may be tried again."""
-    world.services.refuse(wrong_key(), times=None)
-
-    reply = world.http(structured())
-
-    assert reply.status == 403
-    assert settled_as(reply, world)["data"]["error"]["retryable"]
+@pytest.mark.parametrize("prefer", ["", "wait=10", "respond-asynchronously", "x-respond-async", "return=minimal"])
+def test_other_preferences_do_not_queue_the_event(world: World, prefer: str) -> None:
+    assert world.http(structured(Prefer=prefer)).status == 200
     assert world.queue.sent == []
-    assert len(world.services.calls) == 1
+
+
+def test_respond_async_does_not_queue_an_invalid_event(world: World) -> None:
+    assert world.http(http_request("{}", headers=ASYNC)).status == 400
+    assert world.queue.sent == []
+
+
+@pytest.mark.parametrize("with_queue", [True, False])
+def test_respond_async_without_a_queue_that_accepts_the_event_is_not_applied(world: World, with_queue: bool) -> None:
+    world.queue.refuses = True
+
+    reply = world.http(http_request(cloud_event(), headers=ASYNC), with_queue=with_queue)
+
+    assert reply.status == 200
+    assert "preference-applied" not in reply.headers
+
+
+@pytest.mark.parametrize(
+    ("body", "failed", "kind"),
+    [
+        (None, None, None),
+        (None, not_found(), Kind.NOT_FOUND),
+        (None, unavailable(), Kind.UNAVAILABLE),
+        (None, wrong_key(), Kind.ACCESS),
+        ("{}", None, Kind.INVALID),
+    ],
+)
+def test_event_is_logged_once(world: World, body: str | None, failed: Failure | None, kind: Kind | None) -> None:
+    if failed:
+        world.services.refuse(failed, times=None)
+
+    world.http(structured(body))
+
+    [line] = world.telemetry.lines
+    assert line.trigger == "http"
+    assert (line.result.failure and line.result.failure.kind) == kind
