@@ -1,4 +1,4 @@
-"""What the function tells its operators: one line and one count for each event, and never a secret or a payload.
+"""What the function logs and counts: one line and one count for each event, and never a secret or a payload.
 
 The function runs in a process of its own, for what counts is what really comes out of it.
 """
@@ -14,13 +14,14 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import pytest
 from aws_lambda_powertools.metrics import EphemeralMetrics
@@ -30,10 +31,11 @@ from function.adapters.huawei.error_codes import from_reply
 from function.domain import failures
 from function.domain.model import InvalidEvent, Outcome, RenameEvent
 from function.domain.rename_service import Unsettled
-from function.telemetry import KNOWN_PATHS
+from function.telemetry import KNOWN_PATHS, Telemetry
 from tests.fakes.aws import FakeAws
 from tests.fakes.environment import ENVIRONMENT
 from tests.fakes.events import cloud_event, http_request, sqs_record
+from tests.fakes.failures import not_found
 from tests.fakes.identifiers import PROJECT, REGION
 from tests.fakes.world import World
 from tests.localcloud.huawei import HuaweiCloud
@@ -64,13 +66,7 @@ class Run(NamedTuple):
 
     @property
     def documents(self) -> list[dict[str, Any]]:
-        """All that was written to stdout, on however many lines."""
-        decoder, rest, documents = json.JSONDecoder(), self.stdout.strip(), []
-        while rest:
-            document, end = decoder.raw_decode(rest)
-            documents.append(document)
-            rest = rest[end:].lstrip()
-        return documents
+        return [json.loads(line) for line in self.stdout.splitlines()]
 
     @property
     def handled(self) -> list[dict[str, Any]]:
@@ -79,6 +75,9 @@ class Run(NamedTuple):
     @property
     def metrics(self) -> list[dict[str, Any]]:
         return [document for document in self.documents if "_aws" in document]
+
+    def values(self, metric: str) -> list[float]:
+        return [value for (name,), values in metrics_of(self.metrics) if name == metric for value in values]
 
     def counts(self, *dimensions: str) -> Counter[Any]:
         """The sum of each count, by its name and the values of the dimensions, as CloudWatch would have it."""
@@ -90,7 +89,7 @@ class Run(NamedTuple):
 
 
 def metrics_of(documents: list[dict[str, Any]], *dimensions: str) -> Iterator[tuple[tuple[str, ...], list[float]]]:
-    """The values that a document adds to each metric which has these dimensions beside the service."""
+    """The values that a document adds to each metric which has these dimensions in addition to the service."""
     for document in documents:
         [directive] = document["_aws"]["CloudWatchMetrics"]
         if ["service", *dimensions] in directive["Dimensions"]:
@@ -198,18 +197,10 @@ def every_kind_of_result(cloud: HuaweiCloud, aws: FakeAws) -> list[dict[str, Any
         cloud.fail(service_id=service, times=1 if once else None, message=MESSAGE, **(wait | fault))
     aws.answer("PutEvents", {"Entries": [MESSAGE]})  # which nobody expects
     return [
-        message_for("crash"),
-        message_for("fine"),
-        message_for("missing"),
+        *[message_for(service) for service in ("crash", "fine", "missing", "final", "throttled")],
         message_for("expected", expected_name="another"),
-        message_for("final"),
-        message_for("throttled"),
         message_for("given-up", receive_count=5),
-        message_for("html"),
-        message_for("garbage"),
-        message_for("reset"),
-        message_for("truncated"),
-        message_for("redirect"),
+        *[message_for(service) for service in ("html", "garbage", "reset", "truncated", "redirect")],
         {"Records": [sqs_record(f"not JSON but {PAYLOAD}", message_id="broken", group="broken")]},
         post(request_for("http-fine")),
         post(request_for("http-throttled")),
@@ -231,152 +222,148 @@ def plain() -> Iterator[Run]:
         yield run(cloud, aws, every_kind_of_result(cloud, aws))
 
 
-class TestAnyRun:
-    def test_writes_json_a_line_and_nothing_else(self, plain: Run) -> None:
-        assert plain.stderr == ""
-        for line in plain.stdout.splitlines():
-            assert isinstance(json.loads(line), dict)
+def test_log_is_one_json_object_a_line_and_nothing_else(plain: Run) -> None:
+    assert plain.stderr == ""
+    assert all(isinstance(document, dict) for document in plain.documents)
 
-    def test_tells_of_each_event_once(self, plain: Run) -> None:
-        assert len(plain.handled) == plain.events
-        told = Counter(line["message_id"] for line in plain.handled if line["trigger"] == "sqs")
-        assert set(told.values()) == {1}
 
-    def test_has_one_constant_message_for_it(self, plain: Run) -> None:
-        others = {line["message"] for line in plain.documents if "message" in line} - {"rename event handled"}
+def test_each_event_is_logged_once(plain: Run) -> None:
+    assert len(plain.handled) == plain.events
+    told = Counter(line["message_id"] for line in plain.handled if line["trigger"] == "sqs")
+    assert set(told.values()) == {1}
 
-        assert others == {"LEDGER_TABLE is not set: duplicates and stale events are not recognised"}
 
-    @pytest.mark.parametrize("secret", SECRETS)
-    def test_tells_no_secret_and_no_payload(self, plain: Run, secret: str) -> None:
-        assert secret not in plain.stdout
+def test_log_line_of_an_event_has_a_constant_message(plain: Run) -> None:
+    others = {line["message"] for line in plain.documents if "message" in line} - {"rename event handled"}
 
-    @pytest.mark.parametrize(
-        ("service", "status", "code", "kind", "http_status"),
-        [
-            ("fine", "settled", None, None, None),
-            ("missing", "settled", "EndPoint.2003", "not_found", 400),
-            ("expected", "settled", "Rename.PreconditionFailed", "conflict", None),
-            ("final", "settled", "EndPoint.1003", "invalid", 400),
-            ("throttled", "unsettled", "APIGW.0308", "throttled", 429),
-            ("given-up", "given_up", "APIGW.0308", "throttled", 429),
-            ("html", "unsettled", "Rename.ServiceUnavailable", "unavailable", 503),
-            ("broken", "settled", "Rename.InvalidEvent", "invalid", None),
-            ("crash", "unsettled", "Rename.InternalError", "internal", None),
-            ("refused", "unsettled", "APIGW.0301", "access", 401),
-            ("garbage", "settled", None, None, None),
-            ("reset", "settled", None, None, None),
-            ("truncated", "settled", None, None, None),
-            ("redirect", "settled", None, None, None),
-        ],
+    assert others == {"LEDGER_TABLE is not set: duplicates and stale events are not recognised"}
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_log_has_no_secret_and_no_payload(plain: Run, secret: str) -> None:
+    assert secret not in plain.stdout
+
+
+@pytest.mark.parametrize(
+    ("service", "status", "code", "kind", "http_status"),
+    [
+        *[(fine, "settled", None, None, None) for fine in ("fine", "garbage", "reset", "truncated", "redirect")],
+        ("missing", "settled", "EndPoint.2003", "not_found", 400),
+        ("expected", "settled", "Rename.PreconditionFailed", "conflict", None),
+        ("final", "settled", "EndPoint.1003", "invalid", 400),
+        ("throttled", "unsettled", "APIGW.0308", "throttled", 429),
+        ("given-up", "given_up", "APIGW.0308", "throttled", 429),
+        ("html", "unsettled", "Rename.ServiceUnavailable", "unavailable", 503),
+        ("broken", "settled", "Rename.InvalidEvent", "invalid", None),
+        ("crash", "unsettled", "Rename.InternalError", "internal", None),
+        ("refused", "unsettled", "APIGW.0301", "access", 401),
+    ],
+)
+def test_log_line_says_how_the_event_ended(
+    plain: Run, service: str, status: str, code: str | None, kind: str | None, http_status: int | None
+) -> None:
+    [line] = [line for line in plain.handled if line.get("message_id") == service]
+
+    assert (line["status"], line["trigger"]) == (status, "sqs")
+    assert (line.get("error_code"), line.get("error_kind"), line.get("http_status")) == (code, kind, http_status)
+    assert line["receive_count"] == (5 if service == "given-up" else 1)
+    assert line["level"] == ("WARNING" if code else "INFO")
+    if service != "broken":
+        assert (line["correlation_id"], line["event_source"]) == (f"of-{service}", "/cmdb")
+        assert line["vpc_endpoint_service_id"] == service
+    if status != "unsettled":
+        assert line["outcome_id"]
+    if code is not None and not code.startswith("Rename."):
+        assert line["huawei_request_id"]
+
+
+def test_log_line_says_why_the_event_failed(plain: Run) -> None:
+    told = {line["error_code"]: line["error_message"] for line in plain.handled if "error_code" in line}
+
+    assert told["EndPoint.2003"] == "Huawei Cloud: EndPoint.2003"
+    assert told["Rename.InvalidEvent"] == "The event breaks its schema or what the settings allow."
+    assert all(told.values())
+
+
+def test_log_line_has_violation_paths_without_names_of_the_producer(plain: Run) -> None:
+    paths = [line["violation_paths"] for line in plain.handled if "violation_paths" in line]
+
+    assert paths == ["(whole event)", "/specversion, /id, /source, /type, /*, /data/*, /data/endpoint_service_name"]
+
+
+def test_log_line_names_the_sender(plain: Run) -> None:
+    assert {line["sender_id"] for line in plain.handled if line["trigger"] == "sqs"} == {"AROAEXAMPLE:producer"}
+    assert {line["caller"] for line in plain.handled if line["trigger"] == "http"} == {CALLER}
+
+
+def test_log_line_names_type_and_place_of_an_unexpected_exception(plain: Run) -> None:
+    [line] = [line for line in plain.handled if line.get("message_id") == "crash"]
+
+    assert line["exception_name"] == "AttributeError"
+    assert re.fullmatch(r"(_send|<listcomp>):[0-9]+", line["exception_place"])  # a comprehension is one before 3.12
+
+
+def test_each_event_is_counted_once(plain: Run) -> None:
+    status = Counter(line["status"] for line in plain.handled)
+    failed = len([line for line in plain.handled if line["status"] == "settled" and "error_code" in line])
+
+    assert plain.counts() == {
+        "Renamed": status["settled"] - failed,
+        "RenameFailed": failed,
+        "RenameGivenUp": status["given_up"],
+        "RenameDeferred": status["unsettled"] + status["queued"],
+    }
+    assert status["settled"] - failed == 16
+
+
+@pytest.mark.parametrize("dimension", ["kind", "code"])
+def test_each_failure_is_counted_by_kind_and_by_code(plain: Run, dimension: str) -> None:
+    names = {"settled": "RenameFailed", "given_up": "RenameGivenUp"}
+    told = Counter(
+        (names.get(line["status"], "RenameDeferred"), line[f"error_{dimension}"])
+        for line in plain.handled
+        if "error_code" in line
     )
-    def test_tells_how_each_event_ended(
-        self, plain: Run, service: str, status: str, code: str | None, kind: str | None, http_status: int | None
-    ) -> None:
-        [line] = [line for line in plain.handled if line.get("message_id") == service]
 
-        assert (line["status"], line["trigger"]) == (status, "sqs")
-        assert (line.get("error_code"), line.get("error_kind"), line.get("http_status")) == (code, kind, http_status)
-        assert line["receive_count"] == (5 if service == "given-up" else 1)
-        assert line["level"] == ("WARNING" if code else "INFO")
-        if service != "broken":
-            assert (line["correlation_id"], line["event_source"]) == (f"of-{service}", "/cmdb")
-            assert line["vpc_endpoint_service_id"] == service
-        if status != "unsettled":
-            assert line["outcome_id"]
-        if code is not None and not code.startswith("Rename."):
-            assert line["huawei_request_id"]
-
-    def test_tells_why_each_event_failed(self, plain: Run) -> None:
-        told = {line["error_code"]: line["error_message"] for line in plain.handled if "error_code" in line}
-
-        assert told["EndPoint.2003"] == "Huawei Cloud: EndPoint.2003"
-        assert told["Rename.InvalidEvent"] == "The event breaks its schema or what the settings allow."
-        assert all(told.values())
-
-    def test_tells_where_an_event_is_invalid_and_repeats_no_name_of_the_producers(self, plain: Run) -> None:
-        paths = [line["violation_paths"] for line in plain.handled if "violation_paths" in line]
-
-        assert paths == [
-            "(whole event)",
-            "/specversion, /id, /source, /type, /*, /data/*, /data/endpoint_service_name",
-        ]
-
-    def test_tells_who_sent_each_event(self, plain: Run) -> None:
-        assert {line["sender_id"] for line in plain.handled if line["trigger"] == "sqs"} == {"AROAEXAMPLE:producer"}
-        assert {line["caller"] for line in plain.handled if line["trigger"] == "http"} == {CALLER}
-
-    def test_tells_an_unexpected_exception_by_its_type_and_place(self, plain: Run) -> None:
-        [line] = [line for line in plain.handled if line.get("message_id") == "crash"]
-
-        assert line["exception_name"] == "AttributeError"
-        assert re.fullmatch(r"(_send|<listcomp>):[0-9]+", line["exception_place"])  # a comprehension is one before 3.12
-
-    def test_counts_each_event_once(self, plain: Run) -> None:
-        status = Counter(line["status"] for line in plain.handled)
-        failed = len([line for line in plain.handled if line["status"] == "settled" and "error_code" in line])
-
-        assert plain.counts() == {
-            "Renamed": status["settled"] - failed,
-            "RenameFailed": failed,
-            "RenameGivenUp": status["given_up"],
-            "RenameDeferred": status["unsettled"] + status["queued"],
-        }
-        assert status["settled"] - failed == 16
-
-    @pytest.mark.parametrize("dimension", ["kind", "code"])
-    def test_counts_each_failure_by_kind_and_by_code(self, plain: Run, dimension: str) -> None:
-        names = {"settled": "RenameFailed", "given_up": "RenameGivenUp"}
-        told = Counter(
-            (names.get(line["status"], "RenameDeferred"), line[f"error_{dimension}"])
-            for line in plain.handled
-            if "error_code" in line
-        )
-
-        assert plain.counts(dimension) == told
-
-    def test_measures_each_call_to_huawei_cloud(self, plain: Run) -> None:
-        latencies = [
-            value for name, values in metrics_of(plain.metrics) if name == ("VpcepLatency",) for value in values
-        ]
-
-        # one call at least for each that went through, several where it was tried again
-        assert len(latencies) > plain.counts()["Renamed"]
-        assert all(0 < value < 30_000 for value in latencies)
-
-    def test_measures_how_old_a_valid_event_was_when_it_was_settled(self, plain: Run) -> None:
-        ages = [value for name, values in metrics_of(plain.metrics) if name == ("EventAge",) for value in values]
-        since_2020 = (datetime.now(UTC) - datetime(2020, 1, 1, tzinfo=UTC)).total_seconds()
-
-        valid = [line for line in plain.handled if line["status"] == "settled" and line.get("error_kind") != "invalid"]
-        refused = [line for line in plain.handled if line.get("error_code") == "EndPoint.1003"]
-        assert len(ages) == len(valid) + len(refused)
-        assert all(age == pytest.approx(since_2020, abs=600) for age in ages)
-
-    def test_writes_metrics_in_cloudwatchs_embedded_format(self, plain: Run) -> None:
-        assert plain.metrics
-        for document in plain.metrics:
-            assert isinstance(document["_aws"]["Timestamp"], int)
-            [directive] = document["_aws"]["CloudWatchMetrics"]
-            assert directive["Namespace"] == "VpcepRename"
-            by = [["service", "kind"], ["service", "code"]] if "kind" in document else []
-            assert sorted(directive["Dimensions"]) == sorted([["service"], *by])
-            assert document["service"] == "vpcep-rename"
-            for metric in directive["Metrics"]:
-                units = {"VpcepLatency": "Milliseconds", "EventAge": "Seconds", "WaitingAge": "Seconds"}
-                assert metric["Unit"] == units.get(metric["Name"], "Count")
-                assert 0 < len(document[metric["Name"]]) <= 100
-
-    def test_measures_how_old_a_valid_event_was_when_it_was_put_off(self, plain: Run) -> None:
-        ages = [value for name, values in metrics_of(plain.metrics) if name == ("WaitingAge",) for value in values]
-        since_2020 = (datetime.now(UTC) - datetime(2020, 1, 1, tzinfo=UTC)).total_seconds()
-
-        assert len(ages) == plain.counts()["RenameDeferred"]
-        assert ages == pytest.approx([since_2020] * len(ages), abs=600)
+    assert plain.counts(dimension) == told
 
 
-def test_no_secret_and_no_payload_is_told_however_talkative_the_settings(cloud: HuaweiCloud, aws: FakeAws) -> None:
-    talkative = run(
+def test_latency_of_each_call_is_measured(plain: Run) -> None:
+    latencies = plain.values("VpcepLatency")
+
+    # one call at least for each that went through, several where it was tried again
+    assert len(latencies) > plain.counts()["Renamed"]
+    assert all(0 < value < 30_000 for value in latencies)
+
+
+def test_age_of_a_valid_event_is_measured_when_it_is_settled_or_deferred(plain: Run) -> None:
+    settled, deferred = plain.values("EventAge"), plain.values("WaitingAge")
+    since_2020 = (datetime.now(UTC) - datetime(2020, 1, 1, tzinfo=UTC)).total_seconds()
+
+    valid = [line for line in plain.handled if line["status"] == "settled" and line.get("error_kind") != "invalid"]
+    refused = [line for line in plain.handled if line.get("error_code") == "EndPoint.1003"]
+    assert len(settled) == len(valid) + len(refused)
+    assert len(deferred) == plain.counts()["RenameDeferred"]
+    assert all(age == pytest.approx(since_2020, abs=600) for age in settled + deferred)
+
+
+def test_metrics_are_in_cloudwatchs_embedded_format(plain: Run) -> None:
+    assert plain.metrics
+    for document in plain.metrics:
+        assert isinstance(document["_aws"]["Timestamp"], int)
+        [directive] = document["_aws"]["CloudWatchMetrics"]
+        assert directive["Namespace"] == "VpcepRename"
+        by = [["service", "kind"], ["service", "code"]] if "kind" in document else []
+        assert sorted(directive["Dimensions"]) == sorted([["service"], *by])
+        assert document["service"] == "vpcep-rename"
+        for metric in directive["Metrics"]:
+            units = {"VpcepLatency": "Milliseconds", "EventAge": "Seconds", "WaitingAge": "Seconds"}
+            assert metric["Unit"] == units.get(metric["Name"], "Count")
+            assert 0 < len(document[metric["Name"]]) <= 100
+
+
+def test_log_has_no_secret_and_no_payload_at_the_most_verbose_settings(cloud: HuaweiCloud, aws: FakeAws) -> None:
+    verbose = run(
         cloud,
         aws,
         every_kind_of_result(cloud, aws),
@@ -387,11 +374,11 @@ def test_no_secret_and_no_payload_is_told_however_talkative_the_settings(cloud: 
         POWERTOOLS_LOGGER_LOG_EVENT="true",
     )
 
-    assert [secret for secret in SECRETS if secret in talkative.stdout + talkative.stderr] == []
-    assert talkative.stdout.count('"rename event handled"') == talkative.events
+    assert [secret for secret in SECRETS if secret in verbose.stdout + verbose.stderr] == []
+    assert verbose.stdout.count('"rename event handled"') == verbose.events
 
 
-def test_no_secret_of_secrets_manager_is_told_either(cloud: HuaweiCloud, aws: FakeAws) -> None:
+def test_log_has_no_secret_from_secrets_manager(cloud: HuaweiCloud, aws: FakeAws) -> None:
     # given: the key comes from a secret, and the bus refuses everything
     aws.secret = json.dumps({"ak": AK, "sk": SK, "project_id": PROJECT, "security_token": TOKEN})
     aws.fail("PutEvents", "AccessDeniedException", times=None)
@@ -413,7 +400,7 @@ def test_no_secret_of_secrets_manager_is_told_either(cloud: HuaweiCloud, aws: Fa
     assert [secret for secret in SECRETS if secret in result.stdout + result.stderr] == []
 
 
-def test_no_credentials_that_a_reply_repeats_are_told(cloud: HuaweiCloud, aws: FakeAws) -> None:
+def test_log_has_no_credentials_that_a_reply_repeats(cloud: HuaweiCloud, aws: FakeAws) -> None:
     encoded = ["".join(f"%{ord(character):02x}" for character in secret) for secret in (AK, SK, TOKEN)]
     for said in (f"{AK} {SK} {TOKEN}", " ".join(encoded)):
         cloud.fail(403, f"AK.{said}", message=said, headers={"X-Request-Id": f"id {said}"})
@@ -425,118 +412,110 @@ def test_no_credentials_that_a_reply_repeats_are_told(cloud: HuaweiCloud, aws: F
     assert [said for said in (AK, SK, TOKEN, *encoded) if said in result.stdout + result.stderr] == []
 
 
-class TestCodeOfAws:
-    """Of a failure that AWS is the reason of. Its reply's text is not told."""
-
-    @staticmethod
-    def told(run: Run) -> tuple[str, str]:
-        [line] = run.handled
-        assert "No." not in run.stdout  # what FakeAws says with each code
-        return line["error_code"], line["aws_error_code"]
-
-    def test_from_the_secret(self, cloud: HuaweiCloud, aws: FakeAws) -> None:
-        aws.fail("GetSecretValue", "AccessDeniedException", times=None)
-
-        result = run(cloud, aws, [message_for("batch-0")], HUAWEICLOUD_CREDENTIALS_SECRET="huawei")
-
-        assert self.told(result) == ("Rename.CredentialsUnavailable", "AccessDeniedException")
-
-    def test_from_the_ledger(self, cloud: HuaweiCloud, aws: FakeAws) -> None:
-        aws.answer("GetItem", {})
-        aws.fail("TransactWriteItems", "ProvisionedThroughputExceededException", times=None)
-
-        result = run(cloud, aws, [message_for("batch-0")], LEDGER_TABLE="ledger")
-
-        assert self.told(result) == ("Rename.LedgerUnavailable", "ProvisionedThroughputExceededException")
-
-    def test_from_the_bus(self, cloud: HuaweiCloud, aws: FakeAws) -> None:
-        aws.refuse_entry("ThrottlingException", times=None)
-
-        result = run(cloud, aws, [message_for("batch-0")])
-
-        assert self.told(result) == ("Rename.OutcomeNotPublished", "ThrottlingException")
-
-    def test_where_there_is_no_answer(self, cloud: HuaweiCloud, aws: FakeAws) -> None:
-        aws.hang_up("PutEvents", times=None)
-
-        result = run(cloud, aws, [message_for("batch-0")])
-
-        assert self.told(result) == ("Rename.OutcomeNotPublished", "ConnectionClosedError")
-
-    @pytest.mark.parametrize("code", [f"{MESSAGE} no code", f"<b>{MESSAGE}</b>", "x" * 65, "", [MESSAGE]])
-    def test_that_is_none(self, cloud: HuaweiCloud, aws: FakeAws, code: str) -> None:
-        aws.refuse_entry(code, times=None)
-
-        result = run(cloud, aws, [message_for("batch-0")])
-
-        assert self.told(result) == ("Rename.OutcomeNotPublished", "Other")
-        assert MESSAGE not in result.stdout
-
-
-class TestLineOfAFailure:
-    """What a failure's own message says goes to the consumer alone."""
-
-    @pytest.fixture
-    def told(self, world: World, caplog: pytest.LogCaptureFixture) -> Any:
-        def told(failure: failures.Failure) -> dict[str, Any]:
-            world.real_telemetry().handled(world.event(), Unsettled(failure), "sqs")
-            return vars(caplog.records[-1])
-
-        return told
-
-    @pytest.mark.parametrize("code", sorted(failures.OWN_CODES))
-    def test_has_a_constant_text_for_each_code_of_the_functions_own(self, told: Any, code: str) -> None:
-        failure = failures.Failure(code, MESSAGE, failures.Kind.UNAVAILABLE, retryable=True)
-
-        line = told(failure)
-
-        assert line["error_message"] == failures.OWN_CODES[code].message
-        assert MESSAGE not in str(line)
-
-    def test_names_huawei_clouds_code_and_not_its_message(self, told: Any) -> None:
-        line = told(from_reply("EndPoint.1003", MESSAGE, status=400))
-
-        assert line["error_message"] == "Huawei Cloud: EndPoint.1003"
-        assert MESSAGE not in str(line)
-
-    def test_does_not_name_the_event_that_supersedes(self, told: Any) -> None:
-        assert PAYLOAD not in str(told(failures.superseded(failures.EventName(PAYLOAD, PAYLOAD))))
-
-    def test_has_ten_paths_at_the_most(self, told: Any) -> None:
-        known = sorted(KNOWN_PATHS - {""})
-        violations = tuple(failures.Violation(path, MESSAGE) for path in known * 2)
-
-        line = told(failures.invalid_event(violations))
-
-        assert line["violation_paths"].split(", ") == known[:10]
-        assert MESSAGE not in str(line)
-
-    def test_names_every_member_of_the_schema_and_no_other(self) -> None:
-        schema = json.loads((ROOT / "function/contract/rename-event.schema.json").read_text(encoding="utf-8"))
-        data = schema["$defs"]["data"]["properties"]
-
-        named = {f"/{name}" for name in schema["properties"]} | {f"/data/{name}" for name in data}
-
-        assert named | {""} == KNOWN_PATHS
-
-    @pytest.mark.parametrize(
-        ("path", "told_as"),
-        [
-            (f"/data/{PAYLOAD}", "/data/*"),
-            (f"/{PAYLOAD}", "/*"),
-            (f"/data~1region/{PAYLOAD}", "/*"),
-            ("/data/", "/data/*"),
+@pytest.mark.parametrize(
+    ("fails", "settings", "code", "aws_error_code"),
+    [
+        (
+            lambda aws: aws.fail("GetSecretValue", "AccessDeniedException", times=None),
+            {"HUAWEICLOUD_CREDENTIALS_SECRET": "huawei"},
+            *("Rename.CredentialsUnavailable", "AccessDeniedException"),
+        ),
+        (
+            lambda aws: aws.fail("TransactWriteItems", "ProvisionedThroughputExceededException", times=None),
+            {"LEDGER_TABLE": "ledger"},
+            *("Rename.LedgerUnavailable", "ProvisionedThroughputExceededException"),
+        ),
+        (
+            lambda aws: aws.refuse_entry("ThrottlingException", times=None),
+            *({}, "Rename.OutcomeNotPublished", "ThrottlingException"),
+        ),
+        (
+            lambda aws: aws.hang_up("PutEvents", times=None),
+            *({}, "Rename.OutcomeNotPublished", "ConnectionClosedError"),
+        ),
+        *[
+            (partial(FakeAws.refuse_entry, code=code, times=None), {}, "Rename.OutcomeNotPublished", "Other")
+            for code in (f"{MESSAGE} no code", f"<b>{MESSAGE}</b>", "x" * 65, "", [MESSAGE])
         ],
-    )
-    def test_has_a_star_for_an_unknown_member(self, told: Any, path: str, told_as: str) -> None:
-        line = told(failures.invalid_event((failures.Violation(path, MESSAGE),)))
-
-        assert line["violation_paths"] == told_as
-
-
-def test_who_sent_an_event_is_left_out_where_nobody_tells(
-    world: World, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    ],
+)
+def test_log_line_has_the_error_code_of_aws_and_not_its_message(
+    cloud: HuaweiCloud,
+    aws: FakeAws,
+    fails: Callable[[FakeAws], None],
+    settings: dict[str, str],
+    code: str,
+    aws_error_code: str,
 ) -> None:
+    aws.answer("GetItem", {})
+    fails(aws)
+
+    result = run(cloud, aws, [message_for("batch-0")], **settings)
+
+    [line] = result.handled
+    assert (line["error_code"], line["aws_error_code"]) == (code, aws_error_code)
+    assert "No." not in result.stdout  # what FakeAws says with each code
+    assert MESSAGE not in result.stdout
+
+
+@pytest.fixture
+def line_of(world: World, caplog: pytest.LogCaptureFixture) -> Any:
+    def line_of(failure: failures.Failure) -> dict[str, Any]:
+        world.real_telemetry().handled(world.event(), Unsettled(failure), "sqs")
+        return vars(caplog.records[-1])
+
+    return line_of
+
+
+@pytest.mark.parametrize("code", sorted(failures.OWN_CODES))
+def test_log_line_of_an_own_code_has_a_constant_text(line_of: Any, code: str) -> None:
+    line = line_of(failures.Failure(code, MESSAGE, failures.Kind.UNAVAILABLE, retryable=True))
+
+    assert line["error_message"] == failures.OWN_CODES[code].message
+    assert MESSAGE not in str(line)
+
+
+def test_log_line_has_the_error_code_of_huawei_cloud_and_not_its_message(line_of: Any) -> None:
+    line = line_of(from_reply("EndPoint.1003", MESSAGE, status=400))
+
+    assert line["error_message"] == "Huawei Cloud: EndPoint.1003"
+    assert MESSAGE not in str(line)
+
+
+def test_log_line_does_not_name_the_superseding_event(line_of: Any) -> None:
+    assert PAYLOAD not in str(line_of(failures.superseded(failures.EventName(PAYLOAD, PAYLOAD))))
+
+
+def test_log_line_has_ten_violation_paths_at_most(line_of: Any) -> None:
+    known = sorted(KNOWN_PATHS - {""})
+    violations = tuple(failures.Violation(path, MESSAGE) for path in known * 2)
+
+    line = line_of(failures.invalid_event(violations))
+
+    assert line["violation_paths"].split(", ") == known[:10]
+    assert MESSAGE not in str(line)
+
+
+def test_known_violation_paths_are_the_members_of_the_schema() -> None:
+    schema = json.loads((ROOT / "function/contract/rename-event.schema.json").read_text(encoding="utf-8"))
+    data = schema["$defs"]["data"]["properties"]
+
+    named = {f"/{name}" for name in schema["properties"]} | {f"/data/{name}" for name in data}
+
+    assert named | {""} == KNOWN_PATHS
+
+
+@pytest.mark.parametrize(
+    ("path", "logged"),
+    [(f"/data/{PAYLOAD}", "/data/*"), ("/data/", "/data/*"), (f"/{PAYLOAD}", "/*"), (f"/data~1region/{PAYLOAD}", "/*")],
+)
+def test_log_line_has_a_star_for_an_unknown_member(line_of: Any, path: str, logged: str) -> None:
+    line = line_of(failures.invalid_event((failures.Violation(path, MESSAGE),)))
+
+    assert line["violation_paths"] == logged
+
+
+def test_log_line_has_no_caller_if_it_is_unknown(world: World, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     telemetry = world.real_telemetry()
 
@@ -545,7 +524,7 @@ def test_who_sent_an_event_is_left_out_where_nobody_tells(
     assert "caller" not in vars(caplog.records[-1])
 
 
-def test_no_message_of_the_sdk_goes_past_the_log(cloud: HuaweiCloud, aws: FakeAws) -> None:
+def test_messages_of_the_sdk_are_not_written_to_stderr(cloud: HuaweiCloud, aws: FakeAws) -> None:
     """Of its own the SDK logs what it cannot connect to, through a logger without a handler."""
     result = run(cloud, aws, [message_for("batch-0")], seconds=4.6, VPCEP_ENDPOINT="http://127.0.0.1:9")
 
@@ -553,7 +532,7 @@ def test_no_message_of_the_sdk_goes_past_the_log(cloud: HuaweiCloud, aws: FakeAw
     assert result.handled[0]["error_code"] == "Rename.ConnectionFailed"
 
 
-def test_more_events_than_a_metric_holds_are_all_counted(cloud: HuaweiCloud, aws: FakeAws) -> None:
+def test_more_events_than_one_metric_holds_are_all_counted(cloud: HuaweiCloud, aws: FakeAws) -> None:
     broken = [sqs_record("not JSON", message_id=f"message-{number}", group=None) for number in range(230)]
 
     result = run(cloud, aws, [{"Records": broken}], MAX_PARALLEL_RENAMES="20")
@@ -562,13 +541,13 @@ def test_more_events_than_a_metric_holds_are_all_counted(cloud: HuaweiCloud, aws
     assert result.counts() == {"RenameFailed": 230}
 
 
-def test_no_metrics_are_carried_over_into_the_next_invocation(cloud: HuaweiCloud, aws: FakeAws) -> None:
+def test_metrics_of_one_invocation_are_not_repeated_in_the_next(cloud: HuaweiCloud, aws: FakeAws) -> None:
     result = run(cloud, aws, [message_for("batch-0"), message_for("batch-1")])
 
     assert [document["Renamed"] for document in result.metrics] == [[1.0], [1.0]]
 
 
-def test_no_metric_is_negative_whatever_the_clock_of_the_sender(cloud: HuaweiCloud, aws: FakeAws) -> None:
+def test_no_metric_is_negative_if_the_clock_of_the_sender_is_ahead(cloud: HuaweiCloud, aws: FakeAws) -> None:
     """CloudWatch computes no percentile over a period with a negative value."""
     # given: events from four minutes ahead, in every way an event can end in
     ahead = (datetime.now(UTC) + timedelta(minutes=4)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -582,35 +561,46 @@ def test_no_metric_is_negative_whatever_the_clock_of_the_sender(cloud: HuaweiClo
     assert {value for (name,), value in values if name in ("EventAge", "WaitingAge")} == {0.0}
 
 
-def test_a_namespace_that_is_not_set_keeps_no_event_from_being_settled(cloud: HuaweiCloud, aws: FakeAws) -> None:
+def test_event_is_settled_without_a_metrics_namespace(cloud: HuaweiCloud, aws: FakeAws) -> None:
     result = run(cloud, aws, [message_for("batch-0")], POWERTOOLS_METRICS_NAMESPACE=None)
 
     assert [line["status"] for line in result.handled] == ["settled"]
 
 
-@pytest.mark.parametrize(("state", "is_open"), [("OPEN", 1), ("HALF_OPEN", 0), ("CLOSED", 0)])
-def test_tells_and_counts_how_the_breaker_turned(
-    state: str,
-    is_open: int,
-    caplog: pytest.LogCaptureFixture,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    world: World,
-) -> None:
+@pytest.fixture
+def written(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., dict[str, Any]]:
+    """The metrics that are written of what is done to the telemetry."""
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "vpcep-rename")
-    telemetry = world.real_telemetry()
 
-    telemetry.circuit_transitioned(CircuitTransition("breaker", CircuitState.CLOSED, CircuitState(state), 0))
-    telemetry.flush()
+    def written(act: Callable[[Telemetry], None]) -> dict[str, Any]:
+        telemetry = world.real_telemetry()
+        act(telemetry)
+        telemetry.flush()
+        documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        return {name: values for (name,), values in metrics_of([line for line in documents if "_aws" in line])}
+
+    return written
+
+
+@pytest.mark.parametrize(("state", "is_open"), [("OPEN", 1), ("HALF_OPEN", 0), ("CLOSED", 0)])
+def test_transition_of_the_outage_breaker_is_logged_and_counted(
+    state: str, is_open: int, caplog: pytest.LogCaptureFixture, written: Callable[..., dict[str, Any]]
+) -> None:
+    transition = CircuitTransition("breaker", CircuitState.CLOSED, CircuitState(state), 0)
+
+    metric = written(lambda telemetry: telemetry.circuit_transitioned(transition))
 
     [record] = caplog.records
     assert (record.getMessage(), vars(record)["state"], record.levelname) == ("outage breaker turned", state, "WARNING")
     assert vars(record)["circuit"] == "breaker"
-    metric = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert metric["OutageBreakerOpen"] == [is_open]
 
 
-def test_failure_of_the_breaker_is_logged_by_its_name_alone(caplog: pytest.LogCaptureFixture, world: World) -> None:
+def test_failure_of_the_outage_breaker_is_logged_by_its_name_alone(
+    caplog: pytest.LogCaptureFixture, world: World
+) -> None:
     world.real_telemetry().breaker_failed(KeyError("marker"))
 
     [record] = caplog.records
@@ -618,7 +608,7 @@ def test_failure_of_the_breaker_is_logged_by_its_name_alone(caplog: pytest.LogCa
     assert "marker" not in str(vars(record))
 
 
-def test_events_are_counted_one_at_a_time(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+def test_events_are_never_counted_concurrently(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
     """Powertools' metrics are not made for several threads."""
     # given
     counting, at_once = threading.Lock(), []
@@ -642,114 +632,90 @@ def test_events_are_counted_one_at_a_time(monkeypatch: pytest.MonkeyPatch, world
     assert at_once == [False] * 32
 
 
-class TestCountedAs:
-    """Under which name an event is counted, as it came and with what the ledger knew of it."""
+@pytest.fixture
+def counted(world: World, written: Callable[..., dict[str, Any]]) -> Any:
+    """The metrics that are written of an event and its result."""
 
-    @pytest.fixture
-    def told(self, world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
-        monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "vpcep-rename")
+    def counted(result: Outcome | Unsettled, event: RenameEvent | InvalidEvent | None = None, **keys: Any) -> Any:
+        return written(lambda telemetry: telemetry.handled(event or world.event(), result, "sqs", **keys))
 
-        def told(
-            result: Outcome | Unsettled, event: RenameEvent | InvalidEvent | None = None, **keys: Any
-        ) -> dict[str, list[float]]:
-            telemetry = world.real_telemetry()
-            telemetry.handled(event or world.event(), result, "sqs", **keys)
-            telemetry.flush()
-            documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-            return {name: values for (name,), values in metrics_of([line for line in documents if "_aws" in line])}
+    return counted
 
-        return told
 
-    @staticmethod
-    def failed(world: World, failure: failures.Failure) -> Outcome:
+SUPERSEDED = failures.superseded(failures.EventName("/cmdb", "newer"))
+
+
+@pytest.mark.parametrize(
+    ("failure", "is_remembered", "keys", "metrics"),
+    [
+        *[(None, False, keys, ["Renamed", "EventAge"]) for keys in ({}, {"receive_count": 1}, {"receive_count": 3})],
+        (not_found(), False, {}, ["RenameFailed", "EventAge"]),
+        (SUPERSEDED, False, {}, ["RenameSuperseded", "EventAge"]),
+        (failures.timeout(), False, {"receive_count": 12}, ["RenameGivenUp"]),
+        *[(None, True, keys, ["RenameDuplicate"]) for keys in ({}, {"receive_count": 1})],
+        # The outcome was decided in an earlier delivery of the same message.
+        (None, True, {"receive_count": 2}, ["RenamePublishedLate", "Renamed", "EventAge"]),
+        (failures.timeout(), False, {"dead_letter": True}, ["RenameGivenUp"]),
+        (failures.timeout(), True, {"dead_letter": True}, []),
+    ],
+)
+def test_outcome_is_counted_by_how_its_message_came_and_what_the_ledger_knew(
+    counted: Any,
+    world: World,
+    failure: failures.Failure | None,
+    is_remembered: bool,
+    keys: dict[str, Any],
+    metrics: list[str],
+) -> None:
+    if failure:
         world.services.refuse(failure, times=None)
-        outcome = world.settle()
-        if isinstance(outcome, Unsettled):
-            outcome = world.give_up(outcome)
-        assert isinstance(outcome, Outcome)
-        return outcome
+    result = world.settle()
+    outcome = world.give_up(result) if isinstance(result, Unsettled) else result
+    assert isinstance(outcome, Outcome)
 
-    @pytest.mark.parametrize("keys", [{}, {"receive_count": 1}, {"receive_count": 3}])
-    def test_renamed(self, told: Any, world: World, keys: dict[str, int]) -> None:
-        assert list(told(world.settle(), **keys)) == ["Renamed", "EventAge"]
+    assert list(counted(replace(outcome, remembered=is_remembered), **keys)) == metrics
 
-    def test_failed(self, told: Any, world: World) -> None:
-        outcome = self.failed(world, from_reply("EndPoint.2003", "", status=400))
 
-        assert list(told(outcome)) == ["RenameFailed", "EventAge"]
+@pytest.mark.parametrize(
+    ("failure", "keys"), [(failures.timeout(), {}), (failures.respond_async_requested(), {"queued": True})]
+)
+def test_unsettled_event_is_counted_as_deferred(counted: Any, failure: failures.Failure, keys: dict[str, Any]) -> None:
+    assert list(counted(Unsettled(failure), **keys)) == ["RenameDeferred", "WaitingAge"]
 
-    def test_superseded(self, told: Any, world: World) -> None:
-        outcome = self.failed(world, failures.superseded(failures.EventName("/cmdb", "newer")))
 
-        assert list(told(outcome)) == ["RenameSuperseded", "EventAge"]
+def test_invalid_event_is_counted_without_an_age(counted: Any, world: World) -> None:
+    event = world.invalid_event()
+    outcome = world.settle(event)
 
-    def test_given_up(self, told: Any, world: World) -> None:
-        outcome = self.failed(world, failures.timeout())
+    assert list(counted(outcome, event)) == ["RenameFailed"]
+    assert list(counted(Unsettled(failures.not_published("Throttling")), event)) == ["RenameDeferred"]
 
-        assert list(told(outcome, receive_count=12)) == ["RenameGivenUp"]
 
-    def test_put_back_or_handed_to_the_queue(self, told: Any) -> None:
-        assert list(told(Unsettled(failures.timeout()))) == ["RenameDeferred", "WaitingAge"]
-        assert list(told(Unsettled(failures.respond_async_requested()), queued=True)) == [
-            "RenameDeferred",
-            "WaitingAge",
-        ]
+@pytest.mark.parametrize(("minutes", "seconds"), [(2, 120), (0, 0), (-4, 0)])
+def test_age_is_since_the_time_of_the_event_and_never_negative(
+    counted: Any, world: World, minutes: int, seconds: int
+) -> None:
+    """A sender's clock may be some minutes ahead."""
+    event = replace(world.event(), time=datetime.now(UTC) - timedelta(minutes=minutes))
 
-    @pytest.mark.parametrize("keys", [{}, {"receive_count": 1}])
-    def test_duplicate(self, told: Any, world: World, keys: dict[str, int]) -> None:
-        known = replace(cast("Outcome", world.settle()), remembered=True)
+    [settled] = counted(world.settle(), event)["EventAge"]
+    [waiting] = counted(Unsettled(failures.timeout()), event)["WaitingAge"]
 
-        assert list(told(known, **keys)) == ["RenameDuplicate"]
+    assert settled == pytest.approx(seconds, abs=5)
+    assert waiting == pytest.approx(seconds, abs=5)
+    assert min(settled, waiting) >= 0
 
-    def test_published_late(self, told: Any, world: World) -> None:
-        """The outcome was decided in an earlier delivery of the same message."""
-        known = replace(cast("Outcome", world.settle()), remembered=True)
 
-        assert list(told(known, receive_count=2)) == ["RenamePublishedLate", "Renamed", "EventAge"]
+def test_latency_of_a_call_is_in_milliseconds(written: Callable[..., dict[str, Any]]) -> None:
+    assert written(lambda telemetry: telemetry.record_call(0.25)) == {"VpcepLatency": [250.0]}
 
-    def test_a_dead_letter_once(self, told: Any, world: World) -> None:
-        given_up = self.failed(world, failures.timeout())
 
-        assert told(replace(given_up, remembered=True), dead_letter=True) == {}
-        assert list(told(given_up, dead_letter=True)) == ["RenameGivenUp"]
+def test_exception_outside_of_an_event_is_logged_and_counted(
+    written: Callable[..., dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    metrics = written(lambda telemetry: telemetry.unexpected(ValueError("marker-message"), message_id="message-1"))
 
-    def test_an_invalid_event_has_no_age(self, told: Any, world: World) -> None:
-        event = world.invalid_event()
-        outcome = world.settle(event)
-
-        assert list(told(outcome, event)) == ["RenameFailed"]
-        assert list(told(Unsettled(failures.not_published("Throttling")), event)) == ["RenameDeferred"]
-
-    @pytest.mark.parametrize(("minutes", "seconds"), [(2, 120), (0, 0), (-4, 0)])
-    def test_the_age_counts_from_the_events_time_and_is_never_negative(
-        self, told: Any, world: World, minutes: int, seconds: int
-    ) -> None:
-        """A sender's clock may be some minutes ahead."""
-        event = replace(world.event(), time=datetime.now(UTC) - timedelta(minutes=minutes))
-
-        [settled] = told(world.settle(), event)["EventAge"]
-        [waiting] = told(Unsettled(failures.timeout()), event)["WaitingAge"]
-
-        assert settled == pytest.approx(seconds, abs=5)
-        assert waiting == pytest.approx(seconds, abs=5)
-        assert min(settled, waiting) >= 0
-
-    def test_a_call_in_milliseconds(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
-        telemetry = world.real_telemetry()
-
-        telemetry.record_call(0.25)
-        telemetry.flush()
-
-        metric = json.loads(capsys.readouterr().out.splitlines()[-1])
-        assert metric["VpcepLatency"] == [250.0]
-
-    def test_a_defect(self, world: World, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
-        telemetry = world.real_telemetry()
-
-        telemetry.unexpected(ValueError("marker-message"), message_id="message-1")
-        telemetry.flush()
-
-        [record] = caplog.records
-        assert (record.getMessage(), vars(record)["message_id"]) == ("rename event not handled", "message-1")
-        assert vars(record)["exception_name"] == "ValueError"
-        assert json.loads(capsys.readouterr().out.splitlines()[-1])["RenameNotHandled"] == [1]
+    assert metrics == {"RenameNotHandled": [1]}
+    [record] = caplog.records
+    assert (record.getMessage(), vars(record)["message_id"]) == ("rename event not handled", "message-1")
+    assert vars(record)["exception_name"] == "ValueError"
