@@ -40,91 +40,42 @@ VPCEP = [
     ("EndPoint.0022", 400, THROTTLED),
     ("EndPoint.2004", 400, TRY_AGAIN),
     ("EndPoint.3045", 400, STATE),
-    ("EndPoint.0011", 504, OWN_DEFECT),
-    ("EndPoint.0012", 504, OWN_DEFECT),
-    ("EndPoint.0002", 400, FINAL),
-    ("EndPoint.1004", 400, FINAL),
-    ("EndPoint.2002", 400, FINAL),
-    ("EndPoint.1003", 400, FINAL),
-    ("EndPoint.3076", 400, FINAL),
-    ("EndPoint.2029", 400, FINAL),
-    ("EndPoint.3062", 400, FINAL),
+    *[(f"EndPoint.{digits}", 504, OWN_DEFECT) for digits in ("0011", "0012")],
+    *[(f"EndPoint.{digits}", 400, FINAL) for digits in ("0002", "1003", "1004", "2002", "2029", "3062", "3076")],
     ("EndPoint.2003", 400, NOT_FOUND),
     ("EndPoint.0005", 404, NOT_FOUND),
-    ("EndPoint.0014", 400, ACCESS),
+    *[(f"EndPoint.{digits}", 400, ACCESS) for digits in ("0009", "0014", "1008")],
     ("EndPoint.0003", 401, ACCESS),
     ("EndPoint.0004", 403, ACCESS),
-    ("EndPoint.0009", 400, ACCESS),
-    ("EndPoint.1008", 400, ACCESS),
 ]
 
-GATEWAY = [
-    ("0101", 404, ACCESS),
-    ("0103", 404, ACCESS),
-    ("0104", 400, FINAL),
-    ("0105", 400, FINAL),
-    ("0106", 400, FINAL),
-    ("0602", 400, FINAL),
-    ("0607", 400, FINAL),
-    ("0201", 400, FINAL),
-    ("0201", 413, FINAL),
-    ("0201", 414, FINAL),
-    ("0201", 494, FINAL),
-    ("0201", 502, DOUBT),
-    ("0201", 504, DOUBT),
-    ("0301", 401, ACCESS),
-    ("0303", 401, ACCESS),
-    ("0305", 401, ACCESS),
-    ("0307", 401, ACCESS),
-    ("0311", 401, ACCESS),
-    ("0302", 403, ACCESS),
-    ("0304", 403, ACCESS),
-    ("0306", 403, ACCESS),
-    ("0310", 403, ACCESS),
-    ("0401", 403, ACCESS),
-    ("0402", 403, ACCESS),
-    ("0404", 403, ACCESS),
-    ("0801", 403, ACCESS),
-    ("0802", 403, ACCESS),
+GATEWAY: list[tuple[str, int, Means]] = [
+    *[(digits, 404, ACCESS) for digits in ("0101", "0103")],
+    *[(digits, 400, FINAL) for digits in ("0104", "0105", "0106", "0201", "0602", "0607")],
+    *[("0201", status, FINAL) for status in (413, 414, 494)],
+    *[("0201", status, DOUBT) for status in (502, 504)],
+    *[(digits, 401, ACCESS) for digits in ("0301", "0303", "0305", "0307", "0311")],
+    *[(digits, 403, ACCESS) for digits in ("0302", "0304", "0306", "0310", "0401", "0402", "0404", "0801", "0802")],
     ("0308", 429, THROTTLED),
-    ("0501", 405, ACCESS),
-    ("0502", 405, ACCESS),
-    ("0601", 500, DOUBT),
-    ("0605", 500, DOUBT),
-    ("0606", 500, DOUBT),
-    ("0608", 500, DOUBT),
-    ("0609", 500, DOUBT),
-    ("0611", 500, DOUBT),
-    ("0612", 500, DOUBT),
-    ("0705", 500, DOUBT),
+    *[(digits, 405, ACCESS) for digits in ("0501", "0502")],
+    *[(digits, 500, DOUBT) for digits in ("0601", "0605", "0606", "0608", "0609", "0611", "0612", "0705")],
     ("0610", 502, TRY_AGAIN),
     ("0613", 503, TRY_AGAIN),
 ]
 
 # What is documented for the call, and what a proxy or a gateway on the way may answer.
 STATUSES = [
-    (400, FINAL),
-    (401, ACCESS),
-    (403, ACCESS),
+    *[(status, FINAL) for status in (400, 405, 406, 413, 499)],
+    *[(status, ACCESS) for status in (401, 403, 407)],
     (404, NOT_FOUND),
-    (405, FINAL),
-    (406, FINAL),
-    (407, ACCESS),
-    (408, TRY_AGAIN),
     (409, CONFLICT),
-    (413, FINAL),
     (429, THROTTLED),
-    (499, FINAL),
-    (500, DOUBT),
-    (501, TRY_AGAIN),
-    (502, DOUBT),
-    (503, DOUBT),
-    (504, DOUBT),
-    (599, TRY_AGAIN),
+    *[(status, TRY_AGAIN) for status in (408, 501, 599)],
+    *[(status, DOUBT) for status in (500, 502, 503, 504)],
 ]
 
 # Statuses that say the opposite of what the code says.
-CODE_WINS = [
+CODE_TAKES_PRECEDENCE = [
     ("EndPoint.2003", 500, NOT_FOUND),
     ("EndPoint.0001", 400, TRY_AGAIN),
     ("EndPoint.0022", 403, THROTTLED),
@@ -133,14 +84,11 @@ CODE_WINS = [
 ]
 
 # Whether the request may have reached a backend, where no table knows the code or the status is another one.
-IN_DOUBT = [
-    ("EndPoint.9999", 500, TRY_AGAIN),
-    ("EndPoint.9999", 503, TRY_AGAIN),
-    ("EndPoint.9999", 502, DOUBT),
-    ("EndPoint.9999", 504, DOUBT),
+UNKNOWN_CODE_OR_STATUS = [
+    *[("EndPoint.9999", status, TRY_AGAIN) for status in (500, 503)],
+    *[("EndPoint.9999", status, DOUBT) for status in (502, 504)],
     ("Endpoint.0001", 504, DOUBT),
-    ("Other.0001", 500, DOUBT),
-    ("Other.0001", 503, DOUBT),
+    *[("Other.0001", status, DOUBT) for status in (500, 503)],
     ("Other.0001", 501, TRY_AGAIN),
     ("APIGW.9999", 500, DOUBT),
     ("APIG.0601", 503, DOUBT),
@@ -160,191 +108,172 @@ def meaning(failure: Failure) -> Means:
     return Means(failure.kind, failure.retryable, failure.retry_in_process, failure.in_doubt, failure.state_conflict)
 
 
-class TestCodes:
-    @pytest.mark.parametrize(("code", "status", "means"), [*ROWS, *CODE_WINS, *IN_DOUBT])
-    def test_mean_what_the_tables_say(self, code: str, status: int, means: Means) -> None:
-        failure = from_reply(code, "any text", status=status, huawei_request_id="id-1")
+@pytest.mark.parametrize(("code", "status", "means"), [*ROWS, *CODE_TAKES_PRECEDENCE, *UNKNOWN_CODE_OR_STATUS])
+def test_code_and_status_mean_what_the_tables_say(code: str, status: int, means: Means) -> None:
+    failure = from_reply(code, "any text", status=status, huawei_request_id="id-1")
 
-        assert meaning(failure) == means
-        assert (failure.code, failure.http_status, failure.huawei_request_id) == (code, status, "id-1")
-
-    @pytest.mark.parametrize(("code", "status", "means"), ROWS)
-    @pytest.mark.parametrize("spelling", [str.lower, str.upper, str.swapcase, str.capitalize])
-    def test_are_compared_without_regard_to_case_and_reported_as_spelled(
-        self, code: str, status: int, means: Means, spelling: Callable[[str], str]
-    ) -> None:
-        spelled = spelling(code)
-
-        failure = from_reply(spelled, "", status=status)
-
-        assert meaning(failure) == means
-        assert failure.code == spelled
-
-    @pytest.mark.parametrize(("status", "means"), STATUSES)
-    @pytest.mark.parametrize("code", ["APIGW.0999", "APIG.9999", "Common.0001", "Endpoin.2003", "x"])
-    def test_unknown_ones_mean_what_their_status_says(self, code: str, status: int, means: Means) -> None:
-        failure = from_reply(code, "", status=status)
-
-        assert meaning(failure) == means
-        assert failure.code == code
-
-    @pytest.mark.parametrize(("status", "means"), STATUSES)
-    @pytest.mark.parametrize("code", [None, ""])
-    def test_a_reply_without_one_means_what_its_status_says(self, code: str | None, status: int, means: Means) -> None:
-        failure = from_reply(code, "", status=status)
-
-        assert meaning(failure) == means
-        assert failure.code.startswith("Rename.")
-        assert failure.message
-
-    def test_of_the_gateway_are_no_codes_of_the_service(self) -> None:
-        # given: digits that mean "not found" for the service and nothing for the gateway
-        failure = from_reply("APIGW.2003", "", status=400)
-
-        assert failure.kind is Kind.INVALID
-
-    @given(st.integers(min_value=400, max_value=599), st.text(max_size=20))
-    def test_and_statuses_of_any_kind_have_some_meaning(self, status: int, code: str) -> None:
-        failure = from_reply(code, "", status=status)
-
-        assert failure.code
-        assert not (failure.retry_in_process and not failure.retryable), "a quick second attempt of what cannot succeed"
-        assert not (failure.retry_in_process and failure.kind is Kind.ACCESS), "five wrong signatures lock the key"
+    assert meaning(failure) == means
+    assert (failure.code, failure.http_status, failure.huawei_request_id) == (code, status, "id-1")
 
 
-class TestBoundedCodes:
-    """What may become a dimension of a metric."""
+@pytest.mark.parametrize(("code", "status", "means"), ROWS)
+@pytest.mark.parametrize("spelling", [str.lower, str.upper, str.swapcase, str.capitalize])
+def test_code_is_compared_without_regard_to_case_and_reported_as_spelled(
+    code: str, status: int, means: Means, spelling: Callable[[str], str]
+) -> None:
+    spelled = spelling(code)
 
-    # 0201 is in no table, for its status tells what it means.
-    @pytest.mark.parametrize(("code", "status"), [row[:2] for row in ROWS if not row[0].endswith(".0201")])
-    @pytest.mark.parametrize("spelling", [str, str.lower, str.upper, str.swapcase])
-    def test_of_the_tables_have_one_spelling(self, code: str, status: int, spelling: Callable[[str], str]) -> None:
-        assert metric_code(from_reply(spelling(code), "", status=status).code) == code
+    failure = from_reply(spelled, "", status=status)
 
-    def test_of_the_function_stay(self) -> None:
-        source = Path(failures.__file__).read_text(encoding="utf-8")
-        own = set(re.findall(r'"(Rename\.\w+)"', source))
-
-        assert len(own) > 20
-        assert {metric_code(code) for code in own} == own
-
-    @pytest.mark.parametrize(
-        "code", ["EndPoint.9999", "APIGW.9999", "Rename.Anything", "", "x" * 128, "EndPoint.2003x"]
-    )
-    def test_that_nobody_knows_are_one(self, code: str) -> None:
-        assert metric_code(code) == "Other"
+    assert meaning(failure) == means
+    assert failure.code == spelled
 
 
-class TestMessages:
-    @given(
-        st.sampled_from(ROWS),
-        st.text(max_size=200)
-        | st.sampled_from(
-            [
-                "The VPC endpoint service does not exist.",
-                "policy user over ratelimit,limit:200,time:5 minute",
-                "APIGW.0301: Incorrect IAM authentication information",
-                "EndPoint.2003",
-                "429 Too Many Requests",
-            ]
+@pytest.mark.parametrize(("status", "means"), STATUSES)
+@pytest.mark.parametrize("code", ["APIGW.0999", "APIG.9999", "Common.0001", "Endpoin.2003", "x", "", None])
+def test_reply_without_a_known_code_means_what_its_status_says(code: str | None, status: int, means: Means) -> None:
+    failure = from_reply(code, "", status=status)
+
+    assert meaning(failure) == means
+    assert failure.code == code if code else failure.code.startswith("Rename.")
+    assert code or failure.message
+
+
+def test_digits_of_the_service_mean_nothing_in_a_code_of_the_gateway() -> None:
+    assert from_reply("APIGW.2003", "", status=400).kind is Kind.INVALID
+
+
+@given(st.integers(min_value=400, max_value=599), st.text(max_size=20))
+def test_any_code_and_status_have_a_meaning_without_harmful_retries(status: int, code: str) -> None:
+    failure = from_reply(code, "", status=status)
+
+    assert failure.code
+    assert not (failure.retry_in_process and not failure.retryable), "a quick second attempt of what cannot succeed"
+    assert not (failure.retry_in_process and failure.kind is Kind.ACCESS), "five wrong signatures lock the key"
+
+
+# 0201 is in no table, for its status tells what it means.
+@pytest.mark.parametrize(("code", "status"), [row[:2] for row in ROWS if not row[0].endswith(".0201")])
+@pytest.mark.parametrize("spelling", [str, str.lower, str.upper, str.swapcase])
+def test_metric_has_one_spelling_of_each_known_code(code: str, status: int, spelling: Callable[[str], str]) -> None:
+    assert metric_code(from_reply(spelling(code), "", status=status).code) == code
+
+
+def test_metric_has_the_codes_of_the_function_itself() -> None:
+    source = Path(failures.__file__).read_text(encoding="utf-8")
+    own = set(re.findall(r'"(Rename\.\w+)"', source))
+
+    assert len(own) > 20
+    assert {metric_code(code) for code in own} == own
+
+
+@pytest.mark.parametrize("code", ["EndPoint.9999", "APIGW.9999", "Rename.Anything", "", "x" * 128, "EndPoint.2003x"])
+def test_metric_has_one_name_for_all_unknown_codes(code: str) -> None:
+    assert metric_code(code) == "Other"
+
+
+MESSAGES = [
+    "The VPC endpoint service does not exist.",
+    "policy user over ratelimit,limit:200,time:5 minute",
+    "APIGW.0301: Incorrect IAM authentication information",
+    "EndPoint.2003",
+    "429 Too Many Requests",
+]
+
+
+@given(
+    st.sampled_from(ROWS),
+    st.text(max_size=200) | st.sampled_from(MESSAGES),
+)
+def test_message_never_decides_what_a_failure_means(row: tuple[str, int, Means], message: str) -> None:
+    code, status, means = row
+
+    assert meaning(from_reply(code, message, status=status)) == means
+
+
+@pytest.mark.parametrize("length", [1, MESSAGE_MAX_LENGTH, 2_000_000])
+def test_message_is_passed_on_truncated(length: int) -> None:
+    assert from_reply("EndPoint.2003", "x" * length, status=400).message == "x" * min(length, MESSAGE_MAX_LENGTH)
+
+
+def test_message_is_not_in_the_text_of_the_exception() -> None:
+    """The text may be logged."""
+    assert str(RenameFailedError(from_reply("EndPoint.2003", "orders is gone", status=400))) == "EndPoint.2003"
+
+
+@pytest.mark.parametrize(
+    ("message", "seconds"),
+    [
+        ("The throttling threshold has been reached: policy user over ratelimit,limit:200,time:5 minute", 300),
+        ("policy ip over ratelimit,limit:1,time:1 second", 1),
+        ("policy api over ratelimit,limit:10,time:30 seconds", 30),
+        ("limit:200,time:2 hour", 7200),
+        ("limit:200,time:1 day", 86400),
+        ("LIMIT:200,TIME:1 MINUTE", 60),
+        ("limit:200, time: 1 minute", 60),
+        ("limit:200,time:1minute", 60),
+    ],
+)
+@pytest.mark.parametrize(("code", "status"), [("APIGW.0308", 429), ("EndPoint.0022", 400), (None, 429)])
+def test_throttling_window_in_the_message_becomes_retry_after(
+    message: str, seconds: float, code: str | None, status: int
+) -> None:
+    assert from_reply(code, message, status=status).retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        *("", "The throttling threshold has been reached.", "limit:200", "downtime:5 minute"),
+        *[f"limit:200,time:{time}" for time in ("", "soon", "5 fortnight", "99999999999999999999 day", "-5 minute")],
+    ],
+)
+def test_retry_after_is_unknown_if_the_message_names_no_window(message: str) -> None:
+    assert from_reply("APIGW.0308", message, status=429).retry_after is None
+
+
+def test_throttling_window_is_read_from_throttled_replies_only() -> None:
+    assert from_reply("EndPoint.0001", "limit:200,time:5 minute", status=500).retry_after is None
+
+
+@pytest.mark.parametrize("retry_after", [0.0, 7.0, 900.0])
+def test_retry_after_header_takes_precedence_over_the_message(retry_after: float) -> None:
+    failure = from_reply("APIGW.0308", "limit:1,time:5 minute", status=429, retry_after=retry_after)
+
+    assert failure.retry_after == retry_after
+
+
+def test_retry_after_header_is_read_for_other_kinds_too() -> None:
+    assert from_reply("EndPoint.0001", "", status=503, retry_after=7.0).retry_after == 7.0
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "means"),
+    [
+        (failures.timeout(in_doubt=False), "Rename.Timeout", TRY_AGAIN),
+        (failures.timeout(in_doubt=True), "Rename.Timeout", DOUBT),
+        (failures.connection_failed(in_doubt=False), "Rename.ConnectionFailed", TRY_AGAIN),
+        (failures.connection_failed(in_doubt=True), "Rename.ConnectionFailed", DOUBT),
+        (failures.unconfirmed_reply(status=200, huawei_request_id=None), "Rename.UnconfirmedReply", DOUBT),
+        (failures.precondition_failed("billing"), "Rename.PreconditionFailed", CONFLICT),
+        (failures.invalid_event(()), "Rename.InvalidEvent", FINAL),
+        (failures.internal_error(), "Rename.InternalError", Means(Kind.INTERNAL, retryable=True)),
+        (failures.no_time_left(), "Rename.NoTimeLeft", Means(Kind.UNAVAILABLE, retryable=True)),
+        (failures.not_published("x"), "Rename.OutcomeNotPublished", Means(Kind.UNAVAILABLE, retryable=True)),
+        (failures.credentials("x", kind=Kind.ACCESS), "Rename.CredentialsUnavailable", ACCESS),
+        (
+            failures.credentials("x", kind=Kind.UNAVAILABLE),
+            "Rename.CredentialsUnavailable",
+            Means(Kind.UNAVAILABLE, retryable=True),
         ),
-    )
-    def test_never_decide(self, row: tuple[str, int, Means], message: str) -> None:
-        code, status, means = row
-
-        assert meaning(from_reply(code, message, status=status)) == means
-
-    def test_are_passed_on(self) -> None:
-        assert from_reply("EndPoint.2003", "It is gone.", status=400).message == "It is gone."
-
-    def test_are_clipped(self) -> None:
-        failure = from_reply("EndPoint.2003", "x" * 2_000_000, status=400)
-
-        assert len(failure.message) == MESSAGE_MAX_LENGTH
-
-    def test_are_no_part_of_the_exceptions_text_which_may_be_logged(self) -> None:
-        failure = from_reply("EndPoint.2003", "orders is gone", status=400)
-
-        assert str(RenameFailedError(failure)) == "EndPoint.2003"
+    ],
+)
+def test_failure_of_the_function_itself_means_what_its_name_says(failure: Failure, code: str, means: Means) -> None:
+    assert (failure.code, meaning(failure)) == (code, means)
 
 
-class TestThrottleWindow:
-    @pytest.mark.parametrize(
-        ("message", "seconds"),
-        [
-            ("The throttling threshold has been reached: policy user over ratelimit,limit:200,time:5 minute", 300),
-            ("policy ip over ratelimit,limit:1,time:1 second", 1),
-            ("policy api over ratelimit,limit:10,time:30 seconds", 30),
-            ("limit:200,time:2 hour", 7200),
-            ("limit:200,time:1 day", 86400),
-            ("LIMIT:200,TIME:1 MINUTE", 60),
-            ("limit:200, time: 1 minute", 60),
-            ("limit:200,time:1minute", 60),
-        ],
-    )
-    @pytest.mark.parametrize(("code", "status"), [("APIGW.0308", 429), ("EndPoint.0022", 400), (None, 429)])
-    def test_becomes_the_time_to_wait(self, message: str, seconds: float, code: str | None, status: int) -> None:
-        assert from_reply(code, message, status=status).retry_after == seconds
+def test_state_conflict_that_lasts_is_final_and_keeps_its_code() -> None:
+    failure = failures.as_conflict(from_reply("EndPoint.3045", "", status=400, huawei_request_id="id-1"))
 
-    @pytest.mark.parametrize(
-        "message",
-        [
-            "",
-            "The throttling threshold has been reached.",
-            "limit:200",
-            "limit:200,time:",
-            "limit:200,time:soon",
-            "limit:200,time:5 fortnight",
-            "limit:200,time:99999999999999999999 day",
-            "downtime:5 minute",
-            "limit:200,time:-5 minute",
-        ],
-    )
-    def test_is_unknown_where_the_message_names_none(self, message: str) -> None:
-        assert from_reply("APIGW.0308", message, status=429).retry_after is None
-
-    def test_is_read_of_throttled_replies_only(self) -> None:
-        failure = from_reply("EndPoint.0001", "limit:200,time:5 minute", status=500)
-
-        assert failure.retry_after is None
-
-    @pytest.mark.parametrize("retry_after", [0.0, 7.0, 900.0])
-    def test_gives_way_to_the_header(self, retry_after: float) -> None:
-        failure = from_reply("APIGW.0308", "limit:1,time:5 minute", status=429, retry_after=retry_after)
-
-        assert failure.retry_after == retry_after
-
-    def test_of_the_header_counts_for_other_kinds_too(self) -> None:
-        assert from_reply("EndPoint.0001", "", status=503, retry_after=7.0).retry_after == 7.0
-
-
-class TestOwnFailures:
-    @pytest.mark.parametrize(
-        ("failure", "code", "means"),
-        [
-            (failures.timeout(in_doubt=False), "Rename.Timeout", TRY_AGAIN),
-            (failures.timeout(in_doubt=True), "Rename.Timeout", DOUBT),
-            (failures.connection_failed(in_doubt=False), "Rename.ConnectionFailed", TRY_AGAIN),
-            (failures.connection_failed(in_doubt=True), "Rename.ConnectionFailed", DOUBT),
-            (failures.unconfirmed_reply(status=200, huawei_request_id=None), "Rename.UnconfirmedReply", DOUBT),
-            (failures.precondition_failed("billing"), "Rename.PreconditionFailed", CONFLICT),
-            (failures.invalid_event(()), "Rename.InvalidEvent", FINAL),
-            (failures.internal_error(), "Rename.InternalError", Means(Kind.INTERNAL, retryable=True)),
-            (failures.no_time_left(), "Rename.NoTimeLeft", Means(Kind.UNAVAILABLE, retryable=True)),
-            (failures.not_published("x"), "Rename.OutcomeNotPublished", Means(Kind.UNAVAILABLE, retryable=True)),
-            (failures.credentials("x", kind=Kind.ACCESS), "Rename.CredentialsUnavailable", ACCESS),
-            (
-                failures.credentials("x", kind=Kind.UNAVAILABLE),
-                "Rename.CredentialsUnavailable",
-                Means(Kind.UNAVAILABLE, retryable=True),
-            ),
-        ],
-    )
-    def test_mean_what_their_names_say(self, failure: Failure, code: str, means: Means) -> None:
-        assert (failure.code, meaning(failure)) == (code, means)
-
-    def test_a_state_conflict_that_does_not_pass_is_final_and_keeps_its_code(self) -> None:
-        failure = failures.as_conflict(from_reply("EndPoint.3045", "", status=400, huawei_request_id="id-1"))
-
-        assert (failure.kind, failure.retryable, failure.retry_in_process) == (Kind.CONFLICT, False, False)
-        assert (failure.code, failure.http_status, failure.huawei_request_id) == ("EndPoint.3045", 400, "id-1")
+    assert (failure.kind, failure.retryable, failure.retry_in_process) == (Kind.CONFLICT, False, False)
+    assert (failure.code, failure.http_status, failure.huawei_request_id) == ("EndPoint.3045", 400, "id-1")
