@@ -1,4 +1,4 @@
-"""Parses an event as the tests of the parser, the policy and the outcomes need it."""
+"""Parse an event, for the tests of the parser, the policy and the outcomes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def parse(content: object, attributes: Attributes | None = None, **arguments: An
     return parser().parse(text, attributes or transport(), within(60.0), **arguments)
 
 
-def taken(content: object, attributes: Attributes | None = None, **arguments: Any) -> RenameEvent:
+def accepted(content: object, attributes: Attributes | None = None, **arguments: Any) -> RenameEvent:
     event = parse(content, attributes, **arguments)
     assert isinstance(event, RenameEvent), event.violations
     return event
@@ -48,7 +48,7 @@ def without(content: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in content.items() if name not in names}
 
 
-def answer(event: RenameEvent | InvalidEvent) -> Outcome:
+def failure_outcome(event: RenameEvent | InvalidEvent) -> Outcome:
     """The failure outcome of an event, whatever it is."""
     violations = event.violations if isinstance(event, InvalidEvent) else ()
     failure = failures.invalid_event(violations) if violations else failures.internal_error()
@@ -59,8 +59,5 @@ def attribute(value: object, data_type: str = "String") -> dict[str, object]:
     return {"Type": data_type, "Value": value}
 
 
-# ---- Size
-
-
-def _entry_size(outcome: Outcome) -> int:
+def entry_size(outcome: Outcome) -> int:
     return len(outcome.to_json().encode()) + len("vpcep.rename") + len(outcome.type)

@@ -11,7 +11,7 @@ import pytest
 from function.domain.envelopes import attribute_name
 from tests.fakes.events import rename_data, rename_event, transport
 from tests.fakes.identifiers import ARRIVED
-from tests.unit.domain.parsing import answer, attribute, paths, refused, taken, without
+from tests.unit.domain.parsing import accepted, attribute, failure_outcome, paths, refused, without
 
 # ---- Envelopes
 
@@ -51,19 +51,19 @@ def bridged(detail: object, **fields: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("around", [notification, bridged], ids=["SNS", "EventBridge"])
 def test_a_structured_event_in_an_envelope_is_the_event_itself(around: Callable[[object], dict[str, Any]]) -> None:
-    assert taken(around(rename_event(team="shop"))) == taken(rename_event(team="shop"))
+    assert accepted(around(rename_event(team="shop"))) == accepted(rename_event(team="shop"))
 
 
 def test_a_structured_event_without_a_time_has_that_of_its_envelope() -> None:
     content = without(rename_event(), "time")
 
-    assert taken(notification(content)).cloud_event == rename_event(time=NOTIFIED)
-    assert taken(bridged(content)).cloud_event == rename_event(time=BRIDGED)
-    assert taken(notification(bridged(content))).cloud_event == rename_event(time=BRIDGED)
+    assert accepted(notification(content)).cloud_event == rename_event(time=NOTIFIED)
+    assert accepted(bridged(content)).cloud_event == rename_event(time=BRIDGED)
+    assert accepted(notification(bridged(content))).cloud_event == rename_event(time=BRIDGED)
 
 
 def test_data_in_a_notification_takes_what_it_lacks_from_it() -> None:
-    event = taken(notification(rename_data()), transport(id="of the queue", team="network"))
+    event = accepted(notification(rename_data()), transport(id="of the queue", team="network"))
 
     assert event.cloud_event == rename_event(id="sns-1", source=TOPIC, time=NOTIFIED)
 
@@ -78,7 +78,7 @@ def test_data_in_a_notification_takes_its_attributes() -> None:
         "unrelated": attribute("x"),
     }
 
-    event = taken(notification(rename_data(), MessageAttributes=given))
+    event = accepted(notification(rename_data(), MessageAttributes=given))
 
     expected = {"id": "8f0c", "source": "/cmdb/7", "time": "2026-11-02T08:00:00Z", "team": "shop", "priority": "5"}
     assert event.cloud_event == rename_event(**expected)
@@ -88,7 +88,7 @@ def test_data_in_a_notification_takes_its_attributes() -> None:
 def test_attributes_of_a_notification_beside_a_whole_event_are_none_of_it(content: dict[str, Any]) -> None:
     given = {"ce_id": attribute("outside"), "ce-id": attribute("elsewhere")}
 
-    assert taken(notification(content, MessageAttributes=given)).id == "inside"
+    assert accepted(notification(content, MessageAttributes=given)).id == "inside"
 
 
 def test_two_spellings_of_one_attribute_of_a_notification_must_agree() -> None:
@@ -108,18 +108,18 @@ def test_an_attribute_of_a_notification_that_is_no_text_is_a_violation(wrong: ob
 
 @pytest.mark.parametrize("given", [None, [], "x", 5])
 def test_a_notification_may_lack_attributes(given: object) -> None:
-    assert taken(notification(rename_data(), MessageAttributes=given)).id == "sns-1"
-    assert taken(without(notification(rename_data()), "MessageAttributes")).id == "sns-1"
+    assert accepted(notification(rename_data(), MessageAttributes=given)).id == "sns-1"
+    assert accepted(without(notification(rename_data()), "MessageAttributes")).id == "sns-1"
 
 
 def test_data_in_an_eventbridge_event_takes_its_identity_and_time() -> None:
-    event = taken(bridged(rename_data()), transport(id="of the queue", team="network"))
+    event = accepted(bridged(rename_data()), transport(id="of the queue", team="network"))
 
     assert event.cloud_event == rename_event(id="bridge-1", source="com.example.cmdb", time=BRIDGED)
 
 
 def test_an_eventbridge_event_in_a_notification_is_opened() -> None:
-    assert taken(notification(bridged(rename_data()))) == taken(bridged(rename_data()))
+    assert accepted(notification(bridged(rename_data()))) == accepted(bridged(rename_data()))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_what_is_wrong_is_pointed_to_within_the_event(around: Any, content: dict
     event = refused(around(content))
 
     assert paths(event) == paths(refused(content))
-    request = answer(event).cloud_event["data"]["request"]
+    request = failure_outcome(event).cloud_event["data"]["request"]
     assert request.keys() == rename_event().keys()
     assert request["data"] == content.get("data", content)
 
@@ -153,7 +153,7 @@ def test_the_request_of_a_notification_around_no_json_is_the_text_in_it(text: st
     event = refused(notification(text))
 
     assert paths(event) == {""}
-    assert answer(event).cloud_event["data"]["request"] == text
+    assert failure_outcome(event).cloud_event["data"]["request"] == text
     assert (event.id, event.source, event.time) == ("sns-1", TOPIC, ARRIVED)
 
 
@@ -161,13 +161,13 @@ def test_the_request_of_an_eventbridge_event_around_no_object_is_its_detail() ->
     event = refused(bridged(["orders"]))
 
     assert event.violations == (("", "must be an object"),)
-    assert answer(event).cloud_event["data"]["request"] == '["orders"]'
+    assert failure_outcome(event).cloud_event["data"]["request"] == '["orders"]'
     assert (event.id, event.source) == ("bridge-1", "com.example.cmdb")
 
 
 @pytest.mark.parametrize("fields", [{"MessageId": None}, {"MessageId": 5, "TopicArn": [], "Timestamp": {}}])
 def test_what_an_envelope_lacks_comes_from_the_queue(fields: dict[str, Any]) -> None:
-    event = taken(notification(rename_data(), **fields))
+    event = accepted(notification(rename_data(), **fields))
 
     assert event.id == "message-1"
     assert event.source == (TOPIC if len(fields) == 1 else transport().source)
@@ -188,7 +188,7 @@ def test_an_envelope_over_http_is_no_event() -> None:
 
 
 def test_a_byte_order_mark_within_a_notification_is_skipped() -> None:
-    assert taken("\ufeff" + json.dumps(notification("\ufeff" + json.dumps(rename_event())))).id == "event-1"
+    assert accepted("\ufeff" + json.dumps(notification("\ufeff" + json.dumps(rename_event())))).id == "event-1"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from function.domain.event_parser import Attributes
 from tests.fakes.domain import valid
 from tests.fakes.events import rename_data, rename_event, transport
 from tests.fakes.identifiers import ARRIVED, OTHER_PROJECT, OTHER_REGION, SERVICE, TIME
-from tests.unit.domain.parsing import LONE_SURROGATE, TRACEPARENT, paths, refused, taken, without
+from tests.unit.domain.parsing import LONE_SURROGATE, TRACEPARENT, accepted, paths, refused, without
 
 
 def encoded(content: object) -> str:
@@ -29,7 +29,7 @@ def test_a_structured_event_is_taken_as_it_says() -> None:
     data = rename_data(project_id=OTHER_PROJECT, region=OTHER_REGION, expected_name="billing")
     content = rename_event(id="8f0c", source="/cmdb/prod", data=data, traceparent=TRACEPARENT)
 
-    event = taken(content)
+    event = accepted(content)
 
     assert (event.id, event.source) == ("8f0c", "/cmdb/prod")
     assert event.time == datetime(2026, 11, 2, 8, 15, tzinfo=UTC)
@@ -45,7 +45,7 @@ def test_an_event_remembers_when_its_transport_took_it_in() -> None:
 
 
 def test_what_an_event_leaves_open_stays_open() -> None:
-    event = taken(rename_event())
+    event = accepted(rename_event())
 
     assert (event.project_id, event.region, event.expected_name) == (None, None, None)
 
@@ -59,7 +59,7 @@ def test_data_alone_takes_its_attributes_from_the_transport() -> None:
         "team": "shop",
     }
 
-    event = taken(rename_data(), transport(**given))
+    event = accepted(rename_data(), transport(**given))
 
     assert (event.id, event.source, event.time) == ("8f0c", "/cmdb", datetime(2026, 11, 2, 8, tzinfo=UTC))
     assert event.cloud_event == rename_event(**given)
@@ -68,20 +68,20 @@ def test_data_alone_takes_its_attributes_from_the_transport() -> None:
 def test_data_alone_takes_what_stands_in_where_the_transport_carries_no_attributes() -> None:
     attributes = transport()
 
-    event = taken(rename_data(), attributes)
+    event = accepted(rename_data(), attributes)
 
     assert event.cloud_event == rename_event(id=attributes.id, source=attributes.source, time=attributes.time)
 
 
 def test_a_structured_event_owes_nothing_to_the_transport() -> None:
-    event = taken(rename_event(), transport(id="other", source="/other", time="2026-01-01T00:00:00Z", team="other"))
+    event = accepted(rename_event(), transport(id="other", source="/other", time="2026-01-01T00:00:00Z", team="other"))
 
     assert event.cloud_event == rename_event()
 
 
 def test_both_modes_of_one_event_are_the_same_event() -> None:
-    structured = taken(rename_event())
-    binary = taken(rename_data(), transport(id="event-1", source="/cmdb", time=TIME))
+    structured = accepted(rename_event())
+    binary = accepted(rename_data(), transport(id="event-1", source="/cmdb", time=TIME))
 
     assert structured == binary
 
@@ -109,13 +109,13 @@ def test_both_modes_of_one_event_are_the_same_event() -> None:
     ],
 )
 def test_an_event_at_the_edge_of_the_rules_is_taken(event: dict[str, Any]) -> None:
-    assert taken(event).cloud_event == event
+    assert accepted(event).cloud_event == event
 
 
 @pytest.mark.parametrize("attribute", ["datacontenttype", "traceparent", "subject", "team"])
 def test_an_optional_attribute_that_is_null_counts_as_left_out(attribute: str) -> None:
     """CloudEvents JSON format 1.0.2, 2.2: null MUST be treated as the equivalent of unset or omitted."""
-    event = taken(rename_event(**{attribute: None}))
+    event = accepted(rename_event(**{attribute: None}))
 
     assert event.endpoint_service_name == "orders"
 
@@ -133,12 +133,12 @@ def test_an_optional_attribute_that_is_null_counts_as_left_out(attribute: str) -
     ],
 )
 def test_a_time_of_any_form_of_rfc_3339_is_taken_as_its_instant(text: str, instant: datetime) -> None:
-    assert taken(rename_event(time=text)).time == instant
+    assert accepted(rename_event(time=text)).time == instant
 
 
 @pytest.mark.parametrize("missing", [{}, {"time": None}], ids=["left out", "null"])
 def test_a_structured_event_without_a_time_has_that_of_its_transport(missing: dict[str, Any]) -> None:
-    event = taken(without(rename_event(), "time") | missing, transport(time="2026-01-01T00:00:00Z"))
+    event = accepted(without(rename_event(), "time") | missing, transport(time="2026-01-01T00:00:00Z"))
 
     assert event.cloud_event == rename_event(time=ARRIVED)
     assert event.time == datetime.fromisoformat(ARRIVED)
@@ -161,14 +161,14 @@ def test_a_structured_event_that_is_wrong_otherwise_has_the_time_of_its_transpor
 )
 def test_a_traceparent_that_is_none_is_dropped(value: str) -> None:
     """It is the tracing's affair, and no reason to refuse a rename."""
-    assert taken(rename_data(), transport(traceparent=value)).cloud_event.keys() == rename_event().keys()
+    assert accepted(rename_data(), transport(traceparent=value)).cloud_event.keys() == rename_event().keys()
     if value != LONE_SURROGATE:
-        assert taken(rename_event(traceparent=value)).cloud_event == rename_event()
+        assert accepted(rename_event(traceparent=value)).cloud_event == rename_event()
 
 
 @pytest.mark.parametrize("value", [None, [], {}, 5, True, 1.5, [TRACEPARENT]])
 def test_a_traceparent_of_another_type_is_dropped(value: object) -> None:
-    assert taken(rename_event(traceparent=value)).cloud_event == rename_event()
+    assert accepted(rename_event(traceparent=value)).cloud_event == rename_event()
 
 
 def test_a_traceparent_is_dropped_from_what_is_refused_too() -> None:
@@ -181,17 +181,17 @@ def test_a_traceparent_is_dropped_from_what_is_refused_too() -> None:
 def test_a_byte_order_mark_at_the_beginning_is_skipped(content: dict[str, Any]) -> None:
     text = json.dumps(content)
 
-    assert taken("\ufeff" + text) == taken(text)
+    assert accepted("\ufeff" + text) == accepted(text)
 
 
 # ---- data_base64
 
 
 def test_data_in_base64_is_data() -> None:
-    event = taken(without(rename_event(), "data") | {"data_base64": encoded(rename_data())})
+    event = accepted(without(rename_event(), "data") | {"data_base64": encoded(rename_data())})
 
-    assert event == taken(rename_event())
-    assert event.digest == taken(rename_event()).digest
+    assert event == accepted(rename_event())
+    assert event.digest == accepted(rename_event()).digest
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_data_in_base64_is_data() -> None:
 def test_data_in_base64_may_come(extra: dict[str, Any]) -> None:
     content = without(rename_event(), "data") | {"data_base64": encoded(rename_data())} | extra
 
-    assert taken(content).endpoint_service_name == "orders"
+    assert accepted(content).endpoint_service_name == "orders"
 
 
 def test_data_in_base64_may_begin_with_a_byte_order_mark() -> None:
@@ -210,11 +210,11 @@ def test_data_in_base64_may_begin_with_a_byte_order_mark() -> None:
         "data_base64": encoded(b"\xef\xbb\xbf" + json.dumps(rename_data()).encode())
     }
 
-    assert taken(content) == taken(rename_event())
+    assert accepted(content) == accepted(rename_event())
 
 
 def test_data_in_base64_that_is_null_counts_as_left_out() -> None:
-    assert taken(rename_event(data_base64=None)) == taken(rename_event())
+    assert accepted(rename_event(data_base64=None)) == accepted(rename_event())
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def carried(*pairs: tuple[str, str | None]) -> Attributes:
 
 
 def test_an_attribute_may_come_twice_with_one_value() -> None:
-    assert taken(rename_data(), carried(("id", "8f0c"), ("id", "8f0c"))).id == "8f0c"
+    assert accepted(rename_data(), carried(("id", "8f0c"), ("id", "8f0c"))).id == "8f0c"
 
 
 @pytest.mark.parametrize("name", ["id", "source", "time", "team", "traceparent", "a/b"])
@@ -281,7 +281,8 @@ def test_an_attribute_that_is_no_text_is_the_one_violation() -> None:
 
 def test_a_traceparent_that_is_no_text_is_dropped() -> None:
     assert (
-        taken(rename_data(), carried(("traceparent", None), ("id", "8f0c"))).cloud_event.keys() == rename_event().keys()
+        accepted(rename_data(), carried(("traceparent", None), ("id", "8f0c"))).cloud_event.keys()
+        == rename_event().keys()
     )
 
 
@@ -291,7 +292,7 @@ def test_an_attribute_once_a_text_and_once_none_is_the_one_violation() -> None:
 
 
 def test_attributes_beside_a_structured_event_are_none_of_it_however_wrong() -> None:
-    assert taken(rename_event(), carried(("id", "1"), ("id", "2"), ("source", None))).cloud_event == rename_event()
+    assert accepted(rename_event(), carried(("id", "1"), ("id", "2"), ("source", None))).cloud_event == rename_event()
 
 
 # ---- Times
@@ -322,8 +323,8 @@ def test_a_time_has_microseconds_since_the_epoch_with_all_its_digits(text: str, 
 
 
 def test_times_within_a_microsecond_are_told_apart() -> None:
-    earlier = taken(rename_event(time="2026-11-02T08:15:00.123456001Z"))
-    later = taken(rename_event(time="2026-11-02T08:15:00.123456789Z"))
+    earlier = accepted(rename_event(time="2026-11-02T08:15:00.123456001Z"))
+    later = accepted(rename_event(time="2026-11-02T08:15:00.123456789Z"))
 
     assert earlier.time_microseconds < later.time_microseconds
     assert later.at(earlier.cloud_event["time"]).time_microseconds == earlier.time_microseconds
@@ -333,15 +334,15 @@ def test_white_space_and_escapes_change_nothing() -> None:
     event = rename_event(id="é/1")
     escaped = json.dumps(event, indent=3).replace("/", "\\/").replace("orders", "\\u006frders")
 
-    assert taken(f"\r\n\t {escaped}\n") == taken(event)
+    assert accepted(f"\r\n\t {escaped}\n") == accepted(event)
 
 
 def test_what_an_event_asks_for_is_told_from_what_another_asks_for() -> None:
-    first = taken(rename_event())
+    first = accepted(rename_event())
 
-    assert first.digest == taken(rename_event(time="2026-11-01T00:00:00Z", team="shop")).digest
-    assert first.digest == taken(rename_event(data=dict(reversed(rename_data().items())))).digest
-    assert first.digest != taken(rename_event(data=rename_data(endpoint_service_name="orders2"))).digest
+    assert first.digest == accepted(rename_event(time="2026-11-01T00:00:00Z", team="shop")).digest
+    assert first.digest == accepted(rename_event(data=dict(reversed(rename_data().items())))).digest
+    assert first.digest != accepted(rename_event(data=rename_data(endpoint_service_name="orders2"))).digest
 
 
 # ---- Modes

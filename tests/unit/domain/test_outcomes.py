@@ -23,44 +23,44 @@ from tests.unit.domain.parsing import (
     LARGEST_EVENT,
     LONE_SURROGATE,
     TRACEPARENT,
-    _entry_size,
-    answer,
+    accepted,
+    entry_size,
+    failure_outcome,
     parse,
     refused,
-    taken,
 )
 
 # ---- The request in an outcome
 
 
 def test_the_request_of_a_valid_event_is_the_event_in_structured_mode() -> None:
-    event = taken(rename_data(), transport(id="8f0c", source="/cmdb", time=TIME))
+    event = accepted(rename_data(), transport(id="8f0c", source="/cmdb", time=TIME))
 
-    assert answer(event).cloud_event["data"]["request"] == rename_event(id="8f0c")
+    assert failure_outcome(event).cloud_event["data"]["request"] == rename_event(id="8f0c")
 
 
 def test_the_request_of_an_invalid_event_is_the_event_where_it_is_an_object() -> None:
     content = rename_event(data={"vpc_endpoint_service_id": "..", "unknown": [1, 2.5, None, True, "é\u0000"]})
 
-    assert answer(refused(content)).cloud_event["data"]["request"] == content
+    assert failure_outcome(refused(content)).cloud_event["data"]["request"] == content
 
 
 def test_the_request_of_invalid_data_holds_the_attributes_of_the_transport() -> None:
     event = refused({"name": "orders"}, transport(id="8f0c", source="/cmdb", time=TIME, team="shop"))
 
     expected = rename_event(id="8f0c", source="/cmdb", team="shop", data={"name": "orders"})
-    assert answer(event).cloud_event["data"]["request"] == expected
+    assert failure_outcome(event).cloud_event["data"]["request"] == expected
 
 
 @pytest.mark.parametrize("text", ["", "orders", "[1]", '"{}"', "null", '{"a": 1, "a": 2}', '{"a": \u0000'])
 def test_the_request_of_no_object_is_the_raw_text(text: str) -> None:
-    assert answer(refused(text)).cloud_event["data"]["request"] == text
+    assert failure_outcome(refused(text)).cloud_event["data"]["request"] == text
 
 
 def test_the_request_of_no_object_is_clipped() -> None:
     text = "漢" * (LARGEST_EVENT // 3)
 
-    request = answer(refused(text)).cloud_event["data"]["request"]
+    request = failure_outcome(refused(text)).cloud_event["data"]["request"]
 
     assert text.startswith(request)
     assert 1 * KILOBYTE <= len(request) < len(text)
@@ -69,7 +69,7 @@ def test_the_request_of_no_object_is_clipped() -> None:
 def test_the_request_of_too_large_an_event_is_its_clipped_text() -> None:
     text = json.dumps(rename_event()).ljust(LARGEST_EVENT + 1)
 
-    request = answer(refused(text)).cloud_event["data"]["request"]
+    request = failure_outcome(refused(text)).cloud_event["data"]["request"]
 
     assert text.startswith(request)
     assert len(request) >= 1 * KILOBYTE
@@ -78,14 +78,14 @@ def test_the_request_of_too_large_an_event_is_its_clipped_text() -> None:
 def test_the_request_of_an_invalid_event_that_fits_no_outcome_is_its_clipped_text() -> None:
     text = json.dumps(rename_event(team="a" * 200 * KILOBYTE))
 
-    request = answer(refused(text)).cloud_event["data"]["request"]
+    request = failure_outcome(refused(text)).cloud_event["data"]["request"]
 
     assert isinstance(request, str)
     assert text.startswith(request)
 
 
 def test_a_lone_surrogate_does_not_stop_the_outcome() -> None:
-    outcome = answer(refused(f'{{"id": "{LONE_SURROGATE}", "source": "/cmdb"}}'))
+    outcome = failure_outcome(refused(f'{{"id": "{LONE_SURROGATE}", "source": "/cmdb"}}'))
 
     assert json.loads(outcome.to_json().encode())["data"]["request"] == '{"id": "?", "source": "/cmdb"}'
 
@@ -94,20 +94,20 @@ def test_a_lone_surrogate_does_not_stop_the_outcome() -> None:
 
 
 def test_an_outcome_names_what_the_event_names() -> None:
-    data = answer(taken(rename_data(project_id=OTHER_PROJECT, region=OTHER_REGION))).cloud_event["data"]
+    data = failure_outcome(accepted(rename_data(project_id=OTHER_PROJECT, region=OTHER_REGION))).cloud_event["data"]
 
     assert (data["project_id"], data["region"]) == (OTHER_PROJECT, OTHER_REGION)
     assert (data["vpc_endpoint_service_id"], data["endpoint_service_name"]) == (SERVICE, "orders")
 
 
 def test_an_outcome_names_the_functions_own_where_the_event_names_none() -> None:
-    data = answer(taken(rename_data())).cloud_event["data"]
+    data = failure_outcome(accepted(rename_data())).cloud_event["data"]
 
     assert (data["project_id"], data["region"]) == (PROJECT, REGION)
 
 
 def test_an_outcome_of_an_invalid_event_names_what_it_can() -> None:
-    data = answer(refused(rename_data(endpoint_service_name="orders.v2", region=4))).cloud_event["data"]
+    data = failure_outcome(refused(rename_data(endpoint_service_name="orders.v2", region=4))).cloud_event["data"]
 
     assert data["vpc_endpoint_service_id"] == SERVICE
     assert data["endpoint_service_name"] == "orders.v2"
@@ -116,7 +116,7 @@ def test_an_outcome_of_an_invalid_event_names_what_it_can() -> None:
 
 @pytest.mark.parametrize("content", ["orders", "[]", {"data": []}, {"data": {"vpc_endpoint_service_id": "a" * 201}}])
 def test_an_outcome_names_no_service_where_there_is_none_to_name(content: object) -> None:
-    outcome = answer(refused(content))
+    outcome = failure_outcome(refused(content))
 
     assert outcome.cloud_event["data"]["vpc_endpoint_service_id"] is None
     assert "subject" not in outcome.cloud_event
@@ -158,24 +158,26 @@ def test_an_invalid_event_that_fits_no_outcome_is_still_identified_by_what_it_sa
 
 
 def test_an_event_has_one_outcome_id_however_often_it_comes() -> None:
-    first = answer(taken(rename_event()))
-    again = answer(taken(rename_event(time="2026-11-01T00:00:00Z", data=rename_data(endpoint_service_name="other"))))
+    first = failure_outcome(accepted(rename_event()))
+    again = failure_outcome(
+        accepted(rename_event(time="2026-11-01T00:00:00Z", data=rename_data(endpoint_service_name="other")))
+    )
 
     assert first.id == again.id
 
 
 def test_the_id_of_an_outcome_stays_what_it_was_in_earlier_versions() -> None:
     """Consumers remember ids; another one for the same event would be a second outcome to them."""
-    assert outcome_id(taken(rename_event())) == "0e824fbe-b0d5-5b67-8a04-228629c342dc"
+    assert outcome_id(accepted(rename_event())) == "0e824fbe-b0d5-5b67-8a04-228629c342dc"
 
 
 def test_a_success_and_a_failure_of_one_event_have_one_id() -> None:
-    event = taken(rename_event())
+    event = accepted(rename_event())
 
     success = renamed(event, context(), service_name="orders", previous_service_name=None, huawei_request_id=None)
 
-    assert success.id == answer(event).id
-    assert (success.type, answer(event).type) == (RENAMED, RENAME_FAILED)
+    assert success.id == failure_outcome(event).id
+    assert (success.type, failure_outcome(event).type) == (RENAMED, RENAME_FAILED)
 
 
 @pytest.mark.parametrize(
@@ -193,28 +195,28 @@ def test_two_events_have_two_outcome_ids(one: tuple[str, str], other: tuple[str,
         for source, event_id in (one, other)
     )
 
-    assert answer(first).id != answer(second).id
+    assert failure_outcome(first).id != failure_outcome(second).id
 
 
 def test_an_invalid_event_has_one_outcome_id_however_often_it_comes() -> None:
-    assert answer(refused("orders")).id == answer(refused("orders")).id
-    assert answer(refused({"data": 1})).id == answer(refused({"data": 1})).id
+    assert failure_outcome(refused("orders")).id == failure_outcome(refused("orders")).id
+    assert failure_outcome(refused({"data": 1})).id == failure_outcome(refused({"data": 1})).id
 
 
 def test_an_event_that_was_mended_gets_another_outcome_id() -> None:
     """Two outcomes of one id must not contradict each other."""
     wrong = refused(rename_event(data=rename_data(endpoint_service_name="orders.v2")))
     still_wrong = refused(rename_event(data=rename_data(endpoint_service_name="orders.v3")))
-    right = taken(rename_event())
+    right = accepted(rename_event())
 
-    assert len({answer(event).id for event in (wrong, still_wrong, right)}) == 3
+    assert len({failure_outcome(event).id for event in (wrong, still_wrong, right)}) == 3
 
 
 def test_data_whose_attributes_were_mended_gets_another_outcome_id() -> None:
     wrong = refused(rename_data(), transport(id="8f0c", time="soon"))
     still_wrong = refused(rename_data(), transport(id="8f0c", type="other"))
 
-    assert answer(wrong).id != answer(still_wrong).id
+    assert failure_outcome(wrong).id != failure_outcome(still_wrong).id
 
 
 def test_an_event_found_invalid_late_has_the_outcome_id_that_it_has_when_found_at_once() -> None:
@@ -227,23 +229,23 @@ def test_an_event_found_invalid_late_has_the_outcome_id_that_it_has_when_found_a
     late = parser(default_project=cannot_tell).parse(text, transport(), within(60.0))
     assert isinstance(late, RenameEvent)
 
-    assert answer(late.refused(FORBIDDEN_PROJECT)).id == answer(refused(text)).id
+    assert failure_outcome(late.refused(FORBIDDEN_PROJECT)).id == failure_outcome(refused(text)).id
 
 
 def test_an_event_found_invalid_late_is_answered_as_itself() -> None:
-    event = taken(rename_event(id="8f0c"))
+    event = accepted(rename_event(id="8f0c"))
 
     invalid = event.refused(FORBIDDEN_PROJECT)
 
     assert (invalid.id, invalid.source) == ("8f0c", "/cmdb")
     assert invalid.violations == (FORBIDDEN_PROJECT,)
-    assert answer(invalid).cloud_event["data"]["request"] == rename_event(id="8f0c")
-    assert answer(invalid).id != answer(event).id
+    assert failure_outcome(invalid).cloud_event["data"]["request"] == rename_event(id="8f0c")
+    assert failure_outcome(invalid).id != failure_outcome(event).id
 
 
 def test_an_outcome_after_a_redrive_has_an_id_of_its_own_and_names_the_one_before() -> None:
-    event = taken(rename_event())
-    first = answer(event)
+    event = accepted(rename_event())
+    first = failure_outcome(event)
 
     second = rename_failed(event, context(cycle=RedriveCycle(1, first.id)), failures.internal_error())
     third = rename_failed(event, context(cycle=RedriveCycle(2, second.id)), failures.internal_error())
@@ -255,25 +257,25 @@ def test_an_outcome_after_a_redrive_has_an_id_of_its_own_and_names_the_one_befor
 
 
 def test_two_events_of_one_identity_have_two_outcome_ids() -> None:
-    first = taken(rename_event())
-    others = [taken(rename_event(data=rename_data(endpoint_service_name=name))) for name in ("other", "another")]
+    first = accepted(rename_event())
+    others = [accepted(rename_event(data=rename_data(endpoint_service_name=name))) for name in ("other", "another")]
 
     reused = [rename_failed(event, context(), failures.identifier_reused()) for event in others]
 
-    assert len({answer(first).id, *(outcome.id for outcome in reused)}) == 3
+    assert len({failure_outcome(first).id, *(outcome.id for outcome in reused)}) == 3
     assert rename_failed(others[0], context(), failures.identifier_reused()).id == reused[0].id
 
 
 def test_an_outcome_that_was_superseded_names_the_newer_event() -> None:
     failure = failures.superseded(EventName("/cmdb", "event-2"))
 
-    data = rename_failed(taken(rename_event()), context(), failure).cloud_event["data"]
+    data = rename_failed(accepted(rename_event()), context(), failure).cloud_event["data"]
 
     assert data["superseded_by"] == {"source": "/cmdb", "id": "event-2"}
 
 
 def test_a_success_is_read_back_as_it_was_written() -> None:
-    event = taken(rename_event(id="é\U0001f600", traceparent=TRACEPARENT))
+    event = accepted(rename_event(id="é\U0001f600", traceparent=TRACEPARENT))
     outcome = renamed(event, context(), service_name="orders", previous_service_name="", huawei_request_id="c6c9d52b")
 
     again = outcome_from_json(outcome.to_json())
@@ -291,7 +293,7 @@ def test_a_success_is_read_back_as_it_was_written() -> None:
     ids=lambda failure: failure.code,
 )
 def test_a_failure_is_read_back_as_it_was_written(failure: Failure) -> None:
-    outcome = rename_failed(taken(rename_event()), context(), failure)
+    outcome = rename_failed(accepted(rename_event()), context(), failure)
 
     again = outcome_from_json(outcome.to_json())
 
@@ -351,9 +353,9 @@ LARGEST = {
 
 @pytest.mark.parametrize("text", LARGEST.values(), ids=LARGEST)
 def test_an_outcome_always_fits_the_bus(text: str) -> None:
-    outcome = answer(parse(text))
+    outcome = failure_outcome(parse(text))
 
-    assert _entry_size(outcome) <= LARGEST_ENTRY
+    assert entry_size(outcome) <= LARGEST_ENTRY
 
 
 @pytest.mark.parametrize(
@@ -363,23 +365,23 @@ def test_an_outcome_always_fits_the_bus(text: str) -> None:
 def test_an_outcome_fits_the_bus_whatever_the_transport_carries(attribute: str, value: str) -> None:
     """SQS lets attributes be as large as bodies."""
     for content in (rename_data(), {"x": "a" * 120 * KILOBYTE}, "orders"):
-        outcome = answer(parse(content, transport(**{attribute: value})))
+        outcome = failure_outcome(parse(content, transport(**{attribute: value})))
 
-        assert _entry_size(outcome) <= LARGEST_ENTRY
+        assert entry_size(outcome) <= LARGEST_ENTRY
 
 
 def test_an_outcome_fits_the_bus_whatever_huawei_cloud_says() -> None:
     endless = "漢" * 300 * KILOBYTE
     failure = from_reply(endless, endless, status=400, huawei_request_id=endless)
 
-    outcome = rename_failed(taken(rename_event()), context(), failure)
+    outcome = rename_failed(accepted(rename_event()), context(), failure)
 
-    assert _entry_size(outcome) <= LARGEST_ENTRY
+    assert entry_size(outcome) <= LARGEST_ENTRY
 
 
 def test_an_outcome_has_a_utf_8_form_whatever_huawei_cloud_says() -> None:
     failure = from_reply("EndPoint.2003", f"no such service {LONE_SURROGATE}", status=400)
 
-    outcome = rename_failed(taken(rename_event()), context(), failure)
+    outcome = rename_failed(accepted(rename_event()), context(), failure)
 
     assert json.loads(outcome.to_json().encode())["data"]["error"]["code"] == "EndPoint.2003"

@@ -16,13 +16,13 @@ from tests.deadlines import within
 from tests.fakes.domain import Intake, parser
 from tests.fakes.events import rename_data, rename_event, transport
 from tests.fakes.identifiers import NOW, PROJECT
-from tests.unit.domain.parsing import paths, refused, taken
+from tests.unit.domain.parsing import accepted, paths, refused
 
 
 def test_a_time_five_minutes_ahead_is_taken() -> None:
     ahead = NOW + timedelta(minutes=5)
 
-    assert taken(rename_event(time=ahead.isoformat())).time == ahead
+    assert accepted(rename_event(time=ahead.isoformat())).time == ahead
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_time_further_ahead_is_refused_whatever_its_offset() -> None:
     text = (NOW + timedelta(minutes=6)).replace(tzinfo=None).isoformat(timespec="seconds")
 
     assert paths(refused(rename_event(time=f"{text}Z"))) == {"/time"}
-    assert taken(rename_event(time=f"{text}+00:02"))
+    assert accepted(rename_event(time=f"{text}+00:02"))
 
 
 # ---- Settings
