@@ -1,4 +1,4 @@
-"""Rename events in notifications of SNS and events of EventBridge."""
+"""Rename events in SNS notifications and EventBridge events."""
 
 from __future__ import annotations
 
@@ -9,66 +9,35 @@ from typing import Any
 import pytest
 
 from function.domain.envelopes import attribute_name
-from tests.fakes.events import rename_data, rename_event, transport
+from tests.fakes.events import eventbridge_event, rename_data, rename_event, sns_notification, transport
 from tests.fakes.identifiers import ARRIVED
 from tests.unit.domain.parsing import accepted, attribute, failure_outcome, paths, refused, without
 
-# ---- Envelopes
-
-TOPIC = "arn:aws:sns:eu-west-1:123456789012:renames.fifo"
-NOTIFIED = "2026-11-02T08:14:59.123Z"
-BRIDGED = "2026-11-02T08:14:58Z"
+TOPIC = sns_notification("")["TopicArn"]
+NOTIFIED = sns_notification("")["Timestamp"]
+BRIDGED = eventbridge_event({})["time"]
 
 
-def notification(message: object, **fields: Any) -> dict[str, Any]:
-    """As SNS sends it to a queue, without raw message delivery."""
-    return {
-        "Type": "Notification",
-        "MessageId": "sns-1",
-        "SequenceNumber": "10000000000000003000",
-        "TopicArn": TOPIC,
-        "Message": message if isinstance(message, str) else json.dumps(message),
-        "Timestamp": NOTIFIED,
-        "UnsubscribeURL": "https://sns.eu-west-1.amazonaws.com/?Action=Unsubscribe",
-        "MessageAttributes": {},
-    } | fields
-
-
-def bridged(detail: object, **fields: Any) -> dict[str, Any]:
-    """As an EventBridge rule sends it to a queue."""
-    return {
-        "version": "0",
-        "id": "bridge-1",
-        "detail-type": "Service renamed",
-        "source": "com.example.cmdb",
-        "account": "123456789012",
-        "time": BRIDGED,
-        "region": "eu-west-1",
-        "resources": [],
-        "detail": detail,
-    } | fields
-
-
-@pytest.mark.parametrize("around", [notification, bridged], ids=["SNS", "EventBridge"])
-def test_a_structured_event_in_an_envelope_is_the_event_itself(around: Callable[[object], dict[str, Any]]) -> None:
+@pytest.mark.parametrize("around", [sns_notification, eventbridge_event], ids=["SNS", "EventBridge"])
+def test_structured_event_in_an_envelope_is_the_event_itself(around: Callable[[object], dict[str, Any]]) -> None:
     assert accepted(around(rename_event(team="shop"))) == accepted(rename_event(team="shop"))
 
 
-def test_a_structured_event_without_a_time_has_that_of_its_envelope() -> None:
+def test_structured_event_without_a_time_has_that_of_its_envelope() -> None:
     content = without(rename_event(), "time")
 
-    assert accepted(notification(content)).cloud_event == rename_event(time=NOTIFIED)
-    assert accepted(bridged(content)).cloud_event == rename_event(time=BRIDGED)
-    assert accepted(notification(bridged(content))).cloud_event == rename_event(time=BRIDGED)
+    assert accepted(sns_notification(content)).cloud_event == rename_event(time=NOTIFIED)
+    assert accepted(eventbridge_event(content)).cloud_event == rename_event(time=BRIDGED)
+    assert accepted(sns_notification(eventbridge_event(content))).cloud_event == rename_event(time=BRIDGED)
 
 
-def test_data_in_a_notification_takes_what_it_lacks_from_it() -> None:
-    event = accepted(notification(rename_data()), transport(id="of the queue", team="network"))
+def test_data_in_a_notification_has_the_id_topic_and_time_of_the_notification() -> None:
+    event = accepted(sns_notification(rename_data()), transport(id="message", team="network"))
 
     assert event.cloud_event == rename_event(id="sns-1", source=TOPIC, time=NOTIFIED)
 
 
-def test_data_in_a_notification_takes_its_attributes() -> None:
+def test_data_in_a_notification_has_its_message_attributes() -> None:
     given = {
         "ce_id": attribute("8f0c"),
         "CE-Source": attribute("/cmdb/7"),
@@ -78,23 +47,23 @@ def test_data_in_a_notification_takes_its_attributes() -> None:
         "unrelated": attribute("x"),
     }
 
-    event = accepted(notification(rename_data(), MessageAttributes=given))
+    event = accepted(sns_notification(rename_data(), MessageAttributes=given))
 
     expected = {"id": "8f0c", "source": "/cmdb/7", "time": "2026-11-02T08:00:00Z", "team": "shop", "priority": "5"}
     assert event.cloud_event == rename_event(**expected)
 
 
-@pytest.mark.parametrize("content", [rename_event(id="inside"), bridged(rename_data(), id="inside")])
-def test_attributes_of_a_notification_beside_a_whole_event_are_none_of_it(content: dict[str, Any]) -> None:
+@pytest.mark.parametrize("content", [rename_event(id="inside"), eventbridge_event(rename_data(), id="inside")])
+def test_message_attributes_of_a_notification_are_ignored_with_a_whole_event(content: dict[str, Any]) -> None:
     given = {"ce_id": attribute("outside"), "ce-id": attribute("elsewhere")}
 
-    assert accepted(notification(content, MessageAttributes=given)).id == "inside"
+    assert accepted(sns_notification(content, MessageAttributes=given)).id == "inside"
 
 
-def test_two_spellings_of_one_attribute_of_a_notification_must_agree() -> None:
+def test_two_spellings_of_a_message_attribute_must_have_one_value() -> None:
     given = {"ce_id": attribute("1"), "CE_ID": attribute("1"), "ce-id": attribute("2")}
 
-    event = refused(notification(rename_data(), MessageAttributes=given))
+    event = refused(sns_notification(rename_data(), MessageAttributes=given))
 
     assert event.violations == (("/id", "comes with two values"),)
 
@@ -102,44 +71,45 @@ def test_two_spellings_of_one_attribute_of_a_notification_must_agree() -> None:
 @pytest.mark.parametrize(
     "wrong", [attribute("AQ==", "Binary"), attribute(5), attribute(None), {}, "8f0c", None, ["8f0c"]], ids=str
 )
-def test_an_attribute_of_a_notification_that_is_no_text_is_a_violation(wrong: object) -> None:
-    assert paths(refused(notification(rename_data(), MessageAttributes={"ce_id": wrong}))) == {"/id"}
+def test_message_attribute_that_is_not_text_is_a_violation(wrong: object) -> None:
+    assert paths(refused(sns_notification(rename_data(), MessageAttributes={"ce_id": wrong}))) == {"/id"}
 
 
-@pytest.mark.parametrize("given", [None, [], "x", 5])
-def test_a_notification_may_lack_attributes(given: object) -> None:
-    assert accepted(notification(rename_data(), MessageAttributes=given)).id == "sns-1"
-    assert accepted(without(notification(rename_data()), "MessageAttributes")).id == "sns-1"
+@pytest.mark.parametrize("given", [{}, *[{"MessageAttributes": given} for given in (None, [], "x", 5)]])
+def test_notification_may_lack_message_attributes(given: dict[str, Any]) -> None:
+    assert accepted(without(sns_notification(rename_data()), "MessageAttributes") | given).id == "sns-1"
 
 
-def test_data_in_an_eventbridge_event_takes_its_identity_and_time() -> None:
-    event = accepted(bridged(rename_data()), transport(id="of the queue", team="network"))
+def test_data_in_an_eventbridge_event_has_its_identity_and_time() -> None:
+    event = accepted(eventbridge_event(rename_data()), transport(id="message", team="network"))
 
     assert event.cloud_event == rename_event(id="bridge-1", source="com.example.cmdb", time=BRIDGED)
 
 
-def test_an_eventbridge_event_in_a_notification_is_opened() -> None:
-    assert accepted(notification(bridged(rename_data()))) == accepted(bridged(rename_data()))
+def test_eventbridge_event_in_a_notification_is_opened() -> None:
+    assert accepted(sns_notification(eventbridge_event(rename_data()))) == accepted(eventbridge_event(rename_data()))
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        notification(notification(rename_event())),
-        bridged(bridged(rename_event())),
-        bridged(notification(rename_event())),
-        notification(bridged(bridged(rename_event()))),
-        notification(bridged(notification(rename_event()))),
+        sns_notification(sns_notification(rename_event())),
+        eventbridge_event(eventbridge_event(rename_event())),
+        eventbridge_event(sns_notification(rename_event())),
+        sns_notification(eventbridge_event(eventbridge_event(rename_event()))),
+        sns_notification(eventbridge_event(sns_notification(rename_event()))),
     ],
     ids=["SNS twice", "EventBridge twice", "SNS in EventBridge", "EventBridge twice in SNS", "SNS in both"],
 )
-def test_nothing_deeper_is_opened(content: dict[str, Any]) -> None:
+def test_deeper_envelopes_are_not_opened(content: dict[str, Any]) -> None:
     refused(content)
 
 
-@pytest.mark.parametrize("around", [notification, bridged, lambda content: notification(bridged(content))])
+@pytest.mark.parametrize(
+    "around", [sns_notification, eventbridge_event, lambda content: sns_notification(eventbridge_event(content))]
+)
 @pytest.mark.parametrize("content", [rename_event(id=""), rename_data(endpoint_service_name="a.b")])
-def test_what_is_wrong_is_pointed_to_within_the_event(around: Any, content: dict[str, Any]) -> None:
+def test_violation_paths_are_those_within_the_event(around: Any, content: dict[str, Any]) -> None:
     event = refused(around(content))
 
     assert paths(event) == paths(refused(content))
@@ -149,16 +119,16 @@ def test_what_is_wrong_is_pointed_to_within_the_event(around: Any, content: dict
 
 
 @pytest.mark.parametrize("text", ["orders", "", '{"a": 1, "a": 2}'])
-def test_the_request_of_a_notification_around_no_json_is_the_text_in_it(text: str) -> None:
-    event = refused(notification(text))
+def test_request_in_the_outcome_of_a_notification_without_json_is_its_text(text: str) -> None:
+    event = refused(sns_notification(text))
 
     assert paths(event) == {""}
     assert failure_outcome(event).cloud_event["data"]["request"] == text
     assert (event.id, event.source, event.time) == ("sns-1", TOPIC, ARRIVED)
 
 
-def test_the_request_of_an_eventbridge_event_around_no_object_is_its_detail() -> None:
-    event = refused(bridged(["orders"]))
+def test_request_in_the_outcome_of_an_eventbridge_event_without_an_object_is_its_detail() -> None:
+    event = refused(eventbridge_event(["orders"]))
 
     assert event.violations == (("", "must be an object"),)
     assert failure_outcome(event).cloud_event["data"]["request"] == '["orders"]'
@@ -166,8 +136,8 @@ def test_the_request_of_an_eventbridge_event_around_no_object_is_its_detail() ->
 
 
 @pytest.mark.parametrize("fields", [{"MessageId": None}, {"MessageId": 5, "TopicArn": [], "Timestamp": {}}])
-def test_what_an_envelope_lacks_comes_from_the_queue(fields: dict[str, Any]) -> None:
-    event = accepted(notification(rename_data(), **fields))
+def test_attributes_that_an_envelope_lacks_are_those_of_the_message(fields: dict[str, Any]) -> None:
+    event = accepted(sns_notification(rename_data(), **fields))
 
     assert event.id == "message-1"
     assert event.source == (TOPIC if len(fields) == 1 else transport().source)
@@ -175,42 +145,30 @@ def test_what_an_envelope_lacks_comes_from_the_queue(fields: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("content", [rename_data(), without(rename_event(), "time")], ids=["binary", "structured"])
-def test_a_time_of_an_envelope_that_is_none_is_a_violation(content: dict[str, Any]) -> None:
-    event = refused(notification(content, Timestamp="soon"))
+def test_malformed_time_of_an_envelope_is_a_violation(content: dict[str, Any]) -> None:
+    event = refused(sns_notification(content, Timestamp="soon"))
 
     assert paths(event) == {"/time"}
     assert event.time == ARRIVED
 
 
-def test_an_envelope_over_http_is_no_event() -> None:
-    for content in (notification(rename_event()), bridged(rename_event())):
+def test_envelope_is_refused_where_none_is_allowed() -> None:
+    for content in (sns_notification(rename_event()), eventbridge_event(rename_event())):
         assert refused(content, may_be_enveloped=False)
 
 
-def test_a_byte_order_mark_within_a_notification_is_skipped() -> None:
-    assert accepted("\ufeff" + json.dumps(notification("\ufeff" + json.dumps(rename_event())))).id == "event-1"
+def test_byte_order_mark_in_a_notification_is_skipped() -> None:
+    assert accepted("\ufeff" + json.dumps(sns_notification("\ufeff" + json.dumps(rename_event())))).id == "event-1"
 
 
 @pytest.mark.parametrize(
-    ("name", "attribute_"),
+    ("name", "attribute"),
     [
-        ("ce_id", "id"),
-        ("ce-id", "id"),
-        ("CE_ID", "id"),
-        ("Ce-Id", "id"),
-        ("cloudEvents:id", "id"),
-        ("cloudEvents_id", "id"),
-        ("CLOUDEVENTS:ID", "id"),
-        ("cloudevents_id", "id"),
-        ("ce_", ""),
-        ("ce_ce_id", "ce_id"),
-        ("ceid", None),
-        ("ce:id", None),
-        ("cloudEvents-id", None),
-        ("xce_id", None),
-        ("cloudEventſ:id", None),
-        ("id", None),
+        *[(prefix + "id", "id") for prefix in ("ce_", "ce-", "cloudEvents:", "cloudEvents_", "cloudevents_")],
+        *[(name, "id") for name in ("CE_ID", "Ce-Id", "CLOUDEVENTS:ID")],
+        *[("ce_", ""), ("ce_ce_id", "ce_id")],
+        *[(name, None) for name in ("ceid", "ce:id", "cloudEvents-id", "xce_id", "cloudEventſ:id", "id")],
     ],
 )
-def test_an_attribute_has_four_spellings(name: str, attribute_: str | None) -> None:
-    assert attribute_name(name) == attribute_
+def test_name_of_a_message_attribute_has_four_prefixes_in_any_case(name: str, attribute: str | None) -> None:
+    assert attribute_name(name) == attribute
