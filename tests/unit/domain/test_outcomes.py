@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -30,84 +31,78 @@ from tests.unit.domain.parsing import (
     refused,
 )
 
-# ---- The request in an outcome
+
+def request_of(event: RenameEvent | InvalidEvent) -> Any:
+    """The request that the outcome of the event repeats."""
+    return data_of(event)["request"]
 
 
-def test_the_request_of_a_valid_event_is_the_event_in_structured_mode() -> None:
+def data_of(event: RenameEvent | InvalidEvent) -> dict[str, Any]:
+    data: dict[str, Any] = failure_outcome(event).cloud_event["data"]
+    return data
+
+
+def test_request_in_the_outcome_of_a_valid_event_is_the_event_in_structured_mode() -> None:
     event = accepted(rename_data(), transport(id="8f0c", source="/cmdb", time=TIME))
 
-    assert failure_outcome(event).cloud_event["data"]["request"] == rename_event(id="8f0c")
+    assert request_of(event) == rename_event(id="8f0c")
 
 
-def test_the_request_of_an_invalid_event_is_the_event_where_it_is_an_object() -> None:
+def test_request_in_the_outcome_of_an_invalid_object_is_the_object() -> None:
     content = rename_event(data={"vpc_endpoint_service_id": "..", "unknown": [1, 2.5, None, True, "é\u0000"]})
 
-    assert failure_outcome(refused(content)).cloud_event["data"]["request"] == content
+    assert request_of(refused(content)) == content
 
 
-def test_the_request_of_invalid_data_holds_the_attributes_of_the_transport() -> None:
+def test_request_in_the_outcome_of_invalid_data_has_the_attributes_of_the_transport() -> None:
     event = refused({"name": "orders"}, transport(id="8f0c", source="/cmdb", time=TIME, team="shop"))
 
     expected = rename_event(id="8f0c", source="/cmdb", team="shop", data={"name": "orders"})
-    assert failure_outcome(event).cloud_event["data"]["request"] == expected
+    assert request_of(event) == expected
 
 
 @pytest.mark.parametrize("text", ["", "orders", "[1]", '"{}"', "null", '{"a": 1, "a": 2}', '{"a": \u0000'])
-def test_the_request_of_no_object_is_the_raw_text(text: str) -> None:
-    assert failure_outcome(refused(text)).cloud_event["data"]["request"] == text
+def test_request_in_the_outcome_of_a_text_that_is_no_object_is_the_text(text: str) -> None:
+    assert request_of(refused(text)) == text
 
 
-def test_the_request_of_no_object_is_clipped() -> None:
-    text = "漢" * (LARGEST_EVENT // 3)
-
-    request = failure_outcome(refused(text)).cloud_event["data"]["request"]
+@pytest.mark.parametrize(
+    "text",
+    [
+        "漢" * (LARGEST_EVENT // 3),
+        json.dumps(rename_event()).ljust(LARGEST_EVENT + 1),
+        json.dumps(rename_event(team="a" * 200 * KILOBYTE)),
+    ],
+    ids=["no object", "too large an event", "an invalid event too large for an outcome"],
+)
+def test_request_in_an_outcome_is_truncated_text_if_it_would_be_too_large(text: str) -> None:
+    request = request_of(refused(text))
 
     assert text.startswith(request)
     assert 1 * KILOBYTE <= len(request) < len(text)
 
 
-def test_the_request_of_too_large_an_event_is_its_clipped_text() -> None:
-    text = json.dumps(rename_event()).ljust(LARGEST_EVENT + 1)
-
-    request = failure_outcome(refused(text)).cloud_event["data"]["request"]
-
-    assert text.startswith(request)
-    assert len(request) >= 1 * KILOBYTE
-
-
-def test_the_request_of_an_invalid_event_that_fits_no_outcome_is_its_clipped_text() -> None:
-    text = json.dumps(rename_event(team="a" * 200 * KILOBYTE))
-
-    request = failure_outcome(refused(text)).cloud_event["data"]["request"]
-
-    assert isinstance(request, str)
-    assert text.startswith(request)
-
-
-def test_a_lone_surrogate_does_not_stop_the_outcome() -> None:
+def test_lone_surrogate_is_replaced_in_the_outcome() -> None:
     outcome = failure_outcome(refused(f'{{"id": "{LONE_SURROGATE}", "source": "/cmdb"}}'))
 
     assert json.loads(outcome.to_json().encode())["data"]["request"] == '{"id": "?", "source": "/cmdb"}'
 
 
-# ---- What an outcome names
-
-
-def test_an_outcome_names_what_the_event_names() -> None:
-    data = failure_outcome(accepted(rename_data(project_id=OTHER_PROJECT, region=OTHER_REGION))).cloud_event["data"]
+def test_outcome_names_project_region_service_and_name_of_the_event() -> None:
+    data = data_of(accepted(rename_data(project_id=OTHER_PROJECT, region=OTHER_REGION)))
 
     assert (data["project_id"], data["region"]) == (OTHER_PROJECT, OTHER_REGION)
     assert (data["vpc_endpoint_service_id"], data["endpoint_service_name"]) == (SERVICE, "orders")
 
 
-def test_an_outcome_names_the_functions_own_where_the_event_names_none() -> None:
-    data = failure_outcome(accepted(rename_data())).cloud_event["data"]
+def test_outcome_names_the_default_project_and_region_if_the_event_names_none() -> None:
+    data = data_of(accepted(rename_data()))
 
     assert (data["project_id"], data["region"]) == (PROJECT, REGION)
 
 
-def test_an_outcome_of_an_invalid_event_names_what_it_can() -> None:
-    data = failure_outcome(refused(rename_data(endpoint_service_name="orders.v2", region=4))).cloud_event["data"]
+def test_outcome_of_an_invalid_event_names_what_is_valid_or_text() -> None:
+    data = data_of(refused(rename_data(endpoint_service_name="orders.v2", region=4)))
 
     assert data["vpc_endpoint_service_id"] == SERVICE
     assert data["endpoint_service_name"] == "orders.v2"
@@ -115,35 +110,28 @@ def test_an_outcome_of_an_invalid_event_names_what_it_can() -> None:
 
 
 @pytest.mark.parametrize("content", ["orders", "[]", {"data": []}, {"data": {"vpc_endpoint_service_id": "a" * 201}}])
-def test_an_outcome_names_no_service_where_there_is_none_to_name(content: object) -> None:
+def test_outcome_of_an_event_without_a_service_id_has_no_subject(content: object) -> None:
     outcome = failure_outcome(refused(content))
 
     assert outcome.cloud_event["data"]["vpc_endpoint_service_id"] is None
     assert "subject" not in outcome.cloud_event
 
 
-# ---- Identity
+DEFAULTS = (transport().source, transport().id)
 
 
 @pytest.mark.parametrize(
     ("content", "given", "identity"),
     [
-        pytest.param({"data": 1, "id": "1", "source": "/cmdb"}, {}, ("/cmdb", "1"), id="its own"),
-        pytest.param(
-            {"data": 1, "id": "1", "source": "/a"}, {"id": "2"}, ("/a", "1"), id="its own, not the transport's"
-        ),
-        pytest.param({"x": 1}, {"id": "2", "source": "/b"}, ("/b", "2"), id="the transport's for data alone"),
-        pytest.param("orders", {"id": "2", "source": "/b"}, ("/b", "2"), id="the transport's for no JSON"),
-        pytest.param("[]", {}, (transport().source, transport().id), id="what stands in for no object"),
-        pytest.param({"x": 1}, {}, (transport().source, transport().id), id="what stands in for data alone"),
-        pytest.param({"data": 1, "id": 7, "source": ""}, {}, (transport().source, transport().id), id="for no text"),
-        pytest.param(
-            "orders", {"id": "", "source": ""}, (transport().source, transport().id), id="for empty attributes"
-        ),
-        pytest.param(" " * (LARGEST_EVENT + 1), {"id": "2"}, (transport().source, "2"), id="of too large an event"),
+        ({"data": 1, "id": "1", "source": "/cmdb"}, {}, ("/cmdb", "1")),
+        ({"data": 1, "id": "1", "source": "/a"}, {"id": "2"}, ("/a", "1")),
+        *[(body, {"id": "2", "source": "/b"}, ("/b", "2")) for body in ({"x": 1}, "orders")],
+        *[(body, {}, DEFAULTS) for body in ("[]", {"x": 1}, {"data": 1, "id": 7, "source": ""})],
+        ("orders", {"id": "", "source": ""}, DEFAULTS),
+        pytest.param(" " * (LARGEST_EVENT + 1), {"id": "2"}, (transport().source, "2"), id="too large"),
     ],
 )
-def test_an_invalid_event_is_identified_by_the_first_that_names_it(
+def test_invalid_event_is_identified_by_its_body_then_by_its_transport(
     content: object, given: dict[str, str], identity: tuple[str, str]
 ) -> None:
     event = refused(content, transport(**given))
@@ -151,27 +139,26 @@ def test_an_invalid_event_is_identified_by_the_first_that_names_it(
     assert (event.source, event.id) == identity
 
 
-def test_an_invalid_event_that_fits_no_outcome_is_still_identified_by_what_it_says() -> None:
+def test_invalid_event_that_is_too_large_for_an_outcome_is_identified_by_its_body() -> None:
     event = refused(rename_event(id="8f0c", source="/cmdb", team="a" * 200 * KILOBYTE))
 
     assert (event.source, event.id) == ("/cmdb", "8f0c")
 
 
-def test_an_event_has_one_outcome_id_however_often_it_comes() -> None:
-    first = failure_outcome(accepted(rename_event()))
-    again = failure_outcome(
-        accepted(rename_event(time="2026-11-01T00:00:00Z", data=rename_data(endpoint_service_name="other")))
-    )
+def test_redelivered_event_has_one_outcome_id() -> None:
+    other = rename_event(time="2026-11-01T00:00:00Z", data=rename_data(endpoint_service_name="other"))
 
-    assert first.id == again.id
+    assert failure_outcome(accepted(rename_event())).id == failure_outcome(accepted(other)).id
+    for invalid in ("orders", {"data": 1}):
+        assert failure_outcome(refused(invalid)).id == failure_outcome(refused(invalid)).id
 
 
-def test_the_id_of_an_outcome_stays_what_it_was_in_earlier_versions() -> None:
+def test_outcome_id_is_the_same_as_in_earlier_versions() -> None:
     """Consumers remember ids; another one for the same event would be a second outcome to them."""
     assert outcome_id(accepted(rename_event())) == "0e824fbe-b0d5-5b67-8a04-228629c342dc"
 
 
-def test_a_success_and_a_failure_of_one_event_have_one_id() -> None:
+def test_success_and_failure_of_one_event_have_one_outcome_id() -> None:
     event = accepted(rename_event())
 
     success = renamed(event, context(), service_name="orders", previous_service_name=None, huawei_request_id=None)
@@ -198,28 +185,20 @@ def test_two_events_have_two_outcome_ids(one: tuple[str, str], other: tuple[str,
     assert failure_outcome(first).id != failure_outcome(second).id
 
 
-def test_an_invalid_event_has_one_outcome_id_however_often_it_comes() -> None:
-    assert failure_outcome(refused("orders")).id == failure_outcome(refused("orders")).id
-    assert failure_outcome(refused({"data": 1})).id == failure_outcome(refused({"data": 1})).id
-
-
-def test_an_event_that_was_mended_gets_another_outcome_id() -> None:
+def test_corrected_event_has_another_outcome_id() -> None:
     """Two outcomes of one id must not contradict each other."""
-    wrong = refused(rename_event(data=rename_data(endpoint_service_name="orders.v2")))
-    still_wrong = refused(rename_event(data=rename_data(endpoint_service_name="orders.v3")))
-    right = accepted(rename_event())
+    wrong, still_wrong = (
+        refused(rename_event(data=rename_data(endpoint_service_name=name))) for name in ("orders.v2", "orders.v3")
+    )
+    assert len({failure_outcome(event).id for event in (wrong, still_wrong, accepted(rename_event()))}) == 3
 
-    assert len({failure_outcome(event).id for event in (wrong, still_wrong, right)}) == 3
-
-
-def test_data_whose_attributes_were_mended_gets_another_outcome_id() -> None:
-    wrong = refused(rename_data(), transport(id="8f0c", time="soon"))
-    still_wrong = refused(rename_data(), transport(id="8f0c", type="other"))
-
+    wrong, still_wrong = (
+        refused(rename_data(), transport(id="8f0c", **attribute)) for attribute in ({"time": "soon"}, {"type": "other"})
+    )
     assert failure_outcome(wrong).id != failure_outcome(still_wrong).id
 
 
-def test_an_event_found_invalid_late_has_the_outcome_id_that_it_has_when_found_at_once() -> None:
+def test_event_that_is_refused_late_has_the_same_outcome_id_as_one_refused_at_once() -> None:
     """Whether a project is allowed may be known on one receive and not on the next."""
 
     def cannot_tell(_: Deadline) -> str:
@@ -232,18 +211,18 @@ def test_an_event_found_invalid_late_has_the_outcome_id_that_it_has_when_found_a
     assert failure_outcome(late.refused(FORBIDDEN_PROJECT)).id == failure_outcome(refused(text)).id
 
 
-def test_an_event_found_invalid_late_is_answered_as_itself() -> None:
+def test_outcome_of_an_event_that_is_refused_late_has_its_identity_and_request() -> None:
     event = accepted(rename_event(id="8f0c"))
 
     invalid = event.refused(FORBIDDEN_PROJECT)
 
     assert (invalid.id, invalid.source) == ("8f0c", "/cmdb")
     assert invalid.violations == (FORBIDDEN_PROJECT,)
-    assert failure_outcome(invalid).cloud_event["data"]["request"] == rename_event(id="8f0c")
+    assert request_of(invalid) == rename_event(id="8f0c")
     assert failure_outcome(invalid).id != failure_outcome(event).id
 
 
-def test_an_outcome_after_a_redrive_has_an_id_of_its_own_and_names_the_one_before() -> None:
+def test_outcome_after_a_redrive_has_another_id_and_follows_the_one_before() -> None:
     event = accepted(rename_event())
     first = failure_outcome(event)
 
@@ -256,7 +235,7 @@ def test_an_outcome_after_a_redrive_has_an_id_of_its_own_and_names_the_one_befor
     assert third.cloud_event["data"]["follows"] == second.id
 
 
-def test_two_events_of_one_identity_have_two_outcome_ids() -> None:
+def test_outcome_id_of_a_reused_identifier_depends_on_the_data() -> None:
     first = accepted(rename_event())
     others = [accepted(rename_event(data=rename_data(endpoint_service_name=name))) for name in ("other", "another")]
 
@@ -266,7 +245,7 @@ def test_two_events_of_one_identity_have_two_outcome_ids() -> None:
     assert rename_failed(others[0], context(), failures.identifier_reused()).id == reused[0].id
 
 
-def test_an_outcome_that_was_superseded_names_the_newer_event() -> None:
+def test_outcome_of_a_superseded_event_names_the_newer_event() -> None:
     failure = failures.superseded(EventName("/cmdb", "event-2"))
 
     data = rename_failed(accepted(rename_event()), context(), failure).cloud_event["data"]
@@ -274,7 +253,7 @@ def test_an_outcome_that_was_superseded_names_the_newer_event() -> None:
     assert data["superseded_by"] == {"source": "/cmdb", "id": "event-2"}
 
 
-def test_a_success_is_read_back_as_it_was_written() -> None:
+def test_success_is_equal_after_a_round_trip_through_json() -> None:
     event = accepted(rename_event(id="é\U0001f600", traceparent=TRACEPARENT))
     outcome = renamed(event, context(), service_name="orders", previous_service_name="", huawei_request_id="c6c9d52b")
 
@@ -292,7 +271,7 @@ def test_a_success_is_read_back_as_it_was_written() -> None:
     ],
     ids=lambda failure: failure.code,
 )
-def test_a_failure_is_read_back_as_it_was_written(failure: Failure) -> None:
+def test_failure_is_equal_after_a_round_trip_through_json(failure: Failure) -> None:
     outcome = rename_failed(accepted(rename_event()), context(), failure)
 
     again = outcome_from_json(outcome.to_json())
@@ -352,25 +331,21 @@ LARGEST = {
 
 
 @pytest.mark.parametrize("text", LARGEST.values(), ids=LARGEST)
-def test_an_outcome_always_fits_the_bus(text: str) -> None:
-    outcome = failure_outcome(parse(text))
-
-    assert entry_size(outcome) <= LARGEST_ENTRY
+def test_outcome_of_the_largest_event_fits_the_bus(text: str) -> None:
+    assert entry_size(failure_outcome(parse(text))) <= LARGEST_ENTRY
 
 
 @pytest.mark.parametrize(
     "value", ["a" * 250 * KILOBYTE, '"' * 200 * KILOBYTE, "😀" * 60 * KILOBYTE], ids=["a", "quote", "😀"]
 )
 @pytest.mark.parametrize("attribute", ["id", "source", "time", "type", "team"])
-def test_an_outcome_fits_the_bus_whatever_the_transport_carries(attribute: str, value: str) -> None:
+def test_outcome_with_the_largest_attribute_of_a_transport_fits_the_bus(attribute: str, value: str) -> None:
     """SQS lets attributes be as large as bodies."""
     for content in (rename_data(), {"x": "a" * 120 * KILOBYTE}, "orders"):
-        outcome = failure_outcome(parse(content, transport(**{attribute: value})))
-
-        assert entry_size(outcome) <= LARGEST_ENTRY
+        assert entry_size(failure_outcome(parse(content, transport(**{attribute: value})))) <= LARGEST_ENTRY
 
 
-def test_an_outcome_fits_the_bus_whatever_huawei_cloud_says() -> None:
+def test_outcome_with_the_largest_reply_of_huawei_cloud_fits_the_bus() -> None:
     endless = "漢" * 300 * KILOBYTE
     failure = from_reply(endless, endless, status=400, huawei_request_id=endless)
 
@@ -379,7 +354,7 @@ def test_an_outcome_fits_the_bus_whatever_huawei_cloud_says() -> None:
     assert entry_size(outcome) <= LARGEST_ENTRY
 
 
-def test_an_outcome_has_a_utf_8_form_whatever_huawei_cloud_says() -> None:
+def test_outcome_with_a_lone_surrogate_of_huawei_cloud_is_encodable() -> None:
     failure = from_reply("EndPoint.2003", f"no such service {LONE_SURROGATE}", status=400)
 
     outcome = rename_failed(accepted(rename_event()), context(), failure)

@@ -1,4 +1,4 @@
-"""The previous name: read for the outcome alone, and never in the way of a rename."""
+"""The previous name: read for the outcome alone; a failed read does not prevent the rename."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def renamed(world: World, *, seconds: float = 60.0, tried_before: bool = False) 
 @pytest.mark.parametrize(
     "failure", [unavailable(), throttled(60.0), not_found(), MAY_NOT_READ, wrong_key(), failures.timeout()]
 )
-def test_failed_read_keeps_no_rename_from_happening(world: World, failure: Failure) -> None:
+def test_failed_read_of_the_previous_name_does_not_prevent_the_rename(world: World, failure: Failure) -> None:
     world.services.refuse(failure, on="read", times=None)
 
     data = renamed(world)
@@ -44,32 +44,32 @@ def test_failed_read_keeps_no_rename_from_happening(world: World, failure: Failu
     assert world.clock.sleeps == []
 
 
-def test_exception_in_the_read_keeps_no_rename_from_happening(world: World) -> None:
-    world.services.crash(RuntimeError(), on="read")
-
-    assert "previous_service_name" not in renamed(world)
-
-
-def test_reply_without_a_name_is_no_previous_name(world: World) -> None:
-    world.services.report(None, on="read")
+@pytest.mark.parametrize("reply", ["exception", "no name"])
+def test_read_without_a_name_does_not_prevent_the_rename(world: World, reply: str) -> None:
+    if reply == "exception":
+        world.services.crash(RuntimeError(), on="read")
+    else:
+        world.services.report(None, on="read")
 
     assert "previous_service_name" not in renamed(world)
 
 
 @pytest.mark.parametrize(("left", "most"), [(60.0, 2.0), (3.0, 1.5), (1.0, 0.5)])
-def test_read_has_two_seconds_and_half_of_the_time_left_at_most(world: World, left: float, most: float) -> None:
+def test_read_of_the_previous_name_has_two_seconds_and_half_of_the_time_left_at_most(
+    world: World, left: float, most: float
+) -> None:
     renamed(world, seconds=left)
 
     assert world.services.calls[0].seconds == pytest.approx(most)
     assert world.services.purposes == [ReadPurpose.OUTCOME]
 
 
-def test_read_that_would_leave_too_little_time_is_not_made(world: World) -> None:
+def test_previous_name_is_not_read_if_too_little_time_would_be_left(world: World) -> None:
     assert "previous_service_name" not in renamed(world, seconds=0.9)
     assert [call.operation for call in world.services.calls] == ["rename"]
 
 
-def test_name_that_a_precondition_is_about_is_read_as_before(world: World) -> None:
+def test_previous_name_is_read_for_a_precondition_as_often_as_without_the_setting(world: World) -> None:
     world.services.refuse(unavailable(), on="read")
 
     outcome = world.settle(world.event(expected_name="billing"), read_previous_name=True)
@@ -79,38 +79,29 @@ def test_name_that_a_precondition_is_about_is_read_as_before(world: World) -> No
     assert world.services.purposes == [ReadPurpose.DECISION] * 2
 
 
-class TestNewNameAlready:
-    @pytest.fixture(autouse=True)
-    def _named(self, world: World) -> None:
-        world.services.names[SERVICE] = "orders"
-
-    def test_is_told_at_the_first_try(self, world: World) -> None:
-        assert renamed(world)["previous_service_name"] == full_name(SERVICE, world.services.names)
-
-    def test_is_not_told_where_the_event_was_tried_before(self, world: World) -> None:
-        assert "previous_service_name" not in renamed(world, tried_before=True)
-
-    def test_is_not_told_where_a_call_was_in_doubt(self, world: World) -> None:
+@pytest.mark.parametrize("before", ["nothing", "a try", "a call in doubt", "a redrive"])
+def test_new_name_is_reported_as_previous_name_only_at_the_first_try(world: World, before: str) -> None:
+    """Else it may be this event that gave the service its name."""
+    world.services.names[SERVICE] = "orders"
+    if before == "a call in doubt":
         world.services.lose_reply(applied=True)
-
-        assert "previous_service_name" not in renamed(world)
-
-    def test_is_not_told_after_a_redrive(self, world: World) -> None:
+    elif before == "a redrive":
         target = world.policy().target(world.event(), world.clock.until(60.0))
-        claim = Claim("token", RedriveCycle(1, "before"), world.event(), target)
-        world.ledger.held[target] = claim
-        world.ledger.at_claim.append(claim)
+        world.ledger.held[target] = Claim("token", RedriveCycle(1, "before"), world.event(), target)
+        world.ledger.at_claim.append(world.ledger.held[target])
 
-        assert "previous_service_name" not in renamed(world)
+    reported = renamed(world, tried_before=before == "a try").get("previous_service_name")
+
+    assert reported == (full_name(SERVICE, world.services.names) if before == "nothing" else None)
 
 
-def test_another_name_is_told_where_the_event_was_tried_before(world: World) -> None:
+def test_previous_name_is_reported_if_the_event_was_tried_before(world: World) -> None:
     previous = full_name(SERVICE, world.services.names)
 
     assert renamed(world, tried_before=True)["previous_service_name"] == previous
 
 
-def test_missing_permission_is_said_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_permission_to_read_is_logged_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
     telemetry = world.real_telemetry()
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
@@ -123,22 +114,22 @@ def test_missing_permission_is_said_once(world: World, caplog: pytest.LogCapture
 
 
 @pytest.mark.parametrize(("failure", "times"), [(MAY_NOT_READ, 1), (unavailable(), 0)])
-def test_only_a_refused_read_is_said(world: World, failure: Failure, times: int) -> None:
-    told: list[Failure] = []
-    world.on_unreadable = told.append
+def test_read_is_reported_as_unreadable_only_if_it_is_forbidden(world: World, failure: Failure, times: int) -> None:
+    unreadable: list[Failure] = []
+    world.on_unreadable = unreadable.append
     world.services.refuse(failure, on="read")
 
     renamed(world)
 
-    assert told == [failure] * times
+    assert unreadable == [failure] * times
 
 
-@pytest.mark.parametrize(("receive_count", "is_told"), [(1, True), (2, False)])
-def test_message_that_comes_again_was_tried_before(world: World, receive_count: int, is_told: bool) -> None:
+@pytest.mark.parametrize(("receive_count", "is_reported"), [(1, True), (2, False)])
+def test_redelivered_message_was_tried_before(world: World, receive_count: int, is_reported: bool) -> None:
     world.services.names[SERVICE] = "orders"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(world, "rename_service", partial(world.rename_service, read_previous_name=True))
         world.sqs(sqs_record(cloud_event(), receive_count=receive_count))
 
     [outcome] = world.bus.outcomes
-    assert ("previous_service_name" in outcome.cloud_event["data"]) is is_told
+    assert ("previous_service_name" in outcome.cloud_event["data"]) is is_reported
