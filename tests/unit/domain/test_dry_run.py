@@ -1,4 +1,4 @@
-"""Dry runs: what an event would come to, and that nothing is changed to find out."""
+"""Dry runs: what would become of an event, without changing anything."""
 
 from __future__ import annotations
 
@@ -36,14 +36,20 @@ def dry_run(world: World, event: RenameEvent | InvalidEvent | None = None, *, se
     return body
 
 
-# ---- The decision
+def code(world: World, event: RenameEvent | InvalidEvent | None = None, *, seconds: float = 60.0) -> str:
+    """The error code of an event that would fail."""
+    found = dry_run(world, event, seconds=seconds)
+    assert found["result"] == "would_fail"
+    return str(found["error"]["code"])
 
 
-def test_rename_that_would_be_carried_out(world: World) -> None:
-    assert dry_run(world) == {
+def test_dry_run_of_a_valid_event_would_rename(world: World) -> None:
+    event = world.event()
+
+    assert dry_run(world, event) == {
         "dry_run": True,
-        "id": world.event().id,
-        "source": world.event().source,
+        "id": event.id,
+        "source": event.source,
         "region": REGION,
         "project_id": PROJECT,
         "vpc_endpoint_service_id": SERVICE,
@@ -54,7 +60,7 @@ def test_rename_that_would_be_carried_out(world: World) -> None:
     assert world.services.purposes == [ReadPurpose.DRY_RUN]
 
 
-def test_service_that_has_the_name_already_is_unchanged(world: World) -> None:
+def test_dry_run_on_a_service_that_has_the_name_already_is_unchanged(world: World) -> None:
     world.services.names[SERVICE] = "orders"
 
     assert dry_run(world)["result"] == "unchanged"
@@ -63,7 +69,7 @@ def test_service_that_has_the_name_already_is_unchanged(world: World) -> None:
 @pytest.mark.parametrize(
     ("named", "result"), [("billing", "would_rename"), ("orders", "unchanged"), ("shop", "would_fail")]
 )
-def test_expected_name_is_judged(world: World, named: str, result: str) -> None:
+def test_dry_run_judges_the_expected_name(world: World, named: str, result: str) -> None:
     world.services.names[SERVICE] = named
 
     found = dry_run(world, world.event(expected_name="billing"))
@@ -73,7 +79,7 @@ def test_expected_name_is_judged(world: World, named: str, result: str) -> None:
     assert found.get("error", {}).get("code") == ("Rename.PreconditionFailed" if named == "shop" else None)
 
 
-def test_settled_event_is_answered_with_its_outcome(world: World) -> None:
+def test_dry_run_of_a_settled_event_has_its_outcome(world: World) -> None:
     outcome = Outcome({"id": "1", "type": "renamed"}, failure=None)
     world.ledger.at_claim.append(Known(outcome, None))
 
@@ -83,30 +89,21 @@ def test_settled_event_is_answered_with_its_outcome(world: World) -> None:
     assert found["service_name"] == full_name(SERVICE, world.services.names)
 
 
-@pytest.mark.parametrize(
-    ("answer", "code"),
-    [(Reused(), "Rename.IdentifierReused"), (EventName("/cmdb", "newer"), "Rename.Superseded")],
-)
-def test_event_that_the_ledger_refuses_would_fail(world: World, answer: Any, code: str) -> None:
-    if isinstance(answer, EventName):
-        answer = Superseded(answer, FIRST_CYCLE, world.event())
-    world.ledger.at_claim.append(answer)
+@pytest.mark.parametrize("expected", ["Rename.IdentifierReused", "Rename.Superseded", "Rename.InProgress"])
+def test_dry_run_of_an_event_that_the_ledger_refuses_would_fail(world: World, expected: str) -> None:
+    match expected:
+        case "Rename.IdentifierReused":
+            world.ledger.at_claim.append(Reused())
+        case "Rename.Superseded":
+            world.ledger.at_claim.append(Superseded(EventName("/cmdb", "newer"), FIRST_CYCLE, world.event()))
+        case "Rename.InProgress":
+            world.ledger.held[TARGET] = Claim("token", FIRST_CYCLE, world.event(), TARGET)
 
-    found = dry_run(world)
-
-    assert (found["result"], found["error"]["code"]) == ("would_fail", code)
-
-
-def test_claim_of_another_event_would_be_waited_for(world: World) -> None:
-    world.ledger.held[TARGET] = Claim("token", FIRST_CYCLE, world.event(), TARGET)
-
-    found = dry_run(world)
-
-    assert (found["result"], found["error"]["code"]) == ("would_fail", "Rename.InProgress")
+    assert code(world) == expected
 
 
 @pytest.mark.parametrize("failure", [not_found(), unavailable(), throttled(60.0), wrong_key()])
-def test_read_that_fails_would_fail_the_rename(world: World, failure: failures.Failure) -> None:
+def test_dry_run_whose_read_fails_would_fail(world: World, failure: failures.Failure) -> None:
     world.services.refuse(failure, on="read", times=None)
 
     found = dry_run(world)
@@ -115,58 +112,53 @@ def test_read_that_fails_would_fail_the_rename(world: World, failure: failures.F
     assert found["service_name"] is None
 
 
-def test_read_is_repeated_as_in_a_rename(world: World) -> None:
+def test_dry_run_repeats_its_read_as_a_rename_does(world: World) -> None:
     world.services.refuse(unavailable(), on="read")
 
     assert dry_run(world)["result"] == "would_rename"
 
 
-def test_invalid_event_would_fail_without_a_call(world: World) -> None:
+def test_dry_run_of_an_invalid_event_would_fail_without_a_call(world: World) -> None:
     found = dry_run(world, world.invalid_event('{"vpc_endpoint_service_id": "x"}'))
 
     assert (found["result"], found["error"]["code"]) == ("would_fail", "Rename.InvalidEvent")
     assert found["error"]["violations"]
     assert (found["vpc_endpoint_service_id"], found["endpoint_service_name"]) == ("x", None)
     assert world.services.calls == []
+    assert code(world, world.invalid_event("orders")) == "Rename.InvalidEvent"
 
 
-def test_text_that_is_no_event_would_fail(world: World) -> None:
-    assert dry_run(world, world.invalid_event("orders"))["result"] == "would_fail"
+def test_dry_run_replaces_a_lone_surrogate(world: World) -> None:
+    assert dry_run(world, replace(world.invalid_event(), id="\ud800"))["id"] == "?"
 
 
-def test_lone_surrogate_is_no_obstacle(world: World) -> None:
-    event = replace(world.invalid_event(), id="\ud800")
-
-    assert dry_run(world, event)["id"] == "?"
-
-
-def test_event_that_the_settings_refuse_would_fail(world: World) -> None:
+def test_dry_run_of_an_event_that_the_settings_refuse_would_fail(world: World) -> None:
     found = dry_run(world, world.event().refused(FORBIDDEN_REGION))
 
     assert found["error"]["violations"] == [FORBIDDEN_REGION._asdict()]
 
 
-def test_event_that_the_settings_refuse_now_and_that_was_claimed_for_before_is_carried_out(world: World) -> None:
+def test_dry_run_of_an_event_that_was_claimed_before_the_settings_refused_it_would_rename(world: World) -> None:
     world.ledger.at_claim.append(Claim("", FIRST_CYCLE, world.event(), TARGET))
 
     assert dry_run(world, world.event().refused(FORBIDDEN_REGION))["result"] == "would_rename"
 
 
-def test_project_that_cannot_be_judged_now_would_fail(world: World) -> None:
+def test_dry_run_of_a_project_that_cannot_be_judged_now_would_fail(world: World) -> None:
     world.allowed_projects.add(OTHER_PROJECT)
     event = world.event(project_id=OTHER_PROJECT)
     world.allowed_projects.clear()
 
-    assert dry_run(world, event)["error"]["code"] == "Rename.InvalidEvent"
+    assert code(world, event) == "Rename.InvalidEvent"
     world.services.lose_credentials(failures.credentials("", kind=failures.Kind.UNAVAILABLE))
-    assert dry_run(world, event)["error"]["code"] == "Rename.CredentialsUnavailable"
+    assert code(world, event) == "Rename.CredentialsUnavailable"
 
 
-def test_time_that_is_up_would_fail(world: World) -> None:
-    assert dry_run(world, seconds=0.1)["error"]["code"] == "Rename.NoTimeLeft"
+def test_dry_run_without_time_would_fail(world: World) -> None:
+    assert code(world, seconds=0.1) == "Rename.NoTimeLeft"
 
 
-def test_exception_nobody_expected_would_fail(world: World) -> None:
+def test_dry_run_with_an_unexpected_exception_would_fail(world: World) -> None:
     error = RuntimeError()
     world.ledger.fail("preview", error)
 
@@ -175,130 +167,141 @@ def test_exception_nobody_expected_would_fail(world: World) -> None:
     assert (found.failure, found.cause) == (failures.internal_error(), error)
 
 
-# ---- The ledger
+# ---- The ledger's preview is what the next claim returns
 
 
-class TestLedger:
-    """What a preview answers is what the next claim does."""
+@pytest.fixture
+def dynamodb(world: World) -> FakeDynamoDb:
+    return FakeDynamoDb(world.clock.epoch)
 
-    @pytest.fixture
-    def dynamodb(self, world: World) -> FakeDynamoDb:
-        return FakeDynamoDb(world.clock.epoch)
 
-    @pytest.fixture
-    def ledger(self, world: World, dynamodb: FakeDynamoDb) -> DynamoDbLedger:
-        return DynamoDbLedger(dynamodb.client(), "ledger", now=world.clock.epoch)
+@pytest.fixture
+def ledger(world: World, dynamodb: FakeDynamoDb) -> DynamoDbLedger:
+    return DynamoDbLedger(dynamodb.client(), "ledger", now=world.clock.epoch)
 
-    def same(self, world: World, ledger: DynamoDbLedger, event: RenameEvent, target: Target = TARGET) -> Any:
-        deadline = world.clock.until(60.0)
-        before = ledger.preview(event, target, deadline)
-        claimed = ledger.claim(event, target, deadline)
-        if isinstance(claimed, Claim):
-            ledger.release(claimed, deadline)
-            claimed = claimed._replace(token="", expires_at=0.0)
-        assert before == claimed
-        return before
 
-    def settle(self, world: World, ledger: DynamoDbLedger, event: RenameEvent) -> Outcome:
-        deadline = world.clock.until(60.0)
-        claim = ledger.claim(event, TARGET, deadline)
-        assert isinstance(claim, Claim)
-        outcome = world.settle(event)
-        assert isinstance(outcome, Outcome)
-        assert ledger.settle(claim, outcome, deadline, release=True) is None
-        return outcome
+def claim_and_release(
+    world: World, ledger: DynamoDbLedger, event: RenameEvent, target: Target = TARGET
+) -> Claim | Known | Reused | Superseded:
+    deadline = world.clock.until(60.0)
+    claimed = ledger.claim(event, target, deadline)
+    if not isinstance(claimed, Claim):
+        return claimed
+    ledger.release(claimed, deadline)
+    return claimed._replace(token="", expires_at=0.0)
 
-    def test_reads_and_writes_nothing(self, world: World, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb) -> None:
-        ledger.preview(world.event(), TARGET, world.clock.until(60.0))
 
-        assert [call.operation for call in dynamodb.calls] == ["GetItem", "GetItem"]
-        assert all(call.parameters["ConsistentRead"] for call in dynamodb.calls)
+def preview(world: World, ledger: DynamoDbLedger, event: RenameEvent, target: Target = TARGET) -> Any:
+    """What is previewed, and then returned by a claim."""
+    previewed = ledger.preview(event, target, world.clock.until(60.0))
+    assert previewed == claim_and_release(world, ledger, event, target)
+    return previewed
 
-    def test_new_event(self, world: World, ledger: DynamoDbLedger) -> None:
-        assert isinstance(self.same(world, ledger, world.event()), Claim)
 
-    def test_settled_event(self, world: World, ledger: DynamoDbLedger) -> None:
-        event = world.event()
-        self.settle(world, ledger, event)
+def settle(world: World, ledger: DynamoDbLedger, event: RenameEvent) -> None:
+    deadline = world.clock.until(60.0)
+    claim = ledger.claim(event, TARGET, deadline)
+    assert isinstance(claim, Claim)
+    outcome = world.settle(event)
+    assert isinstance(outcome, Outcome)
+    assert ledger.settle(claim, outcome, deadline, release=True) is None
 
-        assert isinstance(self.same(world, ledger, event), Known)
 
-    def test_stale_event(self, world: World, ledger: DynamoDbLedger) -> None:
-        event = world.event()
-        self.settle(world, ledger, replace(event.at("2026-11-24T02:59:59Z"), id="newer"))
+def give_up(world: World, ledger: DynamoDbLedger, event: RenameEvent) -> None:
+    deadline = world.clock.until(60.0)
+    outcome = world.rename_service().conclude_dead_letter(event, deadline, "sqs")
+    assert isinstance(outcome, Outcome)
+    ledger.conclude(Conclusion(event, FIRST_CYCLE, outcome), deadline)
 
-        assert isinstance(self.same(world, ledger, event.at("2026-11-24T02:59:58Z")), Superseded)
 
-    def test_reused_identifier(self, world: World, ledger: DynamoDbLedger) -> None:
-        self.settle(world, ledger, world.event())
+@pytest.mark.parametrize(
+    ("before", "answer"),
+    [
+        *[("nothing", Claim), ("settled", Known), ("a newer rename", Superseded), ("another event of its id", Reused)],
+        ("an expired claim", Claim),
+    ],
+)
+def test_preview_is_what_the_next_claim_returns(
+    world: World, ledger: DynamoDbLedger, before: str, answer: type[object]
+) -> None:
+    event = world.event()
+    match before:
+        case "settled":
+            settle(world, ledger, event)
+        case "a newer rename":
+            settle(world, ledger, replace(event.at("2026-11-24T02:59:59Z"), id="newer"))
+            event = event.at("2026-11-24T02:59:58Z")
+        case "another event of its id":
+            settle(world, ledger, event)
+            event = world.event(endpoint_service_name="payments")
+        case "an expired claim":
+            ledger.claim(replace(event, id="another"), TARGET, world.clock.until(60.0))
+            world.clock.sleep(200.0)
 
-        assert self.same(world, ledger, world.event(endpoint_service_name="payments")) == Reused()
+    assert isinstance(preview(world, ledger, event), answer)
 
-    def test_given_up_event(self, world: World, ledger: DynamoDbLedger) -> None:
-        event = world.event()
-        world.services.refuse(unavailable(), times=None)
-        outcome = world.rename_service().conclude_dead_letter(event, world.clock.until(60.0), "sqs")
-        assert isinstance(outcome, Outcome)
-        ledger.conclude(Conclusion(event, FIRST_CYCLE, outcome), within(60.0))
 
-        found = self.same(world, ledger, event)
+def test_preview_reads_consistently_and_writes_nothing(
+    world: World, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb
+) -> None:
+    ledger.preview(world.event(), TARGET, world.clock.until(60.0))
 
-        assert isinstance(found, Claim)
-        assert found.cycle.number == 1
+    assert [call.operation for call in dynamodb.calls] == ["GetItem", "GetItem"]
+    assert all(call.parameters["ConsistentRead"] for call in dynamodb.calls)
 
-    def test_event_of_another_time_and_project_than_first(self, world: World, ledger: DynamoDbLedger) -> None:
-        event, deadline = world.event(), world.clock.until(60.0)
-        claim = ledger.claim(event, TARGET, deadline)
-        assert isinstance(claim, Claim)
-        ledger.release(claim, deadline)
 
-        found = self.same(world, ledger, event.at("2026-11-24T02:59:59Z"), TARGET._replace(project_id=OTHER_PROJECT))
+def test_preview_of_a_given_up_event_is_in_the_next_cycle(world: World, ledger: DynamoDbLedger) -> None:
+    event = world.event()
+    give_up(world, ledger, event)
 
-        assert (found.event, found.target) == (event, TARGET)
+    assert preview(world, ledger, event).cycle.number == 1
 
-    def test_claimed_service(self, world: World, ledger: DynamoDbLedger) -> None:
-        event, deadline = world.event(), world.clock.until(60.0)
-        ledger.claim(replace(event, id="another"), TARGET, deadline)
 
-        assert failed(ledger.preview, event, TARGET, deadline) == failed(ledger.claim, event, TARGET, deadline)
+def test_preview_has_the_time_and_project_of_the_first_claim(world: World, ledger: DynamoDbLedger) -> None:
+    event = world.event()
+    claim_and_release(world, ledger, event)
+    elsewhere = TARGET._replace(project_id=OTHER_PROJECT)
 
-    def test_expired_claim(self, world: World, ledger: DynamoDbLedger) -> None:
-        event = world.event()
-        ledger.claim(replace(event, id="another"), TARGET, world.clock.until(60.0))
-        world.clock.sleep(200.0)
+    found = preview(world, ledger, event.at("2026-11-24T02:59:59Z"), elsewhere)
 
-        assert isinstance(self.same(world, ledger, event), Claim)
+    assert (found.event, found.target) == (event, TARGET)
 
-    def test_event_that_was_never_claimed_for(self, world: World, ledger: DynamoDbLedger) -> None:
-        deadline = world.clock.until(60.0)
 
-        assert ledger.preview(world.event(), TARGET, deadline, if_claimed=True) is None
-        claim = ledger.claim(world.event(), TARGET, deadline)
-        assert isinstance(claim, Claim)
-        ledger.release(claim, deadline)
-        assert isinstance(ledger.preview(world.event(), TARGET, deadline, if_claimed=True), Claim)
+def test_preview_of_a_claimed_service_fails_as_a_claim_does(world: World, ledger: DynamoDbLedger) -> None:
+    event, deadline = world.event(), world.clock.until(60.0)
+    ledger.claim(replace(event, id="another"), TARGET, deadline)
 
-    @pytest.mark.parametrize("claimed", [False, True])
-    def test_given_up_event_counts_as_claimed_where_it_was(
-        self, world: World, ledger: DynamoDbLedger, claimed: bool
-    ) -> None:
-        event, deadline = world.event(), world.clock.until(60.0)
-        if claimed:
-            claim = ledger.claim(event, TARGET, deadline)
-            assert isinstance(claim, Claim)
-            ledger.release(claim, deadline)
-        outcome = world.rename_service().conclude_dead_letter(event, deadline, "sqs")
-        assert isinstance(outcome, Outcome)
-        ledger.conclude(Conclusion(event, FIRST_CYCLE, outcome), deadline)
+    assert failed(ledger.preview, event, TARGET, deadline) == failed(ledger.claim, event, TARGET, deadline)
 
-        assert isinstance(ledger.preview(event, TARGET, deadline, if_claimed=True), Claim) is claimed
 
-    def test_table_that_refuses(self, world: World, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb) -> None:
-        dynamodb.refuse("AccessDeniedException")
+def test_preview_if_claimed_is_none_for_an_event_that_was_never_claimed(world: World, ledger: DynamoDbLedger) -> None:
+    deadline = world.clock.until(60.0)
 
-        failure = failed(ledger.preview, world.event(), TARGET, world.clock.until(60.0))
+    assert ledger.preview(world.event(), TARGET, deadline, if_claimed=True) is None
+    claim_and_release(world, ledger, world.event())
+    assert isinstance(ledger.preview(world.event(), TARGET, deadline, if_claimed=True), Claim)
 
-        assert (failure.code, failure.aws_error_code) == ("Rename.LedgerUnavailable", "AccessDeniedException")
+
+@pytest.mark.parametrize("claimed", [False, True])
+def test_preview_if_claimed_is_a_claim_for_a_given_up_event_that_was_claimed(
+    world: World, ledger: DynamoDbLedger, claimed: bool
+) -> None:
+    event = world.event()
+    if claimed:
+        claim_and_release(world, ledger, event)
+    give_up(world, ledger, event)
+
+    found = ledger.preview(event, TARGET, world.clock.until(60.0), if_claimed=True)
+
+    assert isinstance(found, Claim) is claimed
+
+
+def test_preview_that_dynamodb_refuses_fails(world: World, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb) -> None:
+    dynamodb.refuse("AccessDeniedException")
+
+    failure = failed(ledger.preview, world.event(), TARGET, world.clock.until(60.0))
+
+    assert (failure.code, failure.aws_error_code) == ("Rename.LedgerUnavailable", "AccessDeniedException")
 
 
 # ---- Over HTTP
@@ -313,7 +316,7 @@ def post(world: World, *values: str, event: Any = None, prefer: str | None = Non
     return world.http(request | {"multiValueQueryStringParameters": lists, "queryStringParameters": single} | query)
 
 
-def test_reply_of_a_dry_run(world: World) -> None:
+def test_dry_run_over_http_is_200_and_logged_as_a_dry_run(world: World) -> None:
     reply = post(world, "true")
 
     assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
@@ -322,24 +325,24 @@ def test_reply_of_a_dry_run(world: World) -> None:
     assert len(world.telemetry.dry_runs) == 1
 
 
-def test_query_without_lists_is_read_too(world: World) -> None:
+def test_dry_run_is_read_from_a_query_without_lists_too(world: World) -> None:
     assert post(world, "true", multiValueQueryStringParameters=None).body["dry_run"] is True
 
 
-def test_false_is_a_rename(world: World) -> None:
+def test_dry_run_false_renames(world: World) -> None:
     assert post(world, "false").status == 200
     assert world.services.calls_of("rename")
 
 
 @pytest.mark.parametrize("values", [("",), ("yes",), ("1",), ("TRUE",), ("true", "true"), ("true", "false")])
-def test_any_other_value_is_refused_and_nothing_is_done(world: World, values: tuple[str, ...]) -> None:
+def test_dry_run_of_any_other_value_is_400_and_nothing_is_done(world: World, values: tuple[str, ...]) -> None:
     reply = post(world, *values)
 
     assert (reply.status, reply.headers["content-type"]) == (400, "application/problem+json")
     assert (world.services.calls, world.journal, world.queue.sent) == ([], [], [])
 
 
-def test_dry_run_wins_over_prefer(world: World) -> None:
+def test_dry_run_takes_precedence_over_prefer(world: World) -> None:
     reply = post(world, "true", prefer="respond-async")
 
     assert (reply.status, "preference-applied" in reply.headers) == (200, False)
@@ -355,7 +358,7 @@ def test_dry_run_wins_over_prefer(world: World) -> None:
         (throttled(retry_after=77.0), 503, "77"),
     ],
 )
-def test_status_is_that_of_a_rename_and_nothing_is_queued(
+def test_dry_run_that_would_fail_has_the_status_of_a_rename_and_is_not_queued(
     world: World, failure: failures.Failure, status: int, retry_after: str | None
 ) -> None:
     world.services.refuse(failure, on="read", times=None)
@@ -367,7 +370,7 @@ def test_status_is_that_of_a_rename_and_nothing_is_queued(
     assert (world.queue.sent, world.journal) == ([], [])
 
 
-def test_claimed_service_is_retried_when_its_claim_expires(world: World) -> None:
+def test_dry_run_on_a_claimed_service_is_503_until_the_claim_expires(world: World) -> None:
     world.ledger.held[TARGET] = Claim("token", FIRST_CYCLE, world.event(), TARGET)
 
     reply = post(world, "true")
@@ -375,13 +378,13 @@ def test_claimed_service_is_retried_when_its_claim_expires(world: World) -> None
     assert (reply.status, reply.headers["retry-after"]) == (503, "61")
 
 
-def test_invalid_event_is_400_and_a_large_one_413(world: World) -> None:
+def test_dry_run_of_an_invalid_event_is_400_and_of_a_large_one_413(world: World) -> None:
     assert post(world, "true", event="{}").status == 400
     assert post(world, "true", event=" " * 300_000).status == 413
     assert world.journal == []
 
 
-def test_dry_run_is_logged_and_counted_in_no_metric(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_is_counted_in_no_metric(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     telemetry = world.real_telemetry()
     found = world.rename_service().dry_run(world.event(), world.clock.until(60.0))
 
