@@ -22,3 +22,6 @@ ENVIRONMENT = {
     "AWS_CONFIG_FILE": "/nonexistent",
     "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
 }
+# In addition to it: the key is in a secret, or temporary by federation.
+SECRET = {"HUAWEICLOUD_CREDENTIALS_SECRET": "huawei"}
+KEYLESS = {"HUAWEICLOUD_SDK_AK": "", "HUAWEICLOUD_SDK_SK": "", "HUAWEICLOUD_SDK_IDP_ID": "aws"}

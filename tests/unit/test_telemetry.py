@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -20,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -37,10 +33,10 @@ from tests.fakes.environment import ENVIRONMENT
 from tests.fakes.events import cloud_event, http_request, sqs_record
 from tests.fakes.failures import not_found
 from tests.fakes.identifiers import PROJECT, REGION
+from tests.fakes.process import ROOT, run_python
 from tests.fakes.world import World
 from tests.localcloud.huawei import HuaweiCloud
 
-ROOT = Path(__file__).parents[2]
 AK, SK, TOKEN = "MARKERACCESSKEY", "marker-secret-key", "marker-security-token"
 NAME, PREVIOUS = "marker-new-name", "marker-old-name"
 PAYLOAD, MESSAGE = "marker-payload", "marker-message"
@@ -122,7 +118,6 @@ def run(
     **environment: str | None,
 ) -> Run:
     """Have the handler handle the events, one invocation each."""
-    base = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
     settings: dict[str, str | None] = {
         **ENVIRONMENT,
         "HUAWEICLOUD_SDK_AK": AK,
@@ -134,16 +129,8 @@ def run(
         "MAX_RECEIVES": "5",
         **environment,
     }
-    process = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _PROGRAM],
-        input=json.dumps([events, seconds, root_at_debug]),
-        env=base | {name: value for name, value in settings.items() if value is not None},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    set_ones = {name: value for name, value in settings.items() if value is not None}
+    process = run_python(_PROGRAM, set_ones, json.dumps([events, seconds, root_at_debug]))
     assert process.returncode == 0, process.stderr
     count = sum(len(event.get("Records", [event])) for event in events)
     return Run(count, process.stdout, process.stderr)
@@ -412,6 +399,9 @@ def test_log_has_no_credentials_that_a_reply_repeats(cloud: HuaweiCloud, aws: Fa
     assert [said for said in (AK, SK, TOKEN, *encoded) if said in result.stdout + result.stderr] == []
 
 
+NO_CODES: list[Any] = [f"{MESSAGE} no code", f"<b>{MESSAGE}</b>", "x" * 65, "", [MESSAGE]]
+
+
 @pytest.mark.parametrize(
     ("fails", "settings", "code", "aws_error_code"),
     [
@@ -435,7 +425,7 @@ def test_log_has_no_credentials_that_a_reply_repeats(cloud: HuaweiCloud, aws: Fa
         ),
         *[
             (partial(FakeAws.refuse_entry, code=code, times=None), {}, "Rename.OutcomeNotPublished", "Other")
-            for code in (f"{MESSAGE} no code", f"<b>{MESSAGE}</b>", "x" * 65, "", [MESSAGE])
+            for code in NO_CODES
         ],
     ],
 )
@@ -443,7 +433,7 @@ def test_log_line_has_the_error_code_of_aws_and_not_its_message(
     cloud: HuaweiCloud,
     aws: FakeAws,
     fails: Callable[[FakeAws], None],
-    settings: dict[str, str],
+    settings: dict[str, Any],
     code: str,
     aws_error_code: str,
 ) -> None:

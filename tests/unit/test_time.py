@@ -1,6 +1,6 @@
-"""An invocation ends before its time-out, whatever hangs: over real sockets, each dependency alone and all together.
+"""An invocation ends before its timeout, whatever hangs: over real sockets, each dependency alone and all together.
 
-What hangs takes connections and requests, and never answers; of the name look-up, what asks never gets an answer.
+What hangs takes connections and requests, and never answers; a lookup of a name that hangs never returns.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from unittest.mock import patch
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as settings_of_hypothesis
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from function import settings
@@ -198,7 +198,9 @@ def test_invocation_ends_before_its_timeout(
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_what_is_not_settled_is_reported_so(function: str, reports: dict[Case, tuple[float, Any]]) -> None:
+def test_invocation_whose_dependencies_all_hang_reports_every_event_as_unsettled(
+    function: str, reports: dict[Case, tuple[float, Any]]
+) -> None:
     _, report = reports[Case(function, DEPENDENCIES, is_warm=False)]
 
     if function == "http":
@@ -209,7 +211,7 @@ def test_what_is_not_settled_is_reported_so(function: str, reports: dict[Case, t
 
 
 @pytest.mark.parametrize("function", ["sqs", "http"])
-def test_invocation_ends_though_names_are_not_resolved(
+def test_invocation_ends_before_its_timeout_if_names_are_not_resolved(
     app: ModuleType, function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_go_on = threading.Event()
@@ -278,7 +280,7 @@ class Slow:
                 raise RenameFailedError(failures.timeout(in_doubt=True))
 
 
-class InTurn:
+class SequentialWorkers:
     """Workers that are one thread: it does all tasks itself, one after the other."""
 
     def run(self, tasks: Sequence[Callable[[], object]], deadline: Deadline) -> None:
@@ -289,9 +291,11 @@ class InTurn:
 DELAYS: Final = st.sampled_from([0.0, 0.0, 0.01, 0.4, 2.0, 7.0, 30.0, 1_000.0])
 
 
-@settings_of_hypothesis(max_examples=300, deadline=None)
+@hypothesis_settings(max_examples=300, deadline=None)
 @given(data=st.data(), function=st.sampled_from(FUNCTIONS), seconds=st.sampled_from([1.0, 6.0, 25.0, 60.0]))
-def test_no_delay_keeps_an_invocation_from_ending_in_time(data: st.DataObject, function: str, seconds: float) -> None:
+def test_invocation_ends_before_its_timeout_whatever_delays_its_dependencies_have(
+    data: st.DataObject, function: str, seconds: float
+) -> None:
     world = World()
     world.services.names |= {service_id(number): "billing" for number in range(SERVICES)}
 
@@ -302,7 +306,7 @@ def test_no_delay_keeps_an_invocation_from_ending_in_time(data: st.DataObject, f
     world.default_project = services.default_project
     world.services, world.ledger, world.bus = services, slow(world.ledger), slow(world.bus)
     common: Any = world.of_every_trigger()
-    outer: Any = {"queue": queue, "workers": InTurn()}
+    outer: Any = {"queue": queue, "workers": SequentialWorkers()}
     ends_at = world.clock.epoch() + seconds
     deadline = Deadline(ends_at - REPORT_MARGIN_SECONDS, ends_at, world.clock.epoch)
 

@@ -15,7 +15,6 @@ from function.domain.failures import EventName
 from function.domain.model import FIRST_CYCLE, InvalidEvent, Outcome, RenameEvent, Target
 from function.domain.policy import FORBIDDEN_REGION
 from function.domain.ports import Claim, Conclusion, Known, ReadPurpose, Reused, Superseded
-from tests.deadlines import within
 from tests.fakes.dynamodb import FakeDynamoDb
 from tests.fakes.endpoint_services import full_name
 from tests.fakes.events import HttpReply, cloud_event, http_request

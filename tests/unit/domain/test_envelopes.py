@@ -75,9 +75,10 @@ def test_message_attribute_that_is_not_text_is_a_violation(wrong: object) -> Non
     assert paths(refused(sns_notification(rename_data(), MessageAttributes={"ce_id": wrong}))) == {"/id"}
 
 
-@pytest.mark.parametrize("given", [{}, *[{"MessageAttributes": given} for given in (None, [], "x", 5)]])
-def test_notification_may_lack_message_attributes(given: dict[str, Any]) -> None:
-    assert accepted(without(sns_notification(rename_data()), "MessageAttributes") | given).id == "sns-1"
+@pytest.mark.parametrize("given", [None, [], "x", 5])
+def test_notification_may_lack_message_attributes(given: object) -> None:
+    assert accepted(sns_notification(rename_data(), MessageAttributes=given)).id == "sns-1"
+    assert accepted(without(sns_notification(rename_data()), "MessageAttributes")).id == "sns-1"
 
 
 def test_data_in_an_eventbridge_event_has_its_identity_and_time() -> None:

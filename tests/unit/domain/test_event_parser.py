@@ -195,7 +195,7 @@ def test_data_in_base64_that_is_null_counts_as_missing() -> None:
                 *(encoded(rename_data())[:-1], encoded(rename_data()) + "\n", "=", "", "é"),
             )
         ],
-        *[(value, "must be of type string") for value in (7, [])],
+        *[(7, "must be of type string"), ([], "must be of type string")],
     ],
 )
 def test_malformed_base64_is_the_only_violation(value: object, message: str) -> None:
