@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 from tests.fakes.identifiers import BUS, PROJECT, REGION
+from tests.localcloud.huawei import HuaweiCloud
 
 ENVIRONMENT = {
     "HUAWEICLOUD_REGION": REGION,
@@ -25,3 +28,11 @@ ENVIRONMENT = {
 # In addition to it: the key is in a secret, or temporary by federation.
 SECRET = {"HUAWEICLOUD_CREDENTIALS_SECRET": "huawei"}
 KEYLESS = {"HUAWEICLOUD_SDK_AK": "", "HUAWEICLOUD_SDK_SK": "", "HUAWEICLOUD_SDK_IDP_ID": "aws"}
+# What the secret holds.
+SECRET_VALUE = json.dumps({"ak": "UNITACCESSKEY", "sk": "unit-secret-key", "project_id": PROJECT})
+
+
+def local_huawei_cloud() -> HuaweiCloud:
+    """With the key of the environment."""
+    ak, sk = ENVIRONMENT["HUAWEICLOUD_SDK_AK"], ENVIRONMENT["HUAWEICLOUD_SDK_SK"]
+    return HuaweiCloud(ak=ak, sk=sk, project_id=PROJECT, region=REGION)

@@ -13,8 +13,10 @@ import pytest
 from function import settings
 from tests.fakes.aws import FakeAws
 from tests.fakes.clock import MovedClock
-from tests.fakes.environment import ENVIRONMENT
+from tests.fakes.environment import ENVIRONMENT, local_huawei_cloud
+from tests.fakes.identifiers import SERVICE
 from tests.fakes.world import World
+from tests.localcloud.huawei import HuaweiCloud
 
 # What the machine's own environment must not decide: accounts, endpoints, proxies and verbosity.
 _FOREIGN = ("HUAWEICLOUD_", "AWS_", "POWERTOOLS_")
@@ -58,6 +60,14 @@ def aws(request: pytest.FixtureRequest) -> Iterator[FakeAws]:
     """A FakeAws, or the subclass of it that a test names by an indirect parameter."""
     with getattr(request, "param", FakeAws)() as aws:
         yield aws
+
+
+@pytest.fixture
+def cloud() -> Iterator[HuaweiCloud]:
+    """A Huawei Cloud that knows the key of the environment, and one endpoint service."""
+    with local_huawei_cloud() as cloud:
+        cloud.add_service(SERVICE, name="billing")
+        yield cloud
 
 
 @pytest.fixture

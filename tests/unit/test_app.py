@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from email.message import Message
 from functools import partial
 from types import ModuleType
@@ -18,7 +18,7 @@ from function import settings
 from tests.fakes.aws import FakeAws
 from tests.fakes.environment import ENVIRONMENT, KEYLESS, SECRET
 from tests.fakes.events import HttpReply, cloud_event, http_request, service_id, sqs_record
-from tests.fakes.identifiers import BUS, PROJECT, REGION, SERVICE
+from tests.fakes.identifiers import BUS, PROJECT, SERVICE
 from tests.fakes.lambda_context import FakeContext
 from tests.fakes.raw_server import RawServer
 from tests.localcloud.huawei import HuaweiCloud
@@ -33,12 +33,10 @@ TEN_SERVICES: Final = [service_id(number) for number in range(10)]
 
 
 @pytest.fixture
-def cloud() -> Iterator[HuaweiCloud]:
-    ak, sk = ENVIRONMENT["HUAWEICLOUD_SDK_AK"], ENVIRONMENT["HUAWEICLOUD_SDK_SK"]
-    with HuaweiCloud(ak=ak, sk=sk, project_id=PROJECT, region=REGION) as cloud:
-        for service in (SERVICE, *TEN_SERVICES):
-            cloud.add_service(service, name="billing")
-        yield cloud
+def cloud(cloud: HuaweiCloud) -> HuaweiCloud:
+    for service in TEN_SERVICES:
+        cloud.add_service(service, name="billing")
+    return cloud
 
 
 @pytest.fixture

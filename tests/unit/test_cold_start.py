@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.fakes.aws import FakeAws
-from tests.fakes.environment import ENVIRONMENT, KEYLESS, SECRET
+from tests.fakes.environment import ENVIRONMENT, KEYLESS, SECRET, SECRET_VALUE
 from tests.fakes.events import cloud_event, http_request, sqs_record
-from tests.fakes.identifiers import PROJECT, SERVICE
 from tests.fakes.lambda_context import FakeContext
 from tests.fakes.process import run_python
 from tests.localcloud.huawei import HuaweiCloud
@@ -88,20 +86,17 @@ def test_garbage_collection_is_off_during_imports_and_skips_their_objects() -> N
     ("trigger", "secret"), [("sqs", {}), ("http", {}), ("sqs", SECRET)], ids=["sqs", "http", "sqs with a secret"]
 )
 def test_cold_start_adds_one_read_of_the_ledger_and_of_the_secret(
-    handler_with: Callable[..., Any], aws: FakeAws, trigger: str, secret: dict[str, str]
+    handler_with: Callable[..., Any], aws: FakeAws, cloud: HuaweiCloud, trigger: str, secret: dict[str, str]
 ) -> None:
-    ak, sk = ENVIRONMENT["HUAWEICLOUD_SDK_AK"], ENVIRONMENT["HUAWEICLOUD_SDK_SK"]
-    aws.secret = json.dumps({"ak": ak, "sk": sk, "project_id": PROJECT})
+    aws.secret = SECRET_VALUE
     for operation in ("GetItem", "TransactWriteItems"):
         aws.answer(operation, {}, times=None)
     event = cloud_event(time="2020-01-01T00:00:00Z")
     request = {"Records": [sqs_record(event)]} if trigger == "sqs" else http_request(event)
 
-    with HuaweiCloud(ak=ak, sk=sk, project_id=PROJECT, region=ENVIRONMENT["HUAWEICLOUD_REGION"]) as cloud:
-        cloud.add_service(SERVICE, "billing")
-        handler = handler_with(VPCEP_ENDPOINT=cloud.url, LEDGER_TABLE="ledger", **secret)
-        for _ in range(2):
-            handler(request, FakeContext())
+    handler = handler_with(VPCEP_ENDPOINT=cloud.url, LEDGER_TABLE="ledger", **secret)
+    for _ in range(2):
+        handler(request, FakeContext())
 
     settling = ["TransactWriteItems", "TransactWriteItems", "PutEvents"]
     first = ["GetItem", "GetSecretValue"] if secret else ["GetItem"]
