@@ -500,9 +500,7 @@ def test_known_violation_paths_are_the_members_of_the_schema() -> None:
     [(f"/data/{PAYLOAD}", "/data/*"), ("/data/", "/data/*"), (f"/{PAYLOAD}", "/*"), (f"/data~1region/{PAYLOAD}", "/*")],
 )
 def test_log_line_has_a_star_for_an_unknown_member(line_of: Any, path: str, logged: str) -> None:
-    line = line_of(failures.invalid_event((failures.Violation(path, MESSAGE),)))
-
-    assert line["violation_paths"] == logged
+    assert line_of(failures.invalid_event((failures.Violation(path, MESSAGE),)))["violation_paths"] == logged
 
 
 def test_log_line_has_no_caller_if_it_is_unknown(world: World, caplog: pytest.LogCaptureFixture) -> None:

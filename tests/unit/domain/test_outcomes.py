@@ -349,9 +349,7 @@ def test_outcome_with_the_largest_reply_of_huawei_cloud_fits_the_bus() -> None:
     endless = "漢" * 300 * KILOBYTE
     failure = from_reply(endless, endless, status=400, huawei_request_id=endless)
 
-    outcome = rename_failed(accepted(rename_event()), context(), failure)
-
-    assert entry_size(outcome) <= LARGEST_ENTRY
+    assert entry_size(rename_failed(accepted(rename_event()), context(), failure)) <= LARGEST_ENTRY
 
 
 def test_outcome_with_a_lone_surrogate_of_huawei_cloud_is_encodable() -> None:

@@ -73,9 +73,6 @@ def code_of(value: object) -> str | None:
     return value.code if isinstance(value, Failure) else None
 
 
-# ---- Success
-
-
 def test_renamed_event_is_remembered_then_published(world: World) -> None:
     result = world.settle()
 
@@ -106,9 +103,6 @@ def test_service_of_another_project_is_renamed_in_that_project(world: World) -> 
     assert world.services.calls[0].target.project_id == data["project_id"] == OTHER_PROJECT
 
 
-# ---- Which reply proves a rename
-
-
 @pytest.mark.parametrize(
     ("reported", "name"),
     [
@@ -122,9 +116,7 @@ def test_service_of_another_project_is_renamed_in_that_project(world: World) -> 
 def test_reply_with_the_new_name_proves_the_rename(world: World, reported: str, name: str) -> None:
     world.services.report(reported)
 
-    data = success(world.settle(world.event(endpoint_service_name=name)))
-
-    assert data["service_name"] == reported
+    assert success(world.settle(world.event(endpoint_service_name=name)))["service_name"] == reported
     assert operations(world) == ["rename"]
 
 
@@ -197,21 +189,14 @@ def test_rename_stays_in_doubt_if_the_read_fails_or_shows_no_name(world: World, 
     assert operations(world) == ["rename", "read"] * MAX_CALL_ATTEMPTS
 
 
-def test_rename_in_doubt_fails_if_the_read_says_not_found(world: World) -> None:
+@pytest.mark.parametrize(("refused", "is_settled"), [(not_found(), True), (wrong_key(), False)], ids=code_of)
+def test_rename_in_doubt_fails_as_its_read_fails_for_good(world: World, refused: Failure, is_settled: bool) -> None:
     world.services.lose_reply(applied=False)
-    world.services.refuse(not_found(), on="read")
+    world.services.refuse(refused, on="read")
 
-    result = failure(world.settle())
+    result = world.settle()
 
-    assert (result.code, result.kind, result.retryable) == ("EndPoint.2003", Kind.NOT_FOUND, False)
-    assert operations(world) == ["rename", "read"]
-
-
-def test_rename_in_doubt_is_unsettled_if_the_read_is_refused_access(world: World) -> None:
-    world.services.lose_reply(applied=False)
-    world.services.refuse(wrong_key(), on="read")
-
-    assert unsettled(world.settle(), world).kind is Kind.ACCESS
+    assert (failure(result) if is_settled else unsettled(result, world)).code == refused.code
     assert operations(world) == ["rename", "read"]
 
 
@@ -237,9 +222,6 @@ def test_failure_that_leaves_no_doubt_is_not_followed_by_a_read(world: World) ->
     success(world.settle())
 
     assert operations(world) == ["rename"] * 3
-
-
-# ---- Final failures
 
 
 @pytest.mark.parametrize(
@@ -338,9 +320,6 @@ def test_project_that_still_cannot_be_judged_is_unsettled(world: World) -> None:
     assert world.services.calls == []
 
 
-# ---- Attempts
-
-
 def test_attempts_are_repeated_until_one_succeeds(world: World) -> None:
     world.services.refuse(unavailable(), times=MAX_CALL_ATTEMPTS - 1)
 
@@ -426,9 +405,6 @@ def test_call_that_was_not_made_is_not_counted_as_an_attempt(world: World) -> No
     assert world.settle().attempts == 0
 
 
-# ---- Retry-After
-
-
 @pytest.mark.parametrize("share", [0.0, 1.0])
 @pytest.mark.parametrize(
     ("failed", "seconds"), [(throttled(retry_after=20.0), 20.0), (refusal("EndPoint.0001", 503, retry_after=7.0), 7.0)]
@@ -454,9 +430,6 @@ def test_retry_after_that_does_not_fit_is_left_to_the_queue_at_once(world: World
     assert world.clock.sleeps == []
 
 
-# ---- Precondition
-
-
 def test_precondition_that_holds_lets_the_rename_pass(world: World) -> None:
     previous = full_name(SERVICE, world.services.names)
 
@@ -478,17 +451,17 @@ def test_precondition_that_does_not_hold_settles_the_event(world: World, expecte
     assert result.attempts == 0
 
 
-def test_precondition_holds_for_a_service_that_has_the_new_name_already(world: World) -> None:
-    world.services.names[SERVICE] = "orders"
-
-    success(world.settle(world.event(expected_name="billing")))
-
-
-@pytest.mark.parametrize(("present", "holds"), [("", True), ("billing", False)])
-def test_precondition_may_be_that_there_is_no_name(world: World, present: str, holds: bool) -> None:
+@pytest.mark.parametrize(
+    ("present", "expected", "holds"),
+    [("orders", "billing", True), ("", "", True), ("billing", "", False)],
+    ids=["has the new name already", "no name", "a name"],
+)
+def test_precondition_holds_for_the_expected_or_the_new_name(
+    world: World, present: str, expected: str, holds: bool
+) -> None:
     world.services.names[SERVICE] = present
 
-    assert (published(world.settle(world.event(expected_name=""))).failure is None) is holds
+    assert (published(world.settle(world.event(expected_name=expected))).failure is None) is holds
 
 
 def test_precondition_on_a_service_that_does_not_exist_is_not_found(world: World) -> None:
@@ -520,9 +493,6 @@ def test_precondition_is_read_again_after_a_read_that_fails(world: World) -> Non
     assert operations(world) == ["read", "read", "rename"]
 
 
-# ---- Previous name
-
-
 def test_previous_name_is_read_first_and_never_compared(world: World) -> None:
     world.services.names[SERVICE] = "anything"
     previous = full_name(SERVICE, world.services.names)
@@ -531,9 +501,6 @@ def test_previous_name_is_read_first_and_never_compared(world: World) -> None:
 
     assert operations(world) == ["read", "rename"]
     assert data["previous_service_name"] == previous
-
-
-# ---- Exceptions
 
 
 @pytest.mark.parametrize("operation", ["rename", "read"])
@@ -575,9 +542,6 @@ def test_failed_step_of_ledger_or_bus_leaves_the_event_unsettled(
 
     assert unsettled(result, world).code == code
     assert result.attempts == len(world.services.calls) == calls
-
-
-# ---- Bus and ledger
 
 
 def test_invalid_event_whose_outcome_is_not_published_is_unsettled(world: World) -> None:
@@ -671,9 +635,6 @@ def test_event_that_was_given_up_meanwhile_starts_the_next_cycle(world: World) -
     assert success(result)["follows"] == given_up.id != result.id
 
 
-# ---- Giving up
-
-
 def test_event_that_is_given_up_fails_with_its_last_code(world: World) -> None:
     world.services.refuse(throttled(retry_after=300.0), times=None)
     last = world.settle()
@@ -695,8 +656,7 @@ def test_giving_up_needs_no_key(world: World) -> None:
 
     result = published(world.give_up(Unsettled(NO_KEY)))
 
-    assert failure(result) == NO_KEY
-    assert result.cloud_event["data"]["project_id"] is None
+    assert (failure(result), result.cloud_event["data"]["project_id"]) == (NO_KEY, None)
 
 
 def test_event_that_is_given_up_names_its_own_project(world: World) -> None:

@@ -72,9 +72,7 @@ def test_text_that_is_not_json_is_one_violation_of_the_whole_event(text: str) ->
 @pytest.mark.parametrize("content", ["null", "true", "7", "1.5", '"orders"', "[]", json.dumps([rename_event()])])
 @pytest.mark.parametrize("structured", [None, True, False])
 def test_json_of_another_type_is_one_violation_of_the_whole_event(content: str, structured: bool | None) -> None:
-    event = refused(content, structured=structured)
-
-    assert event.violations == (("", "must be an object"),)
+    assert refused(content, structured=structured).violations == (("", "must be an object"),)
 
 
 @pytest.mark.parametrize(
@@ -89,9 +87,7 @@ def test_json_of_another_type_is_one_violation_of_the_whole_event(content: str, 
     ids=["data", "escaped", "attributes", "data in an event", "deeper"],
 )
 def test_key_that_comes_twice_is_refused_at_every_level(text: str) -> None:
-    event = refused(text)
-
-    assert event.violations == (("", "is not JSON: an object has two members of one name"),)
+    assert refused(text).violations == (("", "is not JSON: an object has two members of one name"),)
 
 
 def test_nesting_deeper_than_the_limit_is_one_violation_of_the_whole_event() -> None:

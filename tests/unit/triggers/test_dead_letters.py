@@ -103,9 +103,6 @@ def last_two(world: World) -> tuple[dict[str, Any], dict[str, Any]]:
     return first.cloud_event, second.cloud_event
 
 
-# ---- Which outcome is published
-
-
 @pytest.mark.parametrize(
     "code", [None, "EndPoint.2003", "Rename.Superseded", "Rename.InvalidEvent", "EndPoint.0001"], ids=str
 )
@@ -231,9 +228,6 @@ def test_each_dead_letter_of_a_batch_is_concluded(world: World) -> None:
     assert [moved.message_id for moved in world.queue.forwarded] == numbers
 
 
-# ---- What leaves a dead letter where it is
-
-
 def test_dead_letter_stays_until_its_outcome_is_published(world: World) -> None:
     world.bus.refuse(times=1)
 
@@ -293,9 +287,6 @@ def test_dead_letter_that_fails_stays_and_the_others_of_its_batch_are_forwarded(
     assert world.dead_letters(*records) == ["one"]
     assert [type(defect) for defect in world.telemetry.defects] == ([] if fails == "bus" else [ValueError])
     assert [moved.message_id for moved in world.queue.forwarded] == ["two", "three"]
-
-
-# ---- What is forwarded
 
 
 def timeless() -> dict[str, Any]:
@@ -523,9 +514,6 @@ def test_message_forwarded_twice_has_one_deduplication_id(
     assert set(first) == {second} != {other}
 
 
-# ---- Redrive
-
-
 def message(number: int, *, group: str = SERVICE, attributes: dict[str, Any] | None = None) -> dict[str, Any]:
     """As SQS delivers it."""
     given = {"MessageAttributes": attributes} if attributes else {}
@@ -670,9 +658,6 @@ def test_redrive_of_a_message_that_was_not_deleted_repeats_its_deduplication_id(
     assert first == again != other
 
 
-# ---- The handler
-
-
 @pytest.fixture
 def queues(aws: FakeAws) -> dict[str, str]:
     return {"RENAME_QUEUE_URL": url_of(aws, "renames"), "DEAD_LETTER_QUEUE_URL": url_of(aws, "dead")}
@@ -728,9 +713,7 @@ def test_handler_concludes_dead_letters_with_the_calls_that_its_role_allows(
     aws.answer("TransactWriteItems", {})
     record = dead(world, sqs_record(cloud_event(time="2020-01-01T00:00:00Z")))
 
-    answer = handler_with(**queues, **ledger)({"Records": [record]}, FakeContext())
-
-    assert answer == {"batchItemFailures": []}
+    assert handler_with(**queues, **ledger)({"Records": [record]}, FakeContext()) == {"batchItemFailures": []}
     assert [call.operation for call in aws.calls] == ["TransactWriteItems"] * len(ledger) + ["PutEvents", "SendMessage"]
     assert [outcome["data"]["error"]["code"] for outcome in aws.outcomes] == ["Rename.Abandoned"]
     [call] = aws.calls_of("SendMessage")

@@ -92,9 +92,6 @@ def refuse_odd_services(target: Target) -> None:
         raise RenameFailedError(refusal("APIGW.0302", 403))
 
 
-# ---- Batch
-
-
 @pytest.mark.parametrize("size", [0, 1, 10])
 def test_batch_that_is_settled_returns_no_record(world: World, size: int) -> None:
     assert world.sqs(*records_of(*range(size))) == []
@@ -174,9 +171,6 @@ def test_each_record_is_logged_once(world: World) -> None:
     assert isinstance(logged["broken"].event, InvalidEvent)
     assert isinstance(logged["broken"].result, Outcome)
     assert (logged["message-0"].trigger, logged["message-0"].keys["receive_count"]) == ("sqs", 3)
-
-
-# ---- Order within a message group
 
 
 def test_group_is_handled_in_order(world: World) -> None:
@@ -265,9 +259,6 @@ def test_record_without_a_group_is_a_group_by_itself(world: World) -> None:
     assert len(world.bus.outcomes) == 9
 
 
-# ---- Concurrency
-
-
 def test_two_groups_are_handled_concurrently(world: World) -> None:
     # given: nobody passes before two have come
     barrier = threading.Barrier(2, timeout=5)
@@ -321,9 +312,6 @@ def test_records_of_one_group_are_never_handled_concurrently(world: World) -> No
     assert len(world.bus.outcomes) == 9
 
 
-# ---- A refused key
-
-
 def test_refused_key_does_not_block_what_needs_no_key(world: World) -> None:
     world.services.refuse(wrong_key(), times=None)
 
@@ -338,9 +326,6 @@ def test_refused_key_does_not_block_the_next_batch(world: World) -> None:
     world.sqs(record_of(0), parallel=1)
 
     assert world.sqs(record_of(1), parallel=1) == []
-
-
-# ---- The last receive
 
 
 @pytest.mark.parametrize("receive_count", [5, 6])
@@ -467,9 +452,6 @@ def test_hanging_thread_leaves_its_place_to_the_next_invocation(world: World) ->
     assert done == [2]
 
 
-# ---- Binary mode
-
-
 @pytest.mark.parametrize("prefix", ["ce_", "ce-", "CE_", "Ce-", "cloudEvents:", "cloudEvents_", "CLOUDEVENTS_"])
 def test_message_attributes_of_any_spelling_are_attributes_of_the_event(world: World, prefix: str) -> None:
     sent = {
@@ -547,9 +529,6 @@ def test_message_attribute_of_an_unusual_name_does_not_keep_the_event_from_being
     assert len(world.bus.outcomes) == 1
 
 
-# ---- Envelopes
-
-
 @pytest.mark.parametrize(
     ("body", "id_", "source", "time"),
     [
@@ -566,9 +545,6 @@ def test_event_in_an_envelope_is_renamed_as_itself(
 ) -> None:
     assert world.sqs(sqs_record(body)) == []
     assert request_in_outcome(world) == cloud_event(id=id_, source=source, time=time)
-
-
-# ---- The delay of what is returned
 
 
 def delay_of(world: World, receive_count: int, share: float, failure: Failure | None = None) -> int:
