@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -94,17 +93,16 @@ def metrics_of(documents: list[dict[str, Any]], *dimensions: str) -> Iterator[tu
                 yield (name, *(document[dimension] for dimension in dimensions)), document[name]
 
 
-@contextmanager
-def started() -> Iterator[HuaweiCloud]:
-    with HuaweiCloud(ak=AK, sk=SK, project_id=PROJECT, region=REGION, security_token=TOKEN) as cloud:
-        for number in range(20):
-            cloud.add_service(f"batch-{number}", name=PREVIOUS)
-        yield cloud
+def huawei_cloud() -> HuaweiCloud:
+    cloud = HuaweiCloud(ak=AK, sk=SK, project_id=PROJECT, region=REGION, security_token=TOKEN)
+    for number in range(20):
+        cloud.add_service(f"batch-{number}", name=PREVIOUS)
+    return cloud
 
 
 @pytest.fixture
 def cloud() -> Iterator[HuaweiCloud]:
-    with started() as cloud:
+    with huawei_cloud() as cloud:
         yield cloud
 
 
@@ -137,22 +135,13 @@ def run(
 
 
 def request_for(service: str, **data: Any) -> dict[str, Any]:
-    return cloud_event(
-        id=f"of-{service}",
-        time="2020-01-01T00:00:00Z",
-        vpc_endpoint_service_id=service,
-        endpoint_service_name=NAME,
-        **data,
-    ) | {"note": PAYLOAD}
+    renamed = {"vpc_endpoint_service_id": service, "endpoint_service_name": NAME}
+    return cloud_event(id=f"of-{service}", time="2020-01-01T00:00:00Z", **renamed | data) | {"note": PAYLOAD}
 
 
 def message_for(service: str, receive_count: int = 1, **data: Any) -> dict[str, Any]:
     event = request_for(service, **data)
     return {"Records": [sqs_record(event, message_id=service, group=service, receive_count=receive_count)]}
-
-
-def batch(*services: str) -> dict[str, Any]:
-    return {"Records": [message_for(service)["Records"][0] for service in services]}
 
 
 def post(body: Any, **headers: str) -> dict[str, Any]:
@@ -196,7 +185,7 @@ def every_kind_of_result(cloud: HuaweiCloud, aws: FakeAws) -> list[dict[str, Any
             {"data": {"vpc_endpoint_service_id": PAYLOAD, "endpoint_service_name": f"{NAME}/{PAYLOAD}", PAYLOAD: NAME}}
             | {f"{PAYLOAD}-{number}": NAME for number in range(9)}
         ),
-        batch(*[f"batch-{number}" for number in range(10)]),
+        {"Records": [message_for(f"batch-{number}")["Records"][0] for number in range(10)]},
         message_for("refused"),  # from here on nothing is called any more
         post(request_for("fine")),
     ]
@@ -205,7 +194,7 @@ def every_kind_of_result(cloud: HuaweiCloud, aws: FakeAws) -> list[dict[str, Any
 @pytest.fixture(scope="module")
 def plain() -> Iterator[Run]:
     """Every kind of result, with the settings of a deployed function."""
-    with started() as cloud, FakeAws() as aws:
+    with huawei_cloud() as cloud, FakeAws() as aws:
         yield run(cloud, aws, every_kind_of_result(cloud, aws))
 
 

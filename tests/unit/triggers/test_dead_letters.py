@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -30,6 +31,9 @@ from tests.fakes.identifiers import QUEUE_ARN, SERVICE, START
 from tests.fakes.lambda_context import FakeContext
 from tests.fakes.queue import Forwarded
 from tests.fakes.world import World
+
+MoveAll = Callable[..., int]
+HandlerWith = Callable[..., Callable[..., dict[str, Any]]]
 
 UNSETTLED_ARN = "arn:aws:sqs:eu-west-1:123456789012:unsettled.fifo"
 MAX_RECEIVES = 3
@@ -478,8 +482,10 @@ def dead_letter_queue(aws: FakeAws, sqs: SqsClient) -> FifoQueue:
 
 
 @pytest.fixture
-def rename_queue(aws: FakeAws, sqs: SqsClient) -> FifoQueue:
-    return FifoQueue(sqs, url_of(aws, "renames"))
+def move_all(aws: FakeAws, sqs: SqsClient, dead_letter_queue: FifoQueue) -> MoveAll:
+    """Moves all dead letters to the rename queue."""
+    rename_queue = FifoQueue(sqs, url_of(aws, "renames"))
+    return lambda deadline=None: dead_letter_queue.move_all(rename_queue, deadline or within(60))
 
 
 def test_forwarded_bytes_are_in_base64_once(world: World, aws: FakeAws, dead_letter_queue: FifoQueue) -> None:
@@ -544,12 +550,10 @@ def urls(aws: FakeAws, operation: str) -> set[str]:
     return {call["QueueUrl"] for call in aws.calls_of(operation)}
 
 
-def test_redrive_sends_then_deletes_each_message(
-    aws: FakeAws, dead_letter_queue: FifoQueue, rename_queue: FifoQueue
-) -> None:
+def test_redrive_sends_then_deletes_each_message(aws: FakeAws, move_all: MoveAll) -> None:
     holding(aws, [message(1), message(2)], [message(3)])
 
-    assert dead_letter_queue.move_all(rename_queue, within(60)) == 3
+    assert move_all() == 3
 
     assert sent(aws) == ["body 1", "body 2", "body 3"]
     assert deleted(aws) == ["handle-1", "handle-2", "handle-3"]
@@ -563,23 +567,19 @@ def test_redrive_sends_then_deletes_each_message(
     ]
 
 
-def test_redrive_of_an_empty_queue_moves_nothing(
-    aws: FakeAws, dead_letter_queue: FifoQueue, rename_queue: FifoQueue
-) -> None:
+def test_redrive_of_an_empty_queue_moves_nothing(aws: FakeAws, move_all: MoveAll) -> None:
     holding(aws)
 
-    assert dead_letter_queue.move_all(rename_queue, within(60)) == 0
+    assert move_all() == 0
     assert (sent(aws), deleted(aws)) == ([], [])
 
 
-def test_redrive_keeps_groups_and_attributes(
-    aws: FakeAws, dead_letter_queue: FifoQueue, rename_queue: FifoQueue
-) -> None:
+def test_redrive_keeps_groups_and_attributes(aws: FakeAws, move_all: MoveAll) -> None:
     binary = {"BinaryValue": ENCODED, "DataType": "Binary"}
     attributes = {"ce_id": text("event-1"), "priority": text("5", "Number"), "proof": binary}
     holding(aws, [message(1, group="one", attributes=attributes), message(2, group="two")])
 
-    dead_letter_queue.move_all(rename_queue, within(60))
+    move_all()
 
     received, _ = aws.calls_of("ReceiveMessage")
     assert received["MessageAttributeNames"] == ["All"]
@@ -591,7 +591,7 @@ def test_redrive_keeps_groups_and_attributes(
 
 
 def test_redrive_ends_when_its_time_is_used_up(
-    world: World, aws: FakeAws, sqs: SqsClient, rename_queue: FifoQueue, monkeypatch: pytest.MonkeyPatch
+    world: World, aws: FakeAws, sqs: SqsClient, move_all: MoveAll, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     holding(aws, [message(1)], [message(2)], [message(3)])
     delete = sqs.delete_message
@@ -603,28 +603,26 @@ def test_redrive_ends_when_its_time_is_used_up(
 
     monkeypatch.setattr(sqs, "delete_message", delete_slowly)
 
-    assert FifoQueue(sqs, url_of(aws, "dead")).move_all(rename_queue, world.clock.until(10.0)) == 2
+    assert move_all(world.clock.until(10.0)) == 2
     assert (sent(aws), deleted(aws)) == (["body 1", "body 2"], ["handle-1", "handle-2"])
     assert len(aws.calls_of("ReceiveMessage")) == 2
 
 
-def test_redrive_without_time_receives_nothing(
-    aws: FakeAws, dead_letter_queue: FifoQueue, rename_queue: FifoQueue
-) -> None:
-    assert dead_letter_queue.move_all(rename_queue, within(-1.0)) == 0
+def test_redrive_without_time_receives_nothing(aws: FakeAws, move_all: MoveAll) -> None:
+    assert move_all(within(-1.0)) == 0
     assert aws.calls == []
 
 
 @pytest.mark.parametrize("refused", [0, 1, 2])
 def test_redrive_ends_at_the_first_message_that_the_other_queue_refuses(
-    aws: FakeAws, dead_letter_queue: FifoQueue, rename_queue: FifoQueue, refused: int
+    aws: FakeAws, move_all: MoveAll, refused: int
 ) -> None:
     holding(aws, [message(0), message(1), message(2)], [message(3)])
     for _ in range(refused):
         aws.answer("SendMessage", {"MessageId": "1"})
     aws.fail("SendMessage", "AccessDenied", status=403, times=None)
 
-    assert dead_letter_queue.move_all(rename_queue, within(60)) == refused
+    assert move_all() == refused
 
     # then: what was not sent is still there, and the rest is not tried
     assert deleted(aws) == [f"handle-{number}" for number in range(refused)]
@@ -634,7 +632,7 @@ def test_redrive_ends_at_the_first_message_that_the_other_queue_refuses(
 
 @pytest.mark.parametrize(("operation", "moved"), [("ReceiveMessage", []), ("DeleteMessage", ["body 1"])])
 def test_redrive_that_lacks_a_permission_raises_and_sends_nothing_more(
-    aws: FakeAws, dead_letter_queue: FifoQueue, rename_queue: FifoQueue, operation: str, moved: list[str]
+    aws: FakeAws, move_all: MoveAll, operation: str, moved: list[str]
 ) -> None:
     aws.recover()
     if operation == "DeleteMessage":
@@ -642,43 +640,42 @@ def test_redrive_that_lacks_a_permission_raises_and_sends_nothing_more(
     aws.fail(operation, "AccessDenied", status=403, times=None)
 
     with pytest.raises(ClientError, match="AccessDenied"):
-        dead_letter_queue.move_all(rename_queue, within(60))
+        move_all()
 
     assert sent(aws) == moved
 
 
 def test_redrive_of_a_message_that_was_not_deleted_repeats_its_deduplication_id(
-    aws: FakeAws, dead_letter_queue: FifoQueue, rename_queue: FifoQueue
+    aws: FakeAws, move_all: MoveAll
 ) -> None:
     holding(aws, [message(1)], [message(1), message(2)])
 
-    dead_letter_queue.move_all(rename_queue, within(60))
+    move_all()
 
     first, again, other = [call["MessageDeduplicationId"] for call in aws.calls_of("SendMessage")]
     assert first == again != other
 
 
 @pytest.fixture
-def queues(aws: FakeAws) -> dict[str, str]:
-    return {"RENAME_QUEUE_URL": url_of(aws, "renames"), "DEAD_LETTER_QUEUE_URL": url_of(aws, "dead")}
+def handler_with(handler_with: HandlerWith, aws: FakeAws) -> HandlerWith:
+    queues = {"RENAME_QUEUE_URL": url_of(aws, "renames"), "DEAD_LETTER_QUEUE_URL": url_of(aws, "dead")}
+    return partial(handler_with, **queues)
 
 
-def test_handler_redrives_on_request(handler_with: Callable[..., Any], aws: FakeAws, queues: dict[str, str]) -> None:
+def test_handler_redrives_on_request(handler_with: HandlerWith, aws: FakeAws) -> None:
     holding(aws, [message(1), message(2)])
     aws.answer("DeleteMessage", {}, times=None)
 
-    assert handler_with(**queues)({"redrive": True}, FakeContext()) == {"moved": 2}
-    assert urls(aws, "SendMessage") == {queues["RENAME_QUEUE_URL"]}
-    assert urls(aws, "ReceiveMessage") == {queues["DEAD_LETTER_QUEUE_URL"]}
+    assert handler_with()({"redrive": True}, FakeContext()) == {"moved": 2}
+    assert urls(aws, "SendMessage") == {url_of(aws, "renames")}
+    assert urls(aws, "ReceiveMessage") == {url_of(aws, "dead")}
     assert deleted(aws) == ["handle-1", "handle-2"]
 
 
-def test_handler_keeps_time_to_report_a_redrive(
-    handler_with: Callable[..., Any], aws: FakeAws, queues: dict[str, str], app: ModuleType
-) -> None:
+def test_handler_keeps_time_to_report_a_redrive(handler_with: HandlerWith, aws: FakeAws, app: ModuleType) -> None:
     holding(aws, [message(1)])
 
-    answer = handler_with(**queues)({"redrive": True}, FakeContext(app.REPORT_MARGIN_SECONDS - 0.5))
+    answer = handler_with()({"redrive": True}, FakeContext(app.REPORT_MARGIN_SECONDS - 0.5))
 
     assert answer == {"moved": 0}
     assert aws.calls == []
@@ -686,35 +683,33 @@ def test_handler_keeps_time_to_report_a_redrive(
 
 @pytest.mark.parametrize("lacking", ["RENAME_QUEUE_URL", "DEAD_LETTER_QUEUE_URL"])
 def test_redrive_without_a_setting_is_an_error_that_names_it(
-    handler_with: Callable[..., Any], aws: FakeAws, queues: dict[str, str], lacking: str
+    handler_with: HandlerWith, aws: FakeAws, lacking: str
 ) -> None:
-    del queues[lacking]
-
     with pytest.raises(settings.SettingsError, match=lacking):
-        handler_with(**queues)({"redrive": True}, FakeContext())
+        handler_with(**{lacking: ""})({"redrive": True}, FakeContext())
 
     assert aws.calls == []
 
 
 @pytest.mark.parametrize("value", [False, None, 1, "true", {}])
 def test_redrive_that_is_not_true_is_an_unknown_event(
-    handler_with: Callable[..., Any], aws: FakeAws, queues: dict[str, str], app: ModuleType, value: object
+    handler_with: HandlerWith, aws: FakeAws, app: ModuleType, value: object
 ) -> None:
     with pytest.raises(app.UnknownTriggerError):
-        handler_with(**queues)({"redrive": value}, FakeContext())
+        handler_with()({"redrive": value}, FakeContext())
 
     assert aws.calls == []
 
 
 @pytest.mark.parametrize("ledger", [{}, {"LEDGER_TABLE": "ledger"}], ids=["no ledger", "ledger"])
 def test_handler_concludes_dead_letters_with_the_calls_that_its_role_allows(
-    handler_with: Callable[..., Any], aws: FakeAws, queues: dict[str, str], world: World, ledger: dict[str, str]
+    handler_with: HandlerWith, aws: FakeAws, world: World, ledger: dict[str, str]
 ) -> None:
     aws.answer("TransactWriteItems", {})
     record = dead(world, sqs_record(cloud_event(time="2020-01-01T00:00:00Z")))
 
-    assert handler_with(**queues, **ledger)({"Records": [record]}, FakeContext()) == {"batchItemFailures": []}
+    assert handler_with(**ledger)({"Records": [record]}, FakeContext()) == {"batchItemFailures": []}
     assert [call.operation for call in aws.calls] == ["TransactWriteItems"] * len(ledger) + ["PutEvents", "SendMessage"]
     assert [outcome["data"]["error"]["code"] for outcome in aws.outcomes] == ["Rename.Abandoned"]
     [call] = aws.calls_of("SendMessage")
-    assert (call["QueueUrl"], call["MessageBody"]) == (queues["DEAD_LETTER_QUEUE_URL"], record["body"])
+    assert (call["QueueUrl"], call["MessageBody"]) == (url_of(aws, "dead"), record["body"])
