@@ -6,7 +6,9 @@ import json
 from typing import Any
 
 from function.domain import failures
+from function.domain.deadline import Deadline
 from function.domain.event_parser import Attributes
+from function.domain.failures import Kind, RenameFailedError
 from function.domain.model import InvalidEvent, Outcome, RenameEvent
 from function.domain.outcomes import rename_failed
 from tests.deadlines import within
@@ -61,3 +63,8 @@ def attribute(value: object, data_type: str = "String") -> dict[str, object]:
 
 def entry_size(outcome: Outcome) -> int:
     return len(outcome.to_json().encode()) + len("vpcep.rename") + len(outcome.type)
+
+
+def unknown_project(_: Deadline) -> str:
+    """The default project of a function that cannot get its key now."""
+    raise RenameFailedError(failures.credentials("down", kind=Kind.UNAVAILABLE))

@@ -8,15 +8,12 @@ from datetime import timedelta
 
 import pytest
 
-from function.domain import failures
-from function.domain.deadline import Deadline
-from function.domain.failures import Kind, RenameFailedError
 from function.domain.model import InvalidEvent, RenameEvent
 from tests.deadlines import within
 from tests.fakes.domain import Intake, parser
 from tests.fakes.events import rename_data, rename_event, transport
 from tests.fakes.identifiers import NOW
-from tests.unit.domain.parsing import accepted, paths, refused
+from tests.unit.domain.parsing import accepted, paths, refused, unknown_project
 
 
 def test_time_five_minutes_ahead_is_accepted() -> None:
@@ -84,11 +81,8 @@ def test_malformed_project_or_region_is_refused_without_asking_for_the_default_p
 
 
 def test_project_that_cannot_be_judged_now_is_accepted() -> None:
-    def cannot_tell(_: Deadline) -> str:
-        raise RenameFailedError(failures.credentials("down", kind=Kind.UNAVAILABLE))
-
     text = json.dumps(rename_data(project_id="any"))
-    event = parser(default_project=cannot_tell).parse(text, transport(), within(60.0))
+    event = parser(default_project=unknown_project).parse(text, transport(), within(60.0))
 
     assert isinstance(event, RenameEvent)
     assert event.project_id == "any"
