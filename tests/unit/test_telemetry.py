@@ -28,7 +28,7 @@ from function.domain.model import InvalidEvent, Outcome, RenameEvent
 from function.domain.rename_service import Unsettled
 from function.telemetry import KNOWN_PATHS, Telemetry
 from tests.fakes.aws import FakeAws
-from tests.fakes.environment import ENVIRONMENT
+from tests.fakes.environment import ENVIRONMENT, SECRET
 from tests.fakes.events import cloud_event, http_request, sqs_record
 from tests.fakes.failures import not_found
 from tests.fakes.identifiers import PROJECT, REGION
@@ -39,6 +39,11 @@ from tests.localcloud.huawei import HuaweiCloud
 AK, SK, TOKEN = "MARKERACCESSKEY", "marker-secret-key", "marker-security-token"
 NAME, PREVIOUS = "marker-new-name", "marker-old-name"
 PAYLOAD, MESSAGE = "marker-payload", "marker-message"
+VERBOSE: dict[str, Any] = {
+    "root_at_debug": True,
+    "POWERTOOLS_LOG_LEVEL": "DEBUG",
+    "POWERTOOLS_LOGGER_LOG_EVENT": "true",
+}
 CALLER = "arn:aws:iam::123456789012:user/producer"
 SECRETS = (AK, SK, TOKEN, NAME, PREVIOUS, PAYLOAD, MESSAGE, "Signature=", ENVIRONMENT["AWS_SECRET_ACCESS_KEY"])
 
@@ -205,8 +210,8 @@ def test_log_is_one_json_object_a_line_and_nothing_else(plain: Run) -> None:
 
 def test_each_event_is_logged_once(plain: Run) -> None:
     assert len(plain.handled) == plain.events
-    told = Counter(line["message_id"] for line in plain.handled if line["trigger"] == "sqs")
-    assert set(told.values()) == {1}
+    logged = Counter(line["message_id"] for line in plain.handled if line["trigger"] == "sqs")
+    assert set(logged.values()) == {1}
 
 
 def test_log_line_of_an_event_has_a_constant_message(plain: Run) -> None:
@@ -254,11 +259,11 @@ def test_log_line_says_how_the_event_ended(
 
 
 def test_log_line_says_why_the_event_failed(plain: Run) -> None:
-    told = {line["error_code"]: line["error_message"] for line in plain.handled if "error_code" in line}
+    messages = {line["error_code"]: line["error_message"] for line in plain.handled if "error_code" in line}
 
-    assert told["EndPoint.2003"] == "Huawei Cloud: EndPoint.2003"
-    assert told["Rename.InvalidEvent"] == "The event breaks its schema or what the settings allow."
-    assert all(told.values())
+    assert messages["EndPoint.2003"] == "Huawei Cloud: EndPoint.2003"
+    assert messages["Rename.InvalidEvent"] == "The event breaks its schema or what the settings allow."
+    assert all(messages.values())
 
 
 def test_log_line_has_violation_paths_without_names_of_the_producer(plain: Run) -> None:
@@ -295,13 +300,13 @@ def test_each_event_is_counted_once(plain: Run) -> None:
 @pytest.mark.parametrize("dimension", ["kind", "code"])
 def test_each_failure_is_counted_by_kind_and_by_code(plain: Run, dimension: str) -> None:
     names = {"settled": "RenameFailed", "given_up": "RenameGivenUp"}
-    told = Counter(
+    logged = Counter(
         (names.get(line["status"], "RenameDeferred"), line[f"error_{dimension}"])
         for line in plain.handled
         if "error_code" in line
     )
 
-    assert plain.counts(dimension) == told
+    assert plain.counts(dimension) == logged
 
 
 def test_latency_of_each_call_is_measured(plain: Run) -> None:
@@ -339,16 +344,9 @@ def test_metrics_are_in_cloudwatchs_embedded_format(plain: Run) -> None:
 
 
 def test_log_has_no_secret_and_no_payload_at_the_most_verbose_settings(cloud: HuaweiCloud, aws: FakeAws) -> None:
-    verbose = run(
-        cloud,
-        aws,
-        every_kind_of_result(cloud, aws),
-        root_at_debug=True,
-        POWERTOOLS_LOG_LEVEL="DEBUG",
-        POWERTOOLS_DEV="true",
-        POWERTOOLS_DEBUG="true",
-        POWERTOOLS_LOGGER_LOG_EVENT="true",
-    )
+    more = {"POWERTOOLS_DEV": "true", "POWERTOOLS_DEBUG": "true"}
+
+    verbose = run(cloud, aws, every_kind_of_result(cloud, aws), **VERBOSE | more)
 
     assert [secret for secret in SECRETS if secret in verbose.stdout + verbose.stderr] == []
     assert verbose.stdout.count('"rename event handled"') == verbose.events
@@ -359,18 +357,9 @@ def test_log_has_no_secret_from_secrets_manager(cloud: HuaweiCloud, aws: FakeAws
     aws.secret = json.dumps({"ak": AK, "sk": SK, "project_id": PROJECT, "security_token": TOKEN})
     aws.fail("PutEvents", "AccessDeniedException", times=None)
 
-    result = run(
-        cloud,
-        aws,
-        [message_for("batch-0"), post(request_for("batch-1"))],
-        root_at_debug=True,
-        HUAWEICLOUD_CREDENTIALS_SECRET="huawei",
-        HUAWEICLOUD_SDK_AK=None,
-        HUAWEICLOUD_SDK_SK=None,
-        HUAWEICLOUD_SDK_SECURITY_TOKEN=None,
-        POWERTOOLS_LOG_LEVEL="DEBUG",
-        POWERTOOLS_LOGGER_LOG_EVENT="true",
-    )
+    key = dict.fromkeys(("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_SECURITY_TOKEN"))
+
+    result = run(cloud, aws, [message_for("batch-0"), post(request_for("batch-1"))], **VERBOSE | SECRET | key)
 
     assert [line["error_code"] for line in result.handled] == ["Rename.OutcomeNotPublished"] * 2
     assert [secret for secret in SECRETS if secret in result.stdout + result.stderr] == []
@@ -396,7 +385,7 @@ NO_CODES: list[Any] = [f"{MESSAGE} no code", f"<b>{MESSAGE}</b>", "x" * 65, "", 
     [
         (
             lambda aws: aws.fail("GetSecretValue", "AccessDeniedException", times=None),
-            {"HUAWEICLOUD_CREDENTIALS_SECRET": "huawei"},
+            SECRET,
             *("Rename.CredentialsUnavailable", "AccessDeniedException"),
         ),
         (

@@ -697,18 +697,9 @@ def test_event_whose_giving_up_fails_is_unsettled(world: World, where: str | Non
     assert result.attempts == 3
 
 
-# ---- Any sequence of replies
-
-
 FAILURES = [
-    unavailable(),
-    throttled(),
-    throttled(retry_after=3.0),
-    STATE_CONFLICT,
-    NEVER_SENT,
-    not_found(),
-    wrong_key(),
-    refusal("EndPoint.1003", 400),
+    *(unavailable(), throttled(), throttled(retry_after=3.0), STATE_CONFLICT, NEVER_SENT),
+    *(not_found(), wrong_key(), refusal("EndPoint.1003", 400)),
 ]
 
 
