@@ -21,7 +21,7 @@ LATER = {
     "aws_lambda_powertools.utilities.circuit_breaker",
     # What only one trigger needs.
     *("function.triggers.dead_letters", "function.triggers.http", "function.triggers.sqs"),
-    # What nobody needs.
+    # What no event needs.
     *("asyncio", "aws_lambda_powertools.event_handler", "aws_lambda_powertools.utilities.batch", "aws_xray_sdk"),
     *("aws_lambda_powertools.utilities.data_classes", "aws_lambda_powertools.utilities.idempotency"),
     *("aws_lambda_powertools.utilities.parameters", "multiprocessing"),

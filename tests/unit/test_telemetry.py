@@ -176,7 +176,7 @@ def every_kind_of_result(cloud: HuaweiCloud, aws: FakeAws) -> list[dict[str, Any
         cloud.add_service(service, name=PREVIOUS)
         once = fault.get("kind") or fault["status"] == 302
         cloud.fail(service_id=service, times=1 if once else None, message=MESSAGE, **(wait | fault))
-    aws.answer("PutEvents", {"Entries": [MESSAGE]})  # which nobody expects
+    aws.answer("PutEvents", {"Entries": [MESSAGE]})  # a malformed reply
     return [
         *[message_for(service) for service in ("crash", "fine", "missing", "final", "throttled")],
         message_for("expected", expected_name="another"),

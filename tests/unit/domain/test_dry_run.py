@@ -328,7 +328,7 @@ def test_dry_run_is_read_from_a_query_without_lists_too(world: World) -> None:
     assert post(world, "true", multiValueQueryStringParameters=None).body["dry_run"] is True
 
 
-def test_dry_run_false_renames(world: World) -> None:
+def test_dry_run_set_to_false_renames(world: World) -> None:
     assert post(world, "false").status == 200
     assert world.services.calls_of("rename")
 

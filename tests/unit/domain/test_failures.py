@@ -192,7 +192,7 @@ def test_message_never_decides_what_a_failure_means(row: tuple[str, int, Means],
 
 
 @pytest.mark.parametrize("length", [1, MESSAGE_MAX_LENGTH, 2_000_000])
-def test_message_is_passed_on_truncated(length: int) -> None:
+def test_message_of_a_reply_is_truncated(length: int) -> None:
     assert from_reply("EndPoint.2003", "x" * length, status=400).message == "x" * min(length, MESSAGE_MAX_LENGTH)
 
 

@@ -66,7 +66,7 @@ def test_previous_name_is_not_read_if_too_little_time_would_be_left(world: World
     assert [call.operation for call in world.services.calls] == ["rename"]
 
 
-def test_previous_name_is_read_for_a_precondition_as_often_as_without_the_setting(world: World) -> None:
+def test_previous_name_that_a_precondition_needs_is_read_again_after_a_failure(world: World) -> None:
     world.services.refuse(unavailable(), on="read")
 
     outcome = world.settle(world.event(expected_name="billing"), read_previous_name=True)
@@ -122,7 +122,7 @@ def test_read_is_reported_as_unreadable_only_if_it_is_forbidden(world: World, fa
 
 
 @pytest.mark.parametrize(("receive_count", "is_reported"), [(1, True), (2, False)])
-def test_redelivered_message_was_tried_before(
+def test_new_name_is_not_reported_as_previous_name_of_a_redelivered_message(
     world: World, monkeypatch: pytest.MonkeyPatch, receive_count: int, is_reported: bool
 ) -> None:
     world.services.names[SERVICE] = "orders"

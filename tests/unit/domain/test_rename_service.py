@@ -57,7 +57,7 @@ def failure(result: Outcome | Unsettled) -> Failure:
 
 
 def unsettled(result: Outcome | Unsettled, world: World) -> Failure:
-    """Of an event that goes back to the queue, without an outcome."""
+    """Of an unsettled event, which has no outcome."""
     assert isinstance(result, Unsettled), result
     assert result.failure.retryable
     assert world.bus.outcomes == []
@@ -113,7 +113,7 @@ def test_service_of_another_project_is_renamed_in_that_project(world: World) -> 
         ("cn-north-4.77e4c5a8-1f0d-4d15-8c3b-1d2a7f3f2e11", ""),
     ],
 )
-def test_reply_with_the_new_name_proves_the_rename(world: World, reported: str, name: str) -> None:
+def test_reply_with_the_new_name_confirms_the_rename(world: World, reported: str, name: str) -> None:
     world.services.report(reported)
 
     assert success(world.settle(world.event(endpoint_service_name=name)))["service_name"] == reported
@@ -137,7 +137,7 @@ def test_reply_without_the_new_name_is_unconfirmed(world: World, reported: str |
     assert (result.code, result.huawei_request_id) == ("Rename.UnconfirmedReply", "reported")
 
 
-def test_read_after_an_unconfirmed_reply_may_prove_the_rename(world: World) -> None:
+def test_read_after_an_unconfirmed_reply_may_confirm_the_rename(world: World) -> None:
     world.services.report(None, applied=True)
 
     data = success(world.settle())
@@ -399,7 +399,7 @@ def test_attempt_that_is_refused_access_is_never_repeated(world: World, refused:
 
 
 def test_call_that_was_not_made_is_not_counted_as_an_attempt(world: World) -> None:
-    # given: a key that was refused a moment ago, so that nobody is called
+    # given: a key that was refused a moment ago, so that no call is made
     world.services.refuse(replace(wrong_key(), counts_as_attempt=False), times=None)
 
     assert world.settle().attempts == 0

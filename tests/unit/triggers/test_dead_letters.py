@@ -255,7 +255,7 @@ def test_invalid_dead_letter_stays_if_its_outcome_is_not_published(world: World)
 def test_dead_letter_stays_without_an_outcome_if_the_ledger_refuses(
     world: World, dynamodb: FakeDynamoDb, code: str
 ) -> None:
-    """Nobody knows then what became of the event."""
+    """It is unknown then what became of the event."""
     dynamodb.refuse(code, times=2)
 
     assert world.dead_letters(dead(world, sqs_record())) == ["message-1"]

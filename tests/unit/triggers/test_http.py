@@ -379,7 +379,7 @@ def test_header_that_comes_twice_must_have_one_value(world: World) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "0", "00-x", "%FF", "é"])
-def test_malformed_traceparent_is_dropped(world: World, value: str) -> None:
+def test_malformed_traceparent_header_is_dropped(world: World, value: str) -> None:
     reply = post_data(world, {"ce-traceparent": value})
 
     assert reply.status == 200

@@ -260,7 +260,7 @@ def test_record_without_a_group_is_a_group_by_itself(world: World) -> None:
 
 
 def test_two_groups_are_handled_concurrently(world: World) -> None:
-    # given: nobody passes before two have come
+    # given: no call returns before two are in progress
     barrier = threading.Barrier(2, timeout=5)
     world.services.during = lambda _: barrier.wait()
 
@@ -602,7 +602,7 @@ def test_delay_in_an_outage_is_extended_by_retry_after(world: World, share: floa
 
 @pytest.mark.parametrize("retry_after", [12 * 3_600.0, 86_400.0, 9e15])
 @pytest.mark.parametrize("share", [0.0, 1.0])
-def test_delay_ends_an_invocation_before_the_twelve_hours_of_sqs(
+def test_delay_is_an_invocation_shorter_than_the_twelve_hours_of_sqs(
     world: World, retry_after: float, share: float
 ) -> None:
     """They count from the receive, which is an invocation ago."""
