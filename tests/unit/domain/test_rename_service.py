@@ -493,16 +493,6 @@ def test_precondition_is_read_again_after_a_read_that_fails(world: World) -> Non
     assert operations(world) == ["read", "read", "rename"]
 
 
-def test_previous_name_is_read_first_and_never_compared(world: World) -> None:
-    world.services.names[SERVICE] = "anything"
-    previous = full_name(SERVICE, world.services.names)
-
-    data = success(world.settle(read_previous_name=True))
-
-    assert operations(world) == ["read", "rename"]
-    assert data["previous_service_name"] == previous
-
-
 @pytest.mark.parametrize("operation", ["rename", "read"])
 @pytest.mark.parametrize("error", [RuntimeError("orders"), KeyError("x"), AssertionError(), RecursionError()])
 def test_exception_in_a_call_leaves_the_event_unsettled(world: World, operation: str, error: Exception) -> None:

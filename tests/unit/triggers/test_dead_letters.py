@@ -155,6 +155,7 @@ def test_event_without_an_outcome_is_abandoned_and_logged_once(world: World) -> 
     assert isinstance(line.event, RenameEvent)
     assert (line.result, line.trigger) == (outcome, "sqs")
     assert line.keys == {"message_id": "message-1", "sender_id": "AROAEXAMPLE:producer", "dead_letter": True}
+    assert world.services.calls == []
 
 
 def test_outcome_of_an_abandoned_event_stays_the_same(world: World) -> None:
@@ -195,19 +196,12 @@ def test_different_outcomes_of_a_body_without_a_time_have_different_ids(world: W
     assert len({outcome["id"] for outcome in outcomes}) == len({json.dumps(outcome) for outcome in outcomes})
 
 
-def test_invalid_dead_letter_needs_no_ledger(world: World, dynamodb: FakeDynamoDb) -> None:
+def test_invalid_dead_letter_needs_no_ledger_and_no_call(world: World, dynamodb: FakeDynamoDb) -> None:
     dynamodb.refuse("AccessDeniedException", times=10)
 
     conclude(world, sqs_record("not JSON"))
 
-    assert len(world.bus.outcomes) == 1
-
-
-@pytest.mark.parametrize("body", [None, "not JSON"])
-def test_dead_letter_is_concluded_without_a_call_to_huawei_cloud(world: World, body: str | None) -> None:
-    conclude(world, sqs_record(body))
-
-    assert world.services.calls == []
+    assert (len(world.bus.outcomes), world.services.calls) == (1, [])
 
 
 def test_dead_letter_is_concluded_without_a_key_for_huawei_cloud(world: World) -> None:
@@ -232,23 +226,17 @@ def test_each_dead_letter_of_a_batch_is_concluded(world: World) -> None:
     assert [moved.message_id for moved in world.queue.forwarded] == numbers
 
 
-def test_dead_letter_stays_until_its_outcome_is_published(world: World) -> None:
+@pytest.mark.parametrize("body", [None, "not JSON"], ids=["valid", "invalid"])
+def test_dead_letter_stays_until_its_outcome_is_published(world: World, body: str | None) -> None:
     world.bus.refuse(times=1)
 
-    assert world.dead_letters(dead(world, sqs_record())) == ["message-1"]
+    assert world.dead_letters(dead(world, sqs_record(body))) == ["message-1"]
 
     assert (world.bus.outcomes, world.queue.forwarded, world.telemetry.defects) == ([], [], [])
     assert isinstance(world.telemetry.lines[0].result, Unsettled)
     # then: it comes again
-    conclude(world, sqs_record())
+    conclude(world, sqs_record(body))
     assert (len(world.bus.outcomes), len(world.queue.forwarded)) == (1, 1)
-
-
-def test_invalid_dead_letter_stays_if_its_outcome_is_not_published(world: World) -> None:
-    world.bus.refuse()
-
-    assert world.dead_letters(dead(world, sqs_record("not JSON"))) == ["message-1"]
-    assert world.queue.forwarded == []
 
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "ThrottlingException"])

@@ -201,20 +201,15 @@ def test_retry_after_of_503_is_that_of_huawei_cloud(world: World, seconds: float
     assert seconds <= int(reply.headers["retry-after"]) <= seconds + 1
 
 
-def test_event_whose_failure_cannot_be_published_is_503(world: World) -> None:
+@pytest.mark.parametrize(("body", "with_queue"), [(None, False), ("{}", True)], ids=["valid", "invalid"])
+def test_event_whose_failure_cannot_be_published_is_503(world: World, body: str | None, with_queue: bool) -> None:
     world.services.refuse(unavailable(), times=None)
     world.bus.refuse()
 
-    reply = world.http(structured(), with_queue=False)
+    reply = world.http(structured(body), with_queue=with_queue)
 
     assert reply.status == 503
     assert int(reply.headers["retry-after"]) > 0
-
-
-def test_invalid_event_whose_failure_cannot_be_published_is_503(world: World) -> None:
-    world.bus.refuse()
-
-    assert world.http(structured("{}")).status == 503
     assert world.queue.sent == []
 
 
