@@ -21,17 +21,8 @@ from tests.localcloud.huawei import HuaweiCloud
 # What the machine's own environment must not decide: accounts, endpoints, proxies and verbosity.
 _FOREIGN = ("HUAWEICLOUD_", "AWS_", "POWERTOOLS_")
 _OWN = (
-    "LEDGER_TABLE",
-    "RENAME_QUEUE_URL",
-    "DEAD_LETTER_QUEUE_URL",
-    "MAX_RECEIVES",
-    "NAME_MAX_LENGTH",
-    "NAME_PATTERN",
-    "ALLOWED_PROJECTS",
-    "ALLOWED_REGIONS",
-    "MAX_PARALLEL_RENAMES",
-    "READ_PREVIOUS_NAME",
-    "VPCEP_ENDPOINT",
+    *("LEDGER_TABLE", "RENAME_QUEUE_URL", "DEAD_LETTER_QUEUE_URL", "MAX_RECEIVES", "MAX_PARALLEL_RENAMES"),
+    *("NAME_MAX_LENGTH", "NAME_PATTERN", "ALLOWED_PROJECTS", "ALLOWED_REGIONS", "READ_PREVIOUS_NAME", "VPCEP_ENDPOINT"),
 )
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 

@@ -250,10 +250,6 @@ def test_override_of_the_sdk_takes_precedence_over_the_endpoint(override: str, e
     assert settings.vpcep_endpoint == endpoint
 
 
-def test_override_of_the_sdk_may_name_several_endpoints() -> None:
-    assert load(COMPLETE | {SDK_OVERRIDE: "https://a.example.com,https://b.example.com"})
-
-
 @pytest.mark.parametrize("value", [None, "", " "])
 @pytest.mark.parametrize("variable", ["HUAWEICLOUD_REGION", "OUTCOME_BUS"])
 def test_missing_required_variable_is_named(variable: str, value: str | None) -> None:
@@ -297,9 +293,10 @@ def test_endpoint_on_this_machine_needs_no_tls(variable: str, url: str) -> None:
     assert load(COMPLETE | {variable: url})
 
 
-def test_one_malformed_endpoint_of_several_is_malformed() -> None:
-    several = "https://a.example.com,http://b.example.com"
+def test_override_of_the_sdk_may_name_several_endpoints_that_must_all_be_valid() -> None:
+    assert load(COMPLETE | {SDK_OVERRIDE: "https://a.example.com,https://b.example.com"})
 
+    several = "https://a.example.com,http://b.example.com"
     assert error_of(COMPLETE | {SDK_OVERRIDE: several}) == f"{SDK_OVERRIDE} is malformed"
 
 
@@ -319,13 +316,19 @@ def test_setting_that_powertools_or_cloudwatch_would_refuse_is_malformed(variabl
     assert error_of(COMPLETE | {variable: value}) == f"{variable} is malformed"
 
 
-@pytest.mark.parametrize("value", ["DEBUG", "debug", "INFO", "Warning", "WARN", "ERROR", "CRITICAL"])
-def test_log_level_is_accepted_in_either_case(value: str) -> None:
-    assert load(COMPLETE | {"POWERTOOLS_LOG_LEVEL": value})
-
-
-def test_log_level_is_ignored_if_powertools_log_level_is_set() -> None:
-    assert load(COMPLETE | {"POWERTOOLS_LOG_LEVEL": "INFO", "LOG_LEVEL": "trace"})
+@pytest.mark.parametrize(
+    "levels",
+    [
+        *[
+            {"POWERTOOLS_LOG_LEVEL": level}
+            for level in ("DEBUG", "debug", "INFO", "Warning", "WARN", "ERROR", "CRITICAL")
+        ],
+        {"POWERTOOLS_LOG_LEVEL": "INFO", "LOG_LEVEL": "trace"},
+    ],
+    ids=str,
+)
+def test_log_level_of_powertools_is_accepted_in_either_case_whatever_log_level_is(levels: dict[str, str]) -> None:
+    assert load(COMPLETE | levels)
 
 
 MALFORMED: Final = [

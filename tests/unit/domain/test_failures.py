@@ -32,6 +32,7 @@ STATE = Means(Kind.CONFLICT, retryable=True, retry_in_process=True, state_confli
 ACCESS = Means(Kind.ACCESS, retryable=True)
 THROTTLED = Means(Kind.THROTTLED, retryable=True, retry_in_process=True)
 TRY_AGAIN = Means(Kind.UNAVAILABLE, retryable=True, retry_in_process=True)
+LATER = Means(Kind.UNAVAILABLE, retryable=True)
 DOUBT = Means(Kind.UNAVAILABLE, retryable=True, retry_in_process=True, in_doubt=True)
 
 VPCEP = [
@@ -258,14 +259,10 @@ def test_retry_after_header_is_read_for_other_kinds_too() -> None:
         (failures.precondition_failed("billing"), "Rename.PreconditionFailed", CONFLICT),
         (failures.invalid_event(()), "Rename.InvalidEvent", FINAL),
         (failures.internal_error(), "Rename.InternalError", Means(Kind.INTERNAL, retryable=True)),
-        (failures.no_time_left(), "Rename.NoTimeLeft", Means(Kind.UNAVAILABLE, retryable=True)),
-        (failures.not_published("x"), "Rename.OutcomeNotPublished", Means(Kind.UNAVAILABLE, retryable=True)),
+        (failures.no_time_left(), "Rename.NoTimeLeft", LATER),
+        (failures.not_published("x"), "Rename.OutcomeNotPublished", LATER),
         (failures.credentials("x", kind=Kind.ACCESS), "Rename.CredentialsUnavailable", ACCESS),
-        (
-            failures.credentials("x", kind=Kind.UNAVAILABLE),
-            "Rename.CredentialsUnavailable",
-            Means(Kind.UNAVAILABLE, retryable=True),
-        ),
+        (failures.credentials("x", kind=Kind.UNAVAILABLE), "Rename.CredentialsUnavailable", LATER),
     ],
 )
 def test_failure_of_the_function_itself_means_what_its_name_says(failure: Failure, code: str, means: Means) -> None:

@@ -83,11 +83,8 @@ def redrive(world: World, moved: Forwarded) -> list[str]:
     world.clock.seconds += 86_400
     record = sent_at(world, sqs_record(moved.body, message_id="redriven", group=moved.group))
     record["messageAttributes"] = {
-        name: {
-            "stringListValues": [],
-            "binaryListValues": [],
-            **{key[0].lower() + key[1:]: value for key, value in attribute.items()},
-        }
+        name: {key[0].lower() + key[1:]: value for key, value in attribute.items()}
+        | {"stringListValues": [], "binaryListValues": []}
         for name, attribute in moved.attributes.items()
     }
     return world.sqs(record)
@@ -510,14 +507,12 @@ def test_message_forwarded_twice_has_one_deduplication_id(
 
 def message(number: int, *, group: str = SERVICE, attributes: dict[str, Any] | None = None) -> dict[str, Any]:
     """As SQS delivers it."""
-    given = {"MessageAttributes": attributes} if attributes else {}
     return {
         "MessageId": f"message-{number}",
         "ReceiptHandle": f"handle-{number}",
         "Body": f"body {number}",
         "Attributes": {"MessageGroupId": group},
-        **given,
-    }
+    } | ({"MessageAttributes": attributes} if attributes else {})
 
 
 def holding(aws: FakeAws, *batches: list[dict[str, Any]]) -> None:
