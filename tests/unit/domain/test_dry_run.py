@@ -273,26 +273,20 @@ def test_preview_of_a_claimed_service_fails_as_a_claim_does(world: World, ledger
     assert failed(ledger.preview, event, TARGET, deadline) == failed(ledger.claim, event, TARGET, deadline)
 
 
-def test_preview_if_claimed_is_none_for_an_event_that_was_never_claimed(world: World, ledger: DynamoDbLedger) -> None:
-    deadline = world.clock.until(60.0)
-
-    assert ledger.preview(world.event(), TARGET, deadline, if_claimed=True) is None
-    claim_and_release(world, ledger, world.event())
-    assert isinstance(ledger.preview(world.event(), TARGET, deadline, if_claimed=True), Claim)
-
-
+@pytest.mark.parametrize("given_up", [False, True])
 @pytest.mark.parametrize("claimed", [False, True])
-def test_preview_if_claimed_is_a_claim_for_a_given_up_event_that_was_claimed(
-    world: World, ledger: DynamoDbLedger, claimed: bool
+def test_preview_if_claimed_is_none_for_an_event_that_was_never_claimed(
+    world: World, ledger: DynamoDbLedger, claimed: bool, given_up: bool
 ) -> None:
     event = world.event()
     if claimed:
         claim_and_release(world, ledger, event)
-    give_up(world, ledger, event)
+    if given_up:
+        give_up(world, ledger, event)
 
     found = ledger.preview(event, TARGET, world.clock.until(60.0), if_claimed=True)
 
-    assert isinstance(found, Claim) is claimed
+    assert isinstance(found, Claim) if claimed else found is None
 
 
 def test_preview_that_dynamodb_refuses_fails(world: World, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb) -> None:
@@ -310,9 +304,9 @@ def post(world: World, *values: str, event: Any = None, prefer: str | None = Non
     request = http_request(cloud_event() if event is None else event)
     if prefer:
         request["multiValueHeaders"]["Prefer"] = [prefer]
-    lists = {"dry_run": list(values)} if values else None
-    single = {"dry_run": values[-1]} if values else None
-    return world.http(request | {"multiValueQueryStringParameters": lists, "queryStringParameters": single} | query)
+    request["multiValueQueryStringParameters"] = {"dry_run": list(values)}
+    request["queryStringParameters"] = {"dry_run": values[-1]}
+    return world.http(request | query)
 
 
 def test_dry_run_over_http_is_200_and_logged_as_a_dry_run(world: World) -> None:
@@ -351,10 +345,8 @@ def test_dry_run_takes_precedence_over_prefer(world: World) -> None:
 @pytest.mark.parametrize(
     ("failure", "status", "retry_after"),
     [
-        (not_found(), 404, None),
-        (wrong_key(), 403, None),
-        (unavailable(), 503, "30"),
-        (throttled(retry_after=77.0), 503, "77"),
+        *[(not_found(), 404, None), (wrong_key(), 403, None)],
+        *[(unavailable(), 503, "30"), (throttled(retry_after=77.0), 503, "77")],
     ],
 )
 def test_dry_run_that_would_fail_has_the_status_of_a_rename_and_is_not_queued(
