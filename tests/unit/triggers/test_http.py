@@ -453,15 +453,17 @@ def test_idempotency_key_of_another_caller_is_another_event(world: World, other:
     assert first.id != second.id
 
 
-def test_sessions_of_one_role_are_one_caller(world: World) -> None:
+SESSIONS = ("i-0abcd1234", "botocore-session-1793607300", "user@example.com")
+
+
+@pytest.mark.parametrize(
+    ("arns", "callers"),
+    [([f"{ROLE}/{session}" for session in SESSIONS], 1), ([f"{role}/x" for role in (ROLE, f"{ROLE}2", f"{ROLE}s")], 3)],
+    ids=["sessions of one role", "sessions of three roles"],
+)
+def test_caller_is_the_role_and_not_its_session(world: World, arns: list[str], callers: int) -> None:
     """A session's name is another one for each task, instance and run: a retry may come from any."""
-    sessions = ("i-0abcd1234", "botocore-session-1793607300", "user@example.com")
-
-    assert len({source_of(world, called_by(f"{ROLE}/{session}")) for session in sessions}) == 1
-
-
-def test_sessions_of_several_roles_are_several_callers(world: World) -> None:
-    assert len({source_of(world, called_by(f"{role}/session")) for role in (ROLE, f"{ROLE}2", f"{ROLE}s")}) == 3
+    assert len({source_of(world, called_by(arn)) for arn in arns}) == callers
 
 
 @pytest.mark.parametrize("identity", [None, {}, {"userArn": None}, {"userArn": ""}])
