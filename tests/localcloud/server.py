@@ -83,9 +83,8 @@ def _handler_of(server: JsonServer) -> type[BaseHTTPRequestHandler]:
                 return
             body = b"" if reply.body is None else json.dumps(reply.body).encode()
             self.send_response(reply.status)
-            for name, value in reply.headers.items():
+            for name, value in {"Content-Type": server.content_type, **reply.headers}.items():
                 self.send_header(name, value)
-            self.send_header("Content-Type", server.content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

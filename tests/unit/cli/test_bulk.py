@@ -1,4 +1,4 @@
-"""What `apply` and `undo` decide, whichever way they go."""
+"""What `apply` and `undo` decide, through a stack or without one."""
 
 import threading
 import tracemalloc
@@ -15,6 +15,7 @@ from cli.results_file import ResultsFile
 from cli.runner import Pace
 
 REGION, PROJECT = "cn-north-4", "0f5b"
+ONE_LINE = [Line(2, "one", "orders")]
 NOT_FOUND = Problem("EndPoint.2003", "The VPC endpoint service does not exist.")
 
 
@@ -25,10 +26,10 @@ class InMemory:
     default = "", ""
     notes: Sequence[str] = ()
 
-    def __init__(self, names: dict[str, str]) -> None:
+    def __init__(self, names: dict[str, str], *, queued: bool = False) -> None:
         self.names = {service_id.casefold(): name for service_id, name in names.items()}
         self.sent: list[Event] = []
-        self.queued = False
+        self.queued = queued
         self._lock = threading.Lock()
 
     def violations(self, line: Line) -> list[str]:
@@ -65,10 +66,10 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "names.results.csv"
 
 
-def test_names_that_were_read_are_sent_as_expected_name_with_region_and_project(path: Path) -> None:
+def test_apply_sends_the_name_it_has_read_as_expected_name_with_region_and_project(path: Path) -> None:
     renamer = InMemory({"one": "billing"})
 
-    assert apply(renamer, [Line(2, "one", "orders")], path) == 0
+    assert apply(renamer, ONE_LINE, path) == 0
 
     [event] = renamer.sent
     assert event["data"] == {
@@ -80,15 +81,15 @@ def test_names_that_were_read_are_sent_as_expected_name_with_region_and_project(
     }
 
 
-def test_what_has_its_name_already_is_not_sent(path: Path) -> None:
+def test_apply_sends_nothing_for_a_service_with_its_new_name(path: Path) -> None:
     renamer = InMemory({"one": "orders"})
 
-    assert apply(renamer, [Line(2, "one", "orders")], path) == 0
+    assert apply(renamer, ONE_LINE, path) == 0
 
     assert renamer.sent == []
 
 
-def test_two_lines_that_turn_out_to_be_one_service_are_an_error_with_both_lines(path: Path) -> None:
+def test_two_lines_for_one_service_are_a_usage_error_with_both_line_numbers(path: Path) -> None:
     renamer = InMemory({"one": "billing"})
     lines = [Line(2, "one", "orders"), Line(3, "ONE", "cases", None, REGION)]
 
@@ -99,28 +100,25 @@ def test_two_lines_that_turn_out_to_be_one_service_are_an_error_with_both_lines(
     assert not path.exists()
 
 
-def test_line_without_an_outcome_goes_out_again_as_planned(path: Path) -> None:
-    renamer = InMemory({"one": "billing"})
-    renamer.queued = True
-    assert apply(renamer, [Line(2, "one", "orders")], path) == 1
+def test_line_without_an_outcome_is_sent_again_as_planned(path: Path) -> None:
+    renamer = InMemory({"one": "billing"}, queued=True)
+    assert apply(renamer, ONE_LINE, path) == 1
     renamer.queued = False
 
-    assert apply(renamer, [Line(2, "one", "orders")], path) == 0
+    assert apply(renamer, ONE_LINE, path) == 0
 
     first, second = renamer.sent
     assert first == second
 
 
-def test_final_failure_gets_a_new_id_and_a_name_read_anew(path: Path) -> None:
-    renamer = InMemory({"one": "billing"})
-    renamer.queued = True
-    lines = [Line(2, "one", "orders")]
-    assert apply(renamer, lines, path) == 1
+def test_line_with_a_final_failure_is_sent_again_with_a_new_id_and_the_present_name(path: Path) -> None:
+    renamer = InMemory({"one": "billing"}, queued=True)
+    assert apply(renamer, ONE_LINE, path) == 1
     renamer.queued = False
     renamer.names["one"] = "changed"
-    assert apply(renamer, lines, path) == 1
+    assert apply(renamer, ONE_LINE, path) == 1
 
-    assert apply(renamer, lines, path) == 0
+    assert apply(renamer, ONE_LINE, path) == 0
 
     *_, failed, renamed = renamer.sent
     assert failed["id"] != renamed["id"]
@@ -128,7 +126,7 @@ def test_final_failure_gets_a_new_id_and_a_name_read_anew(path: Path) -> None:
     assert (failed["data"]["expected_name"], renamed["data"]["expected_name"]) == ("billing", "changed")
 
 
-def test_success_is_skipped_and_keeps_its_first_old_name(path: Path) -> None:
+def test_line_that_was_renamed_is_skipped_and_keeps_its_first_old_name(path: Path) -> None:
     renamer = InMemory({"one": "billing", "two": "x"})
     lines = [Line(2, "one", "orders"), Line(3, "lost", "y")]
     assert apply(renamer, lines, path) == 1
@@ -141,9 +139,9 @@ def test_success_is_skipped_and_keeps_its_first_old_name(path: Path) -> None:
         assert [plan.old_name for plan in results.renamed()] == ["billing"]
 
 
-def test_undo_marks_what_has_its_old_name_again_already(path: Path) -> None:
+def test_undo_marks_a_service_with_its_old_name_as_undone_without_a_rename(path: Path) -> None:
     renamer = InMemory({"one": "billing"})
-    assert apply(renamer, [Line(2, "one", "orders")], path) == 0
+    assert apply(renamer, ONE_LINE, path) == 0
     renamer.names["one"] = "billing"
 
     with ResultsFile(path) as results:
@@ -153,7 +151,7 @@ def test_undo_marks_what_has_its_old_name_again_already(path: Path) -> None:
     assert len(renamer.sent) == 1
 
 
-def test_dry_run_of_undo_marks_nothing(path: Path) -> None:
+def test_dry_run_of_undo_leaves_the_results_file_unchanged(path: Path) -> None:
     renamer = InMemory({"one": "billing", "two": "x"})
     assert apply(renamer, [Line(2, "one", "orders"), Line(3, "two", "y")], path) == 0
     renamer.names["one"] = "billing"
@@ -166,23 +164,23 @@ def test_dry_run_of_undo_marks_nothing(path: Path) -> None:
     assert len(renamer.sent) == 2
 
 
-def test_plan_that_is_not_agreed_to_leaves_no_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_declined_plan_leaves_no_results_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     renamer = InMemory({"one": "billing"})
     asked: list[str] = []
     monkeypatch.setattr(Display, "ask", lambda self, question: asked.append(question))
 
     with ResultsFile(path) as results:
-        assert bulk(renamer).apply(Input("abc", [Line(2, "one", "orders")]), results, yes=False) == 1
+        assert bulk(renamer).apply(Input("abc", ONE_LINE), results, yes=False) == 1
 
     assert asked == ["Rename 1 endpoint service at the memory?"]
     assert renamer.sent == []
     assert not path.exists()
 
 
-def test_ten_thousand_lines_take_little_memory(path: Path) -> None:
+def test_apply_of_ten_thousand_lines_takes_less_than_40_mebibytes(path: Path) -> None:
     ids = [f"{number:08}-8a62-448e-89ed-f2cbde8e6a3b" for number in range(10_000)]
     renamer = InMemory(dict.fromkeys(ids, "old"))
-    renamer.sent = Forgetful()
+    renamer.sent = Discarding()
     lines = [Line(number, service_id, "new") for number, service_id in enumerate(ids, start=2)]
 
     tracemalloc.start()
@@ -195,6 +193,6 @@ def test_ten_thousand_lines_take_little_memory(path: Path) -> None:
     assert peak < 40 * 2**20
 
 
-class Forgetful(list[Event]):
+class Discarding(list[Event]):
     def append(self, event: Event) -> None:
-        """Not even that."""
+        """Keep nothing, so that only the command's own memory counts."""

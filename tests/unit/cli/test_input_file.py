@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.input_file import MAX_PROBLEMS, read_input
+from cli.input_file import MAX_PROBLEMS, Input, read_input
 from cli.model import Line, UsageError
 
 HEADER = "vpc_endpoint_service_id,endpoint_service_name"
@@ -18,8 +18,12 @@ def write(directory: Path, content: str | bytes, name: str = "names.csv") -> Pat
     return path
 
 
+def read(directory: Path, content: str | bytes, name: str = "names.csv", default: tuple[str, str] = ("", "")) -> Input:
+    return read_input(write(directory, content, name), lambda line: [], default)
+
+
 def lines(directory: Path, content: str | bytes, name: str = "names.csv") -> list[Line]:
-    return read_input(write(directory, content, name), lambda line: []).lines
+    return read(directory, content, name).lines
 
 
 def problems(directory: Path, content: str | bytes, name: str = "names.csv") -> list[str]:
@@ -41,7 +45,7 @@ def problems(directory: Path, content: str | bytes, name: str = "names.csv") -> 
     ],
     ids=["commas", "bom-crlf", "semicolons", "excel", "tabs", "quotes", "optional-columns"],
 )
-def test_forms_of_csv(tmp_path: Path, content: str) -> None:
+def test_csv_of_each_dialect_is_read(tmp_path: Path, content: str) -> None:
     found = lines(tmp_path, content)
 
     assert [(line.vpc_endpoint_service_id, line.endpoint_service_name) for line in found] == [
@@ -51,31 +55,28 @@ def test_forms_of_csv(tmp_path: Path, content: str) -> None:
     assert found[0][3:] == found[1][3:] == (None, None, None)
 
 
-def test_columns_come_in_any_order(tmp_path: Path) -> None:
+def test_csv_columns_are_read_in_any_order(tmp_path: Path) -> None:
     content = "project_id,region,expected_name,endpoint_service_name,vpc_endpoint_service_id\np,cn-north-4,old,new,id\n"
 
     assert lines(tmp_path, content) == [Line(2, "id", "new", "old", "cn-north-4", "p")]
 
 
-def test_json_lines(tmp_path: Path) -> None:
+def test_json_lines_are_read(tmp_path: Path) -> None:
     content = (
         '\n{"vpc_endpoint_service_id": "one", "endpoint_service_name": "orders", "region": null}\n'
         '{"vpc_endpoint_service_id": "two", "endpoint_service_name": "", "project_id": "p"}\n'
     )
 
-    assert lines(tmp_path, content, "names.jsonl") == [
-        Line(2, "one", "orders"),
-        Line(3, "two", "", None, None, "p"),
-    ]
+    assert lines(tmp_path, content, "names.jsonl") == [Line(2, "one", "orders"), Line(3, "two", "", None, None, "p")]
 
 
-def test_sha256_is_that_of_the_file(tmp_path: Path) -> None:
+def test_sha256_is_of_the_bytes_of_the_file(tmp_path: Path) -> None:
     content = f"\ufeff{HEADER}\r\none,orders\r\n".encode()
 
-    assert read_input(write(tmp_path, content), lambda line: []).sha256 == hashlib.sha256(content).hexdigest()
+    assert read(tmp_path, content).sha256 == hashlib.sha256(content).hexdigest()
 
 
-def test_all_problems_come_at_once_with_their_lines(tmp_path: Path) -> None:
+def test_all_problems_of_a_csv_are_reported_at_once_with_their_lines(tmp_path: Path) -> None:
     content = f'{HEADER},region\n"o\nne",orders\n\ntwo,not a name\nthree,x,Cn\nfour,a,cn-north-4,more\n,x\nfive\n'
 
     found = problems(tmp_path, content)
@@ -88,7 +89,7 @@ def test_all_problems_come_at_once_with_their_lines(tmp_path: Path) -> None:
     assert found[4:] == ["line 8: has no vpc_endpoint_service_id", "line 9: has no endpoint_service_name"]
 
 
-def test_problems_of_json_lines_have_their_lines(tmp_path: Path) -> None:
+def test_all_problems_of_json_lines_are_reported_at_once_with_their_lines(tmp_path: Path) -> None:
     content = (
         '{"vpc_endpoint_service_id": "one"}\n[]\n{\n{"vpc_endpoint_service_id": "a", "endpoint_service_name": 1}\n'
         '{"vpc_endpoint_service_id": "a", "endpoint_service_name": "b", "name": "c", "region": 1}\n'
@@ -100,32 +101,25 @@ def test_problems_of_json_lines_have_their_lines(tmp_path: Path) -> None:
     assert [problem.partition(":")[0] for problem in found] == [f"line {n}" for n in (1, 2, 3, 4, 5, 5, 6)]
 
 
-@pytest.mark.parametrize(
-    ("second", "default"),
-    [
-        ("ONE,b,,", ("cn-north-4", "p")),
-        ("one,b,cn-north-4,", ("cn-north-4", "p")),
-        ("One,b,,P", ("cn-north-4", "p")),
-    ],
-)
-def test_same_service_twice_is_told_with_both_lines(tmp_path: Path, second: str, default: tuple[str, str]) -> None:
-    path = write(tmp_path, f"{HEADER},region,project_id\none,a,,\nother,c,,\n{second}\n")
+@pytest.mark.parametrize("second", ["ONE,b,,", "one,b,cn-north-4,", "One,b,,P"])
+def test_service_that_comes_twice_is_reported_with_both_lines(tmp_path: Path, second: str) -> None:
+    content = f"{HEADER},region,project_id\none,a,,\nother,c,,\n{second}\n"
 
     with pytest.raises(UsageError) as raised:
-        read_input(path, lambda line: [], default)
+        read(tmp_path, content, default=("cn-north-4", "p"))
 
     [_, problem] = str(raised.value).splitlines()
     assert "line 4: " in problem
     assert problem.endswith("is in line 2 too")
 
 
-def test_same_id_in_another_project_or_region_is_another_service(tmp_path: Path) -> None:
+def test_one_id_in_two_projects_or_regions_is_two_services(tmp_path: Path) -> None:
     content = f"{HEADER},region,project_id\none,a,,\none,a,cn-north-1,\none,a,,q\n"
 
-    assert len(read_input(write(tmp_path, content), lambda line: [], ("cn-north-4", "p")).lines) == 3
+    assert len(read(tmp_path, content, default=("cn-north-4", "p")).lines) == 3
 
 
-def test_what_the_settings_forbid_is_a_problem_too(tmp_path: Path) -> None:
+def test_line_that_the_settings_forbid_is_reported(tmp_path: Path) -> None:
     path = write(tmp_path, f"{HEADER}\none,a\n")
 
     with pytest.raises(UsageError, match="line 2: must not"):
@@ -145,26 +139,26 @@ def test_what_the_settings_forbid_is_a_problem_too(tmp_path: Path) -> None:
         ("", "there is no line"),
     ],
 )
-def test_file_that_is_wrong_as_a_whole(tmp_path: Path, content: str | bytes, said: str) -> None:
+def test_malformed_input_file_is_a_usage_error(tmp_path: Path, content: str | bytes, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         lines(tmp_path, content)
 
 
-def test_file_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_input_file_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         read_input(tmp_path / "none.csv", lambda line: [])
 
 
-def test_endless_problems_are_cut(tmp_path: Path) -> None:
+def test_list_of_problems_is_cut_after_the_most_that_are_shown(tmp_path: Path) -> None:
     found = problems(tmp_path, HEADER + "\n" + "a b,c\n" * (MAX_PROBLEMS + 50))
 
     assert len(found) == MAX_PROBLEMS + 1
     assert found[-1].endswith("more")
 
 
-def test_ten_thousand_lines_take_little_memory(tmp_path: Path) -> None:
+def test_reading_ten_thousand_lines_takes_less_than_30_mebibytes(tmp_path: Path) -> None:
     path = write(tmp_path, HEADER + "\n" + "".join(f"{n:08}-8a62-448e-89ed-f2cbde8e6a3b,n{n}\n" for n in range(10_000)))
-    read_input(write(tmp_path, f"{HEADER}\none,a\n", "warm.csv"), lambda line: [])
+    read(tmp_path, f"{HEADER}\none,a\n", "warm.csv")
 
     tracemalloc.start()
     found = read_input(path, lambda line: [])

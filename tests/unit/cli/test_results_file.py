@@ -1,4 +1,4 @@
-"""The results file keeps what is known, whenever its run ends."""
+"""The results file keeps plans and outcomes, wherever its run is cut off."""
 
 import csv
 import stat
@@ -18,15 +18,19 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "names.results.csv"
 
 
+def start(results: ResultsFile) -> None:
+    results.start("abc")
+    results.plan(PLANNED)
+
+
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def test_plan_is_in_the_file_at_once(path: Path) -> None:
+def test_plan_is_written_before_the_results_file_is_closed(path: Path) -> None:
     with ResultsFile(path) as results:
-        results.start("abc")
-        results.plan(PLANNED)
+        start(results)
 
         header, plan = rows(path)
 
@@ -42,10 +46,9 @@ def test_plan_is_in_the_file_at_once(path: Path) -> None:
     }
 
 
-def test_next_run_knows_what_this_one_knew(path: Path) -> None:
+def test_next_run_reads_results_and_what_was_undone(path: Path) -> None:
     with ResultsFile(path) as results:
-        results.start("abc")
-        results.plan(PLANNED)
+        start(results)
         results.outcome(LINE, Result.RENAMED, None, PLANNED)
 
     with ResultsFile(path) as results:
@@ -61,10 +64,9 @@ def test_next_run_knows_what_this_one_knew(path: Path) -> None:
         assert results.states[2].undone
 
 
-def test_a_new_plan_ends_what_was_known_of_a_line(path: Path) -> None:
+def test_new_plan_replaces_plan_and_result_of_a_line(path: Path) -> None:
     with ResultsFile(path) as results:
-        results.start("abc")
-        results.plan(PLANNED)
+        start(results)
         results.outcome(LINE, Result.FAILED, Problem("EndPoint.2003", "gone"), PLANNED)
         results.plan(PLANNED._replace(id="id-2"))
 
@@ -74,10 +76,9 @@ def test_a_new_plan_ends_what_was_known_of_a_line(path: Path) -> None:
         assert (state.plan.id, state.result) == ("id-2", None)
 
 
-def test_row_that_was_cut_off_is_dropped(path: Path) -> None:
+def test_incomplete_last_row_is_dropped(path: Path) -> None:
     with ResultsFile(path) as results:
-        results.start("abc")
-        results.plan(PLANNED)
+        start(results)
     whole = path.read_bytes()
     path.write_bytes(whole + b"outcome,2,one,cn-nor")
 
@@ -89,21 +90,19 @@ def test_row_that_was_cut_off_is_dropped(path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", range(0, 400, 7))
-def test_file_can_end_anywhere(path: Path, cut: int) -> None:
+def test_results_file_that_ends_anywhere_is_continued(path: Path, cut: int) -> None:
     with ResultsFile(path) as results:
-        results.start("abc")
-        results.plan(PLANNED)
+        start(results)
         results.outcome(LINE, Result.RENAMED, None, PLANNED)
     path.write_bytes(path.read_bytes()[:cut])
 
     with ResultsFile(path) as results:
-        results.start("abc")
-        results.plan(PLANNED)
+        start(results)
 
     assert [row["record"] for row in rows(path)][:2] == ["input", "plan"]
 
 
-def test_results_of_another_input_are_refused_and_kept(path: Path) -> None:
+def test_results_of_another_input_are_a_usage_error_and_kept(path: Path) -> None:
     with ResultsFile(path) as results:
         results.start("abc")
     before = path.read_bytes()
@@ -117,7 +116,7 @@ def test_results_of_another_input_are_refused_and_kept(path: Path) -> None:
 @pytest.mark.parametrize(
     "content", ["vpc_endpoint_service_id,endpoint_service_name\none,orders\n", "\n", f"{','.join(COLUMNS)}\nx\n"]
 )
-def test_any_other_file_is_refused_and_kept(path: Path, content: str) -> None:
+def test_file_that_is_no_results_file_is_a_usage_error_and_kept(path: Path, content: str) -> None:
     path.write_text(content)
 
     with pytest.raises(UsageError, match="this is no results file"):
@@ -126,12 +125,12 @@ def test_any_other_file_is_refused_and_kept(path: Path, content: str) -> None:
     assert path.read_text() == content
 
 
-def test_two_runs_cannot_use_one_file(path: Path) -> None:
+def test_second_run_on_one_results_file_is_a_usage_error(path: Path) -> None:
     with ResultsFile(path), pytest.raises(UsageError, match="in use by another"):
         ResultsFile(path)
 
 
-def test_message_stays_in_its_row(path: Path) -> None:
+def test_message_with_line_feed_quotes_and_escape_stays_in_its_row(path: Path) -> None:
     with ResultsFile(path) as results:
         results.start("abc")
         results.outcome(LINE, Result.FAILED, Problem("EndPoint.0001", 'two\nlines, "quoted"\x1b[2J'), PLANNED)
@@ -141,6 +140,6 @@ def test_message_stays_in_its_row(path: Path) -> None:
         assert results.states[2].result is Result.FAILED
 
 
-def test_file_is_its_owners(path: Path) -> None:
+def test_results_file_is_readable_by_its_owner_alone(path: Path) -> None:
     with ResultsFile(path):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -36,14 +36,14 @@ def persisted(script: Script, pace: Pace | None = None) -> Problem | None:
     return retry(script, lambda problem: problem, pace or Pace())
 
 
-def test_throttling_fails_nothing() -> None:
+def test_throttled_call_is_repeated_until_it_succeeds() -> None:
     script = Script(*[THROTTLED] * (MAX_TRIES + 3), None)
 
     assert persisted(script) is None
     assert script.calls == MAX_TRIES + 4
 
 
-def test_throttling_stops_everybody_for_as_long_as_it_says() -> None:
+def test_all_calls_wait_as_long_as_a_throttled_one_was_told_to() -> None:
     pace = Pace()
     pace.throttled(0.2)
     began = time.monotonic()
@@ -53,7 +53,7 @@ def test_throttling_stops_everybody_for_as_long_as_it_says() -> None:
     assert time.monotonic() - began >= 0.19
 
 
-def test_pauses_grow_and_shrink() -> None:
+def test_pause_doubles_with_each_throttled_call_and_shrinks_after_a_success() -> None:
     now = 0.0
     pace = Pace(lambda: now)
     pauses = []
@@ -68,7 +68,7 @@ def test_pauses_grow_and_shrink() -> None:
     assert pauses == pytest.approx([0.01, 0.02, 0.04, 0.04])
 
 
-def test_many_throttled_at_once_make_one_pause() -> None:
+def test_calls_throttled_at_the_same_time_make_one_pause() -> None:
     now = 0.0
     pace = Pace(lambda: now)
     for _ in range(10):
@@ -77,7 +77,7 @@ def test_many_throttled_at_once_make_one_pause() -> None:
     assert pace._resume_at == pytest.approx(0.01)
 
 
-def test_throttled_for_too_long_is_a_failure() -> None:
+def test_throttling_that_outlasts_patience_is_a_failure() -> None:
     now = 0.0
     pace = Pace(lambda: now)
     now = runner.PATIENCE_SECONDS
@@ -85,26 +85,20 @@ def test_throttled_for_too_long_is_a_failure() -> None:
     assert not pace.throttled(None)
 
 
-def test_what_may_pass_is_tried_a_few_times() -> None:
-    script = Script(UNAVAILABLE)
+@pytest.mark.parametrize(("problem", "calls"), [(UNAVAILABLE, MAX_TRIES), (FINAL, 1)], ids=["retryable", "final"])
+def test_call_is_repeated_only_after_a_retryable_failure(problem: Problem, calls: int) -> None:
+    script = Script(problem)
 
-    assert persisted(script) is UNAVAILABLE
-    assert script.calls == MAX_TRIES
-
-
-def test_final_failure_is_tried_once() -> None:
-    script = Script(FINAL)
-
-    assert persisted(script) is FINAL
-    assert script.calls == 1
+    assert persisted(script) is problem
+    assert script.calls == calls
 
 
-def test_refused_key_stops_everything() -> None:
+def test_rejected_key_stops_the_run() -> None:
     with pytest.raises(StoppedError, match="the key"):
         persisted(Script(Problem("APIGW.0301", "the key", retryable=False, fatal=True)))
 
 
-def test_outage_stops_everything() -> None:
+def test_many_failures_in_a_row_stop_the_run() -> None:
     pace = Pace()
 
     def outage() -> None:
@@ -115,13 +109,13 @@ def test_outage_stops_everything() -> None:
         outage()
 
 
-def test_success_ends_a_row_of_failures() -> None:
+def test_success_resets_the_count_of_failures_in_a_row() -> None:
     pace = Pace()
     for _ in range(MAX_UNANSWERED):
         persisted(Script(UNAVAILABLE, None), pace)
 
 
-def test_each_item_is_done_so_many_at_a_time() -> None:
+def test_each_item_is_done_and_at_most_four_at_a_time() -> None:
     lock, running, most = threading.Lock(), 0, 0
 
     def work(item: int) -> int:
@@ -140,7 +134,7 @@ def test_each_item_is_done_so_many_at_a_time() -> None:
     assert most == 4
 
 
-def test_items_are_taken_no_earlier_than_they_are_worked_on() -> None:
+def test_items_are_taken_when_a_worker_is_free() -> None:
     taken = 0
 
     def items() -> Iterator[int]:
@@ -155,7 +149,12 @@ def test_items_are_taken_no_earlier_than_they_are_worked_on() -> None:
             break
 
 
-def test_interrupt_finishes_what_is_in_flight() -> None:
+def collect(work: Callable[[int], int], done: list[int], pace: Pace | None = None) -> None:
+    for item, _ in each(range(100), work, pace=pace or Pace(), parallel=4):
+        done.append(item)
+
+
+def test_interrupt_is_raised_after_items_in_flight_are_done() -> None:
     pace = Pace()
     started: list[int] = []
     done: list[int] = []
@@ -166,31 +165,22 @@ def test_interrupt_finishes_what_is_in_flight() -> None:
         pace.stopping.set()
         return item
 
-    def collect() -> None:
-        for item, _ in each(range(100), work, pace=pace, parallel=4):
-            done.append(item)
-
     with pytest.raises(KeyboardInterrupt):
-        collect()
+        collect(work, done, pace)
 
     assert sorted(done) == sorted(started) == [0, 1, 2, 3]
 
 
-def test_error_is_raised_after_what_is_in_flight() -> None:
+def test_error_is_raised_after_items_in_flight_are_done() -> None:
     done: list[int] = []
 
     def work(item: int) -> int:
         if item == 0:
-            message = "stop"
-            raise StoppedError(message)
+            raise StoppedError("stop")
         time.sleep(0.05)
         return item
 
-    def collect() -> None:
-        for item, _ in each(range(100), work, pace=Pace(), parallel=4):
-            done.append(item)
-
     with pytest.raises(StoppedError):
-        collect()
+        collect(work, done)
 
     assert sorted(done) == [1, 2, 3]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -22,34 +22,41 @@ from cli.model import Event, Line, Renamer, StoppedError, UsageError, rename_eve
 from cli.results_file import ResultsFile
 from cli.runner import Pace
 from cli.stack import Api
+from tests.localcloud.server import JsonServer, Reply
 
 EVENT = rename_event(Line(1, "one", "orders"), "id-1", "2026-11-25T00:00:00Z")
-OUTCOME_TYPE = "application/cloudevents+json"
+OUTCOME = {"Content-Type": "application/cloudevents+json"}
+PROBLEM = {"Content-Type": "application/problem+json"}
 
 
-class LocalApi(ThreadingHTTPServer):
-    """The HTTP API as README and docs/events.md tell, over endpoint services in memory.
+class LocalApi(JsonServer):
+    """The HTTP API as README and docs/events.md describe it, over endpoint services in memory.
 
     Attributes:
         knows_dry_run: False for a stack of before there was one.
-        canned: replies to be given first, as status, media type and body.
-        queued: how many looks an event that was handed to the queue takes to be settled; None for none is queued.
+        canned: replies to be given first.
+        queued: how many dry runs an event that was handed to the queue takes to be settled; None where none is queued.
     """
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__()
         self.names = {"one": "billing"}
         self.knows_dry_run = True
-        self.canned: list[tuple[int, str, Any]] = []
+        self.canned: list[Reply] = []
         self.queued: int | None = None
         self.requests: list[tuple[str, dict[str, str], Event]] = []
         self.outcomes: dict[str, Any] = {}
 
     @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1/rename-events"
+    def api_url(self) -> str:
+        return f"{self.url}/v1/rename-events"
 
-    def reply(self, path: str, event: Event) -> tuple[int, str, Any]:
+    def _receive(self, path: str, headers: Message, body: bytes) -> Reply:
+        event = json.loads(body)
+        self.requests.append((path, dict(headers.items()), event))
+        return self.canned.pop(0) if self.canned else self.reply(path, event)
+
+    def reply(self, path: str, event: Event) -> Reply:
         dry_run = path.endswith("?dry_run=true") and self.knows_dry_run
         data = event["data"]
         service_id, name = data["vpc_endpoint_service_id"], data["endpoint_service_name"]
@@ -61,22 +68,18 @@ class LocalApi(ThreadingHTTPServer):
         status = {"Rename.InvalidEvent": 400, "EndPoint.2003": 404}.get(error["code"], 503) if error else 200
         if not dry_run:
             if self.queued is not None and error is None:
-                return 202, "application/json", {"id": event["id"], "source": event["source"], "status": "queued"}
-            return status, OUTCOME_TYPE, self.settle(event, error)
+                return Reply(202, {"id": event["id"], "source": event["source"], "status": "queued"})
+            return Reply(status, self.settle(event, error), OUTCOME)
         body = {"dry_run": True, "id": event["id"], "region": "cn-north-4", "project_id": "p", **data}
         if self.queued is not None:
             self.queued -= 1
             if self.queued == 0:
                 self.settle(event, None)
         if event["id"] in self.outcomes:
-            return 200, "application/json", body | {"result": "settled", "outcome": self.outcomes[event["id"]]}
+            return Reply(200, body | {"result": "settled", "outcome": self.outcomes[event["id"]]})
         full = f"cn-north-4.{self.names[service_id]}.abc" if service_id in self.names else None
         result = "would_fail" if error else "would_rename"
-        return (
-            status,
-            "application/json",
-            body | {"service_name": full, "result": result} | ({"error": error} if error else {}),
-        )
+        return Reply(status, body | {"service_name": full, "result": result} | ({"error": error} if error else {}))
 
     def settle(self, event: Event, error: dict[str, Any] | None) -> dict[str, Any]:
         data = event["data"]
@@ -87,43 +90,19 @@ class LocalApi(ThreadingHTTPServer):
         return outcome
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: LocalApi
-
-    def do_POST(self) -> None:
-        event = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append((self.path, dict(self.headers.items()), event))
-        canned = self.server.canned
-        status, media_type, body = canned.pop(0) if canned else self.server.reply(self.path, event)
-        content = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", media_type)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
+def failure(code: str, kind: str, **more: Any) -> dict[str, Any]:
+    own = {"code": code, "kind": kind, "message": "No.", "http_status": None, "retryable": False, "violations": []}
+    return own | more
 
 
-def failure(code: str, kind: str, *, violations: list[dict[str, str]] | None = None, **more: Any) -> dict[str, Any]:
-    own = {"code": code, "kind": kind, "message": "No.", "http_status": None, "retryable": False}
-    return own | {"violations": violations or []} | more
-
-
-def outcome(error: dict[str, Any]) -> dict[str, Any]:
-    return {"id": "outcome", "data": {"error": error}}
+def failed(status: int, code: str, kind: str, **more: Any) -> Reply:
+    return Reply(status, {"id": "outcome", "data": {"error": failure(code, kind, **more)}}, OUTCOME)
 
 
 @pytest.fixture
 def local() -> Iterator[LocalApi]:
     with LocalApi() as api:
-        thread = threading.Thread(target=api.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
         yield api
-        api.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -134,17 +113,15 @@ def session(monkeypatch: pytest.MonkeyPatch) -> boto3.Session:
 
 @pytest.fixture
 def api(local: LocalApi, session: boto3.Session) -> Api:
-    return Api(local.url, parallel=4, stopping=threading.Event(), session=session)
+    return Api(local.api_url, parallel=4, stopping=threading.Event(), session=session)
 
 
-def test_requests_are_signed_by_the_caller(local: LocalApi, api: Api, session: boto3.Session) -> None:
+def test_requests_have_a_valid_signature_of_the_caller(local: LocalApi, api: Api, session: boto3.Session) -> None:
     api.preview(EVENT)
 
     for path, headers, event in local.requests:
         signed = {name: headers[name] for name in ("Content-Type", "X-Amz-Date")}
-        request = AWSRequest(
-            "POST", local.url.partition("/v1")[0] + path, headers=signed, data=json.dumps(event).encode()
-        )
+        request = AWSRequest("POST", local.url + path, headers=signed, data=json.dumps(event).encode())
         request.context["timestamp"] = headers["X-Amz-Date"]
         credentials = session.get_credentials()
         assert credentials
@@ -155,7 +132,7 @@ def test_requests_are_signed_by_the_caller(local: LocalApi, api: Api, session: b
         assert headers["Authorization"].endswith(f"Signature={signer.signature(canonical, request)}")
 
 
-def test_first_dry_run_is_preceded_by_one_that_can_rename_nothing(local: LocalApi, api: Api) -> None:
+def test_first_dry_run_is_preceded_by_a_probe_with_an_invalid_name(local: LocalApi, api: Api) -> None:
     for _ in range(2):
         assert api.preview(EVENT).service_name == "billing"
 
@@ -165,7 +142,7 @@ def test_first_dry_run_is_preceded_by_one_that_can_rename_nothing(local: LocalAp
     assert len({event["id"] for event in events}) == 2
 
 
-def test_stack_that_knows_no_dry_run_is_left_alone(local: LocalApi, api: Api) -> None:
+def test_stack_without_dry_runs_gets_no_rename(local: LocalApi, api: Api) -> None:
     local.knows_dry_run = False
 
     with pytest.raises(StoppedError, match="would rename instead"):
@@ -175,8 +152,8 @@ def test_stack_that_knows_no_dry_run_is_left_alone(local: LocalApi, api: Api) ->
     assert len(local.requests) == 1
 
 
-def test_probe_that_is_throttled_is_made_again(local: LocalApi, api: Api) -> None:
-    local.canned = [(429, "application/json", {"message": "Too Many Requests"})]
+def test_throttled_probe_for_dry_runs_is_repeated(local: LocalApi, api: Api) -> None:
+    local.canned = [Reply(429, {"message": "Too Many Requests"})]
 
     throttled, preview = api.preview(EVENT), api.preview(EVENT)
 
@@ -193,7 +170,7 @@ def test_rename_is_sent_once_without_a_probe(local: LocalApi, api: Api) -> None:
     assert [event for _, _, event in local.requests] == [EVENT]
 
 
-def test_event_in_the_queue_is_followed_by_dry_runs_alone(local: LocalApi, api: Api) -> None:
+def test_queued_rename_is_followed_by_dry_runs_and_not_sent_again(local: LocalApi, api: Api) -> None:
     local.queued = 4
 
     answer = api.rename(EVENT)
@@ -203,7 +180,7 @@ def test_event_in_the_queue_is_followed_by_dry_runs_alone(local: LocalApi, api: 
     assert [path for path, _, _ in local.requests].count("/v1/rename-events") == 1
 
 
-def test_event_that_stays_in_the_queue_has_no_outcome(
+def test_rename_that_stays_in_the_queue_has_no_outcome(
     local: LocalApi, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stack, "FOLLOW_SECONDS", 0.1)
@@ -215,27 +192,22 @@ def test_event_that_stays_in_the_queue_has_no_outcome(
 @pytest.mark.parametrize(
     ("reply", "code", "retryable", "throttled", "fatal"),
     [
-        ((404, OUTCOME_TYPE, outcome(failure("EndPoint.2003", "not_found"))), "EndPoint.2003", False, False, False),
-        ((503, OUTCOME_TYPE, outcome(failure("X.1", "unavailable", retryable=True))), "X.1", True, False, False),
-        ((503, OUTCOME_TYPE, outcome(failure("X.2", "throttled", retryable=True))), "X.2", True, True, False),
-        ((403, OUTCOME_TYPE, outcome(failure("X.3", "access", retryable=True))), "X.3", False, False, False),
-        ((403, OUTCOME_TYPE, outcome(failure("X.4", "access", http_status=401))), "X.4", False, False, True),
-        ((403, "application/json", {"Message": "not authorized"}), "Rename.AccessDenied", False, False, True),
-        ((404, "application/json", {"message": "Not Found"}), "Rename.Refused", False, False, True),
-        ((429, "application/json", {"message": "Limit Exceeded"}), "Rename.Throttled", True, True, False),
-        ((503, "application/problem+json", {"detail": "later"}), "Rename.ServiceUnavailable", True, False, False),
-        ((504, "application/json", []), "Rename.ServiceUnavailable", True, False, False),
-        ((200, OUTCOME_TYPE, {"id": "no outcome"}), "Rename.Refused", False, False, True),
+        (failed(404, "EndPoint.2003", "not_found"), "EndPoint.2003", False, False, False),
+        (failed(503, "X.1", "unavailable", retryable=True), "X.1", True, False, False),
+        (failed(503, "X.2", "throttled", retryable=True), "X.2", True, True, False),
+        (failed(403, "X.3", "access", retryable=True), "X.3", False, False, False),
+        (failed(403, "X.4", "access", http_status=401), "X.4", False, False, True),
+        (Reply(403, {"Message": "not authorized"}), "Rename.AccessDenied", False, False, True),
+        (Reply(404, {"message": "Not Found"}), "Rename.Refused", False, False, True),
+        (Reply(429, {"message": "Limit Exceeded"}), "Rename.Throttled", True, True, False),
+        (Reply(503, {"detail": "later"}, PROBLEM), "Rename.ServiceUnavailable", True, False, False),
+        (Reply(504, []), "Rename.ServiceUnavailable", True, False, False),
+        (Reply(200, {"id": "no outcome"}, OUTCOME), "Rename.Refused", False, False, True),
     ],
+    ids=lambda value: str(value.status) if isinstance(value, Reply) else None,
 )
-def test_replies(
-    local: LocalApi,
-    api: Api,
-    reply: tuple[int, str, Any],
-    code: str,
-    retryable: bool,
-    throttled: bool,
-    fatal: bool,
+def test_reply_is_read_as_a_problem_to_retry_to_wait_for_or_to_stop_at(
+    local: LocalApi, api: Api, reply: Reply, code: str, retryable: bool, throttled: bool, fatal: bool
 ) -> None:
     local.canned = [reply]
 
@@ -245,7 +217,7 @@ def test_replies(
     assert (problem.code, problem.retryable, problem.throttled, problem.fatal) == (code, retryable, throttled, fatal)
 
 
-def test_api_that_is_gone_may_come_back(local: LocalApi, session: boto3.Session) -> None:
+def test_unreachable_api_is_a_retryable_problem(local: LocalApi, session: boto3.Session) -> None:
     api = Api("http://127.0.0.1:9/v1", parallel=1, stopping=threading.Event(), session=session)
 
     problem = api.rename(EVENT).problem
@@ -254,7 +226,7 @@ def test_api_that_is_gone_may_come_back(local: LocalApi, session: boto3.Session)
     assert (problem.code, problem.retryable) == ("Rename.ConnectionFailed", True)
 
 
-def test_file_is_applied_and_undone(local: LocalApi, api: Renamer, tmp_path: Path) -> None:
+def test_file_is_applied_and_undone_through_the_api(local: LocalApi, api: Renamer, tmp_path: Path) -> None:
     local.names = {f"service-{n}": f"old-{n}" for n in range(50)}
     old = dict(local.names)
     lines = [Line(n, f"service-{n}", f"new-{n}") for n in range(50)]
@@ -271,13 +243,13 @@ def test_file_is_applied_and_undone(local: LocalApi, api: Renamer, tmp_path: Pat
     assert local.names == old
 
 
-def test_region_is_that_of_the_address(session: boto3.Session) -> None:
+def test_signature_is_for_the_region_in_the_address_of_the_api(session: boto3.Session) -> None:
     url = "https://abc.execute-api.ap-southeast-1.amazonaws.com/v1/rename-events"
 
     assert Api(url, parallel=1, stopping=threading.Event(), session=session)._region == "ap-southeast-1"
 
 
-def test_no_credentials_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_aws_credentials_are_a_usage_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
