@@ -1,9 +1,8 @@
-"""What contributors are given beside the code: targets of make, hooks, locked requirements, a change log."""
+"""What contributors need in addition to the code: targets of make, hooks, locked requirements, a change log."""
 
 from __future__ import annotations
 
 import re
-import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +10,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from tests.commands import run
 from tests.template import ROOT
 
 MAKEFILE: Final = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -21,51 +21,42 @@ PHONY: Final = set(re.search(r"^\.PHONY:((?:.*\\\n)*.*)", MAKEFILE, re.MULTILINE
 INTERNAL: Final = {"environments", "build-RenameFromQueue", "build-RenameFromHttp", "build-SettleDeadLetters"}
 
 
-def make(*arguments: str) -> str:
-    done = subprocess.run(
-        ["make", *arguments],  # noqa: S607 - the one that runs these tests
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-        timeout=60,
-        check=True,
-    )
-    return done.stdout
+def test_make_without_a_target_lists_each_target_with_what_it_does() -> None:
+    alone = run("make").stdout
+
+    _, *lines = alone.splitlines()
+
+    listed = dict(line.strip().split(maxsplit=1) for line in lines)
+    assert listed.keys() == PHONY - INTERNAL
+    assert run("make", "help").stdout == alone
 
 
-class TestMake:
-    def test_alone_lists_each_target_with_what_it_does(self) -> None:
-        _, *lines = make().splitlines()
+@pytest.mark.parametrize(
+    "document", ["CONTRIBUTING.md", "README.md", ".pre-commit-config.yaml", ".ci/run", ".github/workflows/ci.yml"]
+)
+def test_make_target_that_a_document_names_exists(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
 
-        listed = dict(line.strip().split(maxsplit=1) for line in lines)
-        assert listed.keys() == PHONY - INTERNAL
-        assert make("help") == make()
+    named = set(re.findall(r"(?:^|`|entry: |run: |  )make ([a-z][a-z-]*)", text, re.MULTILINE))
 
-    @pytest.mark.parametrize(
-        "document", ["CONTRIBUTING.md", "README.md", ".pre-commit-config.yaml", ".ci/run", ".github/workflows/ci.yml"]
-    )
-    def test_has_each_target_that_a_document_names(self, document: str) -> None:
-        text = (ROOT / document).read_text(encoding="utf-8")
+    assert named
+    assert named <= PHONY
 
-        named = set(re.findall(r"(?:^|`|entry: |run: |  )make ([a-z][a-z-]*)", text, re.MULTILINE))
 
-        assert named
-        assert named <= PHONY
+def test_sizes_of_environments_in_the_makefile_are_right_within_a_fifth() -> None:
+    sizes = {
+        name: (int(download), int(disk))
+        for name, download, disk in re.findall(r"^SIZE_(\w+) := (\d+) (\d+)$", MAKEFILE, re.MULTILINE)
+    }
+    environments = {path.name for path in (ROOT / ".venv").iterdir()} | {"dev", "sam", "ministack"}
+    assert environments <= sizes.keys()
 
-    def test_says_how_large_an_environment_is_before_it_sets_it_up(self) -> None:
-        sizes = {
-            name: (int(download), int(disk))
-            for name, download, disk in re.findall(r"^SIZE_(\w+) := (\d+) (\d+)$", MAKEFILE, re.MULTILINE)
-        }
-        environments = {path.name for path in (ROOT / ".venv").iterdir()} | {"dev", "sam", "ministack"}
-        assert environments <= sizes.keys()
-
-        for name in ("dev", "sam", "ministack"):
-            files = (path for path in (ROOT / ".venv" / name).rglob("*") if "__pycache__" not in path.parts)
-            megabytes = sum(path.lstat().st_blocks * 512 for path in files) / 2**20
-            download, disk = sizes[name]
-            assert 0.8 * disk < megabytes < 1.2 * disk, name
-            assert 0 < download < disk
+    for name in ("dev", "sam", "ministack"):
+        files = (path for path in (ROOT / ".venv" / name).rglob("*") if "__pycache__" not in path.parts)
+        megabytes = sum(path.lstat().st_blocks * 512 for path in files) / 2**20
+        download, disk = sizes[name]
+        assert 0.8 * disk < megabytes < 1.2 * disk, name
+        assert 0 < download < disk
 
 
 def test_locked_requirements_have_hashes_and_name_no_host() -> None:
@@ -89,14 +80,14 @@ def test_change_log_has_an_entry_for_the_version_of_the_project() -> None:
     assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 
-def test_hooks_call_make() -> None:
+def test_pre_commit_hooks_call_make() -> None:
     [repository] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
 
     assert repository["repo"] == "local"
     assert all(hook["entry"].startswith("make ") and hook["language"] == "system" for hook in repository["hooks"])
 
 
-def test_editors_and_the_formatter_agree() -> None:
+def test_editorconfig_agrees_with_ruff_and_with_line_ends_of_the_files() -> None:
     editor = (ROOT / ".editorconfig").read_text(encoding="utf-8")
 
     assert f"max_line_length = {PROJECT['tool']['ruff']['line-length']}\n" in editor

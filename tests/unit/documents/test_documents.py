@@ -1,4 +1,4 @@
-"""The documents: links lead somewhere, a test holds commands and samples, tables are what code and template say."""
+"""The documents: links have targets, a test holds commands and samples, tables agree with code and template."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import subprocess
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ import pytest
 
 from function import settings
 from function.domain.failures import OWN_CODES, Kind
+from tests.commands import run
 from tests.documents import DOCUMENTS, ROOT, Block, block, blocks, read
 from tests.localcloud.monitor import FAULTS, NO_FAULT
 from tests.template import TEMPLATE, of_type
@@ -22,129 +22,107 @@ PARAMETERS: Final[dict[str, dict[str, Any]]] = TEMPLATE["Parameters"]
 
 # ---- Commands and samples
 
+_CLI: Final = "tests/integration/test_cli.py"
 _COMMANDS: Final = "tests/integration/test_documented_commands.py"
 _HERE: Final = "tests/unit/documents/test_documents.py"
+_INTEGRATIONS: Final = "tests/integration/test_integrations.py"
+_CLOUDEVENTS_SDK: Final = f"{_INTEGRATIONS}::test_documented_use_of_the_cloudevents_sdk_renames"
+_KEY_POLICY: Final = "tests/unit/template/test_access.py"
+_PATTERNS: Final = "tests/integration/test_event_patterns.py::test_documented_patterns_match_what_they_say"
+_EVENT_OF_THE_COMMAND: Final = f"{_HERE}::test_documented_rename_event_is_the_one_that_the_documented_command_sends"
+_PRODUCERS: Final = "tests/integration/test_producers.py"
+_LISTED_AND_APPLIED: Final = f"{_CLI}::test_file_is_listed_edited_applied_and_undone"
+_DESCRIBE_RESOURCES: Final = "aws cloudformation describe-stack-resources --stack-name vpcep-rename"
 # Which test runs a block, or holds its text: by the block's document and how it begins.
 HELD_BY: Final = {
-    ("README.md", "1. A rename through the queue"): f"{_COMMANDS}::test_make_run_prints_what_is_documented",
-    ("README.md", "22:06:31  fault "): "tests/integration/test_up.py::test_commands_an_outage_and_its_end",
-    ("README.md", '{\n  "specversion"'): f"{_HERE}::test_rename_event_is_the_one_that_the_command_sends",
-    ("README.md", "aws sqs send-message "): f"{_COMMANDS}::test_rename_through_the_queue",
-    ("README.md", '{"source": ["vpcep.rename"]}'): (
-        "tests/integration/test_event_patterns.py::test_documented_patterns_match_what_they_say"
-    ),
-    ("README.md", "$ vpcep-rename list "): "tests/integration/test_cli.py::test_readme",
-    ("docs/command.md", "$ vpcep-rename list\n"): (
-        "tests/integration/test_cli.py::test_file_is_listed_edited_applied_and_undone"
-    ),
-    ("docs/command.md", "vpc_endpoint_service_id,"): (
-        "tests/integration/test_cli.py::test_file_is_listed_edited_applied_and_undone"
-    ),
-    ("docs/command.md", "$ vpcep-rename apply "): (
-        "tests/integration/test_cli.py::test_file_is_listed_edited_applied_and_undone"
-    ),
-    ("docs/command.md", "vpcep-rename rename "): "tests/integration/test_cli.py::test_one_is_renamed",
-    ("docs/deployment.md", "aws secretsmanager create-secret "): f"{_COMMANDS}::test_secret_is_created",
-    ("docs/deployment.md", "aws cloudformation describe-stack-resources --stack-name vpcep-rename \\\n"): (
-        f"{_COMMANDS}::test_roles_of_the_functions_are_listed"
-    ),
-    ("docs/deployment.md", "curl -s "): f"{_COMMANDS}::test_rsa_keys_of_the_issuer_are_selected",
-    ("docs/deployment.md", "key=$(aws apigateway create-api-key "): f"{_COMMANDS}::test_api_key_is_made_and_shown",
-    ("docs/deployment.md", "aws apigateway get-account "): f"{_COMMANDS}::test_role_for_access_logs_is_shown",
-    ("docs/deployment.md", '{\n  "Version"'): (
-        "tests/integration/test_deployment.py"
-        "::test_the_documented_permissions_let_make_deploy_and_prune_this_stack_and_no_other"
-    ),
-    (
-        "docs/deployment.md",
-        "aws lambda get-account-settings ",
-    ): f"{_COMMANDS}::test_concurrency_of_the_account_is_shown",
-    ("docs/deployment.md", "aws cloudformation describe-stack-resources --stack-name vpcep-rename --output"): (
-        f"{_COMMANDS}::test_what_a_removed_stack_leaves_is_listed"
-    ),
-    ("docs/deployment.md", "bus=vpcep-rename-outcomes"): f"{_COMMANDS}::test_rules_on_the_bus_are_deleted",
-    ("docs/deployment.md", "STACK=vpcep-rename"): f"{_COMMANDS}::test_physical_name_of_a_resource_is_printed",
-    ("docs/events.md", '{\n  "specversion": "1.0",\n  "id": "5a4d6f3e'): (
-        f"{_HERE}::test_rename_event_is_the_one_that_the_command_sends"
-    ),
-    ("docs/events.md", "aws sqs send-message "): f"{_COMMANDS}::test_rename_through_the_queue",
-    ("docs/events.md", 'curl "$RENAME_API_URL" '): f"{_COMMANDS}::test_rename_through_http",
-    ("docs/events.md", '{\n  "specversion": "1.0",\n  "id": "1fd3f9f4'): f"{_HERE}::test_outcome_is_a_sample",
-    ("docs/events.md", '{"source": ["vpcep.rename"], "detail-type"'): (
-        "tests/integration/test_event_patterns.py::test_documented_patterns_match_what_they_say"
-    ),
-    ("docs/events.md", '{\n  "source": ["vpcep.rename"]'): (
-        "tests/integration/test_event_patterns.py::test_documented_patterns_match_what_they_say"
-    ),
-    ("docs/events.md", '{"source": ["vpcep.rename"], "detail":'): (
-        "tests/integration/test_event_patterns.py::test_documented_patterns_match_what_they_say"
-    ),
-    ("docs/events.md", '{\n  "dry_run"'): f"{_HERE}::test_dry_run_is_a_sample",
-    ("docs/integrations.md", "Parameters:\n"): (
-        "tests/integration/test_integrations.py::test_documented_queue_gets_failed_renames_without_their_envelope"
-    ),
-    ("docs/integrations.md", "import json\nimport os\nimport uuid\n"): (
-        "tests/integration/test_producers.py::test_documented_event_is_renamed"
-    ),
-    ("docs/integrations.md", "Description: Rename events of the default bus"): (
-        "tests/integration/test_integrations.py::test_documented_rule_may_call_the_api_and_nothing_else"
-    ),
-    ("docs/integrations.md", "Description: Rename events of a standard queue"): (
-        "tests/integration/test_integrations.py::test_documented_pipe_names_group_and_deduplication_id"
-    ),
-    ("docs/integrations.md", "import os\n\nimport boto3\nimport urllib3\n"): (
-        "tests/integration/test_integrations.py::test_documented_use_of_the_cloudevents_sdk_renames"
-    ),
-    ("docs/integrations.md", 'session.client("sqs")'): (
-        "tests/integration/test_integrations.py::test_documented_use_of_the_cloudevents_sdk_renames"
-    ),
-    ("docs/integrations.md", '{\n  "StartAt"'): (
-        "tests/integration/test_integrations.py::test_documented_state_machine_waits_for_the_outcome"
-    ),
-    ("docs/integrations.md", "name: Endpoint service names"): (
-        "tests/integration/test_integrations.py::test_documented_workflow_shows_what_it_would_rename_and_renames"
-    ),
-    ("docs/integrations.md", '{\n  "specversion": "1.0",\n  "id": {{'): (
-        "tests/integration/test_integrations.py::test_documented_webhook_of_netbox_is_forwarded"
-    ),
-    ("docs/integrations.md", "import base64\n"): (
-        "tests/integration/test_integrations.py::test_documented_webhook_of_netbox_is_forwarded"
-    ),
-    ("docs/integrations.md", ". .build/local.env"): "tests/integration/test_up.py::test_prints_what_is_documented",
-    ("docs/operations.md", "aws sns subscribe "): f"{_COMMANDS}::test_endpoint_is_subscribed_to_the_alarms",
-    ("docs/security.md", '{\n  "Version"'): "tests/unit/template/test_access.py::documented_key_policy",
-    (
-        "docs/security.md",
-        '{\n  "Effect"',
-    ): "tests/unit/template/test_access.py::test_lets_a_producer_encrypt_who_has_the_documented_statement",
-    ("docs/security.md", '{"outcome_id"'): "tests/unit/template/test_access.py::test_looks_as_documented",
-    ("docs/testing.md", ".venv/dev/bin/python -m tests.faults --replay"): f"{_HERE}::test_seed_is_replayed",
+    "README.md": {
+        "1. A rename through the queue": f"{_COMMANDS}::test_make_run_prints_what_is_documented",
+        "22:06:31  fault ": "tests/integration/test_up.py::test_commands_an_outage_and_its_end",
+        '{\n  "specversion"': _EVENT_OF_THE_COMMAND,
+        "aws sqs send-message ": f"{_COMMANDS}::test_rename_through_the_queue",
+        '{"source": ["vpcep.rename"]}': _PATTERNS,
+        "$ vpcep-rename list ": f"{_CLI}::test_readme",
+    },
+    "docs/command.md": {
+        "$ vpcep-rename list\n": _LISTED_AND_APPLIED,
+        "vpc_endpoint_service_id,": _LISTED_AND_APPLIED,
+        "$ vpcep-rename apply ": _LISTED_AND_APPLIED,
+        "vpcep-rename rename ": f"{_CLI}::test_one_is_renamed",
+    },
+    "docs/deployment.md": {
+        "aws secretsmanager create-secret ": f"{_COMMANDS}::test_secret_is_created",
+        f"{_DESCRIBE_RESOURCES} \\\n": f"{_COMMANDS}::test_roles_of_the_functions_are_listed",
+        "curl -s ": f"{_COMMANDS}::test_rsa_keys_of_the_issuer_are_selected",
+        "key=$(aws apigateway create-api-key ": f"{_COMMANDS}::test_api_key_is_made_and_shown",
+        "aws apigateway get-account ": f"{_COMMANDS}::test_role_for_access_logs_is_shown",
+        '{\n  "Version"': (
+            "tests/integration/test_deployment.py"
+            "::test_the_documented_permissions_let_make_deploy_and_prune_this_stack_and_no_other"
+        ),
+        "aws lambda get-account-settings ": f"{_COMMANDS}::test_concurrency_of_the_account_is_shown",
+        f"{_DESCRIBE_RESOURCES} --output": f"{_COMMANDS}::test_what_a_removed_stack_leaves_is_listed",
+        "bus=vpcep-rename-outcomes": f"{_COMMANDS}::test_rules_on_the_bus_are_deleted",
+        "STACK=vpcep-rename": f"{_COMMANDS}::test_physical_name_of_a_resource_is_printed",
+    },
+    "docs/events.md": {
+        '{\n  "specversion": "1.0",\n  "id": "5a4d6f3e': _EVENT_OF_THE_COMMAND,
+        "aws sqs send-message ": f"{_COMMANDS}::test_rename_through_the_queue",
+        'curl "$RENAME_API_URL" ': f"{_COMMANDS}::test_rename_through_http",
+        '{\n  "specversion": "1.0",\n  "id": "1fd3f9f4': f"{_HERE}::test_documented_outcome_is_the_sample_of_a_failure",
+        '{"source": ["vpcep.rename"], "detail-type"': _PATTERNS,
+        '{\n  "source": ["vpcep.rename"]': _PATTERNS,
+        '{"source": ["vpcep.rename"], "detail":': _PATTERNS,
+        '{\n  "dry_run"': f"{_HERE}::test_documented_dry_run_is_the_sample_of_a_dry_run",
+    },
+    "docs/integrations.md": {
+        "Parameters:\n": f"{_INTEGRATIONS}::test_documented_queue_gets_failed_renames_without_their_envelope",
+        "import json\nimport os\nimport uuid\n": f"{_PRODUCERS}::test_documented_event_is_renamed",
+        "Description: Rename events of the default bus": (
+            f"{_INTEGRATIONS}::test_documented_rule_may_call_the_api_and_nothing_else"
+        ),
+        "Description: Rename events of a standard queue": (
+            f"{_INTEGRATIONS}::test_documented_pipe_names_group_and_deduplication_id"
+        ),
+        "import os\n\nimport boto3\nimport urllib3\n": _CLOUDEVENTS_SDK,
+        'session.client("sqs")': _CLOUDEVENTS_SDK,
+        '{\n  "StartAt"': f"{_INTEGRATIONS}::test_documented_state_machine_waits_for_the_outcome",
+        "name: Endpoint service names": (
+            f"{_INTEGRATIONS}::test_documented_workflow_shows_what_it_would_rename_and_renames"
+        ),
+        '{\n  "specversion": "1.0",\n  "id": {{': f"{_INTEGRATIONS}::test_documented_webhook_of_netbox_is_forwarded",
+        "import base64\n": f"{_INTEGRATIONS}::test_documented_webhook_of_netbox_is_forwarded",
+        ". .build/local.env": "tests/integration/test_up.py::test_prints_what_is_documented",
+    },
+    "docs/operations.md": {"aws sns subscribe ": f"{_COMMANDS}::test_endpoint_is_subscribed_to_the_alarms"},
+    "docs/security.md": {
+        '{\n  "Version"': f"{_KEY_POLICY}::documented_key_policy",
+        '{\n  "Effect"': f"{_KEY_POLICY}::test_lets_a_producer_encrypt_who_has_the_documented_statement",
+        '{"outcome_id"': f"{_KEY_POLICY}::test_looks_as_documented",
+    },
+    "docs/testing.md": {
+        ".venv/dev/bin/python -m tests.faults --replay": f"{_HERE}::test_documented_replay_of_a_seed_runs"
+    },
 }
 # What no test runs, and why.
 NOT_RUN: Final = {
-    (
-        "CONTRIBUTING.md",
-        "pre-commit install ",
-    ): "sets hooks up in the checkout that runs it, and pre-commit is the reader's own",
-    ("docs/deployment.md", "aws iam enable-outbound-web-identity-federation"): "MiniStack's issuer is always on",
-    ("docs/deployment.md", '[\n  {\n    "local"'): "an identity conversion rule is for Huawei Cloud's IAM alone",
-    ("docs/deployment.md", "aws service-quotas request-service-quota-increase "): "MiniStack has no Service Quotas",
-    ("docs/deployment.md", ".venv/sam/bin/sam delete "): (
-        "asks for a yes; tests/integration/test_deployment.py takes a stack down with --no-prompts"
-    ),
-    (
-        "docs/integrations.md",
-        'resource "huaweicloud_vpcep_service"',
-    ): "needs Terraform and Huawei Cloud's provider",
-    ("docs/testing.md", ".venv/dev/bin/python -m pytest "): "runs tests, as whoever sees this one run knows how to",
-    ("docs/testing.md", ".venv/dev/bin/python -m tests.faults --from"): (
-        "minutes; tests/faults/test_simulation.py makes thousands of such runs"
-    ),
-    ("docs/testing.md", ".venv/dev/bin/python -m tests.threads "): "minutes; tests/threads/test_threads.py makes a run",
-    (
-        "docs/testing.md",
-        ".venv/dev/bin/python -m tests.fuzz ",
-    ): "half a minute; tests/fuzz/test_fuzz.py makes such runs",
+    "CONTRIBUTING.md": {
+        "pre-commit install ": "sets hooks up in the checkout that runs it, and pre-commit is the reader's own"
+    },
+    "docs/deployment.md": {
+        "aws iam enable-outbound-web-identity-federation": "MiniStack's issuer is always on",
+        '[\n  {\n    "local"': "an identity conversion rule is for Huawei Cloud's IAM alone",
+        "aws service-quotas request-service-quota-increase ": "MiniStack has no Service Quotas",
+        ".venv/sam/bin/sam delete ": "asks for a yes; test_deployment.py takes a stack down with --no-prompts",
+    },
+    "docs/integrations.md": {
+        'resource "huaweicloud_vpcep_service"': "needs Terraform and Huawei Cloud's provider",
+    },
+    "docs/testing.md": {
+        ".venv/dev/bin/python -m pytest ": "runs tests, as whoever sees this one run knows how to",
+        ".venv/dev/bin/python -m tests.faults --from": "minutes; tests/faults makes thousands of such runs",
+        ".venv/dev/bin/python -m tests.threads ": "minutes; tests/threads/test_threads.py makes a run",
+        ".venv/dev/bin/python -m tests.fuzz ": "half a minute; tests/fuzz/test_fuzz.py makes such runs",
+    },
 }
 
 
@@ -155,31 +133,32 @@ def entries_for(each: Block) -> list[str]:
     if each.document == "docs/runbook.md" and each.language == "bash":
         return ["tests/integration/test_runbook.py::test_runs"]
     if all(line.startswith("make ") for line in each.text.splitlines()):
-        return [f"{_HERE}::test_make_command_has_a_target_and_known_parameters"]
-    return [
-        held
-        for (document, start), held in (HELD_BY | NOT_RUN).items()
-        if each.document == document and each.text.startswith(start)
-    ]
+        return [f"{_HERE}::test_documented_make_command_has_a_target_and_known_parameters"]
+    of_document = [table.get(each.document, {}) for table in (HELD_BY, NOT_RUN)]
+    return [held for starts in of_document for start, held in starts.items() if each.text.startswith(start)]
 
 
 @pytest.mark.parametrize("each", blocks(), ids=lambda each: f"{each.document}: {each.text.splitlines()[0][:60]}")
-def test_block_is_held_by_a_test_or_listed_with_a_reason(each: Block) -> None:
+def test_documented_block_is_held_by_a_test_or_listed_with_a_reason(each: Block) -> None:
     assert len(entries_for(each)) == 1
 
 
-def test_every_entry_is_about_a_block() -> None:
+def test_held_or_excused_block_is_in_its_document() -> None:
     unused = [
         (document, start)
-        for document, start in HELD_BY | NOT_RUN
-        if not any(each.document == document and each.text.startswith(start) for each in blocks())
+        for table in (HELD_BY, NOT_RUN)
+        for document, starts in table.items()
+        for start in starts
+        if not any(each.text.startswith(start) for each in blocks(document))
     ]
 
     assert unused == []
 
 
-@pytest.mark.parametrize(("document", "test"), sorted({(document, test) for (document, _), test in HELD_BY.items()}))
-def test_test_that_holds_a_block_exists_and_reads_the_document(document: str, test: str) -> None:
+@pytest.mark.parametrize(
+    ("document", "test"), sorted({(document, test) for document, held in HELD_BY.items() for test in held.values()})
+)
+def test_test_that_holds_a_documented_block_exists_and_reads_the_document(document: str, test: str) -> None:
     path, _, name = test.partition("::")
     text = read(path)
 
@@ -194,56 +173,48 @@ def make_commands() -> list[str]:
 
 
 @pytest.mark.parametrize("command", make_commands())
-def test_make_command_has_a_target_and_known_parameters(command: str) -> None:
+def test_documented_make_command_has_a_target_and_known_parameters(command: str) -> None:
     words = shlex.split(command)
 
-    done = subprocess.run(
-        ["make", "--dry-run", *words[1:]],  # noqa: S607 - the one that runs these tests
-        cwd=ROOT,
-        env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    run(
+        "make", "--dry-run", *words[1:], env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     )
 
-    assert done.returncode == 0, done.stderr
     parameters = [word.removeprefix("PARAMETERS=") for word in words if word.startswith("PARAMETERS=")]
     names = {pair.partition("=")[0] for each in parameters for pair in each.split() if "=" in pair}
     assert names <= PARAMETERS.keys()
 
 
 @pytest.mark.parametrize("each", [each for each in blocks() if each.language == "json"])
-def test_json_is_json(each: Block) -> None:
+def test_documented_json_is_valid(each: Block) -> None:
     json.loads(each.text)
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/events.md"])
-def test_rename_event_is_the_one_that_the_command_sends(document: str) -> None:
+def test_documented_rename_event_is_the_one_that_the_documented_command_sends(document: str) -> None:
     event = json.loads(block(document, '{\n  "specversion": "1.0",\n  "id": "5a4d6f3e'))
     [sent] = re.findall(r"--message-body file://(\S+)", block(document, "aws sqs send-message"))
 
     assert json.loads(read(sent)) | event == json.loads(read(sent))
 
 
-def test_outcome_is_a_sample() -> None:
+def test_documented_outcome_is_the_sample_of_a_failure() -> None:
     outcome = json.loads(block("docs/events.md", '{\n  "specversion": "1.0",\n  "id": "1fd3f9f4'))
 
     assert outcome == json.loads(read("tests/events/outcome-failed.json"))
 
 
-def test_dry_run_is_a_sample() -> None:
+def test_documented_dry_run_is_the_sample_of_a_dry_run() -> None:
     reply = json.loads(block("docs/events.md", '{\n  "dry_run"'))
 
     assert reply == json.loads(read("tests/events/http-replies.json"))["dry-run"]["body"]
 
 
-def test_seed_is_replayed() -> None:
+def test_documented_replay_of_a_seed_runs() -> None:
     command = block("docs/testing.md", ".venv/dev/bin/python -m tests.faults --replay")
 
-    done = subprocess.run(shlex.split(command), cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = run(*shlex.split(command), seconds=120)
 
-    assert done.returncode == 0
     assert "all promises kept" in done.stdout.splitlines()[-1]
 
 
@@ -257,7 +228,7 @@ def anchors(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_each_link_within_the_project_leads_somewhere(name: str) -> None:
+def test_each_link_of_a_document_within_the_project_has_a_target(name: str) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", read(name)):
         if target.startswith("https://"):
             continue
@@ -268,13 +239,13 @@ def test_each_link_within_the_project_leads_somewhere(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in DOCUMENTS if name != "CHANGELOG.md"])
-def test_each_file_that_is_named_exists(name: str) -> None:
+def test_each_file_that_a_document_names_exists(name: str) -> None:
     paths = re.findall(r"(?<![\w./-])((?:tests|function|scripts|docs)/[\w/.-]*\w)", read(name))
 
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
-def test_readme_is_short_and_leads_to_every_document() -> None:
+def test_readme_is_short_and_links_every_document() -> None:
     readme = read("README.md")
 
     assert len(readme.splitlines()) <= 150
@@ -302,7 +273,7 @@ def documented_parameters() -> dict[str, list[str]]:
     }
 
 
-def test_each_parameter_is_documented_once() -> None:
+def test_each_template_parameter_is_documented_once() -> None:
     names = [names_in(first) for first, *rest in rows("docs/configuration.md") if len(rest) == 3]
 
     assert sorted(name for found in names for name in found) == sorted(PARAMETERS)
@@ -322,13 +293,13 @@ def expected_default(rule: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_default_and_range_of_a_parameter_are_the_templates(name: str) -> None:
+def test_documented_default_and_range_of_a_parameter_are_those_of_the_template(name: str) -> None:
     default, _, _ = documented_parameters()[name]
 
     assert default == expected_default(PARAMETERS[name])
 
 
-def test_setting_of_a_parameter_is_the_one_that_it_is_passed_on_as() -> None:
+def test_documented_setting_of_a_parameter_is_the_one_that_the_template_passes_on() -> None:
     variables = TEMPLATE["Globals"]["Function"]["Environment"]["Variables"]
     passed_on = {value["Ref"]: name for name, value in variables.items() if isinstance(value, dict)}
     documented = {name: names_in(setting) for name, (_, _, setting) in documented_parameters().items()}
@@ -348,7 +319,7 @@ class Recorder(dict[str, str]):
         return super().get(name, default)
 
 
-def test_each_setting_that_is_read_or_set_is_documented() -> None:
+def test_each_setting_that_the_function_reads_or_the_template_sets_is_documented() -> None:
     environment = Recorder({"HUAWEICLOUD_REGION": "cn-north-4"})
     with pytest.raises(settings.SettingsError):
         settings.load(environment)
@@ -366,7 +337,7 @@ def test_each_setting_that_is_read_or_set_is_documented() -> None:
     assert "HUAWEICLOUD_SDK_REGION_VPCEP_<REGION>" in documented
 
 
-def test_each_code_of_the_function_is_documented() -> None:
+def test_each_error_code_of_the_function_is_documented() -> None:
     documented = [
         name for first, *_ in rows("docs/events.md") for name in names_in(first) if name.startswith("Rename.")
     ]
@@ -386,7 +357,7 @@ def test_each_kind_of_failure_is_documented() -> None:
     assert set(Kind) <= set(documented)
 
 
-def test_architecture_names_each_module() -> None:
+def test_architecture_document_names_each_module() -> None:
     named = {name for first, *_ in rows("docs/architecture.md") for name in names_in(first) if name.endswith(".py")}
     modules = {path.relative_to(ROOT / "function").as_posix() for path in (ROOT / "function").rglob("*.py")}
 
