@@ -91,8 +91,8 @@ class LocalApi(JsonServer):
 
 
 def failure(code: str, kind: str, **more: Any) -> dict[str, Any]:
-    own = {"code": code, "kind": kind, "message": "No.", "http_status": None, "retryable": False, "violations": []}
-    return own | more
+    own = {"code": code, "kind": kind, "message": "No.", "http_status": None, "retryable": False}
+    return {**own, "violations": [], **more}
 
 
 def failed(status: int, code: str, kind: str, **more: Any) -> Reply:

@@ -96,8 +96,8 @@ HELD_BY: Final = {
     "docs/operations.md": {"aws sns subscribe ": f"{_COMMANDS}::test_endpoint_is_subscribed_to_the_alarms"},
     "docs/security.md": {
         '{\n  "Version"': f"{_KEY_POLICY}::documented_key_policy",
-        '{\n  "Effect"': f"{_KEY_POLICY}::test_lets_a_producer_encrypt_who_has_the_documented_statement",
-        '{"outcome_id"': f"{_KEY_POLICY}::test_looks_as_documented",
+        '{\n  "Effect"': f"{_KEY_POLICY}::test_documented_statement_for_a_producer_lets_it_encrypt",
+        '{"outcome_id"': f"{_KEY_POLICY}::test_outcome_log_line_has_the_documented_fields",
     },
     "docs/testing.md": {
         ".venv/dev/bin/python -m tests.faults --replay": f"{_HERE}::test_documented_replay_of_a_seed_runs"

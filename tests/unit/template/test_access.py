@@ -1,4 +1,4 @@
-"""Who is let in, what keeps others out, what a log of outcomes holds: the template, and what is documented of it."""
+"""Who has access, what denies it to others, what the log of outcomes has: template and documents."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
+from tests.documents import block, read
 from tests.fakes.world import World
-from tests.template import RESOURCES, ROOT, TEMPLATE, of_type
-from tests.unit.template.test_operations import STACK, everything_that_is_told
+from tests.template import RESOURCES, TEMPLATE, of_type
+from tests.unit.template.test_operations import report_every_result
 
-SECURITY: Final = (ROOT / "docs/security.md").read_text(encoding="utf-8")
+SECURITY: Final = read("docs/security.md")
 
 # As in the documented key policy.
 NAME, REGION, ACCOUNT = "vpcep-rename", "eu-central-1", "123456789012"
@@ -54,7 +55,7 @@ def queue_policy(queue: str) -> dict[str, Any]:
     return {statement["Sid"]: statement for statement in statements}
 
 
-# ---- Nobody else
+# ---- Denied to others
 
 
 def test_only_roles_that_publish_outcomes_may_use_their_source() -> None:
@@ -109,7 +110,7 @@ def test_every_queue_refuses_plain_http(queue: str) -> None:
 # ---- Producers
 
 
-def test_the_queue_lets_in_whom_the_parameters_name_and_nobody_else() -> None:
+def test_rename_queue_allows_only_the_producers_of_the_parameters_to_send() -> None:
     policy = queue_policy("RenameQueue")
 
     allowed = {sid: statement for sid, statement in policy.items() if statement["Effect"] == "Allow"}
@@ -148,11 +149,11 @@ def test_the_queue_lets_in_whom_the_parameters_name_and_nobody_else() -> None:
         ("CredentialsKeyArn", f"arn:aws:kms:{REGION}:{ACCOUNT}:alias/mine", False),
     ],
 )
-def test_parameter_takes(parameter: str, value: str, *, taken: bool) -> None:
+def test_pattern_of_an_access_parameter_matches_valid_values_only(parameter: str, value: str, *, taken: bool) -> None:
     assert bool(re.fullmatch(TEMPLATE["Parameters"][parameter]["AllowedPattern"], value)) is taken
 
 
-def test_the_key_of_the_secret_is_used_through_secrets_manager_only() -> None:
+def test_key_of_the_secret_is_used_through_secrets_manager_only() -> None:
     statements = {
         function: statement for function, statement in permissions() if statement["Sid"] == "DecryptCredentials"
     }
@@ -169,9 +170,7 @@ def test_the_key_of_the_secret_is_used_through_secrets_manager_only() -> None:
 
 @cache
 def documented_key_policy() -> dict[str, Any]:
-    blocks = re.findall(r"^```json\n(.*?)^```", SECURITY, re.DOTALL | re.MULTILINE)
-    [policy] = [content for content in map(json.loads, blocks) if "Statement" in content]
-    return dict(policy)
+    return dict(json.loads(block("docs/security.md", '{\n  "Version"')))
 
 
 class Use(NamedTuple):
@@ -253,61 +252,62 @@ ENCRYPTED: Final = [
 ]
 
 
-class TestKeyPolicy:
-    def test_there_is_something_to_encrypt(self) -> None:
-        assert {RESOURCES[name]["Type"].split("::")[1] for name in ENCRYPTED} == {"SQS", "Events", "DynamoDB", "Logs"}
-        assert len(ENCRYPTED) > 8
-
-    @pytest.mark.parametrize("name", ENCRYPTED)
-    def test_has_what_each_resource_needs(self, name: str) -> None:
-        assert lacking(documented_key_policy(), uses_of(name)) == []
-
-    @pytest.mark.parametrize("number", range(len(documented_key_policy()["Statement"])))
-    def test_has_no_statement_too_many(self, number: int) -> None:
-        statements = list(documented_key_policy()["Statement"])
-        del statements[number]
-
-        assert any(lacking({"Statement": statements}, uses_of(name)) for name in ENCRYPTED)
-
-    @pytest.mark.parametrize(
-        ("principal", "context"),
-        [
-            (
-                LOGS,
-                {"kms:EncryptionContext:aws:logs:arn": f"{LOG_GROUP}/aws/lambda/other"},
-            ),
-            (EVENTS, {"kms:EncryptionContext:aws:events:event-bus:arn": f"{BUS}-2"}),
-            (EVENTS, {}),
-            (("Service", "sns.amazonaws.com"), {"aws:SourceArn": f"{TOPIC}.fifo"}),
-            (("AWS", f"arn:aws:iam::{PRODUCER_ACCOUNT}:root"), {"kms:ViaService": f"s3.{REGION}.amazonaws.com"}),
-            (("AWS", "arn:aws:iam::333333333333:root"), {"kms:ViaService": f"sqs.{REGION}.amazonaws.com"}),
-        ],
-    )
-    def test_lets_nobody_else_decrypt(self, principal: tuple[str, str], context: dict[str, str]) -> None:
-        assert not allows(documented_key_policy(), principal, "kms:Decrypt", context)
-
-    def test_lets_a_producer_encrypt_who_has_the_documented_statement(self) -> None:
-        blocks = re.findall(r"^```json\n(.*?)^```", SECURITY, re.DOTALL | re.MULTILINE)
-        [statement] = [content for content in map(json.loads, blocks) if "Action" in content]
-
-        assert statement.keys() == {"Effect", "Action", "Resource", "Condition"}
-        policy = {"Statement": [statement | {"Principal": {"AWS": "producer"}}]}
-        via = {"kms:ViaService": f"sqs.{REGION}.amazonaws.com"}
-        assert lacking(policy, [Use(("AWS", "producer"), ENCRYPT, via)]) == []
-        assert not allows(policy, ("AWS", "producer"), "kms:Decrypt", {})
-
-    def test_each_statement_is_explained(self) -> None:
-        explained = re.findall(r"^\| `(\w+)` \|", SECURITY, re.MULTILINE)
-
-        assert explained == [statement["Sid"] for statement in documented_key_policy()["Statement"]]
-
-    def test_the_roles_may_use_the_key_that_their_callers_need(self) -> None:
-        using = {function: set(actions(each)) for function, each in permissions() if each["Sid"] == "UseKey"}
-
-        assert using == {function: set(ENCRYPT) for function in of_type("AWS::Serverless::Function")}
+def test_key_of_the_adopter_encrypts_resources_of_four_services() -> None:
+    assert {RESOURCES[name]["Type"].split("::")[1] for name in ENCRYPTED} == {"SQS", "Events", "DynamoDB", "Logs"}
+    assert len(ENCRYPTED) > 8
 
 
-def test_a_bus_with_a_key_has_a_dead_letter_queue_that_does_without_it() -> None:
+@pytest.mark.parametrize("name", ENCRYPTED)
+def test_documented_key_policy_allows_what_each_resource_needs(name: str) -> None:
+    assert lacking(documented_key_policy(), uses_of(name)) == []
+
+
+@pytest.mark.parametrize("number", range(len(documented_key_policy()["Statement"])))
+def test_documented_key_policy_has_no_statement_that_no_resource_needs(number: int) -> None:
+    statements = list(documented_key_policy()["Statement"])
+    del statements[number]
+
+    assert any(lacking({"Statement": statements}, uses_of(name)) for name in ENCRYPTED)
+
+
+@pytest.mark.parametrize(
+    ("principal", "context"),
+    [
+        (LOGS, {"kms:EncryptionContext:aws:logs:arn": f"{LOG_GROUP}/aws/lambda/other"}),
+        (EVENTS, {"kms:EncryptionContext:aws:events:event-bus:arn": f"{BUS}-2"}),
+        (EVENTS, {}),
+        (("Service", "sns.amazonaws.com"), {"aws:SourceArn": f"{TOPIC}.fifo"}),
+        (("AWS", f"arn:aws:iam::{PRODUCER_ACCOUNT}:root"), {"kms:ViaService": f"s3.{REGION}.amazonaws.com"}),
+        (("AWS", "arn:aws:iam::333333333333:root"), {"kms:ViaService": f"sqs.{REGION}.amazonaws.com"}),
+    ],
+)
+def test_documented_key_policy_lets_nobody_else_decrypt(principal: tuple[str, str], context: dict[str, str]) -> None:
+    assert not allows(documented_key_policy(), principal, "kms:Decrypt", context)
+
+
+def test_documented_statement_for_a_producer_lets_it_encrypt() -> None:
+    statement = json.loads(block("docs/security.md", '{\n  "Effect"'))
+
+    assert statement.keys() == {"Effect", "Action", "Resource", "Condition"}
+    policy = {"Statement": [statement | {"Principal": {"AWS": "producer"}}]}
+    via = {"kms:ViaService": f"sqs.{REGION}.amazonaws.com"}
+    assert lacking(policy, [Use(("AWS", "producer"), ENCRYPT, via)]) == []
+    assert not allows(policy, ("AWS", "producer"), "kms:Decrypt", {})
+
+
+def test_each_statement_of_the_key_policy_is_explained() -> None:
+    explained = re.findall(r"^\| `(\w+)` \|", SECURITY, re.MULTILINE)
+
+    assert explained == [statement["Sid"] for statement in documented_key_policy()["Statement"]]
+
+
+def test_role_of_each_function_may_use_the_key_as_a_caller_of_sqs_does() -> None:
+    using = {function: set(actions(each)) for function, each in permissions() if each["Sid"] == "UseKey"}
+
+    assert using == {function: set(ENCRYPT) for function in of_type("AWS::Serverless::Function")}
+
+
+def test_bus_with_a_key_has_a_dead_letter_queue_without_that_key() -> None:
     bus, queue = RESOURCES["OutcomeBus"]["Properties"], RESOURCES["OutcomeBusDeadLetterQueue"]
 
     own_key, with_it, without = bus["DeadLetterConfig"]["Fn::If"]
@@ -324,7 +324,7 @@ def test_a_bus_with_a_key_has_a_dead_letter_queue_that_does_without_it() -> None
     assert sends["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": "OutcomeBus.Arn"}}}
 
 
-def test_what_hangs_on_a_parameter_is_there_only_with_it() -> None:
+def test_resources_of_an_option_are_made_and_referred_to_only_with_it() -> None:
     conditions = {name: resource["Condition"] for name, resource in RESOURCES.items() if "Condition" in resource}
     wanted = {
         "WithProducerTopic": {"ProducerSubscription"},
@@ -349,63 +349,67 @@ RULE: Final = RESOURCES["OutcomeLogRule"]["Properties"]
 TRANSFORMER: Final = RULE["Targets"][0]["InputTransformer"]
 
 
-class TestOutcomeLog:
-    def test_is_off_by_default(self) -> None:
-        assert TEMPLATE["Parameters"]["OutcomeLogDays"]["Default"] == 0
-        assert TEMPLATE["Conditions"]["WithOutcomeLog"] == {
-            "Fn::Not": [{"Fn::Equals": [{"Ref": "OutcomeLogDays"}, "0"]}]
-        }
+def test_outcome_log_is_off_by_default() -> None:
+    assert TEMPLATE["Parameters"]["OutcomeLogDays"]["Default"] == 0
+    assert TEMPLATE["Conditions"]["WithOutcomeLog"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "OutcomeLogDays"}, "0"]}]}
 
-    def test_is_kept_as_long_as_the_parameter_says(self) -> None:
-        assert RESOURCES["OutcomeLog"]["Properties"]["RetentionInDays"] == {"Ref": "OutcomeLogDays"}
 
-    def test_takes_of_the_rename_event_its_identity_only(self) -> None:
-        paths = set(TRANSFORMER["InputPathsMap"].values())
+def test_outcome_log_is_kept_for_the_days_of_its_parameter() -> None:
+    assert RESOURCES["OutcomeLog"]["Properties"]["RetentionInDays"] == {"Ref": "OutcomeLogDays"}
 
-        of_the_request = {path for path in paths if path.startswith("$.detail.data.request")}
-        assert of_the_request == {"$.detail.data.request.id", "$.detail.data.request.source"}
-        assert paths & {"$", "$.detail", "$.detail.data"} == set()
-        assert "aws.events.event" not in TRANSFORMER["InputTemplate"]
 
-    def test_is_of_a_time_and_a_text_as_eventbridge_wants_it(self) -> None:
-        """Every placeholder within the text, in quotes of its own; a number in the place of the time, to be JSON."""
-        template = TRANSFORMER["InputTemplate"]
-        assert set(re.findall(r"<(\w+)>", template)) == set(TRANSFORMER["InputPathsMap"])
+def test_outcome_log_has_only_id_and_source_of_the_rename_event() -> None:
+    paths = set(TRANSFORMER["InputPathsMap"].values())
 
-        entry = json.loads(template.replace("<logged_at>", "0"))
+    of_the_request = {path for path in paths if path.startswith("$.detail.data.request")}
+    assert of_the_request == {"$.detail.data.request.id", "$.detail.data.request.source"}
+    assert paths & {"$", "$.detail", "$.detail.data"} == set()
+    assert "aws.events.event" not in TRANSFORMER["InputTemplate"]
 
-        assert set(entry) == {"timestamp", "message"}
-        message = json.loads(entry["message"])
-        assert message == {name: f"<{name}>" for name in TRANSFORMER["InputPathsMap"] if name != "logged_at"}
 
-    def test_looks_as_documented(self) -> None:
-        [line] = re.findall(r'^\{"outcome_id".*\}$', SECURITY, re.MULTILINE)
+def test_outcome_log_entry_is_a_time_and_a_text_as_eventbridge_requires() -> None:
+    """Every placeholder within the text, in quotes of its own; a number in the place of the time, to be JSON."""
+    template = TRANSFORMER["InputTemplate"]
+    assert set(re.findall(r"<(\w+)>", template)) == set(TRANSFORMER["InputPathsMap"])
 
-        assert list(json.loads(line)) == [name for name in TRANSFORMER["InputPathsMap"] if name != "logged_at"]
+    entry = json.loads(template.replace("<logged_at>", "0"))
 
-    def test_names_fields_as_the_functions_log_does(self, world: World, caplog: pytest.LogCaptureFixture) -> None:
-        caplog.set_level(logging.INFO)
+    assert set(entry) == {"timestamp", "message"}
+    message = json.loads(entry["message"])
+    assert message == {name: f"<{name}>" for name in TRANSFORMER["InputPathsMap"] if name != "logged_at"}
 
-        everything_that_is_told(world)
 
-        logged = {field for record in caplog.records for field in vars(record)}
-        identity = {"outcome_id", "outcome_type", "vpc_endpoint_service_id", "correlation_id", "event_source"}
-        assert identity | {"error_code"} <= logged & TRANSFORMER["InputPathsMap"].keys()
+def test_outcome_log_line_has_the_documented_fields() -> None:
+    line = json.loads(block("docs/security.md", '{"outcome_id"'))
 
-    def test_is_written_by_its_rule_only(self) -> None:
-        [policy] = of_type("AWS::Logs::ResourcePolicy").values()
+    assert list(line) == [name for name in TRANSFORMER["InputPathsMap"] if name != "logged_at"]
 
-        document = json.loads(policy["PolicyDocument"]["Fn::Sub"])
 
-        by_action = {statement["Action"]: statement for statement in document["Statement"]}
-        assert set(by_action) == {"logs:CreateLogStream", "logs:PutLogEvents"}
-        assert {statement["Resource"] for statement in by_action.values()} == {"${OutcomeLog.Arn}"}
-        assert by_action["logs:PutLogEvents"]["Condition"] == {"ArnEquals": {"aws:SourceArn": "${OutcomeLogRule.Arn}"}}
+def test_outcome_log_names_fields_as_the_log_of_the_functions(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
 
-    def test_name_is_one_that_eventbridge_may_write_to(self) -> None:
-        name = RESOURCES["OutcomeLog"]["Properties"]["LogGroupName"]["Fn::Sub"]
+    report_every_result(world)
 
-        assert name.startswith("/aws/events/${AWS::StackName}")
+    logged = {field for record in caplog.records for field in vars(record)}
+    identity = {"outcome_id", "outcome_type", "vpc_endpoint_service_id", "correlation_id", "event_source"}
+    assert identity | {"error_code"} <= logged & TRANSFORMER["InputPathsMap"].keys()
+
+
+def test_outcome_log_is_written_by_its_rule_only() -> None:
+    [policy] = of_type("AWS::Logs::ResourcePolicy").values()
+
+    document = json.loads(policy["PolicyDocument"]["Fn::Sub"])
+
+    by_action = {statement["Action"]: statement for statement in document["Statement"]}
+    assert set(by_action) == {"logs:CreateLogStream", "logs:PutLogEvents"}
+    assert {statement["Resource"] for statement in by_action.values()} == {"${OutcomeLog.Arn}"}
+    assert by_action["logs:PutLogEvents"]["Condition"] == {"ArnEquals": {"aws:SourceArn": "${OutcomeLogRule.Arn}"}}
+
+
+def test_name_of_the_outcome_log_is_one_that_eventbridge_may_write_to() -> None:
+    name = RESOURCES["OutcomeLog"]["Properties"]["LogGroupName"]["Fn::Sub"]
+
+    assert name.startswith("/aws/events/${AWS::StackName}")
 
 
 # ---- Saved queries
@@ -415,7 +419,7 @@ FUNCTION_LOGS: Final = [{"Ref": "RenameFromQueueLogs"}, {"Ref": "RenameFromHttpL
 
 
 def asked(query: str) -> set[str]:
-    """The fields that a query asks for, beside those that it makes."""
+    """The fields that a query asks for, without those that it makes."""
     text = re.sub(r'"[^"]*"', "", QUERIES[query]["QueryString"])
     words = set(re.findall(r"@?[A-Za-z_]+", re.sub(r"\bas \w+", "", text)))
     return (
@@ -428,20 +432,20 @@ def asked(query: str) -> set[str]:
     )
 
 
-def test_renames_of_a_service_are_asked_for_by_what_the_outcome_log_has() -> None:
+def test_query_for_renames_of_a_service_asks_for_fields_of_the_outcome_log() -> None:
     assert QUERIES["RenamesOfServiceQuery"]["LogGroupNames"] == [{"Ref": "OutcomeLog"}]
     assert len(asked("RenamesOfServiceQuery")) > 8
     assert asked("RenamesOfServiceQuery") <= set(TRANSFORMER["InputPathsMap"])
 
 
-def test_who_renamed_what_is_asked_of_both_logs() -> None:
+def test_query_for_who_renamed_asks_outcome_log_and_logs_of_the_functions() -> None:
     fields = asked("WhoRenamedQuery")
 
     assert QUERIES["WhoRenamedQuery"]["LogGroupNames"] == [{"Ref": "OutcomeLog"}, *FUNCTION_LOGS]
     assert fields - set(TRANSFORMER["InputPathsMap"]) == {"caller", "sender_id"}
 
 
-def test_http_errors_are_asked_for_by_what_the_access_log_has() -> None:
+def test_query_for_http_errors_asks_for_fields_of_the_access_log() -> None:
     _, setting, _ = RESOURCES["RenameApi"]["Properties"]["AccessLogSetting"]["Fn::If"]
     logged = json.loads(setting["Format"])
 
@@ -450,14 +454,8 @@ def test_http_errors_are_asked_for_by_what_the_access_log_has() -> None:
 
 
 @pytest.mark.parametrize("query", ["RenamesOfServiceQuery", "WhoRenamedQuery"])
-def test_query_of_a_service_is_named_in_the_documents(query: str) -> None:
+def test_query_for_a_service_is_documented(query: str) -> None:
     name = QUERIES[query]["Name"]["Fn::Sub"].partition("/")[2]
 
     assert f"“{name}”" in SECURITY
     assert 'vpc_endpoint_service_id = "ID OF THE ENDPOINT SERVICE"' in QUERIES[query]["QueryString"]
-
-
-def test_every_name_within_the_account_has_the_stacks_in_it() -> None:
-    for kind, attribute in (("AWS::Logs::ResourcePolicy", "PolicyName"), ("AWS::Logs::QueryDefinition", "Name")):
-        for name, properties in of_type(kind).items():
-            assert "${AWS::StackName}" in json.dumps(properties[attribute]) or properties[attribute] == STACK, name

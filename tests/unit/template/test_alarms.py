@@ -1,6 +1,6 @@
 """Each alarm of the template over recorded data points, as CloudWatch evaluates it.
 
-It goes off for its fault, once, clears after it, and is silent on a quiet day. `tests/cloudwatch.py` evaluates.
+It goes off for its fault, once, clears after it, and stays off on a day without one. `tests/cloudwatch.py` evaluates.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from tests.cloudwatch import MINUTE, Alarm, Metric, Record, State, Value, comput
 from tests.template import TEMPLATE, of_type
 
 ALARMS: Final = of_type("AWS::CloudWatch::Alarm")
-GUARDS: Final = [alarm["Ref"] for alarm in TEMPLATE["Globals"]["Function"]["DeploymentPreference"]["Alarms"]]
+ROLLBACK_ALARMS: Final = [alarm["Ref"] for alarm in TEMPLATE["Globals"]["Function"]["DeploymentPreference"]["Alarms"]]
 STACK: Final = "vpcep-rename"
 HOUR: Final = 60  # minutes
 CANARY_MINUTES: Final = 10
-# Metrics are there a minute or so after what they tell of.
+# A metric arrives a minute or so after what it measures.
 USUAL_LAG_SECONDS: Final = 60.0
 
 
@@ -69,7 +69,7 @@ VISIBLE, NOT_VISIBLE, AGE = (
 )
 
 
-# When an event that is put off is delivered: after 30 s, then twice as long each time, up to a quarter of an hour.
+# When an event that is returned with a delay is delivered: after 30 s, then after twice as long, up to 15 minutes.
 DELIVERY_MINUTES: Final = (0, 1, 2, 4, 8, 16, 31, 46, 61, 76, 91)
 
 
@@ -107,7 +107,7 @@ class Day:
         self.put(minutes, own("WaitingAge"), *[age] * count)
 
     def deliveries(self, begin: int, end: int, kind: str, code: str) -> None:
-        """Of one event that is put off each time."""
+        """Of one event that is returned with a delay each time."""
         for minute in DELIVERY_MINUTES:
             if begin + minute < end:
                 self.deferred(begin + minute, kind, code, age=minute * MINUTE)
@@ -133,12 +133,8 @@ class Fault(NamedTuple):
     over_within: int
 
 
-def dead_letters(day: Day, begin: int, end: int) -> None:
-    day.put(range(begin, end), queue(VISIBLE, "RenameDeadLetterQueue"), 2)
-
-
-def lost_outcomes(day: Day, begin: int, end: int) -> None:
-    day.put(range(begin, end), queue(VISIBLE, "OutcomeBusDeadLetterQueue"), 2)
+def two_messages(logical_id: str) -> Callable[[Day, int, int], None]:
+    return lambda day, begin, end: day.put(range(begin, end), queue(VISIBLE, logical_id), 2)
 
 
 def backlog(day: Day, begin: int, end: int) -> None:
@@ -146,7 +142,7 @@ def backlog(day: Day, begin: int, end: int) -> None:
         day.put(minute, queue(AGE, "RenameQueue"), (minute - begin) * MINUTE)
 
 
-def one_event_waits(day: Day, begin: int, end: int) -> None:
+def one_event_unsettled(day: Day, begin: int, end: int) -> None:
     """SQS's age does not show it: it has been received too often."""
     day.deliveries(begin, end, "unavailable", "Rename.Timeout")
 
@@ -192,7 +188,7 @@ def outage(day: Day, begin: int, end: int) -> None:
     day.put(end, own("OutageBreakerOpen"), 0)
 
 
-def throttled_by_huawei_cloud(day: Day, begin: int, end: int) -> None:
+def huawei_cloud_throttles(day: Day, begin: int, end: int) -> None:
     day.deferred(range(begin, end, 2), "throttled", "APIGW.0308", count=4)
 
 
@@ -210,21 +206,18 @@ def throttled_functions(day: Day, begin: int, end: int) -> None:
 
 
 def slow(logical_id: str, milliseconds: float) -> Callable[[Day, int, int], None]:
-    def happens(day: Day, begin: int, end: int) -> None:
-        day.invocations(range(begin, end), logical_id, milliseconds)
-
-    return happens
+    return lambda day, begin, end: day.invocations(range(begin, end), logical_id, milliseconds)
 
 
 def api_fails(day: Day, begin: int, end: int) -> None:
-    """It may not invoke the function, say: Lambda hears nothing of it."""
+    """It may not invoke the function, say: Lambda has no metric of that."""
     day.put(range(begin, end), api("5XXError"), 1)
 
 
 FAULTS: Final = {
-    "DeadLettersAlarm": Fault(dead_letters, 3 * HOUR, noticed_within=1, over_within=1),
+    "DeadLettersAlarm": Fault(two_messages("RenameDeadLetterQueue"), 3 * HOUR, noticed_within=1, over_within=1),
     "RenameQueueAgeAlarm": Fault(backlog, 2 * HOUR, noticed_within=31, over_within=5),
-    "WaitingAgeAlarm": Fault(one_event_waits, 92, noticed_within=32, over_within=22),
+    "WaitingAgeAlarm": Fault(one_event_unsettled, 92, noticed_within=32, over_within=22),
     "UnsettledQueueAgeAlarm": Fault(dead_letters_stick, 2 * HOUR, noticed_within=15, over_within=4),
     "DeadLetterQueueAgeAlarm": Fault(forgotten_dead_letter, 3 * HOUR, noticed_within=1, over_within=HOUR),
     "FailureRateAlarm": Fault(wrong_events, HOUR, noticed_within=5, over_within=30),
@@ -232,20 +225,20 @@ FAULTS: Final = {
     "DefectsAlarm": Fault(defect, 92, noticed_within=1, over_within=22),
     "LedgerOrBusAlarm": Fault(ledger_refuses, 2 * HOUR, noticed_within=4, over_within=22),
     "OutageBreakerAlarm": Fault(outage, HOUR, noticed_within=1, over_within=22),
-    "HuaweiThrottlesAlarm": Fault(throttled_by_huawei_cloud, HOUR, noticed_within=9, over_within=15),
+    "HuaweiThrottlesAlarm": Fault(huawei_cloud_throttles, HOUR, noticed_within=9, over_within=15),
     "FunctionErrorsAlarm": Fault(crashes, HOUR, noticed_within=1, over_within=12),
     "FunctionThrottlesAlarm": Fault(throttled_functions, HOUR, noticed_within=4, over_within=5),
     "QueueDurationAlarm": Fault(slow("RenameFromQueue", 55_000), HOUR, noticed_within=6, over_within=25),
     "HttpDurationAlarm": Fault(slow("RenameFromHttp", 24_000), HOUR, noticed_within=6, over_within=25),
     "DeadLettersDurationAlarm": Fault(slow("SettleDeadLetters", 55_000), HOUR, noticed_within=6, over_within=25),
     "HttpErrorsAlarm": Fault(api_fails, HOUR, noticed_within=2, over_within=7),
-    "OutcomeBusDeadLettersAlarm": Fault(lost_outcomes, 3 * HOUR, noticed_within=1, over_within=1),
+    "OutcomeBusDeadLettersAlarm": Fault(two_messages("OutcomeBusDeadLetterQueue"), 3 * HOUR, 1, over_within=1),
 }
 
 
 @cache
 def quiet_day() -> Day:
-    """Work in the day and nothing at night; what goes wrong is one event at a time, and mends itself."""
+    """Work in the day and nothing at night; one event fails at a time, and succeeds later."""
     day = Day()
     work = range(7 * HOUR, 19 * HOUR)
     day.idle_queues(range(24 * HOUR))
@@ -325,18 +318,18 @@ def test_alarm_is_silent_on_a_quiet_day(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALARMS)
-def test_alarm_of_one_period_fills_nothing_in(name: str) -> None:
+def test_alarm_of_one_period_has_no_fill(name: str) -> None:
     """CloudWatch would put the filler where the newest data point is on its way, and look at nothing else."""
     expressions = [query.get("Expression", "") for query in ALARMS[name].get("Metrics", [])]
 
     assert ALARMS[name]["EvaluationPeriods"] > 1 or "FILL" not in "".join(expressions)
 
 
-# ---- Those that take a deployment back
+# ---- Those that roll a deployment back
 
 
-@pytest.mark.parametrize("name", GUARDS)
-def test_guard_goes_off_while_a_tenth_of_the_traffic_is_at_stake(name: str) -> None:
+@pytest.mark.parametrize("name", ROLLBACK_ALARMS)
+def test_rollback_alarm_goes_off_within_the_minutes_of_the_canary(name: str) -> None:
     assert FAULTS[name].noticed_within < CANARY_MINUTES
 
 
@@ -351,7 +344,9 @@ def test_guard_goes_off_while_a_tenth_of_the_traffic_is_at_stake(name: str) -> N
         ("AccessFailuresAlarm", own("RenameGivenUp", kind="access")),
     ],
 )
-def test_guard_sees_a_single_failing_minute_that_arrives_late(name: str, metric: Metric, minutes_late: int) -> None:
+def test_rollback_alarm_goes_off_for_a_single_failing_minute_that_arrives_late(
+    name: str, metric: Metric, minutes_late: int
+) -> None:
     day = Day(lag=0)
     for logical_id in FUNCTIONS:
         day.invocations(range(HOUR), logical_id)
@@ -361,20 +356,13 @@ def test_guard_sees_a_single_failing_minute_that_arrives_late(name: str, metric:
     assert minutes_on(name, day, HOUR)[:1] == [20 + max(1, minutes_late)]
 
 
-def test_single_failing_minute_that_arrives_late_is_lost_on_one_filled_period() -> None:
+def test_single_failing_minute_that_arrives_late_is_missed_by_an_alarm_of_one_filled_period() -> None:
     """Why the three are not written so."""
+    metric = {"Metric": {"Namespace": "N", "MetricName": "M", "Dimensions": []}, "Stat": "Sum", "Period": 60}
     properties = {
         "Metrics": [
             {"Id": "all", "Expression": "FILL(errors, 0)"},
-            {
-                "Id": "errors",
-                "ReturnData": False,
-                "MetricStat": {
-                    "Metric": {"Namespace": "N", "MetricName": "M", "Dimensions": []},
-                    "Stat": "Sum",
-                    "Period": 60,
-                },
-            },
+            {"Id": "errors", "ReturnData": False, "MetricStat": metric},
         ],
         "EvaluationPeriods": 1,
         "Threshold": 1,
@@ -384,13 +372,12 @@ def test_single_failing_minute_that_arrives_late_is_lost_on_one_filled_period() 
     record = Record()
     record.put(20 * MINUTE, Metric.of("N", "M"), 1, late=2 * MINUTE)
 
+    of_five_periods = properties | {"EvaluationPeriods": 5, "DatapointsToAlarm": 1}
     assert "ALARM" not in Alarm(properties, resolve).states(record, HOUR * MINUTE)
-    assert "ALARM" in Alarm(properties | {"EvaluationPeriods": 5, "DatapointsToAlarm": 1}, resolve).states(
-        record, HOUR * MINUTE
-    )
+    assert "ALARM" in Alarm(of_five_periods, resolve).states(record, HOUR * MINUTE)
 
 
-def test_bad_events_of_a_producer_are_told_and_take_no_deployment_back() -> None:
+def test_invalid_events_of_a_producer_set_off_no_rollback_alarm() -> None:
     day, _ = day_with(FAULTS["FailureRateAlarm"], HOUR)
     day.put(range(HOUR, 2 * HOUR), api("4XXError"), *[1.0] * 20)
     day.put(range(HOUR, 2 * HOUR), api("5XXError"), *[0.0] * 20)
@@ -398,11 +385,11 @@ def test_bad_events_of_a_producer_are_told_and_take_no_deployment_back() -> None
     on = {name for name in ALARMS if minutes_on(name, day, 3 * HOUR)}
 
     assert on == {"FailureRateAlarm"}
-    assert on.isdisjoint(GUARDS)
+    assert on.isdisjoint(ROLLBACK_ALARMS)
 
 
 @pytest.mark.parametrize("lag_of_throttles", [-60.0, 0.0, 60.0])
-def test_throttled_function_takes_no_deployment_back(lag_of_throttles: float) -> None:
+def test_throttled_function_sets_off_no_rollback_alarm(lag_of_throttles: float) -> None:
     day = Day()
     for minute in range(HOUR):
         throttled = 5.0 if 20 <= minute < 40 else 0.0
@@ -412,10 +399,10 @@ def test_throttled_function_takes_no_deployment_back(lag_of_throttles: float) ->
     on = {name for name in ALARMS if minutes_on(name, day, HOUR)}
 
     assert on == {"FunctionThrottlesAlarm"}
-    assert on.isdisjoint(GUARDS)
+    assert on.isdisjoint(ROLLBACK_ALARMS)
 
 
-def test_failing_api_is_seen_among_throttled_invocations() -> None:
+def test_failing_api_sets_off_its_alarm_among_throttled_invocations() -> None:
     day = Day()
     day.put(range(20, 30), api("5XXError"), 6)
     day.put(range(20, 30), function("Throttles", "RenameFromHttp"), 5)
@@ -447,7 +434,7 @@ def points_of(text: str) -> list[Value]:
     ],
 )
 @pytest.mark.parametrize("before", ["OK", "ALARM"])
-def test_state_with_data_points_missing(
+def test_state_of_an_alarm_with_missing_data_points_is_as_cloudwatch_documents(
     text: str, needed: int, not_breaching: State, ignore: State | str, before: State
 ) -> None:
     def state(missing: str) -> State:
@@ -480,14 +467,14 @@ def test_state_with_data_points_missing(
         ("IF(gone >= 0, two, 7)", None),
     ],
 )
-def test_expression(expression: str, value: float | None) -> None:
+def test_metric_expression_has_its_value_or_none_where_data_is_missing(expression: str, value: float | None) -> None:
     values = {"two": 2.0, "three": 3.0, "gone": None}
 
     assert compute(expression, values, list(values)) == pytest.approx(value)
 
 
 @pytest.mark.parametrize("expression", ["SUM(two)", "MAX(METRICS())", "two % 2", "FILL(two, REPEAT)"])
-def test_expression_that_is_not_known_is_refused(expression: str) -> None:
+def test_unknown_metric_expression_is_an_error(expression: str) -> None:
     with pytest.raises(ValueError, match=re.escape(expression[:3])):
         compute(expression, {"two": 2.0}, ["two"])
 
@@ -499,10 +486,10 @@ def test_expression_that_is_not_known_is_refused(expression: str) -> None:
         *(("p50", 2.0), ("p99", 4.0), ("PR(:2)", 50.0), ("PR(2:)", 50.0)),
     ],
 )
-def test_statistic(stat: str, value: float) -> None:
+def test_statistic_of_four_values_is_right(stat: str, value: float) -> None:
     assert statistic([3.0, 1.0, 4.0, 2.0], stat) == value
 
 
 @pytest.mark.parametrize("stat", ["p50", "PR(:30)"])
-def test_no_percentile_with_a_negative_value(stat: str) -> None:
+def test_percentile_with_a_negative_value_is_none(stat: str) -> None:
     assert statistic([1.0, -0.1], stat) is None

@@ -1,4 +1,4 @@
-"""What a deployment needs: rules of the template, the parameters' way to the SAM CLI, workflow and documents."""
+"""What a deployment needs: rules of the template, parameters as the SAM CLI gets them, workflow and documents."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +15,9 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from tests.commands import run
 from tests.dashboard.widgets import widgets
+from tests.documents import block, read
 from tests.localcloud.server import LoopbackServer
 from tests.template import RESOURCES, ROOT, TEMPLATE
 from tests.unit.template.test_operations import ALARMS, FUNCTIONS, QUEUES, metrics_of_alarm, metrics_of_widget
@@ -29,7 +30,7 @@ def pattern(parameter: str) -> re.Pattern[str]:
     return re.compile(PARAMETERS[parameter]["AllowedPattern"])
 
 
-# ---- Names, so that two stacks collide on nothing
+# ---- Names, so that two stacks do not collide
 
 
 def names() -> Iterator[tuple[str, str, str]]:
@@ -40,12 +41,12 @@ def names() -> Iterator[tuple[str, str, str]]:
                 yield logical_id, resource["Type"], json.dumps(value)
 
 
-def test_a_name_has_the_stack_in_it() -> None:
+def test_each_name_in_the_template_has_the_name_of_the_stack() -> None:
     assert len(list(names())) > 5
     assert [logical_id for logical_id, _, name in names() if "AWS::StackName" not in name] == []
 
 
-def test_the_name_of_a_dashboard_has_the_region_in_it() -> None:
+def test_name_of_the_dashboard_has_the_region() -> None:
     """Dashboards are an account's, across its regions."""
     [name] = [name for _, kind, name in names() if kind == "AWS::CloudWatch::Dashboard"]
 
@@ -56,16 +57,16 @@ def test_the_name_of_a_dashboard_has_the_region_in_it() -> None:
 
 
 @pytest.mark.parametrize("name", [*QUEUES, "LedgerTable"])
-def test_queues_and_ledger_outlive_the_stack(name: str) -> None:
+def test_queues_and_ledger_are_kept_when_the_stack_is_deleted(name: str) -> None:
     assert RESOURCES[name]["DeletionPolicy"] == RESOURCES[name]["UpdateReplacePolicy"] == "Retain"
 
 
-def test_the_ledger_is_protected_from_deletion() -> None:
+def test_ledger_table_is_protected_from_deletion() -> None:
     assert RESOURCES["LedgerTable"]["Properties"]["DeletionProtectionEnabled"] is True
 
 
 @pytest.mark.parametrize("policy", ["DeletionPolicy", "UpdateReplacePolicy"])
-def test_bus_and_archive_are_kept_or_lost_together(policy: str) -> None:
+def test_bus_and_archive_have_the_same_deletion_policies(policy: str) -> None:
     assert RESOURCES["OutcomeBus"][policy] == RESOURCES["OutcomeArchive"][policy]
 
 
@@ -88,11 +89,11 @@ def test_no_queue_may_have_the_rename_queue_as_its_dead_letter_queue() -> None:
         ("huaweicloud", False),
     ],
 )
-def test_the_arn_of_the_secret_is_a_whole_one(arn: str, is_allowed: bool) -> None:
+def test_arn_of_the_secret_must_be_complete(arn: str, is_allowed: bool) -> None:
     assert bool(pattern("HuaweiCloudCredentialsSecretArn").fullmatch(arn)) is is_allowed
 
 
-def test_the_role_that_api_gateway_logs_by_is_not_touched_by_default() -> None:
+def test_logging_role_of_api_gateway_is_left_unchanged_by_default() -> None:
     assert PARAMETERS["SetUpApiGatewayLogging"]["Default"] == "false"
     assert TEMPLATE["Conditions"]["ApiGatewayLogging"] == {"Fn::Equals": [{"Ref": "SetUpApiGatewayLogging"}, "true"]}
     for resource in RESOURCES.values():
@@ -100,7 +101,7 @@ def test_the_role_that_api_gateway_logs_by_is_not_touched_by_default() -> None:
             assert resource["Condition"] == "ApiGatewayLogging"
 
 
-def test_without_that_role_there_is_no_access_log() -> None:
+def test_api_has_no_access_log_without_a_logging_role() -> None:
     """A stage with one cannot be made then."""
     condition, _, otherwise = RESOURCES["RenameApi"]["Properties"]["AccessLogSetting"]["Fn::If"]
 
@@ -110,16 +111,14 @@ def test_without_that_role_there_is_no_access_log() -> None:
     }
 
 
-def test_what_the_functions_run_on_is_a_parameter() -> None:
+def test_architecture_of_the_functions_is_a_parameter() -> None:
     assert TEMPLATE["Globals"]["Function"]["Architectures"] == [{"Ref": "Architecture"}]
-    assert PARAMETERS["Architecture"] == PARAMETERS["Architecture"] | {
-        "Default": "x86_64",
-        "AllowedValues": ["x86_64", "arm64"],
-    }
+    assert PARAMETERS["Architecture"]["Default"] == "x86_64"
+    assert PARAMETERS["Architecture"]["AllowedValues"] == ["x86_64", "arm64"]
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_the_revision_is_what_sam_makes_a_version_for(name: str) -> None:
+def test_sam_makes_a_version_of_each_function_for_each_revision(name: str) -> None:
     assert FUNCTIONS[name]["AutoPublishCodeSha256"] == {"Ref": "Revision"}
     assert FUNCTIONS[name]["AutoPublishAliasAllProperties"] is True  # where the revision is empty
     # The version's own would be replaced in place, and be gone.
@@ -129,7 +128,7 @@ def test_the_revision_is_what_sam_makes_a_version_for(name: str) -> None:
 @pytest.mark.parametrize(
     ("revision", "is_allowed"), [("1764092362", True), ("", True), ("17640923621", False), ("20261125-1", False)]
 )
-def test_a_revision_differs_within_what_sam_looks_at(revision: str, is_allowed: bool) -> None:
+def test_revision_has_at_most_ten_characters_and_only_digits(revision: str, is_allowed: bool) -> None:
     """Of a longer one SAM takes ten characters, and none but letters and digits fit into a logical id."""
     assert bool(pattern("Revision").fullmatch(revision)) is is_allowed
 
@@ -137,7 +136,7 @@ def test_a_revision_differs_within_what_sam_looks_at(revision: str, is_allowed: 
 # ---- The API, and the key
 
 
-def test_metrics_of_each_method_are_on_only_where_they_are_read() -> None:
+def test_metrics_by_method_are_on_only_if_alarms_or_dashboard_read_them() -> None:
     read = {
         dimension
         for metric, _ in [
@@ -153,12 +152,12 @@ def test_metrics_of_each_method_are_on_only_where_they_are_read() -> None:
     assert settings["MetricsEnabled"] is bool(read & {"Method", "Resource"})
 
 
-def test_a_definition_that_api_gateway_does_not_understand_fails_the_deployment() -> None:
+def test_warnings_of_api_gateway_about_the_definition_fail_the_deployment() -> None:
     assert RESOURCES["RenameApi"]["Properties"]["FailOnWarnings"] is True
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_role_uses_the_key_through_services_only(name: str) -> None:
+def test_role_of_a_function_uses_the_key_through_services_only(name: str) -> None:
     role = RESOURCES[FUNCTIONS[name]["Role"]["Fn::GetAtt"].partition(".")[0]]["Properties"]
     statements = [
         statement
@@ -215,70 +214,70 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
+ENVIRONMENT: Final = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+
+
 def make(*arguments: str, directory: Path, environment: Mapping[str, str] = {}) -> str:
-    return subprocess.run(
-        ["make", "-s", *arguments],  # noqa: S607 - the one that runs these tests
-        cwd=directory,
-        env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | dict(environment),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=60,
-        check=True,
-    ).stdout
+    return run("make", "-s", *arguments, cwd=directory, env={**ENVIRONMENT, **environment}).stdout
 
 
-class TestParametersOfMake:
-    @pytest.mark.parametrize("target", ["deploy", "deploy-built"])
-    @pytest.mark.parametrize("parameters", HOSTILE)
-    @pytest.mark.parametrize("is_in_environment", [True, False])
-    def test_are_no_code(self, target: str, parameters: str, is_in_environment: bool, checkout: Path) -> None:
-        if is_in_environment:
-            make(target, directory=checkout, environment={"PARAMETERS": parameters})
-        else:
-            make(target, f"PARAMETERS={parameters}", directory=checkout)
+@pytest.mark.parametrize("target", ["deploy", "deploy-built"])
+@pytest.mark.parametrize("parameters", HOSTILE)
+@pytest.mark.parametrize("is_in_environment", [True, False])
+def test_parameters_of_make_deploy_are_not_run_as_code(
+    target: str, parameters: str, is_in_environment: bool, checkout: Path
+) -> None:
+    if is_in_environment:
+        make(target, directory=checkout, environment={"PARAMETERS": parameters})
+    else:
+        make(target, f"PARAMETERS={parameters}", directory=checkout)
 
-        assert not (checkout / "x").exists()
-        words = (checkout / "arguments").read_text().splitlines()
-        assert words[-1 - len(parameters.split()) : -1] == parameters.split()
-        assert sum(word.startswith("Revision=") for word in words) == 1
+    assert not (checkout / "x").exists()
+    words = (checkout / "arguments").read_text().splitlines()
+    assert words[-1 - len(parameters.split()) : -1] == parameters.split()
+    assert sum(word.startswith("Revision=") for word in words) == 1
 
-    def test_may_be_emptied(self, checkout: Path) -> None:
-        shown = make("-n", "deploy", "PARAMETERS=X= Y=1", directory=checkout)
 
-        assert re.search(r"""sam deploy .*'X=""' 'Y=1'$""", shown, re.MULTILINE)
+def test_parameter_of_make_deploy_may_be_empty(checkout: Path) -> None:
+    shown = make("-n", "deploy", "PARAMETERS=X= Y=1", directory=checkout)
 
-    def test_may_end_with_an_equals_sign(self, checkout: Path) -> None:
-        assert "'A=b='" in make("-n", "deploy", "PARAMETERS=A=b=", directory=checkout)
+    assert re.search(r"""sam deploy .*'X=""' 'Y=1'$""", shown, re.MULTILINE)
 
-    def test_may_be_missing(self, checkout: Path) -> None:
-        make("deploy", directory=checkout)
 
-        assert (checkout / "arguments").read_text().splitlines()[-2].startswith("Revision=")
+def test_value_of_a_parameter_of_make_deploy_may_end_with_an_equals_sign(checkout: Path) -> None:
+    assert "'A=b='" in make("-n", "deploy", "PARAMETERS=A=b=", directory=checkout)
 
-    @pytest.mark.parametrize("target", ["deploy", "deploy-built", "redrive"])
-    def test_the_stack_is_no_code_either(self, target: str, checkout: Path) -> None:
-        make(target, "STACK='$(shell touch x)`touch x`;", directory=checkout)
 
-        assert not (checkout / "x").exists()
-        assert "'$(shell touch x)`touch x`;" in (checkout / "arguments").read_text().splitlines()
+def test_make_deploy_without_parameters_passes_on_a_revision(checkout: Path) -> None:
+    make("deploy", directory=checkout)
 
-    def test_arrive_in_the_sam_cli_as_they_are_meant(self, checkout: Path) -> None:
-        parameters = {
-            "AllowedProjects": "a,b-c",
-            "HuaweiCloudIdpId": "",
-            "VpcepEndpoint": "https://vpcep.example:8443/x?y=z&a",
-            "Pattern": r"^[a-z]+-\d{1,3}$",
-        }
-        words = " ".join(f"{name}={value}" for name, value in parameters.items())
-        make("deploy-built", directory=checkout, environment={"PARAMETERS": words})
-        arguments = (checkout / "arguments").read_text().splitlines()
-        overrides = arguments[arguments.index("--parameter-overrides") + 1 : -1]
+    assert (checkout / "arguments").read_text().splitlines()[-2].startswith("Revision=")
 
-        understood = json.loads(run(PARSE_AS_SAM, *overrides))
 
-        assert understood.pop("Revision").isdigit()
-        assert understood == parameters
+@pytest.mark.parametrize("target", ["deploy", "deploy-built", "redrive"])
+def test_stack_of_make_is_not_run_as_code(target: str, checkout: Path) -> None:
+    make(target, "STACK='$(shell touch x)`touch x`;", directory=checkout)
+
+    assert not (checkout / "x").exists()
+    assert "'$(shell touch x)`touch x`;" in (checkout / "arguments").read_text().splitlines()
+
+
+def test_parameters_of_make_deploy_reach_the_sam_cli_unchanged(checkout: Path) -> None:
+    parameters = {
+        "AllowedProjects": "a,b-c",
+        "HuaweiCloudIdpId": "",
+        "VpcepEndpoint": "https://vpcep.example:8443/x?y=z&a",
+        "Pattern": r"^[a-z]+-\d{1,3}$",
+    }
+    words = " ".join(f"{name}={value}" for name, value in parameters.items())
+    make("deploy-built", directory=checkout, environment={"PARAMETERS": words})
+    arguments = (checkout / "arguments").read_text().splitlines()
+    overrides = arguments[arguments.index("--parameter-overrides") + 1 : -1]
+
+    understood = json.loads(run(SAM, "-c", PARSE_AS_SAM, *overrides).stdout)
+
+    assert understood.pop("Revision").isdigit()
+    assert understood == parameters
 
 
 PARSE_AS_SAM: Final = """
@@ -288,17 +287,11 @@ print(json.dumps(CfnParameterOverridesType().convert(sys.argv[1:], None, None)))
 """
 
 
-def run(program: str, *arguments: str) -> str:
-    return subprocess.run(
-        [SAM, "-c", program, *arguments], capture_output=True, text=True, timeout=60, check=True
-    ).stdout
-
-
-def test_a_deployment_by_the_sam_cli_alone_leaves_the_revision_to_sam() -> None:
+def test_deployment_by_the_sam_cli_alone_has_an_empty_revision() -> None:
     settings = tomllib.loads((ROOT / "samconfig.toml").read_text())["default"]["deploy"]["parameters"]
     program = f"{PARSE_AS_SAM.rpartition('sys.argv')[0]}json.loads(sys.argv[1]), None, None)))"
 
-    assert json.loads(run(program, json.dumps(settings["parameter_overrides"]))) == {"Revision": ""}
+    assert json.loads(run(SAM, "-c", program, json.dumps(settings["parameter_overrides"])).stdout) == {"Revision": ""}
 
 
 KEYS: Final = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "eu-central-1"}
@@ -328,7 +321,7 @@ class CloudFormation(LoopbackServer):
         return ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 
 
-def stack_with(architecture: str | None) -> tuple[int, str]:
+def stack_reply(architecture: str | None) -> tuple[int, str]:
     """DescribeStacks' answer for a stack that has the parameter, or is older than it."""
     name = "Architecture" if architecture else "LogLevel"
     parameter = f"<ParameterKey>{name}</ParameterKey><ParameterValue>{architecture}</ParameterValue>"
@@ -337,136 +330,135 @@ def stack_with(architecture: str | None) -> tuple[int, str]:
     return 200, f"<DescribeStacksResponse>{result}</DescribeStacksResponse>"
 
 
-def error_of(code: str, message: str) -> str:
+def error_reply(code: str, message: str) -> str:
     return f"<ErrorResponse><Error><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"
 
 
-class TestBeforeDeploy:
-    def check(
-        self, *words: str, directory: Path, machine: str = "x86_64", environment: Mapping[str, str] = {}
-    ) -> tuple[int, str]:
-        """Its exit status, and what it says, for packages whose extension modules are for a machine."""
-        shutil.copy(ROOT / "template.yml", directory)
-        module = directory / f".aws-sam/build/RenameFromQueue/rpds/rpds.cpython-313-{machine}-linux-gnu.so"
-        module.parent.mkdir(parents=True)
-        module.touch()
-        done = subprocess.run(
-            [SAM, ROOT / "scripts/before_deploy.py", *words],
-            cwd=directory,
-            env={"PATH": os.environ["PATH"], "STACK": "vpcep-rename", **environment},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
+def before_deploy(
+    *words: str, directory: Path, machine: str = "x86_64", environment: Mapping[str, str] = {}
+) -> tuple[int, str]:
+    """Exit status and error of `scripts/before_deploy.py` for packages whose extension modules are for a machine."""
+    shutil.copy(ROOT / "template.yml", directory)
+    module = directory / f".aws-sam/build/RenameFromQueue/rpds/rpds.cpython-313-{machine}-linux-gnu.so"
+    module.parent.mkdir(parents=True)
+    module.touch()
+    variables = {"PATH": os.environ["PATH"], "STACK": "vpcep-rename", **environment}
+    done = run(SAM, ROOT / "scripts/before_deploy.py", *words, cwd=directory, env=variables, check=False)
+    return done.returncode, done.stderr.strip()
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["touch"], "touch: PARAMETERS is NAME=VALUE, separated by spaces"),
+        (["ReadPreviousNames=true"], "ReadPreviousNames: the template has no such parameter; ReadPreviousName?"),
+        (["LogLevel=INFO", 'LogLevel=""'], "LogLevel: given 2 times"),
+        (["Architecture=riscv"], "Architecture=riscv: it is one of x86_64, arm64"),
+    ],
+)
+def test_deployment_with_a_wrong_parameter_is_refused(words: list[str], error: str, tmp_path: Path) -> None:
+    assert before_deploy(*words, directory=tmp_path) == (1, error)
+
+
+@pytest.mark.parametrize(("architecture", "machine"), MACHINES.items())
+def test_package_for_the_architecture_of_the_stack_is_deployed(architecture: str, machine: str, tmp_path: Path) -> None:
+    assert before_deploy(f"Architecture={architecture}", directory=tmp_path, machine=machine) == (0, "")
+
+
+@pytest.mark.parametrize(("architecture", "machine"), [("x86_64", "aarch64"), ("arm64", "x86_64")])
+def test_package_for_another_architecture_is_not_deployed(architecture: str, machine: str, tmp_path: Path) -> None:
+    status, error = before_deploy(f"Architecture={architecture}", directory=tmp_path, machine=machine)
+
+    assert status == 1
+    assert error.startswith(f".aws-sam/build is built for {machine}-linux-gnu, and the stack is for {architecture}")
+
+
+@pytest.mark.parametrize(
+    ("words", "answer", "architecture"),
+    [
+        ([], stack_reply("arm64"), "arm64"),
+        ([], stack_reply(None), "x86_64"),
+        ([], (400, error_reply("ValidationError", "Stack with id vpcep-rename does not exist")), "x86_64"),
+        (["Architecture=x86_64"], stack_reply("arm64"), "x86_64"),
+    ],
+)
+def test_build_is_for_the_given_architecture_else_for_that_of_the_stack(
+    words: list[str], answer: tuple[int, str], architecture: str, tmp_path: Path
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "make").write_text(WRITE_ARGUMENTS)
+    (programs / "make").chmod(0o755)
+    with CloudFormation(*answer) as aws:
+        environment = {**KEYS, "AWS_ENDPOINT_URL": aws.url, "PATH": f"{programs}:{os.environ['PATH']}"}
+        status, _ = before_deploy(
+            "--build", *words, directory=tmp_path, machine=MACHINES[architecture], environment=environment
         )
-        return done.returncode, done.stderr.strip()
 
-    @pytest.mark.parametrize(
-        ("words", "error"),
-        [
-            (["touch"], "touch: PARAMETERS is NAME=VALUE, separated by spaces"),
-            (["ReadPreviousNames=true"], "ReadPreviousNames: the template has no such parameter; ReadPreviousName?"),
-            (["LogLevel=INFO", 'LogLevel=""'], "LogLevel: given 2 times"),
-            (["Architecture=riscv"], "Architecture=riscv: it is one of x86_64, arm64"),
-        ],
-    )
-    def test_what_is_no_parameter_is_refused(self, words: list[str], error: str, tmp_path: Path) -> None:
-        assert self.check(*words, directory=tmp_path) == (1, error)
+    assert status == 0
+    assert (tmp_path / "arguments").read_text().split() == ["build", f"ARCHITECTURE={architecture}"]
 
-    @pytest.mark.parametrize(("architecture", "machine"), MACHINES.items())
-    def test_a_package_for_the_architecture_is_deployed(self, architecture: str, machine: str, tmp_path: Path) -> None:
-        assert self.check(f"Architecture={architecture}", directory=tmp_path, machine=machine) == (0, "")
 
-    @pytest.mark.parametrize(("architecture", "machine"), [("x86_64", "aarch64"), ("arm64", "x86_64")])
-    def test_a_package_for_another_one_is_not(self, architecture: str, machine: str, tmp_path: Path) -> None:
-        status, error = self.check(f"Architecture={architecture}", directory=tmp_path, machine=machine)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (403, error_reply("AccessDenied", "User is not authorized")),
+        (400, error_reply("ValidationError", "1 validation error detected")),
+    ],
+)
+def test_deployment_to_a_stack_of_unknown_architecture_is_refused(answer: tuple[int, str], tmp_path: Path) -> None:
+    with CloudFormation(*answer) as aws:
+        status, error = before_deploy(directory=tmp_path, environment={**KEYS, "AWS_ENDPOINT_URL": aws.url})
 
-        assert status == 1
-        assert error.startswith(f".aws-sam/build is built for {machine}-linux-gnu, and the stack is for {architecture}")
+    assert status == 1
+    assert error.startswith("The stack's architecture is unknown: ")
 
-    @pytest.mark.parametrize(
-        ("words", "answer", "architecture"),
-        [
-            ([], stack_with("arm64"), "arm64"),
-            ([], stack_with(None), "x86_64"),
-            ([], (400, error_of("ValidationError", "Stack with id vpcep-rename does not exist")), "x86_64"),
-            (["Architecture=x86_64"], stack_with("arm64"), "x86_64"),
-        ],
-    )
-    def test_builds_for_what_is_given_else_for_the_stacks(
-        self, words: list[str], answer: tuple[int, str], architecture: str, tmp_path: Path
-    ) -> None:
-        programs = tmp_path / "bin"
-        programs.mkdir()
-        (programs / "make").write_text(WRITE_ARGUMENTS)
-        (programs / "make").chmod(0o755)
-        with CloudFormation(*answer) as aws:
-            environment = {**KEYS, "AWS_ENDPOINT_URL": aws.url, "PATH": f"{programs}:{os.environ['PATH']}"}
-            status, _ = self.check(
-                "--build", *words, directory=tmp_path, machine=MACHINES[architecture], environment=environment
-            )
 
-        assert status == 0
-        assert (tmp_path / "arguments").read_text().split() == ["build", f"ARCHITECTURE={architecture}"]
+def test_deployment_where_aws_cannot_be_reached_is_refused(tmp_path: Path) -> None:
+    nobody = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
 
-    @pytest.mark.parametrize(
-        "answer",
-        [
-            (403, error_of("AccessDenied", "User is not authorized")),
-            (400, error_of("ValidationError", "1 validation error detected")),
-        ],
-    )
-    def test_a_stack_that_cannot_be_looked_at_is_not_guessed(self, answer: tuple[int, str], tmp_path: Path) -> None:
-        with CloudFormation(*answer) as aws:
-            status, error = self.check(directory=tmp_path, environment={**KEYS, "AWS_ENDPOINT_URL": aws.url})
+    status, error = before_deploy(directory=tmp_path, environment=KEYS | nobody)
 
-        assert status == 1
-        assert error.startswith("The stack's architecture is unknown: ")
-
-    def test_nor_one_of_an_aws_that_is_not_there(self, tmp_path: Path) -> None:
-        nobody = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
-
-        status, error = self.check(directory=tmp_path, environment=KEYS | nobody)
-
-        assert status == 1
-        assert error.startswith("The stack's architecture is unknown: ")
+    assert status == 1
+    assert error.startswith("The stack's architecture is unknown: ")
 
 
 # ---- The workflow
 
-WORKFLOW: Final = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+WORKFLOW: Final = yaml.safe_load(read(".github/workflows/ci.yml"))
 
 
-class TestWorkflow:
-    steps: Final[list[dict[str, Any]]] = WORKFLOW["jobs"]["deploy"]["steps"]
-
-    def test_no_variable_is_put_into_a_command(self) -> None:
-        steps = [step for job in WORKFLOW["jobs"].values() for step in job["steps"]]
-
-        assert [step["run"] for step in steps if "${{" in step.get("run", "")] == []
-
-    def test_builds_before_it_has_credentials_and_not_after(self) -> None:
-        [role] = [number for number, step in enumerate(self.steps) if "role-to-assume" in step.get("with", {})]
-
-        assert [step["run"] for step in self.steps[:role] if "run" in step] == ["make build"]
-        assert [step["run"] for step in self.steps[role:] if "run" in step] == ["make deploy-built"]
-
-    def test_builds_for_what_it_deploys(self) -> None:
-        [build, deploy] = [step for step in self.steps if "run" in step]
-
-        assert build["env"] == deploy["env"] == {"PARAMETERS": "${{ vars.PARAMETERS }}"}
-
-    def test_waits_for_a_gradual_deployment_of_each_function_in_turn(self) -> None:
-        preference = TEMPLATE["Globals"]["Function"]["DeploymentPreference"]["Type"]
-        minutes = int(preference.partition("Percent")[2].removesuffix("Minutes"))
-
-        assert WORKFLOW["jobs"]["deploy"]["timeout-minutes"] > len(FUNCTIONS) * minutes + 15
+STEPS_OF_DEPLOYMENT: Final[list[dict[str, Any]]] = WORKFLOW["jobs"]["deploy"]["steps"]
 
 
-def test_what_make_installs_is_hash_locked() -> None:
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+def test_workflow_puts_no_variable_into_a_command() -> None:
+    steps = [step for job in WORKFLOW["jobs"].values() for step in job["steps"]]
 
-    installs = re.findall(r"-m pip install.*", makefile)
+    assert [step["run"] for step in steps if "${{" in step.get("run", "")] == []
+
+
+def test_workflow_builds_before_it_has_credentials_and_not_after() -> None:
+    [role] = [number for number, step in enumerate(STEPS_OF_DEPLOYMENT) if "role-to-assume" in step.get("with", {})]
+
+    assert [step["run"] for step in STEPS_OF_DEPLOYMENT[:role] if "run" in step] == ["make build"]
+    assert [step["run"] for step in STEPS_OF_DEPLOYMENT[role:] if "run" in step] == ["make deploy-built"]
+
+
+def test_workflow_builds_and_deploys_with_the_same_parameters() -> None:
+    [build, deploy] = [step for step in STEPS_OF_DEPLOYMENT if "run" in step]
+
+    assert build["env"] == deploy["env"] == {"PARAMETERS": "${{ vars.PARAMETERS }}"}
+
+
+def test_workflow_waits_for_gradual_deployments_of_all_functions_one_after_the_other() -> None:
+    preference = TEMPLATE["Globals"]["Function"]["DeploymentPreference"]["Type"]
+    minutes = int(preference.partition("Percent")[2].removesuffix("Minutes"))
+
+    assert WORKFLOW["jobs"]["deploy"]["timeout-minutes"] > len(FUNCTIONS) * minutes + 15
+
+
+def test_each_pip_install_of_the_makefile_requires_hashes() -> None:
+    installs = re.findall(r"-m pip install.*", read("Makefile"))
 
     assert installs
     # But the checkout itself, without its dependencies.
@@ -477,12 +469,11 @@ def test_what_make_installs_is_hash_locked() -> None:
 
 # ---- Documents
 
-DOCUMENT: Final = (ROOT / "docs/deployment.md").read_text(encoding="utf-8")
+DOCUMENT: Final = read("docs/deployment.md")
 
 
-def test_the_deploying_role_may_make_each_type_of_resource() -> None:
-    section = DOCUMENT.partition("### Permissions of the deploying role")[2]
-    policy = json.loads(section.partition("```json")[2].partition("```")[0])
+def test_documented_deploying_role_may_make_each_type_of_resource() -> None:
+    policy = json.loads(block("docs/deployment.md", '{\n  "Version"'))
     actions = [each["Action"] for each in policy["Statement"]]
     allowed = {action.partition(":")[0] for each in actions for action in ([each] if isinstance(each, str) else each)}
     prefixes = {"ApiGateway": "apigateway", "CloudWatch": "cloudwatch", "Serverless": "lambda", "WAFv2": "wafv2"}
@@ -493,7 +484,7 @@ def test_the_deploying_role_may_make_each_type_of_resource() -> None:
     assert {"codedeploy", "cloudformation"} <= allowed  # what SAM makes, and what makes it
 
 
-def test_the_documents_name_parameters_that_there_are() -> None:
+def test_parameters_named_in_the_deployment_document_exist() -> None:
     named = set(re.findall(r"`([A-Z]\w+)=[^`]*`", DOCUMENT))
     of_make = {"PARAMETERS", "STACK", "YES", "NAME", "ARCHITECTURE", "FunctionVersion"}
 
@@ -501,7 +492,7 @@ def test_the_documents_name_parameters_that_there_are() -> None:
     assert named - set(PARAMETERS) - of_make == set()
 
 
-def test_the_documents_name_the_alarms_that_take_a_deployment_back() -> None:
+def test_deployment_document_names_the_rollback_alarms() -> None:
     section = DOCUMENT.partition("\n## Gradual deployment\n")[2].partition("\n## ")[0]
 
     assert set(re.findall(r"`(\w+Alarm)`", section)) == {
@@ -509,7 +500,7 @@ def test_the_documents_name_the_alarms_that_take_a_deployment_back() -> None:
     }
 
 
-def test_the_documents_name_resources_that_there_are() -> None:
+def test_resources_named_in_the_deployment_document_exist() -> None:
     named = set(re.findall(r"\$\(resource (\w+)\)", DOCUMENT))
 
     assert len(named) > 3

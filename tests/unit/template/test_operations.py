@@ -1,4 +1,4 @@
-"""What operators are given: alarms, dashboard, saved queries and runbook, against what the function really tells.
+"""What operators are given: alarms, dashboard, saved queries and runbook, against what the function really emits.
 
 A metric or a field that is spelled otherwise here than there makes no error on AWS: its graph stays empty, its alarm
 silent.
@@ -24,12 +24,13 @@ from function.domain.failures import EventName, Kind
 from function.domain.model import Outcome
 from function.telemetry import EVENT_HANDLED
 from tests.dashboard.widgets import rows, widgets
+from tests.documents import read
 from tests.fakes.events import cloud_event, http_request, sqs_record
 from tests.fakes.world import World
-from tests.template import RESOURCES, ROOT, TEMPLATE, of_type
+from tests.template import RESOURCES, TEMPLATE, of_type
 
-OPERATIONS: Final = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-RUNBOOK: Final = (ROOT / "docs/runbook.md").read_text(encoding="utf-8")
+OPERATIONS: Final = read("docs/operations.md")
+RUNBOOK: Final = read("docs/runbook.md")
 STACK: Final = {"Ref": "AWS::StackName"}
 ALARMS: Final = of_type("AWS::CloudWatch::Alarm")
 FUNCTIONS: Final = of_type("AWS::Serverless::Function")
@@ -62,7 +63,7 @@ AWS_METRICS: Final = {
 }
 
 
-def everything_that_is_told(world: World) -> None:
+def report_every_result(world: World) -> None:
     """Every result that an event can have, through the triggers and the real telemetry."""
     telemetry = world.real_telemetry()
     world.telemetry = cast("Any", telemetry)
@@ -99,7 +100,7 @@ def everything_that_is_told(world: World) -> None:
 def emitted(world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> set[Metric]:
     """All metrics of the function's own, each with every set of dimensions it has."""
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "vpcep-rename")
-    everything_that_is_told(world)
+    report_every_result(world)
     documents = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith('{"_aws"')]
     return {
         Metric(directive["Namespace"], metric["Name"], frozenset(dimensions))
@@ -112,9 +113,9 @@ def emitted(world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 
 @pytest.fixture
 def logged(world: World, caplog: pytest.LogCaptureFixture) -> set[str]:
-    """The fields of an event's log lines, beside those that every line has."""
+    """The fields of an event's log lines, without those that every line has."""
     caplog.set_level(logging.INFO)
-    everything_that_is_told(world)
+    report_every_result(world)
     standard = set(vars(logging.makeLogRecord({})))
     return {
         field
@@ -163,32 +164,32 @@ def named_by(value: object) -> str | None:
 
 @pytest.mark.parametrize("name", ALARMS)
 class TestAlarm:
-    def test_is_told_to_the_topic_when_it_goes_off_and_when_it_is_over(self, name: str) -> None:
+    def test_alarm_notifies_the_topic_when_it_goes_off_and_when_it_clears(self, name: str) -> None:
         assert ALARMS[name]["AlarmActions"] == ALARMS[name]["OKActions"] == [{"Ref": "AlarmTopic"}]
         assert RESOURCES["AlarmTopic"]["Type"] == "AWS::SNS::Topic"
 
     @pytest.mark.parametrize("url", ["", "https://wiki.example/runbook"])
-    def test_says_what_it_is_what_to_look_at_and_where_to_read_on(self, name: str, url: str) -> None:
+    def test_description_of_an_alarm_says_what_to_look_at_and_links_the_runbook(self, name: str, url: str) -> None:
         said = description(name, url)
 
         assert re.search(r"\. (See|Redrive) .+\. Runbook: ", said)
         assert said.endswith(f". Runbook: {url or 'vpcep-rename/docs/runbook.md'}#{name.lower()}")
         assert len(said) + 400 <= 1024  # the longest RunbookUrl
 
-    def test_has_an_entry_in_the_runbook(self, name: str) -> None:
+    def test_alarm_has_a_complete_entry_in_the_runbook(self, name: str) -> None:
         entry = runbook()[name]
 
         parts = ["**It means** ", "**Where to look** ", "**What to type** ", "**It is over when** "]
         assert re.findall(r"^\*\*.*?\*\* ", entry, re.MULTILINE) == parts
         assert "```bash\n" in entry
 
-    def test_looks_at_metrics_that_there_are(self, name: str, emitted: set[Metric]) -> None:
+    def test_alarm_watches_metrics_that_are_emitted(self, name: str, emitted: set[Metric]) -> None:
         metrics = [metric for metric, _ in metrics_of_alarm(ALARMS[name])]
 
         assert metrics
         assert [metric for metric in metrics if metric not in emitted | AWS_METRICS] == []
 
-    def test_looks_at_this_stack(self, name: str) -> None:
+    def test_alarm_watches_resources_of_this_stack(self, name: str) -> None:
         for metric, values in metrics_of_alarm(ALARMS[name]):
             match metric.namespace:
                 case "AWS/SQS":
@@ -202,7 +203,7 @@ class TestAlarm:
                     assert values["service"] == STACK
                     assert values.get("kind", "invalid") in set(Kind)
 
-    def test_computes_with_what_it_has(self, name: str) -> None:
+    def test_alarm_computes_with_each_of_its_metrics(self, name: str) -> None:
         queries = ALARMS[name].get("Metrics", [])
         used = Counter(
             word for query in queries for word in set(re.findall(r"\b[a-z_]+\b", query.get("Expression", "")))
@@ -214,41 +215,46 @@ class TestAlarm:
         assert set(used) == {query["Id"] for query in queries if not query.get("ReturnData", True)}
         assert len({query["MetricStat"]["Period"] for query in queries if "MetricStat" in query}) == bool(queries)
 
-    def test_says_what_silence_means(self, name: str) -> None:
+    def test_alarm_says_how_missing_data_is_treated(self, name: str) -> None:
         assert ALARMS[name]["TreatMissingData"] in {"notBreaching", "ignore"}
 
 
-def test_the_namespace_and_the_service_are_those_of_the_alarms() -> None:
+def test_function_emits_metrics_to_the_namespace_and_service_of_the_alarms() -> None:
     variables = TEMPLATE["Globals"]["Function"]["Environment"]["Variables"]
 
     assert variables["POWERTOOLS_METRICS_NAMESPACE"] == "VpcepRename"
     assert variables["POWERTOOLS_SERVICE_NAME"] == STACK
 
 
-def test_the_age_of_the_oldest_message_is_watched_where_messages_are_hardly_received() -> None:
-    watched = [
-        named_by(values["QueueName"])
+def watched(metric: str, dimension: str) -> list[str]:
+    """The logical ids of resources that alarms watch by a metric."""
+    return [
+        str(named_by(values[dimension]))
         for properties in ALARMS.values()
-        for metric, values in metrics_of_alarm(properties)
-        if metric.name == "ApproximateAgeOfOldestMessage"
+        for found, values in metrics_of_alarm(properties)
+        if found.name == metric
     ]
 
+
+def test_age_of_the_oldest_message_is_watched_where_messages_are_rarely_received() -> None:
     of_rename_events = {name for name, queue in QUEUES.items() if queue.get("FifoQueue")}
     # What is stuck in that one has soon been received too often to count.
-    assert sorted(map(str, watched)) == sorted(of_rename_events - {"UnsettledQueue"})
+    assert sorted(watched("ApproximateAgeOfOldestMessage", "QueueName")) == sorted(
+        of_rename_events - {"UnsettledQueue"}
+    )
 
 
-def test_whatever_is_in_the_unsettled_queue_is_watched() -> None:
+def test_visible_and_invisible_messages_of_the_unsettled_queue_are_watched() -> None:
     alarm = ALARMS["UnsettledQueueAgeAlarm"]
 
-    watched = {metric.name: named_by(values["QueueName"]) for metric, values in metrics_of_alarm(alarm)}
+    queues = {metric.name: named_by(values["QueueName"]) for metric, values in metrics_of_alarm(alarm)}
 
-    assert watched == dict.fromkeys(
+    assert queues == dict.fromkeys(
         ("ApproximateNumberOfMessagesVisible", "ApproximateNumberOfMessagesNotVisible"), "UnsettledQueue"
     )
 
 
-def test_the_duration_of_each_function_is_watched_from_four_fifths_of_its_time_out() -> None:
+def test_duration_of_each_function_is_watched_from_four_fifths_of_its_timeout() -> None:
     thresholds = {
         named_by(values["FunctionName"]): (properties["Threshold"], properties["ExtendedStatistic"])
         for properties in ALARMS.values()
@@ -261,20 +267,13 @@ def test_the_duration_of_each_function_is_watched_from_four_fifths_of_its_time_o
 
 @pytest.mark.parametrize("metric", ["Errors", "Throttles"])
 def test_errors_and_throttles_of_all_functions_are_watched(metric: str) -> None:
-    watched = [
-        named_by(values["FunctionName"])
-        for properties in ALARMS.values()
-        for found, values in metrics_of_alarm(properties)
-        if found.name == metric
-    ]
-
-    assert set(map(str, watched)) == set(FUNCTIONS)
+    assert set(watched(metric, "FunctionName")) == set(FUNCTIONS)
 
 
 # ---- The topic
 
 
-def test_only_alarms_of_this_account_may_tell() -> None:
+def test_only_alarms_of_this_account_may_publish_to_the_alarm_topic() -> None:
     [policy] = of_type("AWS::SNS::TopicPolicy").values()
 
     [statement] = [each for each in policy["PolicyDocument"]["Statement"] if each["Effect"] == "Allow"]
@@ -285,7 +284,7 @@ def test_only_alarms_of_this_account_may_tell() -> None:
     assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
 
 
-def test_the_topic_is_encrypted_with_a_key_that_alarms_may_use() -> None:
+def test_alarm_topic_is_encrypted_with_a_key_that_alarms_may_use() -> None:
     key = RESOURCES["AlarmTopic"]["Properties"]["KmsMasterKeyId"]["Ref"]
 
     statements = RESOURCES[key]["Properties"]["KeyPolicy"]["Statement"]
@@ -297,20 +296,20 @@ def test_the_topic_is_encrypted_with_a_key_that_alarms_may_use() -> None:
 # ---- Dashboard
 
 
-def test_the_dashboard_has_four_sections() -> None:
+def test_dashboard_has_four_sections() -> None:
     titles = [widget["properties"]["markdown"] for widget in widgets() if widget["type"] == "text"]
 
     assert titles == ["# Overview", "# Latency", "# Errors", "# Queues"]
 
 
-def test_each_widget_shows_metrics_that_there_are(emitted: set[Metric]) -> None:
+def test_dashboard_shows_metrics_that_are_emitted(emitted: set[Metric]) -> None:
     shown = [metric for widget in widgets() for metric, _ in metrics_of_widget(widget)]
 
     assert len(shown) > 30
     assert [metric for metric in shown if metric not in emitted | AWS_METRICS] == []
 
 
-def test_each_widget_shows_this_stack() -> None:
+def test_dashboard_shows_resources_of_this_stack() -> None:
     for widget in widgets():
         for metric, values in metrics_of_widget(widget):
             for dimension, value in values.items():
@@ -340,7 +339,7 @@ def test_each_alarm_is_on_the_dashboard() -> None:
     assert [named_by(alarm) for alarm in widget["properties"]["alarms"]] == always
 
 
-def test_no_widget_covers_another() -> None:
+def test_widgets_of_the_dashboard_do_not_overlap() -> None:
     def cells(widget: dict[str, Any]) -> set[tuple[int, int]]:
         x, y = widget["x"], widget["y"]
         return {(x + i, y + j) for i in range(widget["width"]) for j in range(widget["height"])}
@@ -372,30 +371,30 @@ OF_FUNCTIONS: Final = [
 
 @pytest.mark.parametrize("name", OF_FUNCTIONS)
 class TestQuery:
-    def test_asks_for_fields_that_the_lines_have(self, name: str, logged: set[str]) -> None:
+    def test_saved_query_asks_for_fields_that_are_logged(self, name: str, logged: set[str]) -> None:
         asked = fields_of(QUERIES[name]["QueryString"])
 
         assert len(asked) > 5
         assert asked - logged - {"message"} == set()
 
-    def test_asks_for_the_lines_of_events(self, name: str) -> None:
+    def test_saved_query_asks_for_lines_of_events(self, name: str) -> None:
         assert f'filter message = "{EVENT_HANDLED}" and ' in QUERIES[name]["QueryString"]
 
-    def test_looks_into_the_logs_of_all_functions(self, name: str) -> None:
+    def test_saved_query_reads_the_logs_of_all_functions(self, name: str) -> None:
         groups = [function["LoggingConfig"]["LogGroup"] for function in FUNCTIONS.values()]
 
         assert QUERIES[name]["LogGroupNames"] == groups
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_query_is_documented(name: str) -> None:
+def test_saved_query_is_documented(name: str) -> None:
     assert f"“{QUERIES[name]['Name']['Fn::Sub'].partition('/')[2]}”" in OPERATIONS
 
 
 # ---- Gradual deployment
 
 
-def test_a_deployment_is_taken_back_by_alarms_that_there_are() -> None:
+def test_deployment_is_rolled_back_by_alarms_of_the_template() -> None:
     preference = TEMPLATE["Globals"]["Function"]["DeploymentPreference"]
     alarms = [alarm["Ref"] for alarm in preference["Alarms"]]
 
@@ -417,7 +416,7 @@ def description(name: str, runbook_url: str) -> str:
     return str(text).replace("${Runbook}", runbook_url or default)
 
 
-def test_the_address_of_the_runbook_is_a_parameter() -> None:
+def test_address_of_the_runbook_is_an_optional_parameter() -> None:
     parameter = TEMPLATE["Parameters"]["RunbookUrl"]
 
     assert parameter["Default"] == ""
@@ -433,36 +432,24 @@ def runbook() -> dict[str, str]:
     return dict(re.findall(r"^### (\w+Alarm)\n(.*?)(?=^##|\Z)", RUNBOOK, re.MULTILINE | re.DOTALL))
 
 
-def test_the_runbook_has_an_entry_an_alarm_and_no_other() -> None:
+def test_runbook_has_an_entry_for_each_alarm_and_no_other() -> None:
     assert sorted(runbook()) == sorted(ALARMS)
 
 
-def test_the_runbook_lists_its_entries_in_their_order() -> None:
+def test_runbook_lists_its_entries_in_their_order() -> None:
     table = "".join(line for line in RUNBOOK.splitlines(keepends=True) if line.startswith("| "))
 
     assert re.findall(r"\[(\w+Alarm)\]\(#", table) == list(runbook())
 
 
-def test_each_link_within_the_runbook_leads_somewhere() -> None:
-    headings = re.findall(
-        r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", RUNBOOK, flags=re.MULTILINE | re.DOTALL), re.MULTILINE
-    )
-    anchors = {heading.lower().replace(" ", "-") for heading in headings}
-
-    links = re.findall(r"\]\(#([^)]+)\)", RUNBOOK)
-
-    assert len(links) > 50
-    assert set(links) <= anchors
-
-
 @pytest.mark.parametrize(("variable", "query"), [("FAILED_BY_CODE", "FailedByCode"), ("WHAT_HAPPENED", "WhatHappened")])
-def test_the_runbook_asks_as_the_saved_queries_do(variable: str, query: str) -> None:
+def test_query_of_the_runbook_is_the_saved_query(variable: str, query: str) -> None:
     [asked] = re.findall(rf"^{variable}='(.*?)'$", RUNBOOK, re.MULTILINE | re.DOTALL)
 
     assert asked.strip() == QUERIES[f"{query}Query"]["QueryString"].strip()
 
 
-def test_the_runbooks_queries_ask_for_fields_that_there_are(logged: set[str]) -> None:
+def test_queries_of_the_runbook_ask_for_fields_that_are_logged(logged: set[str]) -> None:
     _, setting, _ = RESOURCES["RenameApi"]["Properties"]["AccessLogSetting"]["Fn::If"]
     access_log = set(json.loads(setting["Format"]))
     told = logged | {"message", "state", "exception_name", "exception_place"}
@@ -479,7 +466,7 @@ def test_each_metric_of_the_function_is_documented(emitted: set[Metric]) -> None
     assert [metric.name for metric in emitted if f"| `{metric.name}` |" not in OPERATIONS] == []
 
 
-def test_each_alarm_is_documented_and_whether_it_takes_a_deployment_back() -> None:
+def test_each_alarm_is_documented_with_whether_it_rolls_a_deployment_back() -> None:
     guards = [alarm["Ref"] for alarm in TEMPLATE["Globals"]["Function"]["DeploymentPreference"]["Alarms"]]
 
     found = re.findall(r"^\| `(\w+Alarm)` (¹ )?\|", OPERATIONS, re.MULTILINE)
