@@ -29,6 +29,8 @@ def load(name: str) -> dict[str, Any]:
 OPENAPI: Final = load("openapi.yaml")
 ASYNCAPI: Final = load("asyncapi.yaml")
 DOCUMENTS: Final = {"openapi.yaml": OPENAPI, "asyncapi.yaml": ASYNCAPI}
+RENAME_EVENT: Final = Draft202012Validator(load("rename-event.schema.json"))
+OUTCOME: Final = Draft202012Validator(load("outcome.schema.json"))
 REGISTRY: Final[Registry[Any]] = Registry().with_resources(
     (f"{BASE}{path.name}", DRAFT202012.create_resource(load(path.name))) for path in CONTRACT.iterdir()
 )

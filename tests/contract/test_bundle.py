@@ -52,7 +52,7 @@ def contents() -> Iterator[tuple[str, dict[str, Any]]]:
 CONTENTS: Final = dict(contents())
 
 
-def test_the_document_is_up_to_date() -> None:
+def test_published_openapi_is_up_to_date() -> None:
     """If this fails: make contract"""
     assert BUNDLE.read_text(encoding="utf-8") == to_json(bundle())
 
@@ -60,14 +60,14 @@ def test_the_document_is_up_to_date() -> None:
 # ---- What tools accept
 
 
-def test_the_document_is_valid_openapi_3_1() -> None:
+def test_published_openapi_is_valid_openapi_3_1() -> None:
     assert DOCUMENT["openapi"] == "3.1.0"
     assert [error.message for error in OPENAPI_31_VALIDATOR.iter_errors(DOCUMENT)] == []
     for schema in COMPONENTS.values():
         Draft202012Validator.check_schema(schema)
 
 
-def test_the_document_has_nothing_that_common_tools_do_not_read() -> None:
+def test_published_openapi_has_only_keywords_that_common_tools_read() -> None:
     found = set(keywords(DOCUMENT))
 
     assert found.isdisjoint(
@@ -77,14 +77,14 @@ def test_the_document_has_nothing_that_common_tools_do_not_read() -> None:
     assert "(?!" not in BUNDLE.read_text(encoding="utf-8")
 
 
-def test_every_reference_is_to_a_component_and_every_component_is_referred_to() -> None:
+def test_published_openapi_refers_to_each_component_and_to_nothing_else() -> None:
     assert set(references(DOCUMENT)) == {f"#/components/schemas/{name}" for name in COMPONENTS}
 
 
 # ---- The same as the sources
 
 
-def test_the_operation_is_that_of_the_source() -> None:
+def test_published_operation_is_that_of_openapi_yaml() -> None:
     source = json.loads(json.dumps(OPENAPI["paths"]["/rename-events"]["post"]))
     del source["x-amazon-apigateway-integration"]
     copy = json.loads(json.dumps(OPERATION))
@@ -130,7 +130,7 @@ REQUESTS: Final[dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", sorted(REQUESTS))
 @pytest.mark.parametrize("media_type", OPERATION["requestBody"]["content"])
-def test_a_request_is_right_or_wrong_by_both(name: str, media_type: str) -> None:
+def test_request_is_valid_by_the_published_schema_exactly_if_by_the_source(name: str, media_type: str) -> None:
     schema = OPENAPI["paths"]["/rename-events"]["post"]["requestBody"]["content"][media_type]["schema"]
 
     published = validator(OPERATION["requestBody"]["content"][media_type]["schema"])
@@ -138,12 +138,12 @@ def test_a_request_is_right_or_wrong_by_both(name: str, media_type: str) -> None
     assert published.is_valid(REQUESTS[name]) == source_validator("openapi.yaml", schema).is_valid(REQUESTS[name])
 
 
-def test_some_of_these_requests_are_right_and_some_are_wrong() -> None:
+def test_some_of_these_requests_are_valid_and_some_are_not() -> None:
     assert {component("RenameEventOrData").is_valid(request) for request in REQUESTS.values()} == {True, False}
 
 
 @pytest.mark.parametrize("name", sorted(EMITTED))
-def test_an_outcome_is_of_its_component_and_no_other(name: str) -> None:
+def test_outcome_is_valid_by_its_published_component_and_no_other(name: str) -> None:
     outcome = json.loads(EMITTED[name]().to_json())
     success = outcome["type"] == RENAMED
 
@@ -152,7 +152,7 @@ def test_an_outcome_is_of_its_component_and_no_other(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["Renamed", "RenameFailed"])
-def test_an_outcome_lacks_nothing_that_its_component_requires(name: str) -> None:
+def test_published_component_requires_each_field_of_an_outcome(name: str) -> None:
     outcome = json.loads(EMITTED["success" if name == "Renamed" else "unknown service"]().to_json())
     optional = {"traceparent"} | ({"subject"} if name == "RenameFailed" else set())
 
@@ -169,7 +169,7 @@ def test_an_outcome_lacks_nothing_that_its_component_requires(name: str) -> None
 
 
 @pytest.mark.parametrize("name", CONTENTS)
-def test_a_body_has_examples_and_all_of_them_are_right(name: str) -> None:
+def test_published_examples_of_a_body_are_valid(name: str) -> None:
     examples = [example["value"] for example in CONTENTS[name]["examples"].values()]
 
     assert examples
@@ -178,7 +178,7 @@ def test_a_body_has_examples_and_all_of_them_are_right(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["renamed", "queued", "another-type", "no-answer"])
-def test_a_client_takes_what_a_later_version_adds(name: str) -> None:
+def test_published_schema_of_a_reply_takes_fields_of_later_versions(name: str) -> None:
     [(example, schema)] = [
         (content["examples"][name]["value"], content["schema"])
         for content in CONTENTS.values()
@@ -189,7 +189,7 @@ def test_a_client_takes_what_a_later_version_adds(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
-def test_a_component_describes_itself_and_its_fields_in_sentences(name: str) -> None:
+def test_published_component_and_its_fields_are_described_in_sentences(name: str) -> None:
     schema = COMPONENTS[name]
     described = [schema, *schema.get("properties", {}).values()]
     if name.startswith("RenameEventWith"):
