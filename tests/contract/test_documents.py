@@ -19,17 +19,7 @@ from function.domain.model import RENAME_FAILED, RENAME_REQUESTED, RENAMED
 from function.domain.outcomes import OUTCOME_SOURCE
 from function.domain.ports import Known
 from function.triggers import http, sqs
-from tests.contract.documents import (
-    ASYNCAPI,
-    BASE,
-    CONTRACT,
-    DOCUMENTS,
-    OPENAPI,
-    REGISTRY,
-    load,
-    references,
-    validator,
-)
+from tests.contract.documents import ASYNCAPI, BASE, CONTRACT, DOCUMENTS, OPENAPI, REGISTRY, load, references, validator
 from tests.contract.test_contract import ENVELOPES, INVALID, NO_JSON, OUTCOMES, SCHEMAS, VALID, VALID_DATA, sample
 from tests.fakes.endpoint_services import CountingServices
 from tests.fakes.events import HttpReply, http_request

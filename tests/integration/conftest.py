@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.observer import in_a_hurry
+from tests.integration.observer import short_timeouts
 from tests.localcloud.stack import Clouds, local_clouds
 
 
@@ -25,15 +25,14 @@ def clouds(running_clouds: Clouds) -> Clouds:
 
 
 @pytest.fixture(scope="module")
-def hasty_clouds(running_clouds: Clouds) -> Iterator[Clouds]:
-    """Both clouds, in a hurry."""
-    with in_a_hurry(running_clouds):
+def running_fast_clouds(running_clouds: Clouds) -> Iterator[Clouds]:
+    with short_timeouts(running_clouds):
         yield running_clouds
 
 
 @pytest.fixture
-def hasty(hasty_clouds: Clouds, clouds: Clouds) -> Clouds:
-    """The same, with no failure commanded, an empty journal and no outcome on its way."""
+def fast(running_fast_clouds: Clouds, clouds: Clouds) -> Clouds:
+    """The same with short timeouts."""
     return clouds
 
 

@@ -4,7 +4,8 @@ outcomes there are, on the bus and in HTTP answers; nothing of the ledger.
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -12,10 +13,15 @@ from typing import Any, TypeVar
 import pytest
 
 from function.domain.failures import IDENTIFIER_REUSED
+from tests.contract.documents import OUTCOME
 from tests.integration.lambda_events import sqs_event
-from tests.integration.test_deployed_stack import OUTCOME, RENAMED, a_service, outcome_of
-from tests.localcloud.stack import FUNCTIONS, Clouds, Event, Reply, rename_event
+from tests.localcloud.aws import ROOT_USER, build
+from tests.localcloud.huawei import Call
+from tests.localcloud.lambda_runtime import LambdaRuntime
+from tests.localcloud.stack import FUNCTIONS, Clouds, Event, Reply, rename_event, tap
 
+RENAMED = "vpcep.endpoint_service.renamed.v1"
+RENAME_FAILED = "vpcep.endpoint_service.rename_failed.v1"
 QUEUE, HTTP, DEAD_LETTERS = FUNCTIONS
 TRIGGERS = ("sqs", "http")
 
@@ -33,11 +39,23 @@ THROTTLED: dict[str, Any] = {
 T = TypeVar("T")
 
 
-@contextmanager
-def in_a_hurry(clouds: Clouds) -> Iterator[None]:
-    """For a while invocations are short, and an event that is not settled comes again after a second.
+def a_service(clouds: Clouds, name: str = "billing") -> str:
+    """The id of a new endpoint service."""
+    service_id = str(uuid.uuid4())
+    clouds.huawei.add_service(service_id, name)
+    return service_id
 
-    For that SQS refuses to put it off, so that the queue's own time-out holds.
+
+def a_rename(clouds: Clouds, name: str = "orders") -> Event:
+    """An event that renames a new endpoint service."""
+    return rename_event(a_service(clouds), name)
+
+
+@contextmanager
+def short_timeouts(clouds: Clouds) -> Iterator[None]:
+    """For a while invocations are short, and an event that is not settled is delivered again after a second.
+
+    For that SQS refuses to extend its visibility, so that the queue's own timeout applies.
     """
     sqs = clouds.aws.client("sqs")
     sqs.purge_queue(QueueUrl=rename_queue(clouds))
@@ -76,6 +94,15 @@ def unsettled_queue(clouds: Clouds) -> str:
     return clouds.stack.resources["UnsettledQueue"]
 
 
+def ledger_table(clouds: Clouds) -> str:
+    return clouds.stack.outputs["LedgerTableName"]
+
+
+def key_of_producer(clouds: Clouds) -> dict[str, str]:
+    """The environment of one who may send rename events."""
+    return {"AWS_ACCESS_KEY_ID": clouds.producer.access_key, "AWS_SECRET_ACCESS_KEY": clouds.producer.secret_key}
+
+
 def dead_letter_queue(clouds: Clouds) -> str:
     return clouds.stack.outputs["RenameDeadLetterQueueUrl"]
 
@@ -99,15 +126,15 @@ def send(clouds: Clouds, trigger: str, event: Event) -> Reply | None:
 
 
 def abandon(clouds: Clouds, event: Event) -> Event:
-    """Have an event given up, as one whose function was ended each time; its outcome. It is a dead letter now."""
+    """Have an event given up, as one whose function was killed each time; its outcome. It is a dead letter now."""
     assert clouds.invoke(DEAD_LETTERS, sqs_event(json.dumps(event))) == {"batchItemFailures": []}
     [outcome] = outcomes_of(clouds, event)
     return outcome
 
 
 def let_claims_expire(clouds: Clouds) -> None:
-    """As if a few minutes had passed. Nothing may be in flight: a claim is there for a rename that may yet come."""
-    dynamodb, table = clouds.aws.client("dynamodb"), clouds.stack.outputs["LedgerTableName"]
+    """As if a few minutes had passed. Nothing may be in flight: a claim protects a rename that may still happen."""
+    dynamodb, table = clouds.aws.client("dynamodb"), ledger_table(clouds)
     pages = dynamodb.get_paginator("scan").paginate(TableName=table, FilterExpression="attribute_exists(lapses)")
     for item in (item for page in pages for item in page["Items"]):
         dynamodb.update_item(
@@ -119,8 +146,12 @@ def let_claims_expire(clouds: Clouds) -> None:
 
 
 def quiescent(clouds: Clouds) -> bool:
-    """No event is on its way: each is settled, or rests among the dead letters."""
+    """No event is on its way: each is settled, or a dead letter."""
     return not clouds.messages(rename_queue(clouds)) and not clouds.messages(unsettled_queue(clouds))
+
+
+def calls_for(clouds: Clouds, service_id: str) -> list[Call]:
+    return [call for call in clouds.huawei.calls if call.service_id == service_id]
 
 
 def service_of(event: Event) -> str:
@@ -132,9 +163,66 @@ def name_in(event: Event) -> str:
 
 
 def code_of(outcome: Event) -> str:
-    """Of the failure that an outcome tells, or of the success."""
+    """The error code of a failure, or the type of a success."""
     error = outcome["data"].get("error")
     return str(error["code"]) if error else RENAMED
+
+
+def outcomes_by_event(clouds: Clouds, *event_ids: str) -> dict[str, Event]:
+    """The one outcome of each event, from the bus; of a text that is no JSON by the text."""
+
+    def event_id(outcome: Event) -> str:
+        request = outcome["data"]["request"]
+        return str(request.get("id")) if isinstance(request, dict) else str(request)
+
+    found = clouds.outcomes(len(event_ids), where=lambda outcome: event_id(outcome) in event_ids)
+    assert sorted(map(event_id, found)) == sorted(event_ids)
+    for outcome in found:
+        OUTCOME.validate(outcome)
+    return {event_id(outcome): outcome for outcome in found}
+
+
+def outcome_of(clouds: Clouds, event: Event) -> Event:
+    return outcomes_by_event(clouds, event["id"])[event["id"]]
+
+
+def received(clouds: Clouds, url: str, seconds: float = 20) -> list[Any]:
+    """The bodies of the messages that a queue gets first, and of those that follow at once."""
+    sqs, bodies = clouds.aws.client("sqs"), list[Any]()
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        wait = 0 if bodies else 2
+        messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=wait).get("Messages", [])
+        if bodies and not messages:
+            break
+        bodies += [json.loads(message["Body"]) for message in messages]
+        for message in messages:
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+    return bodies
+
+
+@contextmanager
+def tapped(clouds: Clouds, name: str, pattern: Mapping[str, Any]) -> Iterator[str]:
+    """For a while a queue gets what matches the pattern, from the outcome bus by a rule of this name; its URL."""
+    events, bus = clouds.aws.client("events"), clouds.stack.outputs["OutcomeBusName"]
+    url = tap(clouds.aws, bus, name, pattern)
+    yield url
+    events.remove_targets(Rule=name, EventBusName=bus, Ids=[name])
+    events.delete_rule(Name=name, EventBusName=bus)
+    clouds.aws.client("sqs").delete_queue(QueueUrl=url)
+
+
+@contextmanager
+def in_lambda_runtime(clouds: Clouds, function: str, **variables: str) -> Iterator[LambdaRuntime]:
+    """A function as deployed, by its logical id, with other variables, moved from MiniStack to the Lambda runtime."""
+    client = clouds.aws.client("lambda")
+    deployed = client.get_function_configuration(FunctionName=clouds.stack.resources[function])
+    environment = deployed["Environment"]["Variables"] | ROOT_USER | variables
+    environment |= {"AWS_ENDPOINT_URL": clouds.aws.endpoint, "AWS_CA_BUNDLE": str(clouds.aws.ca)}
+    environment |= {"AWS_REGION": clouds.aws.region, "AWS_DEFAULT_REGION": clouds.aws.region}
+    package, timeout = build().parent / function, deployed["Timeout"]
+    with LambdaRuntime(package, environment, timeout=timeout, handler=deployed["Handler"]) as runtime:
+        yield runtime
 
 
 def is_final(outcome: Event) -> bool:
@@ -200,15 +288,22 @@ def lines(clouds: Clouds, function: str) -> list[dict[str, Any]]:
 
 
 def times_unsettled(clouds: Clouds, function: str, event: Event, code: str) -> int:
-    """How often a function gave an event back, with this code."""
+    """How often a function returned an event to the queue with this code."""
     left = (line for line in lines(clouds, function) if line["status"] in ("unsettled", "queued"))
     return sum((line["correlation_id"], line["error_code"]) == (event["id"], code) for line in left)
+
+
+def until_returned(clouds: Clouds, *events: Event, code: str, times: int = 1) -> None:
+    """Wait until the function has returned each event to the queue so often with this code."""
+    until(
+        lambda: all(times_unsettled(clouds, QUEUE, event, code) >= times for event in events), f"{code} of each event"
+    )
 
 
 def warm_up(clouds: Clouds) -> None:
     """Have both functions running, and the key accepted: until then their calls go one by one."""
     for trigger in TRIGGERS:
-        event = rename_event(a_service(clouds), "orders")
+        event = a_rename(clouds)
         send(clouds, trigger, event)
         outcome_of(clouds, event)
     clouds.huawei.reset()

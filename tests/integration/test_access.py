@@ -1,4 +1,4 @@
-"""Who may do what, with IAM evaluated: the functions their work, and nobody the functions' work in their place."""
+"""Who may do what, with IAM evaluated: each function its own work, and nobody else the work of a function."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -12,9 +12,12 @@ from tests.integration.observer import (
     DEAD_LETTERS,
     HTTP,
     QUEUE,
+    RENAMED,
     THROTTLED,
+    a_rename,
     abandon,
     dead_letter_queue,
+    outcome_of,
     outcomes_of,
     quiescent,
     receives,
@@ -22,9 +25,8 @@ from tests.integration.observer import (
     unsettled_queue,
     until,
 )
-from tests.integration.test_deployed_stack import RENAMED, a_service, outcome_of
 from tests.localcloud.aws import ACCOUNT
-from tests.localcloud.stack import FUNCTIONS, OUTCOME_SOURCE, Clouds, rename_event
+from tests.localcloud.stack import FUNCTIONS, OUTCOME_SOURCE, Clouds
 
 UNAVAILABLE: dict[str, Any] = {"status": 503, "code": "EndPoint.0000", "message": "unavailable"}
 
@@ -38,44 +40,44 @@ def denied(clouds: Clouds, work: Callable[[], object]) -> set[tuple[str, str]]:
     return {(roles[arn.split("/")[1]], action) for _, arn, action in lines if ":assumed-role/" in arn}
 
 
-class TestFunctions:
-    def test_none_is_denied_anything_in_its_ordinary_work(self, clouds: Clouds) -> None:
-        clouds.start_anew()
+def test_functions_are_denied_nothing_in_their_ordinary_work(clouds: Clouds) -> None:
+    clouds.start_anew()
 
-        def work() -> None:
-            renamed = rename_event(a_service(clouds), "orders")
-            for _ in range(2):
-                clouds.send_rename_event(renamed)
-                outcome_of(clouds, renamed)
-            posted = rename_event(a_service(clouds), "orders")
-            assert clouds.post_rename_event(posted).status == 200
-            clouds.send_rename_event("no JSON")
-            handed_over, unavailable = (rename_event(a_service(clouds), "orders") for _ in range(2))
-            clouds.huawei.fail(**THROTTLED)
-            assert clouds.post_rename_event(handed_over).status == 202
-            clouds.huawei.fail(**UNAVAILABLE)
-            clouds.send_rename_event(unavailable)
-            assert outcome_of(clouds, handed_over)["type"] == outcome_of(clouds, unavailable)["type"] == RENAMED
-            dead = rename_event(a_service(clouds), "orders")
-            abandon(clouds, dead)
-            assert clouds.invoke(DEAD_LETTERS, {"redrive": True}) == {"moved": 1}
-            assert outcomes_of(clouds, dead)[0]["type"] == RENAMED
-            until(lambda: quiescent(clouds), "quiescence")
+    def work() -> None:
+        renamed = a_rename(clouds)
+        for _ in range(2):
+            clouds.send_rename_event(renamed)
+            outcome_of(clouds, renamed)
+        posted = a_rename(clouds)
+        assert clouds.post_rename_event(posted).status == 200
+        clouds.send_rename_event("no JSON")
+        handed_over, unavailable = (a_rename(clouds) for _ in range(2))
+        clouds.huawei.fail(**THROTTLED)
+        assert clouds.post_rename_event(handed_over).status == 202
+        clouds.huawei.fail(**UNAVAILABLE)
+        clouds.send_rename_event(unavailable)
+        assert outcome_of(clouds, handed_over)["type"] == outcome_of(clouds, unavailable)["type"] == RENAMED
+        dead = a_rename(clouds)
+        abandon(clouds, dead)
+        assert clouds.invoke(DEAD_LETTERS, {"redrive": True}) == {"moved": 1}
+        assert outcomes_of(clouds, dead)[0]["type"] == RENAMED
+        until(lambda: quiescent(clouds), "quiescence")
 
-        assert denied(clouds, work) == set()
+    assert denied(clouds, work) == set()
 
-    @pytest.mark.parametrize("function", [QUEUE, HTTP])
-    def test_what_is_denied_is_seen(self, clouds: Clouds, function: str) -> None:
-        def work() -> None:
-            clouds.start_anew(function)
-            event = rename_event(a_service(clouds), "orders")
-            if function == HTTP:
-                clouds.post_rename_event(event)
-            else:
-                clouds.invoke(QUEUE, sqs_event(json.dumps(event)))
 
-        with clouds.without(function, "dynamodb:GetItem"):
-            assert denied(clouds, work) == {(function, "dynamodb:GetItem")}
+@pytest.mark.parametrize("function", [QUEUE, HTTP])
+def test_denied_action_of_a_function_is_found(clouds: Clouds, function: str) -> None:
+    def work() -> None:
+        clouds.start_anew(function)
+        event = a_rename(clouds)
+        if function == HTTP:
+            clouds.post_rename_event(event)
+        else:
+            clouds.invoke(QUEUE, sqs_event(json.dumps(event)))
+
+    with clouds.without(function, "dynamodb:GetItem"):
+        assert denied(clouds, work) == {(function, "dynamodb:GetItem")}
 
 
 @pytest.fixture(scope="module")
@@ -93,75 +95,75 @@ def insider(running_clouds: Clouds) -> Iterator[dict[str, str]]:
     iam.delete_user(UserName="insider")
 
 
-class TestForgedOutcome:
-    def put(self, clouds: Clouds, key: dict[str, str], *sources: str) -> None:
-        bus = clouds.stack.outputs["OutcomeBusName"]
-        entries = [
-            {"EventBusName": bus, "Source": source, "DetailType": RENAMED, "Detail": json.dumps({"type": RENAMED})}
-            for source in sources
-        ]
-        assert clouds.aws.client("events", **key).put_events(Entries=entries)["FailedEntryCount"] == 0
-
-    @pytest.mark.parametrize("sources", [[OUTCOME_SOURCE], ["cmdb", OUTCOME_SOURCE], [OUTCOME_SOURCE, "cmdb"]])
-    def test_is_refused_to_who_may_put_events(
-        self, clouds: Clouds, insider: dict[str, str], sources: list[str]
-    ) -> None:
-        with pytest.raises(ClientError, match="AccessDenied"):
-            self.put(clouds, insider, *sources)
-        assert clouds.outcomes_so_far() == []
-
-    def test_refusal_leaves_other_sources_alone(self, clouds: Clouds, insider: dict[str, str]) -> None:
-        self.put(clouds, insider, "cmdb")
+def put_events(clouds: Clouds, key: dict[str, str], *sources: str) -> None:
+    bus = clouds.stack.outputs["OutcomeBusName"]
+    entries = [
+        {"EventBusName": bus, "Source": source, "DetailType": RENAMED, "Detail": json.dumps({"type": RENAMED})}
+        for source in sources
+    ]
+    assert clouds.aws.client("events", **key).put_events(Entries=entries)["FailedEntryCount"] == 0
 
 
-class TestDeadLetterQueues:
-    def send(self, clouds: Clouds, key: dict[str, str], url: str) -> None:
-        event = rename_event(a_service(clouds), "orders")
-        clouds.aws.client("sqs", **key).send_message(
-            QueueUrl=url, MessageBody=json.dumps(event), MessageGroupId="group", MessageDeduplicationId=event["id"]
-        )
+@pytest.mark.parametrize("sources", [[OUTCOME_SOURCE], ["cmdb", OUTCOME_SOURCE], [OUTCOME_SOURCE, "cmdb"]])
+def test_forged_outcome_of_a_user_who_may_put_events_is_refused(
+    clouds: Clouds, insider: dict[str, str], sources: list[str]
+) -> None:
+    with pytest.raises(ClientError, match="AccessDenied"):
+        put_events(clouds, insider, *sources)
+    assert clouds.outcomes_so_far() == []
 
-    @pytest.mark.parametrize("queue", [unsettled_queue, dead_letter_queue])
-    def test_refuse_who_may_send_to_every_queue(
-        self, clouds: Clouds, insider: dict[str, str], queue: Callable[[Clouds], str]
-    ) -> None:
-        with pytest.raises(ClientError, match="AccessDenied"):
-            self.send(clouds, insider, queue(clouds))
-        assert clouds.messages(queue(clouds)) == 0
 
-    def test_refusal_leaves_the_rename_queue_alone(self, clouds: Clouds, insider: dict[str, str]) -> None:
-        self.send(clouds, insider, rename_queue(clouds))
-        assert len(clouds.outcomes()) == 1
+def test_event_of_another_source_is_accepted_by_the_outcome_bus(clouds: Clouds, insider: dict[str, str]) -> None:
+    put_events(clouds, insider, "cmdb")
 
-    def test_refuse_the_other_functions(self, clouds: Clouds) -> None:
-        """Whose roles lack the permission anyway: given it, they are refused all the same."""
-        iam, role = clouds.aws.client("iam"), clouds.stack.resources[f"{HTTP}Role"]
-        name = dead_letter_queue(clouds).rsplit("/", 1)[-1]
-        statement = {
-            "Effect": "Allow",
-            "Action": "sqs:SendMessage",
-            "Resource": f"arn:aws:sqs:{clouds.aws.region}:{ACCOUNT}:{name}",
-        }
-        policy = {"Version": "2012-10-17", "Statement": [statement]}
-        iam.put_role_policy(RoleName=role, PolicyName="more", PolicyDocument=json.dumps(policy))
-        clouds.huawei.fail(**THROTTLED)
-        try:
-            with clouds.configured(HTTP, RENAME_QUEUE_URL=dead_letter_queue(clouds)):
-                assert clouds.post_rename_event(rename_event(a_service(clouds), "orders")).status == 503
-        finally:
-            iam.delete_role_policy(RoleName=role, PolicyName="more")
-        assert clouds.messages(dead_letter_queue(clouds)) == 0
 
-    def test_take_what_sqs_moves(self, clouds: Clouds) -> None:
-        """A queue's redrive policy sends nothing in anybody's name; then `SettleDeadLetters` forwards the message."""
-        clouds.huawei.fail(**THROTTLED, times=None)
-        with (
-            receives(clouds, 1),
-            clouds.queue_with(rename_queue(clouds), VisibilityTimeout="1"),
-            clouds.without(QUEUE, "sqs:ChangeMessageVisibility"),
-        ):
-            clouds.send_rename_event(rename_event(a_service(clouds), "orders"))
-            until(lambda: clouds.messages(dead_letter_queue(clouds)) == 1, "the dead letter")
-        clouds.huawei.reset()
-        assert clouds.invoke(DEAD_LETTERS, {"redrive": True}) == {"moved": 1}
-        assert clouds.outcomes(where=lambda outcome: bool(outcome["type"] == RENAMED))
+def send_as(clouds: Clouds, key: dict[str, str], url: str) -> None:
+    event = a_rename(clouds)
+    clouds.aws.client("sqs", **key).send_message(
+        QueueUrl=url, MessageBody=json.dumps(event), MessageGroupId="group", MessageDeduplicationId=event["id"]
+    )
+
+
+@pytest.mark.parametrize("queue", [unsettled_queue, dead_letter_queue])
+def test_dead_letter_queue_refuses_a_user_who_may_send_to_every_queue(
+    clouds: Clouds, insider: dict[str, str], queue: Callable[[Clouds], str]
+) -> None:
+    with pytest.raises(ClientError, match="AccessDenied"):
+        send_as(clouds, insider, queue(clouds))
+    assert clouds.messages(queue(clouds)) == 0
+
+
+def test_rename_queue_accepts_a_user_who_may_send_to_every_queue(clouds: Clouds, insider: dict[str, str]) -> None:
+    send_as(clouds, insider, rename_queue(clouds))
+    assert len(clouds.outcomes()) == 1
+
+
+def test_dead_letter_queue_refuses_another_function_that_has_the_permission(clouds: Clouds) -> None:
+    """Whose roles lack the permission anyway: given it, they are refused all the same."""
+    iam, role = clouds.aws.client("iam"), clouds.stack.resources[f"{HTTP}Role"]
+    queue = f"arn:aws:sqs:{clouds.aws.region}:{ACCOUNT}:{dead_letter_queue(clouds).rsplit('/', 1)[-1]}"
+    statement = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": queue}
+    policy = {"Version": "2012-10-17", "Statement": [statement]}
+    iam.put_role_policy(RoleName=role, PolicyName="more", PolicyDocument=json.dumps(policy))
+    clouds.huawei.fail(**THROTTLED)
+    try:
+        with clouds.configured(HTTP, RENAME_QUEUE_URL=dead_letter_queue(clouds)):
+            assert clouds.post_rename_event(a_rename(clouds)).status == 503
+    finally:
+        iam.delete_role_policy(RoleName=role, PolicyName="more")
+    assert clouds.messages(dead_letter_queue(clouds)) == 0
+
+
+def test_dead_letter_queue_accepts_what_sqs_moves(clouds: Clouds) -> None:
+    """A redrive policy of SQS sends in no principal's name; then `SettleDeadLetters` forwards the message."""
+    clouds.huawei.fail(**THROTTLED, times=None)
+    with (
+        receives(clouds, 1),
+        clouds.queue_with(rename_queue(clouds), VisibilityTimeout="1"),
+        clouds.without(QUEUE, "sqs:ChangeMessageVisibility"),
+    ):
+        clouds.send_rename_event(a_rename(clouds))
+        until(lambda: clouds.messages(dead_letter_queue(clouds)) == 1, "the dead letter")
+    clouds.huawei.reset()
+    assert clouds.invoke(DEAD_LETTERS, {"redrive": True}) == {"moved": 1}
+    assert clouds.outcomes(where=lambda outcome: bool(outcome["type"] == RENAMED))

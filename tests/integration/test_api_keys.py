@@ -1,4 +1,4 @@
-"""Deployed with ApiKeys=true: the HTTP API asks for a key beside the signature, and throttles each key by itself."""
+"""Deployed with ApiKeys=true: the HTTP API requires a key and a signature, and throttles each key by itself."""
 
 import time
 import uuid
@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from schemathesis import Response
 
-from tests.integration.test_deployed_stack import a_service, eventually
+from tests.integration.observer import HTTP, a_rename, until
 from tests.integration.test_gradual_deployment import of_type, resources
 from tests.integration.test_http_contract import BINARY, STRUCTURED, a_case, call, documented, the_method
-from tests.localcloud.stack import Clouds, local_clouds, rename_event
+from tests.localcloud.stack import Clouds, local_clouds
 
 # A key refills too slowly for a test to see.
 BURST = 3
@@ -39,37 +39,35 @@ def a_key(clouds: Clouds, *, enabled: bool = True, in_plan: bool = True) -> str:
 
 
 def post(clouds: Clouds, key: str | None, *, signed: bool = True) -> tuple[int, str]:
-    """The reply to a rename event, found in the document: its status and content type."""
-    case = a_case(rename_event(a_service(clouds), "orders"))
+    """Status and content type of the reply to a rename event, which must be a documented one."""
+    case = a_case(a_rename(clouds))
     response: Response = call(clouds, case, headers={"x-api-key": key} if key else {}, signed=signed)
     return documented(case, response)
 
 
-def test_renames_for_a_signature_with_a_key(clouds: Clouds) -> None:
+def test_api_renames_for_a_signature_with_a_key(clouds: Clouds) -> None:
     assert post(clouds, a_key(clouds)) == (200, STRUCTURED)
 
 
 @pytest.mark.parametrize(
-    "key",
+    ("key", "signed"),
     [
-        lambda clouds: None,
-        lambda clouds: "0123456789abcdefghijklmnopqrstuvwxyzABCD",
-        lambda clouds: a_key(clouds, enabled=False),
-        lambda clouds: a_key(clouds, in_plan=False),
+        (lambda clouds: None, True),
+        (lambda clouds: "0123456789abcdefghijklmnopqrstuvwxyzABCD", True),
+        (lambda clouds: a_key(clouds, enabled=False), True),
+        (lambda clouds: a_key(clouds, in_plan=False), True),
+        (a_key, False),
     ],
-    ids=["no key", "unknown key", "disabled key", "key of no plan"],
+    ids=["no key", "unknown key", "disabled key", "key of no plan", "no signature"],
 )
-def test_refuses_a_signature_with(clouds: Clouds, key: Callable[[Clouds], str | None]) -> None:
-    assert post(clouds, key(clouds)) == (403, BINARY)
+def test_api_refuses_a_request_without_a_valid_key_or_a_signature(
+    clouds: Clouds, key: Callable[[Clouds], str | None], signed: bool
+) -> None:
+    assert post(clouds, key(clouds), signed=signed) == (403, BINARY)
     assert clouds.huawei.calls == []
 
 
-def test_refuses_a_key_without_a_signature(clouds: Clouds) -> None:
-    assert post(clouds, a_key(clouds), signed=False) == (403, BINARY)
-    assert clouds.huawei.calls == []
-
-
-def test_throttles_each_key_by_itself(clouds: Clouds) -> None:
+def test_api_throttles_each_key_by_itself(clouds: Clouds) -> None:
     greedy, modest = a_key(clouds), a_key(clouds)
 
     replies = [post(clouds, greedy) for _ in range(BURST + 1)]
@@ -78,23 +76,22 @@ def test_throttles_each_key_by_itself(clouds: Clouds) -> None:
     assert post(clouds, modest) == (200, STRUCTURED)
 
 
-def test_tells_no_key_in_a_log(clouds: Clouds) -> None:
-    key, event = a_key(clouds), rename_event(a_service(clouds), "orders")
+def test_api_key_is_in_no_log(clouds: Clouds) -> None:
+    key, event = a_key(clouds), a_rename(clouds)
+
     assert clouds.post_rename_event(event, {"x-api-key": key}).status == 200
 
-    logs = eventually(lambda: "\n".join(clouds.function_logs("RenameFromHttp")), lambda logs: event["id"] in logs)
-
-    assert event["id"] in logs
-    assert key not in logs
+    until(lambda: event["id"] in "\n".join(clouds.function_logs(HTTP)), "the log of the event")
+    assert key not in "\n".join(clouds.function_logs(HTTP))
 
 
-def test_asks_for_both_in_the_definition(clouds: Clouds) -> None:
+def test_deployed_method_requires_a_signature_and_a_key(clouds: Clouds) -> None:
     _, method = the_method(clouds)
 
     assert (method["authorizationType"], method["apiKeyRequired"]) == ("AWS_IAM", True)
 
 
-def test_a_deployment_with_other_parameters_is_one_of_the_api_too() -> None:
+def test_other_parameters_make_a_new_deployment_of_the_api() -> None:
     before = resources(ApiKeys="false")
     time.sleep(1)  # SAM names deployments by the second
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import run
 from tests.localcloud.aws import ENVIRONMENTS, ROOT
 
 
@@ -28,19 +29,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (source / "tests").mkdir()
     (source / "tests" / "__init__.py").touch()
     # The SAM CLI's environment has setuptools.
-    subprocess.run(
-        [
-            *(ENVIRONMENTS / "sam/bin/python", "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"),
-            *("--no-index", "--wheel-dir", directory, source),
-        ],
-        timeout=120,
-        check=True,
+    run(
+        *(ENVIRONMENTS / "sam/bin/python", "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"),
+        *("--no-index", "--wheel-dir", directory, source),
+        seconds=120,
     )
     [wheel] = directory.glob("*.whl")
     return wheel
 
 
-def test_wheel_is_the_command_and_the_function(wheel: Path) -> None:
+def test_wheel_has_the_command_and_the_function_only(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         found = {name for name in archive.namelist() if ".dist-info/" not in name}
 
@@ -53,7 +51,7 @@ def test_wheel_is_the_command_and_the_function(wheel: Path) -> None:
     assert found == wanted
 
 
-def test_command_runs_where_only_its_own_dependencies_are(wheel: Path, tmp_path: Path) -> None:
+def test_command_runs_with_its_own_dependencies_only(wheel: Path, tmp_path: Path) -> None:
     """With what its lock names and nothing else, out of the packages that are installed for tests."""
     locked = re.findall(r"^([a-z0-9-]+)==", (ROOT / "cli" / "requirements.txt").read_text(), re.MULTILINE)
     packages = tmp_path / "packages"
@@ -67,40 +65,25 @@ def test_command_runs_where_only_its_own_dependencies_are(wheel: Path, tmp_path:
         "            to = pathlib.Path(sys.argv[1], file); to.parent.mkdir(parents=True, exist_ok=True)\n"
         "            shutil.copy2(file.locate(), to)\n"
     )
-    subprocess.run([sys.executable, "-c", script, packages, *locked], timeout=120, check=True)
-    subprocess.run(
-        [
-            ENVIRONMENTS / "sam/bin/python",
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "--no-deps",
-            "--no-index",
-            "--target",
-            packages,
-            wheel,
-        ],
-        timeout=120,
-        check=True,
+    run(sys.executable, "-c", script, packages, *locked, seconds=120)
+    run(
+        *(ENVIRONMENTS / "sam/bin/python", "-m", "pip", "install", "-q", "--no-deps", "--no-index"),
+        *("--target", packages, wheel),
+        seconds=120,
     )
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-S", packages / "bin" / "vpcep-rename", *arguments],
-            cwd=tmp_path,
-            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(packages)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(packages)}
+        program = (sys.executable, "-S", packages / "bin" / "vpcep-rename")
+        return run(*program, *arguments, cwd=tmp_path, env=environment, check=False)
 
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert run("--version").stdout == f"vpcep-rename, version {version}\n"
+    assert command("--version").stdout == f"vpcep-rename, version {version}\n"
     # Directly, and through a stack: both import all that they need before they find out what is missing.
-    assert "Not set: HUAWEICLOUD_REGION" in run("list").stderr
-    through_stack = run("rename", "one", "orders", "--api-url", "https://api.execute-api.eu-central-1.amazonaws.com/v1")
+    assert "Not set: HUAWEICLOUD_REGION" in command("list").stderr
+    through_stack = command(
+        "rename", "one", "orders", "--api-url", "https://api.execute-api.eu-central-1.amazonaws.com/v1"
+    )
     assert "There are no AWS credentials" in through_stack.stderr
 
 
@@ -113,7 +96,7 @@ def test_requirements_of_the_function_are_locked_from_their_own_group() -> None:
     assert {"click", "rich", "boto3", "botocore"}.isdisjoint(entry.split("==")[0] for entry in entries)
 
 
-def test_function_knows_nothing_of_the_command() -> None:
+def test_function_does_not_import_the_command() -> None:
     importing = [
         path
         for path in (ROOT / "function").rglob("*.py")

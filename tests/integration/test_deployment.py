@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.observer import HTTP
-from tests.integration.test_deployed_stack import a_service
+from tests.commands import run
+from tests.documents import block
+from tests.integration.observer import HTTP, a_service
 from tests.localcloud.aws import ACCOUNT, ENVIRONMENTS, ROOT, LocalAws, package_environment
 from tests.localcloud.iam import IdentityProvider
 from tests.localcloud.stack import AUDIENCE, FUNCTIONS, IDP_ID, SECRET, Clouds, local_clouds, rename_event
@@ -38,16 +39,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make(*arguments: str, directory: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["make", "-s", "-o", ".venv/sam/.installed", *arguments],  # noqa: S607 - the one that runs these tests
-        cwd=directory,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    command = ("make", "-s", "-o", ".venv/sam/.installed", *arguments)
+    return run(*command, cwd=directory, env=environment, seconds=240, check=False)
 
 
 class Operator:
@@ -97,7 +90,7 @@ def secret_arn(aws: LocalAws) -> str:
     return str(aws.client("secretsmanager").describe_secret(SecretId=SECRET)["ARN"])
 
 
-def test_other_parameters_alone_make_a_new_version_and_the_one_before_stays(operator: Operator) -> None:
+def test_deployment_of_other_parameters_makes_a_new_version_and_keeps_the_former(operator: Operator) -> None:
     before = {function: operator.versions(function) for function in FUNCTIONS}
 
     operator.deploy("LogLevel=DEBUG")
@@ -112,7 +105,7 @@ def test_other_parameters_alone_make_a_new_version_and_the_one_before_stays(oper
     assert former["Environment"]["Variables"]["POWERTOOLS_LOG_LEVEL"] == "INFO"
 
 
-def test_from_a_secret_to_keyless_and_back(operator: Operator) -> None:
+def test_deployment_changes_from_a_secret_to_an_identity_provider_and_back(operator: Operator) -> None:
     clouds = operator.clouds
     provider = f"HuaweiCloudIdpId={IDP_ID} HuaweiCloudIdpAudience={AUDIENCE} HuaweiCloudIamEndpoint={clouds.iam.url}"
 
@@ -132,7 +125,7 @@ def test_from_a_secret_to_keyless_and_back(operator: Operator) -> None:
     assert clouds.iam.calls == []
 
 
-def test_only_its_source_may_have_a_queue_as_its_dead_letter_queue(operator: Operator) -> None:
+def test_dead_letter_queue_is_allowed_for_its_source_queue_only(operator: Operator) -> None:
     sqs, resources = operator.clouds.aws.client("sqs"), operator.clouds.stack.resources
 
     def attribute(queue: str, name: str) -> str:
@@ -146,67 +139,66 @@ def test_only_its_source_may_have_a_queue_as_its_dead_letter_queue(operator: Ope
         }
 
 
-class TestPrune:
-    @pytest.fixture
-    def five(self, operator: Operator) -> Iterator[Operator]:
-        """Five versions of each function at least, the alias at the newest."""
-        while len(operator.versions(HTTP)) < 5:
-            operator.deploy()
-        yield operator
-        client = operator.clouds.aws.client("lambda")
-        client.update_alias(
-            FunctionName=operator.clouds.stack.resources[HTTP],
-            Name="live",
-            FunctionVersion=operator.versions(HTTP)[-1],
-            RoutingConfig={"AdditionalVersionWeights": {}},
-        )
+@pytest.fixture
+def five_versions(operator: Operator) -> Iterator[Operator]:
+    """Five versions of each function at least, the alias at the newest."""
+    while len(operator.versions(HTTP)) < 5:
+        operator.deploy()
+    yield operator
+    client = operator.clouds.aws.client("lambda")
+    client.update_alias(
+        FunctionName=operator.clouds.stack.resources[HTTP],
+        Name="live",
+        FunctionVersion=operator.versions(HTTP)[-1],
+        RoutingConfig={"AdditionalVersionWeights": {}},
+    )
 
-    def test_lists_and_deletes_nothing_where_nobody_says_yes(self, five: Operator) -> None:
-        before = five.versions(HTTP)
 
-        done = five.make("prune")
+def test_prune_without_a_yes_lists_versions_and_deletes_none(five_versions: Operator) -> None:
+    before = five_versions.versions(HTTP)
 
-        assert done.returncode == 2
-        assert "Nothing was deleted" in done.stderr
-        name = five.clouds.stack.resources[HTTP]
-        listed = [line.split() for line in done.stdout.splitlines() if line.startswith(f"{name}:")]
-        assert [line[0] for line in listed] == [f"{name}:{number}" for number in before]
-        assert ["deleted" in line for line in listed] == [True] * (len(before) - 2) + [False] * 2
-        assert five.versions(HTTP) == before
+    done = five_versions.make("prune")
 
-    def test_keeps_the_newest_two_what_an_alias_serves_and_what_the_stack_has(self, five: Operator) -> None:
-        client, name = five.clouds.aws.client("lambda"), five.clouds.stack.resources[HTTP]
-        first, second, *_, before_last, stacks = five.versions(HTTP)
-        # given: a version newer than the stack's two, and an alias between two old ones
-        for number in range(2):
-            client.update_function_configuration(FunctionName=name, Description=f"by hand {number}")
-            client.publish_version(FunctionName=name)
-        newest = five.versions(HTTP)[-2:]
-        weights = {"AdditionalVersionWeights": {second: 0.1}}
-        client.update_alias(FunctionName=name, Name="live", FunctionVersion=first, RoutingConfig=weights)
+    assert done.returncode == 2
+    assert "Nothing was deleted" in done.stderr
+    name = five_versions.clouds.stack.resources[HTTP]
+    listed = [line.split() for line in done.stdout.splitlines() if line.startswith(f"{name}:")]
+    assert [line[0] for line in listed] == [f"{name}:{number}" for number in before]
+    assert ["deleted" in line for line in listed] == [True] * (len(before) - 2) + [False] * 2
+    assert five_versions.versions(HTTP) == before
 
-        done = five.make("prune", "YES=1")
 
-        assert done.returncode == 0, done.stderr
-        assert five.versions(HTTP) == [first, second, stacks, *newest]
-        assert before_last not in newest
-        others = [function for function in FUNCTIONS if function != HTTP]
-        assert {len(five.versions(function)) for function in others} == {2}
-        assert five.make("prune").stdout.splitlines()[-1] == "No version to delete."
+def test_prune_keeps_two_newest_versions_and_those_of_alias_and_stack(five_versions: Operator) -> None:
+    client, name = five_versions.clouds.aws.client("lambda"), five_versions.clouds.stack.resources[HTTP]
+    first, second, *_, before_last, stacks = five_versions.versions(HTTP)
+    # given: a version newer than the stack's two, and an alias between two old ones
+    for number in range(2):
+        client.update_function_configuration(FunctionName=name, Description=f"by hand {number}")
+        client.publish_version(FunctionName=name)
+    newest = five_versions.versions(HTTP)[-2:]
+    weights = {"AdditionalVersionWeights": {second: 0.1}}
+    client.update_alias(FunctionName=name, Name="live", FunctionVersion=first, RoutingConfig=weights)
 
-    def test_of_a_stack_that_is_not_there_fails(self, operator: Operator) -> None:
-        done = operator.make("prune", "STACK=another")
+    done = five_versions.make("prune", "YES=1")
 
-        assert done.returncode == 2
-        assert "another" in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert five_versions.versions(HTTP) == [first, second, stacks, *newest]
+    assert before_last not in newest
+    others = [function for function in FUNCTIONS if function != HTTP]
+    assert {len(five_versions.versions(function)) for function in others} == {2}
+    assert five_versions.make("prune").stdout.splitlines()[-1] == "No version to delete."
+
+
+def test_prune_of_a_missing_stack_fails(operator: Operator) -> None:
+    done = operator.make("prune", "STACK=another")
+
+    assert done.returncode == 2
+    assert "another" in done.stderr
 
 
 def deploying_role(aws: LocalAws) -> dict[str, str]:
     """The keys of a user with the permissions that the documents give to who deploys."""
-    document = (ROOT / "docs/deployment.md").read_text(encoding="utf-8")
-    section = document.partition("### Permissions of the deploying role")[2]
-    policy = section.partition("```json\n")[2].partition("```")[0]
-    policy = policy.replace("REGION", aws.region).replace("ACCOUNT", ACCOUNT)
+    policy = block("docs/deployment.md", '{\n  "Version"').replace("REGION", aws.region).replace("ACCOUNT", ACCOUNT)
     iam = aws.client("iam")
     iam.create_user(UserName="deployer")
     iam.put_user_policy(UserName="deployer", PolicyName="deploy", PolicyDocument=policy)
@@ -214,7 +206,7 @@ def deploying_role(aws: LocalAws) -> dict[str, str]:
     return {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
 
 
-def test_the_documented_permissions_let_make_deploy_and_prune_this_stack_and_no_other(operator: Operator) -> None:
+def test_documented_permissions_allow_deploy_and_prune_of_this_stack_only(operator: Operator) -> None:
     """As far as the local AWS asks for them: it makes a stack's resources without asking who wants them."""
     deployer = Operator(operator.clouds, operator.checkout, deploying_role(operator.clouds.aws))
 
@@ -227,7 +219,7 @@ def test_the_documented_permissions_let_make_deploy_and_prune_this_stack_and_no_
     assert "AccessDenied" in done.stderr
 
 
-def test_a_second_stack_collides_with_nothing_and_taken_down_leaves_what_may_hold_events(operator: Operator) -> None:
+def test_deleted_second_stack_leaves_its_queues_and_ledger_and_the_first_stack(operator: Operator) -> None:
     aws, first = operator.clouds.aws, operator.clouds.stack
     secret = f"HuaweiCloudCredentialsSecretArn={secret_arn(aws)}"
     parameters = f"HuaweiCloudRegion=cn-north-4 HuaweiCloudProjectId=p GradualDeployment=false {secret}"
@@ -238,13 +230,10 @@ def test_a_second_stack_collides_with_nothing_and_taken_down_leaves_what_may_hol
     assert second.keys() >= {"RenameQueue", "LedgerTable", "OutcomeBus", "Dashboard"}
     shared = {name for name in second if second[name] == first.resources.get(name)}
 
-    subprocess.run(
-        [ENVIRONMENTS / "sam/bin/sam", "delete", "--stack-name", "second", "--no-prompts", "--region", aws.region],
+    run(
+        *(ENVIRONMENTS / "sam/bin/sam", "delete", "--stack-name", "second", "--no-prompts", "--region", aws.region),
         env=aws.sam_environment(),
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        timeout=120,
+        seconds=120,
     )
 
     # The names of a stage, v1, within its API, and of a statement within the policy of its bus.
@@ -260,43 +249,45 @@ def test_a_second_stack_collides_with_nothing_and_taken_down_leaves_what_may_hol
     assert functions == {first.resources[function] for function in FUNCTIONS}
 
 
-class TestArchitecture:
-    def test_of_the_stack_is_what_a_package_must_be_for(self, operator: Operator) -> None:
-        [module, *_] = (operator.checkout / ".aws-sam/build").glob("*/**/*.cpython-*.so")
-        other = module.rename(module.with_name(module.name.replace("x86_64", "aarch64")))
+def test_package_for_another_architecture_than_the_stack_is_not_deployed(operator: Operator) -> None:
+    [module, *_] = (operator.checkout / ".aws-sam/build").glob("*/**/*.cpython-*.so")
+    other = module.rename(module.with_name(module.name.replace("x86_64", "aarch64")))
 
-        done = operator.make("deploy-built")
-        other.rename(module)
+    done = operator.make("deploy-built")
+    other.rename(module)
 
-        assert done.returncode == 2
-        assert "is built for aarch64-linux-gnu, x86_64-linux-gnu, and the stack is for x86_64" in done.stderr
+    assert done.returncode == 2
+    assert "is built for aarch64-linux-gnu, x86_64-linux-gnu, and the stack is for x86_64" in done.stderr
 
-    def test_both_have_the_same_packages_each_for_its_machine(self, checkout: Path, tmp_path: Path) -> None:
-        tags = {}
-        for architecture, machine in (("x86_64", "x86_64"), ("arm64", "aarch64")):
-            package = tmp_path / architecture
-            package.mkdir()
-            done = make(
-                "build-RenameFromQueue",
-                f"ARTIFACTS_DIR={package}",
-                f"PARAMETERS=Architecture={architecture}",
-                directory=checkout,
-                environment={name: os.environ[name] for name in os.environ if not name.startswith(FROM_MAKE)},
-            )
-            assert done.returncode == 0, done.stderr
-            modules = [path.name for path in package.rglob("*.so")]
-            assert modules
-            assert all(name.endswith(f"-{machine}-linux-gnu.so") for name in modules)
-            tags[architecture] = self.tags(checkout / f".build/manylinux_2_28_{machine}-3.13-metadata", machine)
 
-        assert tags["arm64"] == tags["x86_64"]
-        assert {"cp313-cp313-MACHINE"} in tags["arm64"].values()
+def test_packages_for_both_architectures_have_the_same_wheels_for_their_machines(
+    checkout: Path, tmp_path: Path
+) -> None:
+    tags = {}
+    for architecture, machine in (("x86_64", "x86_64"), ("arm64", "aarch64")):
+        package = tmp_path / architecture
+        package.mkdir()
+        done = make(
+            "build-RenameFromQueue",
+            f"ARTIFACTS_DIR={package}",
+            f"PARAMETERS=Architecture={architecture}",
+            directory=checkout,
+            environment={name: os.environ[name] for name in os.environ if not name.startswith(FROM_MAKE)},
+        )
+        assert done.returncode == 0, done.stderr
+        modules = [path.name for path in package.rglob("*.so")]
+        assert modules
+        assert all(name.endswith(f"-{machine}-linux-gnu.so") for name in modules)
+        tags[architecture] = wheel_tags(checkout / f".build/manylinux_2_28_{machine}-3.13-metadata", machine)
 
-    @staticmethod
-    def tags(metadata: Path, machine: str) -> dict[str, set[str]]:
-        """What each wheel is for, with MACHINE for the machine and whatever version of glibc."""
-        found = {}
-        for path in metadata.glob("*.dist-info/WHEEL"):
-            tags = re.findall(r"^Tag: (.*)$", path.read_text(), re.MULTILINE)
-            found[path.parent.name] = {re.sub(rf"manylinux\w+_{machine}$", "MACHINE", tag) for tag in tags}
-        return found
+    assert tags["arm64"] == tags["x86_64"]
+    assert {"cp313-cp313-MACHINE"} in tags["arm64"].values()
+
+
+def wheel_tags(metadata: Path, machine: str) -> dict[str, set[str]]:
+    """What each wheel is for, with MACHINE for the machine and whatever version of glibc."""
+    found = {}
+    for path in metadata.glob("*.dist-info/WHEEL"):
+        tags = re.findall(r"^Tag: (.*)$", path.read_text(), re.MULTILINE)
+        found[path.parent.name] = {re.sub(rf"manylinux\w+_{machine}$", "MACHINE", tag) for tag in tags}
+    return found

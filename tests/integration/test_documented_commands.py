@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
+from tests.commands import run
 from tests.documents import block
+from tests.integration.observer import key_of_producer, outcomes_by_event
 from tests.integration.test_runbook import AWS_CLI
 from tests.localcloud import __main__ as make_run
-from tests.localcloud.aws import ENVIRONMENTS, ROOT
+from tests.localcloud.aws import ENVIRONMENTS
 from tests.localcloud.stack import FUNCTIONS, Clouds, local_clouds
 
 SERVICE_ID: Final = "070c4a63-8a62-448e-89ed-f2cbde8e6a3b"
@@ -50,45 +51,28 @@ def shell(clouds: Clouds, tmp_path: Path) -> Shell:
         "AWS_PAGER": "",
     }
 
-    def run(script: str, **variables: str) -> str:
-        done = subprocess.run(
-            ["/bin/bash", "-euo", "pipefail", "-c", script],
-            cwd=ROOT,
-            env=environment | variables,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert (done.returncode, done.stderr) == (0, ""), script
+    def typed(script: str, **variables: str) -> str:
+        done = run("/bin/bash", "-euo", "pipefail", "-c", script, env=environment | variables, seconds=120)
+        assert done.stderr == "", script
         return done.stdout
 
-    return run
-
-
-def outcome_of(clouds: Clouds, event_id: str) -> Any:
-    [outcome] = clouds.outcomes(where=lambda outcome: bool(outcome["data"]["request"]["id"] == event_id))
-    return outcome
-
-
-def producer(clouds: Clouds) -> dict[str, str]:
-    return {"AWS_ACCESS_KEY_ID": clouds.producer.access_key, "AWS_SECRET_ACCESS_KEY": clouds.producer.secret_key}
+    return typed
 
 
 # ---- README.md and docs/events.md
 
 
-def test_rename_through_the_queue(clouds: Clouds, shell: Shell) -> None:
+def test_documented_command_renames_through_the_queue(clouds: Clouds, shell: Shell) -> None:
     command = block("README.md", "aws sqs send-message ")
     assert command == block("docs/events.md", "aws sqs send-message ")
 
-    shell(command, RENAME_QUEUE_URL=clouds.stack.outputs["RenameQueueUrl"], **producer(clouds))
+    shell(command, RENAME_QUEUE_URL=clouds.stack.outputs["RenameQueueUrl"], **key_of_producer(clouds))
 
-    outcome = outcome_of(clouds, "5a4d6f3e-2b7c-4d0e-9a51-3c1f8e7b6d20")
+    [outcome] = outcomes_by_event(clouds, "5a4d6f3e-2b7c-4d0e-9a51-3c1f8e7b6d20").values()
     assert outcome["data"]["service_name"] == "orders"
 
 
-def test_rename_through_http(clouds: Clouds, shell: Shell) -> None:
+def test_documented_command_renames_through_http(clouds: Clouds, shell: Shell) -> None:
     command = block("docs/events.md", 'curl "$RENAME_API_URL" ')
     without_session = re.sub(r'-H "x-amz-security-token: [^"]*" ', "", command)  # as the document says for such a key
     assert without_session != command
@@ -97,7 +81,7 @@ def test_rename_through_http(clouds: Clouds, shell: Shell) -> None:
         f"{without_session.rstrip()} --silent --show-error",
         RENAME_API_URL=clouds.rename_api_url,
         AWS_REGION=clouds.aws.region,
-        **producer(clouds),
+        **key_of_producer(clouds),
     )
 
     assert json.loads(reply)["type"] == "vpcep.endpoint_service.renamed.v1"
@@ -107,7 +91,7 @@ def _without_figures(lines: str) -> list[str]:
     return [re.sub(r"after [0-9.]+ s", "after … s", line) for line in lines.splitlines()]
 
 
-def test_make_run_prints_what_is_documented(
+def test_make_run_prints_the_documented_lines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HUAWEICLOUD_SDK_AK", raising=False)  # with a key it would rename for real
@@ -122,7 +106,7 @@ def test_make_run_prints_what_is_documented(
 # ---- docs/deployment.md
 
 
-def test_secret_is_created(clouds: Clouds, shell: Shell) -> None:
+def test_documented_command_creates_the_secret(clouds: Clouds, shell: Shell) -> None:
     name = f"documented-{uuid.uuid4()}"
     command = block(DEPLOYMENT, "aws secretsmanager create-secret ")
 
@@ -132,7 +116,7 @@ def test_secret_is_created(clouds: Clouds, shell: Shell) -> None:
     assert json.loads(secret).keys() == {"ak", "sk", "project_id"}
 
 
-def test_roles_of_the_functions_are_listed(shell: Shell) -> None:
+def test_documented_command_lists_the_roles_of_the_functions(shell: Shell) -> None:
     command = block(DEPLOYMENT, "aws cloudformation describe-stack-resources --stack-name vpcep-rename \\\n")
 
     roles = json.loads(shell(command))
@@ -158,13 +142,13 @@ def issuer(tmp_path: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def test_rsa_keys_of_the_issuer_are_selected(issuer: str, shell: Shell) -> None:
+def test_documented_command_selects_the_rsa_keys_of_the_issuer(issuer: str, shell: Shell) -> None:
     printed = shell(block(DEPLOYMENT, "curl -s "), ISSUER_IDENTIFIER=issuer)
 
     assert json.loads(printed) == {"keys": [{"kty": "RSA", "kid": "1"}]}
 
 
-def test_api_key_is_made_and_shown(clouds: Clouds, shell: Shell) -> None:
+def test_documented_commands_make_and_show_an_api_key(clouds: Clouds, shell: Shell) -> None:
     apis = clouds.aws.client("apigateway")
     plan = apis.create_usage_plan(name="documented")["id"]
 
@@ -174,17 +158,17 @@ def test_api_key_is_made_and_shown(clouds: Clouds, shell: Shell) -> None:
     assert apis.get_api_key(apiKey=key["id"], includeValue=True)["value"] == value
 
 
-def test_role_for_access_logs_is_shown(shell: Shell) -> None:
+def test_documented_command_shows_the_role_for_access_logs(shell: Shell) -> None:
     assert shell(block(DEPLOYMENT, "aws apigateway get-account ")).strip()
 
 
-def test_concurrency_of_the_account_is_shown(shell: Shell) -> None:
+def test_documented_command_shows_the_concurrency_limits(shell: Shell) -> None:
     limits = json.loads(shell(block(DEPLOYMENT, "aws lambda get-account-settings ")))
 
     assert [type(limit) for limit in limits] == [int, int]
 
 
-def test_what_a_removed_stack_leaves_is_listed(clouds: Clouds, shell: Shell) -> None:
+def test_documented_command_lists_what_a_deleted_stack_leaves(clouds: Clouds, shell: Shell) -> None:
     command = block(DEPLOYMENT, "aws cloudformation describe-stack-resources --stack-name vpcep-rename --output")
 
     kept = shell(command).split()
@@ -193,13 +177,13 @@ def test_what_a_removed_stack_leaves_is_listed(clouds: Clouds, shell: Shell) -> 
     assert sorted(kept) == sorted(clouds.stack.resources[name] for name in names)
 
 
-def test_physical_name_of_a_resource_is_printed(clouds: Clouds, shell: Shell) -> None:
+def test_documented_shell_function_prints_the_physical_name_of_a_resource(clouds: Clouds, shell: Shell) -> None:
     script = block(DEPLOYMENT, "STACK=vpcep-rename")
 
     assert shell(f"{script}\nresource LedgerTable").strip() == clouds.stack.resources["LedgerTable"]
 
 
-def test_rules_on_the_bus_are_deleted(clouds: Clouds, shell: Shell) -> None:
+def test_documented_commands_delete_the_rules_of_the_bus(clouds: Clouds, shell: Shell) -> None:
     """The last of these tests: it deletes the rule that the outcomes of the others are read by."""
     events, bus = clouds.aws.client("events"), clouds.stack.outputs["OutcomeBusName"]
     assert events.list_rules(EventBusName=bus)["Rules"] != []
@@ -212,7 +196,7 @@ def test_rules_on_the_bus_are_deleted(clouds: Clouds, shell: Shell) -> None:
 # ---- docs/operations.md
 
 
-def test_endpoint_is_subscribed_to_the_alarms(clouds: Clouds, shell: Shell) -> None:
+def test_documented_command_subscribes_an_endpoint_to_the_alarms(clouds: Clouds, shell: Shell) -> None:
     topic = clouds.stack.outputs["AlarmTopicArn"]
     command = block("docs/operations.md", "aws sns subscribe ").replace("https://…", "https://127.0.0.1:9/")
 

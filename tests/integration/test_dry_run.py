@@ -1,4 +1,4 @@
-"""Dry runs through the API: what they tell, and that nothing is another one after them than before."""
+"""Dry runs through the API: what they report, and that they change nothing."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from typing import Any
 
 import pytest
 
-from tests.integration.observer import rename_queue
-from tests.integration.test_deployed_stack import a_service
+from tests.integration.observer import a_rename, a_service, ledger_table, rename_queue
 from tests.localcloud.stack import Clouds, Event, rename_event
 
 
 def table(clouds: Clouds) -> list[Any]:
-    items = clouds.aws.client("dynamodb").scan(TableName=clouds.stack.outputs["LedgerTableName"])["Items"]
+    items = clouds.aws.client("dynamodb").scan(TableName=ledger_table(clouds))["Items"]
     return sorted(items, key=lambda item: str(item["id"]["S"]))
 
 
 def dry_run(clouds: Clouds, event: Event, query: str = "dry_run=true") -> Any:
-    """The reply, once it is seen that nothing has changed."""
+    """The reply to a dry run, which must have changed nothing."""
     before = table(clouds), clouds.messages(rename_queue(clouds)), clouds.outcomes_so_far()
     calls = len(clouds.huawei.calls)
     reply = clouds.post_rename_event(event, query=query)
@@ -27,7 +26,7 @@ def dry_run(clouds: Clouds, event: Event, query: str = "dry_run=true") -> Any:
     return reply
 
 
-def test_what_a_rename_would_come_to_is_what_it_comes_to(clouds: Clouds) -> None:
+def test_dry_run_reports_would_rename_then_settled_then_unchanged(clouds: Clouds) -> None:
     service = a_service(clouds)
     event = rename_event(service, "orders")
 
@@ -50,8 +49,8 @@ def test_what_a_rename_would_come_to_is_what_it_comes_to(clouds: Clouds) -> None
         ({"status": 403, "code": "EndPoint.0004"}, 403),
     ],
 )
-def test_fault_changes_nothing_either(clouds: Clouds, fault: dict[str, Any], status: int) -> None:
-    event = rename_event(a_service(clouds), "orders")
+def test_dry_run_under_a_fault_reports_its_code(clouds: Clouds, fault: dict[str, Any], status: int) -> None:
+    event = a_rename(clouds)
     clouds.huawei.fail(**fault, times=20, on="any")
 
     reply = dry_run(clouds, event)
@@ -63,8 +62,8 @@ def test_fault_changes_nothing_either(clouds: Clouds, fault: dict[str, Any], sta
 @pytest.mark.parametrize(
     "query", ["dry_run=yes", "dry_run=", "dry_run=true&dry_run=true", "dry_run=true&dry_run=false"]
 )
-def test_another_value_is_refused(clouds: Clouds, query: str) -> None:
-    reply = dry_run(clouds, rename_event(a_service(clouds), "orders"), query)
+def test_malformed_dry_run_parameter_is_answered_with_400(clouds: Clouds, query: str) -> None:
+    reply = dry_run(clouds, a_rename(clouds), query)
 
     assert (reply.status, reply.headers["content-type"]) == (400, "application/problem+json")
     assert clouds.huawei.calls == []

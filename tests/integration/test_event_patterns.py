@@ -1,16 +1,16 @@
 """The event patterns that README.md and docs/events.md give to consumers, on the deployed bus."""
 
 import json
-import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from tests.documents import blocks
-from tests.integration.test_deployed_stack import a_service, outcome_of
-from tests.localcloud.stack import Clouds, Event, rename_event, tap
+from tests.integration.observer import a_service, outcome_of, received, tapped
+from tests.localcloud.stack import Clouds, Event, rename_event
 
 # What each gets of the kinds of outcomes below, in the order of the documents.
 EXPECTED = [
@@ -28,22 +28,16 @@ def patterns() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def rules(clouds: Clouds) -> Iterator[list[str]]:
-    """The URL of each pattern's queue."""
-    bus, urls = clouds.stack.outputs["OutcomeBusName"], []
-    for number, pattern in enumerate(patterns()):
-        urls.append(tap(clouds.aws, bus, f"documented-{number}", pattern))
-    yield urls
-    events, sqs = clouds.aws.client("events"), clouds.aws.client("sqs")
-    for number, url in enumerate(urls):
-        events.remove_targets(Rule=f"documented-{number}", EventBusName=bus, Ids=[f"documented-{number}"])
-        events.delete_rule(Name=f"documented-{number}", EventBusName=bus)
-        sqs.delete_queue(QueueUrl=url)
+def queues(clouds: Clouds) -> Iterator[list[str]]:
+    """The URL of a queue for each pattern."""
+    with ExitStack() as stack:
+        names = [(f"documented-{number}", pattern) for number, pattern in enumerate(patterns())]
+        yield [stack.enter_context(tapped(clouds, name, pattern)) for name, pattern in names]
     # It remembers that a key was refused.
     clouds.start_anew("RenameFromHttp")
 
 
-def test_documented_patterns_match_what_they_say(clouds: Clouds, rules: list[str]) -> None:
+def test_documented_event_patterns_match_their_kinds_of_outcomes(clouds: Clouds, queues: list[str]) -> None:
     events = rename_events(clouds)
 
     for kind, event in events.items():
@@ -52,7 +46,8 @@ def test_documented_patterns_match_what_they_say(clouds: Clouds, rules: list[str
         assert outcome["data"].get("error", {}).get("kind", "renamed") == kind
 
     kinds = {event["id"]: kind for kind, event in events.items()}
-    assert [{kinds[event_id] for event_id in received(clouds, url)} for url in rules] == EXPECTED
+    found = [{kinds[body["detail"]["data"]["request"]["id"]] for body in received(clouds, url)} for url in queues]
+    assert found == EXPECTED
 
 
 def rename_events(clouds: Clouds) -> Mapping[str, Event]:
@@ -67,14 +62,3 @@ def rename_events(clouds: Clouds) -> Mapping[str, Event]:
         "internal": rename_event(services["internal"], "orders"),
         "access": rename_event(services["access"], "orders"),
     }
-
-
-def received(clouds: Clouds, url: str) -> list[str]:
-    """The ids of the rename events whose outcomes the queue got."""
-    found, deadline = [], time.monotonic() + 5
-    while clouds.messages(url) and time.monotonic() < deadline:
-        reply = clouds.aws.client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10)
-        for message in reply.get("Messages", []):
-            found.append(json.loads(message["Body"])["detail"]["data"]["request"]["id"])
-            clouds.aws.client("sqs").delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-    return found

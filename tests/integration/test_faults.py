@@ -1,12 +1,11 @@
-"""The promises under faults, on the deployed stack: Huawei Cloud, the ledger and the bus fail, the function is killed,
-and events come twice, late, out of order and again from among the dead letters.
+"""The invariants under faults, on the deployed stack: Huawei Cloud, ledger and bus fail, the function is killed, and
+events come twice, late, out of order and as redriven dead letters.
 
 All that is looked at is seen from outside: what was sent, what Huawei Cloud was asked, and which outcomes there are, on
 the bus and in HTTP answers; nothing of the ledger.
 """
 
 import json
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,35 +17,44 @@ import pytest
 from function.adapters.aws.dynamodb_ledger import CLAIM_SLACK_SECONDS
 from function.adapters.aws.ledger_items import breaker_item
 from function.adapters.circuit_breaker import FAILURE_THRESHOLD, RECOVERY_SECONDS
+from tests.commands import run
+from tests.fakes.events import rename_data
+from tests.fakes.identifiers import SERVICE
 from tests.integration.lambda_events import sqs_event
 from tests.integration.observer import (
     HTTP,
     MANY_RECEIVES,
     QUEUE,
+    RENAMED,
     THROTTLED,
     TRIGGERS,
+    a_rename,
+    a_service,
     abandon,
     ago,
+    calls_for,
     chain,
     chains_of,
     code_of,
     dead_letter_queue,
     ids_of,
+    in_lambda_runtime,
     is_final,
+    ledger_table,
     lines,
     of,
+    outcome_of,
     outcomes_of,
     quiescent,
     send,
     service_of,
     times_unsettled,
     until,
+    until_returned,
     warm_up,
 )
-from tests.integration.test_deployed_stack import RENAMED, a_service, calls_for, outcome_of
-from tests.localcloud.aws import ROOT, ROOT_USER, build
 from tests.localcloud.huawei import Call
-from tests.localcloud.lambda_runtime import LambdaRuntime, LambdaRuntimeError
+from tests.localcloud.lambda_runtime import LambdaRuntimeError
 from tests.localcloud.stack import Clouds, Event, Reply, rename_event
 
 # ---- Huawei Cloud fails, and the function is killed
@@ -136,7 +144,7 @@ class Killed:
 
 
 @dataclass
-class Storm:
+class FaultyPeriod:
     """What became of one event for each fault, while they lasted and after they were lifted.
 
     Attributes:
@@ -154,53 +162,55 @@ class Storm:
 
 
 @pytest.fixture(scope="module")
-def storm(hasty_clouds: Clouds) -> Storm:
-    clouds, huawei = hasty_clouds, hasty_clouds.huawei
+def faulty_period(running_fast_clouds: Clouds) -> FaultyPeriod:
+    clouds, huawei = running_fast_clouds, running_fast_clouds.huawei
     huawei.reset()
     clouds.forget_outcomes()
-    storm = Storm(killed_in_the_middle(clouds), {})
+    faulty_period = FaultyPeriod(kill_during_calls(clouds), {})
     for name, trigger in CASES:
-        event = storm.events[name, trigger] = rename_event(a_service(clouds, "billing"), "orders")
+        event = faulty_period.events[name, trigger] = rename_event(a_service(clouds, "billing"), "orders")
         huawei.fail(**FAULTS[name].command, service_id=service_of(event))
 
-    queued = [event for (_, trigger), event in storm.events.items() if trigger == "sqs"]
+    queued = [event for (_, trigger), event in faulty_period.events.items() if trigger == "sqs"]
     for first in range(0, len(queued), 10):
         clouds.send_rename_events(queued[first : first + 10])
-    posted = {case: event for case, event in storm.events.items() if case[1] == "http"}
+    posted = {case: event for case, event in faulty_period.events.items() if case[1] == "http"}
     with ThreadPoolExecutor(3) as pool:
-        storm.replies = dict(zip(posted, pool.map(clouds.post_rename_event, posted.values()), strict=True))
+        faulty_period.replies = dict(zip(posted, pool.map(clouds.post_rename_event, posted.values()), strict=True))
 
     def all_tried() -> bool:
-        storm.outcomes_meanwhile += clouds.outcomes_so_far()
-        told = ids_of(storm.outcomes_meanwhile)
+        faulty_period.outcomes_meanwhile += clouds.outcomes_so_far()
+        told = ids_of(faulty_period.outcomes_meanwhile)
         returned = {line["correlation_id"] for line in lines(clouds, QUEUE) if line.get("status") == "unsettled"}
         return all(
             event["id"] in (told | returned if FAULTS[name].keeps_from_settling else told)
-            for (name, _), event in storm.events.items()
+            for (name, _), event in faulty_period.events.items()
         )
 
     until(all_tried, "each event to be tried", seconds=120)
-    storm.names_meanwhile = {case: huawei.name_of(service_of(event)) for case, event in storm.events.items()}
+    faulty_period.names_meanwhile = {
+        case: huawei.name_of(service_of(event)) for case, event in faulty_period.events.items()
+    }
 
-    storm.calls = huawei.calls
+    faulty_period.calls = huawei.calls
     huawei.reset()
-    storm.outcomes = list(storm.outcomes_meanwhile)
-    events = [*storm.killed.events, *storm.events.values()]
+    faulty_period.outcomes = list(faulty_period.outcomes_meanwhile)
+    events = [*faulty_period.killed.events, *faulty_period.events.values()]
 
     def is_over() -> bool:
-        storm.outcomes += clouds.outcomes_so_far()
-        return ids_of(storm.outcomes) >= {event["id"] for event in events} and quiescent(clouds)
+        faulty_period.outcomes += clouds.outcomes_so_far()
+        return ids_of(faulty_period.outcomes) >= {event["id"] for event in events} and quiescent(clouds)
 
     until(is_over, "an outcome of each event", seconds=120)
-    storm.outcomes += clouds.outcomes_so_far()
-    storm.calls += huawei.calls
-    storm.names = {event["id"]: huawei.name_of(service_of(event)) for event in events}
-    return storm
+    faulty_period.outcomes += clouds.outcomes_so_far()
+    faulty_period.calls += huawei.calls
+    faulty_period.names = {event["id"]: huawei.name_of(service_of(event)) for event in events}
+    return faulty_period
 
 
-def killed_in_the_middle(clouds: Clouds) -> Killed:
+def kill_during_calls(clouds: Clouds) -> Killed:
     warm_up(clouds)
-    queued, renamed, posted = events = [rename_event(a_service(clouds), "orders") for _ in range(3)]
+    queued, renamed, posted = events = [a_rename(clouds) for _ in range(3)]
     for event in events:
         clouds.huawei.fail(kind="hang", service_id=service_of(event), applied=event is renamed)
     clouds.send_rename_events([queued, renamed])
@@ -213,113 +223,110 @@ def killed_in_the_middle(clouds: Clouds) -> Killed:
     return Killed(events, reply.result(), clouds.post_rename_event(posted))
 
 
-class TestHuaweiCloudFails:
-    @pytest.mark.parametrize(("name", "trigger"), CASES)
-    def test_tells_no_success_that_it_has_not_had(self, name: str, trigger: str, storm: Storm) -> None:
-        case, fault = (name, trigger), FAULTS[name]
-        outcomes = of(storm.events[case], storm.outcomes_meanwhile)
-        if fault.keeps_from_settling:
-            assert outcomes == []
-            assert trigger == "sqs" or storm.replies[case].status == 202
-        else:
-            told = {code_of(outcome) for outcome in outcomes}
-            assert told == {fault.means or RENAMED}
-            assert storm.names_meanwhile[case] == ("billing" if fault.means else "orders")
-
-    @pytest.mark.parametrize(("name", "trigger"), CASES)
-    def test_settles_with_one_outcome(self, name: str, trigger: str, storm: Storm) -> None:
-        case, fault = (name, trigger), FAULTS[name]
-        copies = of(storm.events[case], storm.outcomes)
-        if trigger == "http" and storm.replies[case].status != 202:
-            copies.append(storm.replies[case].json())
-
-        [outcome] = chain(copies)
-
-        assert code_of(outcome) == (fault.means or RENAMED)
-        assert is_final(outcome)
-        assert storm.names[storm.events[case]["id"]] == ("billing" if fault.means else "orders")
+@pytest.mark.parametrize(("name", "trigger"), CASES)
+def test_fault_of_huawei_cloud_leads_to_no_false_success(name: str, trigger: str, faulty_period: FaultyPeriod) -> None:
+    case, fault = (name, trigger), FAULTS[name]
+    outcomes = of(faulty_period.events[case], faulty_period.outcomes_meanwhile)
+    if fault.keeps_from_settling:
+        assert outcomes == []
+        assert trigger == "sqs" or faulty_period.replies[case].status == 202
+    else:
+        told = {code_of(outcome) for outcome in outcomes}
+        assert told == {fault.means or RENAMED}
+        assert faulty_period.names_meanwhile[case] == ("billing" if fault.means else "orders")
 
 
-class TestFunctionIsKilled:
-    def test_who_gets_no_answer_sends_again(self, storm: Storm) -> None:
-        assert storm.killed.reply.status >= 500
-        assert storm.killed.reply_again.status == 202
+@pytest.mark.parametrize(("name", "trigger"), CASES)
+def test_event_has_one_final_outcome_after_a_fault_of_huawei_cloud(
+    name: str, trigger: str, faulty_period: FaultyPeriod
+) -> None:
+    case, fault = (name, trigger), FAULTS[name]
+    copies = of(faulty_period.events[case], faulty_period.outcomes)
+    if trigger == "http" and faulty_period.replies[case].status != 202:
+        copies.append(faulty_period.replies[case].json())
 
-    @pytest.mark.parametrize("which", range(3))
-    def test_in_the_middle_of_its_calls(self, which: int, storm: Storm) -> None:
-        event = storm.killed.events[which]
-        [outcome] = chain(of(event, storm.outcomes))
+    [outcome] = chain(copies)
+
+    assert code_of(outcome) == (fault.means or RENAMED)
+    assert is_final(outcome)
+    assert faulty_period.names[faulty_period.events[case]["id"]] == ("billing" if fault.means else "orders")
+
+
+def test_event_that_is_posted_again_after_the_function_was_killed_is_queued(faulty_period: FaultyPeriod) -> None:
+    assert faulty_period.killed.reply.status >= 500
+    assert faulty_period.killed.reply_again.status == 202
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_event_of_a_killed_function_is_renamed_after_its_claim_has_expired(
+    which: int, faulty_period: FaultyPeriod
+) -> None:
+    event = faulty_period.killed.events[which]
+    [outcome] = chain(of(event, faulty_period.outcomes))
+    assert outcome["type"] == RENAMED
+    calls = (call for call in faulty_period.calls if call.service_id == service_of(event))
+    of_the_killed, call = (call for call in calls if call.operation == "rename")
+    assert (of_the_killed.status, call.status) == (None, 200)
+    # Not before the claim of the killed one had expired, although the event came back sooner.
+    assert call.time - of_the_killed.time > CLAIM_SLACK_SECONDS
+    assert faulty_period.names[event["id"]] == "orders"
+
+
+def test_rejected_key_makes_no_second_call_until_the_function_starts_anew(fast: Clouds) -> None:
+    fast.start_anew(QUEUE)  # a key that has just been accepted is used for several calls at once
+    events = [a_rename(fast) for _ in range(3)]
+    fast.huawei.fail(401, "APIGW.0301", times=1)
+
+    fast.send_rename_events(events)
+
+    until_returned(fast, *events, code="APIGW.0301", times=2)
+    assert [call.status for call in fast.huawei.calls] == [401]
+    assert fast.outcomes_so_far() == []
+    fast.start_anew(QUEUE)
+    for [outcome] in chains_of(fast, *events):
         assert outcome["type"] == RENAMED
-        calls = (call for call in storm.calls if call.service_id == service_of(event))
-        of_the_dead, call = (call for call in calls if call.operation == "rename")
-        assert (of_the_dead.status, call.status) == (None, 200)
-        # Not before the claim of the dead had lapsed, although the event came back sooner.
-        assert call.time - of_the_dead.time > CLAIM_SLACK_SECONDS
-        assert storm.names[event["id"]] == "orders"
-
-
-class TestKeyIsRefused:
-    def test_no_second_call_until_it_is_mended(self, hasty: Clouds) -> None:
-        hasty.start_anew(QUEUE)  # a key that has just been accepted is trusted with several calls at once
-        events = [rename_event(a_service(hasty), "orders") for _ in range(3)]
-        hasty.huawei.fail(401, "APIGW.0301", times=1)
-
-        hasty.send_rename_events(events)
-
-        until(
-            lambda: all(times_unsettled(hasty, QUEUE, event, "APIGW.0301") > 1 for event in events),
-            "each event to come again",
-        )
-        assert [call.status for call in hasty.huawei.calls] == [401]
-        assert hasty.outcomes_so_far() == []
-        hasty.start_anew(QUEUE)
-        for [outcome] in chains_of(hasty, *events):
-            assert outcome["type"] == RENAMED
 
 
 class TestOutage:
     @pytest.fixture(autouse=True)
-    def closed_breaker(self, hasty: Clouds) -> Iterator[None]:
+    def closed_breaker(self, fast: Clouds) -> Iterator[None]:
         yield
-        hasty.aws.client("dynamodb").delete_item(TableName=table(hasty), Key=breaker_key(hasty))
-        hasty.start_anew(QUEUE, HTTP)
+        fast.aws.client("dynamodb").delete_item(TableName=ledger_table(fast), Key=breaker_key(fast))
+        fast.start_anew(QUEUE, HTTP)
 
-    def test_huawei_cloud_is_left_alone_until_it_recovers(self, hasty: Clouds) -> None:
-        hasty.start_anew(HTTP)  # which therefore asks the ledger how things are
-        queued = [rename_event(a_service(hasty), "orders") for _ in range(4)]
-        posted = rename_event(a_service(hasty), "orders")
-        hasty.huawei.fail(500, "EndPoint.0001", times=None)  # which leaves no rename in doubt, and so no claim
+    def test_outage_stops_all_calls_until_huawei_cloud_recovers(self, fast: Clouds) -> None:
+        fast.start_anew(HTTP)  # which therefore reads the state of the breaker
+        queued = [a_rename(fast) for _ in range(4)]
+        posted = a_rename(fast)
+        fast.huawei.fail(500, "EndPoint.0001", times=None)  # which leaves no rename in doubt, and so no claim
 
-        hasty.send_rename_events(queued)
-        until(
-            lambda: all(times_unsettled(hasty, QUEUE, event, "Rename.Outage") for event in queued),
-            "the breaker to keep each event from being called",
-        )
-        calls = len(hasty.huawei.calls)
-        assert hasty.post_rename_event(posted).status == 202
+        fast.send_rename_events(queued)
+        until_returned(fast, *queued, code="Rename.Outage")
+        calls = len(fast.huawei.calls)
+        assert fast.post_rename_event(posted).status == 202
 
-        assert times_unsettled(hasty, HTTP, posted, "Rename.Outage") == 1
+        assert times_unsettled(fast, HTTP, posted, "Rename.Outage") == 1
         # Those that were on their way when it opened came to their end.
-        assert FAILURE_THRESHOLD <= len(hasty.huawei.calls) == calls <= FAILURE_THRESHOLD + len(queued)
-        assert hasty.outcomes_so_far() == []
+        assert FAILURE_THRESHOLD <= len(fast.huawei.calls) == calls <= FAILURE_THRESHOLD + len(queued)
+        assert fast.outcomes_so_far() == []
 
-        hasty.huawei.reset()
-        self.let_time_pass(hasty, RECOVERY_SECONDS)
-        hasty.start_anew(QUEUE)
-        for [outcome] in chains_of(hasty, *queued, posted):
+        fast.huawei.reset()
+        self.let_time_pass(fast, RECOVERY_SECONDS)
+        fast.start_anew(QUEUE)
+        for [outcome] in chains_of(fast, *queued, posted):
             assert outcome["type"] == RENAMED
-        assert self.breaker(hasty)["state"] == {"S": "CLOSED"}
+        assert self.breaker(fast)["state"] == {"S": "CLOSED"}
 
     @staticmethod
     def breaker(clouds: Clouds) -> dict[str, Any]:
-        item = clouds.aws.client("dynamodb").get_item(TableName=table(clouds), Key=breaker_key(clouds))["Item"]
+        item = clouds.aws.client("dynamodb").get_item(TableName=ledger_table(clouds), Key=breaker_key(clouds))["Item"]
         return dict(item)
 
     def let_time_pass(self, clouds: Clouds, seconds: int) -> None:
         """For the breaker alone: it opened so much earlier."""
         opened_at = int(self.breaker(clouds)["opened_at"]["N"]) - seconds
         clouds.aws.client("dynamodb").update_item(
-            TableName=table(clouds),
+            TableName=ledger_table(clouds),
             Key=breaker_key(clouds),
             UpdateExpression="SET opened_at = :then",
             ExpressionAttributeValues={":then": {"N": str(opened_at)}},
@@ -330,167 +337,153 @@ def breaker_key(clouds: Clouds) -> dict[str, Any]:
     return {"id": {"S": breaker_item(clouds.account.region)}}
 
 
-def table(clouds: Clouds) -> str:
-    return clouds.stack.outputs["LedgerTableName"]
-
-
 # ---- AWS fails
 
 
-class TestLedgerRefuses:
-    def test_no_call_without_it(self, hasty: Clouds) -> None:
-        queued, posted = (rename_event(a_service(hasty), "orders") for _ in TRIGGERS)
-        actions = [action for sid, action in hasty.permissions(QUEUE) if sid == "KeepLedger"]
+def test_function_makes_no_call_while_the_ledger_refuses_requests(fast: Clouds) -> None:
+    queued, posted = (a_rename(fast) for _ in TRIGGERS)
+    actions = [action for sid, action in fast.permissions(QUEUE) if sid == "KeepLedger"]
 
-        with hasty.without(QUEUE, *actions), hasty.without(HTTP, *actions):
-            hasty.send_rename_event(queued)
-            reply = hasty.post_rename_event(posted)
-            until(
-                lambda: all(
-                    times_unsettled(hasty, QUEUE, event, "Rename.LedgerUnavailable") > 1 for event in (queued, posted)
-                ),
-                "the events to be tried twice",
-            )
-            assert reply.status == 202
-            assert hasty.huawei.calls == []
-            assert hasty.outcomes_so_far() == []
+    with fast.without(QUEUE, *actions), fast.without(HTTP, *actions):
+        fast.send_rename_event(queued)
+        reply = fast.post_rename_event(posted)
+        until_returned(fast, queued, posted, code="Rename.LedgerUnavailable", times=2)
+        assert reply.status == 202
+        assert fast.huawei.calls == []
+        assert fast.outcomes_so_far() == []
 
-        for [outcome] in chains_of(hasty, queued, posted):
-            assert outcome["type"] == RENAMED
-        assert len(hasty.huawei.calls) == 2
+    for [outcome] in chains_of(fast, queued, posted):
+        assert outcome["type"] == RENAMED
+    assert len(fast.huawei.calls) == 2
 
 
-class TestBusRefuses:
-    def test_publishes_later_what_was_decided_once(self, hasty: Clouds) -> None:
-        queued, posted = events = [rename_event(a_service(hasty), "orders") for _ in TRIGGERS]
+def test_outcome_that_the_bus_refused_is_published_later(fast: Clouds) -> None:
+    queued, posted = events = [a_rename(fast) for _ in TRIGGERS]
 
-        with hasty.without(QUEUE, "events:PutEvents"), hasty.without(HTTP, "events:PutEvents"):
-            hasty.send_rename_event(queued)
-            reply = hasty.post_rename_event(posted)
-            until(
-                lambda: all(times_unsettled(hasty, QUEUE, event, "Rename.OutcomeNotPublished") > 1 for event in events),
-                "the outcomes to be refused twice",
-            )
-            assert reply.status == 202
-            assert hasty.outcomes_so_far() == []
-            assert [hasty.huawei.name_of(service_of(event)) for event in events] == ["orders", "orders"]
+    with fast.without(QUEUE, "events:PutEvents"), fast.without(HTTP, "events:PutEvents"):
+        fast.send_rename_event(queued)
+        reply = fast.post_rename_event(posted)
+        until_returned(fast, *events, code="Rename.OutcomeNotPublished", times=2)
+        assert reply.status == 202
+        assert fast.outcomes_so_far() == []
+        assert [fast.huawei.name_of(service_of(event)) for event in events] == ["orders", "orders"]
 
-        [by_queue], [by_http] = chains_of(hasty, queued, posted)
-        assert (by_queue["type"], by_queue["data"]["trigger"]) == (RENAMED, "sqs")
-        # What the HTTP API decided the queue only brought to the bus.
-        assert (by_http["type"], by_http["data"]["trigger"]) == (RENAMED, "http")
-        assert len(hasty.huawei.calls) == 2
-        assert hasty.post_rename_event(queued).json() == by_queue
-        assert hasty.post_rename_event(posted).json() == by_http
+    [by_queue], [by_http] = chains_of(fast, queued, posted)
+    assert (by_queue["type"], by_queue["data"]["trigger"]) == (RENAMED, "sqs")
+    # What the HTTP API decided the queue only brought to the bus.
+    assert (by_http["type"], by_http["data"]["trigger"]) == (RENAMED, "http")
+    assert len(fast.huawei.calls) == 2
+    assert fast.post_rename_event(queued).json() == by_queue
+    assert fast.post_rename_event(posted).json() == by_http
 
 
 # ---- Events come at once, twice, late, or under another's identifier
 
 
-class TestOneServiceThroughBothTriggers:
-    def test_one_rename_at_a_time(self, hasty: Clouds) -> None:
-        warm_up(hasty)
-        first = rename_event(a_service(hasty), "orders")
-        hasty.huawei.fail(kind="slow", delay=1.0, service_id=service_of(first))
-        hasty.send_rename_event(first)
-        until(lambda: calls_for(hasty, service_of(first)), "the call")
-        second = rename_event(service_of(first), "payments")
+def test_one_service_is_renamed_by_one_trigger_at_a_time(fast: Clouds) -> None:
+    warm_up(fast)
+    first = a_rename(fast)
+    fast.huawei.fail(kind="slow", delay=1.0, service_id=service_of(first))
+    fast.send_rename_event(first)
+    until(lambda: calls_for(fast, service_of(first)), "the call")
+    second = rename_event(service_of(first), "payments")
 
-        reply = hasty.post_rename_event(second)
+    reply = fast.post_rename_event(second)
 
-        assert reply.status == 202
-        assert times_unsettled(hasty, HTTP, second, "Rename.InProgress") == 1
-        assert [outcome["type"] for [outcome] in chains_of(hasty, first, second)] == [RENAMED, RENAMED]
-        assert [call.name for call in calls_for(hasty, service_of(first))] == ["orders", "payments"]
+    assert reply.status == 202
+    assert times_unsettled(fast, HTTP, second, "Rename.InProgress") == 1
+    assert [outcome["type"] for [outcome] in chains_of(fast, first, second)] == [RENAMED, RENAMED]
+    assert [call.name for call in calls_for(fast, service_of(first))] == ["orders", "payments"]
 
 
 @pytest.mark.parametrize("trigger", TRIGGERS)
 class TestEventComesAgain:
-    def test_a_duplicate_repeats_the_outcome(self, trigger: str, hasty: Clouds) -> None:
+    def test_duplicate_of_an_event_repeats_its_outcome(self, trigger: str, fast: Clouds) -> None:
         first = "http" if trigger == "sqs" else "sqs"
-        event = rename_event(a_service(hasty), "orders")
-        send(hasty, first, event)
-        outcome = outcome_of(hasty, event)
+        event = a_rename(fast)
+        send(fast, first, event)
+        outcome = outcome_of(fast, event)
 
-        replies = [send(hasty, trigger, event), send(hasty, "http", event)]
+        replies = [send(fast, trigger, event), send(fast, "http", event)]
 
         assert all(reply is None or (reply.status, reply.json()) == (200, outcome) for reply in replies)
-        assert outcomes_of(hasty, event, copies=2) == [outcome, outcome]
+        assert outcomes_of(fast, event, copies=2) == [outcome, outcome]
         assert outcome["data"]["trigger"] == first
-        assert [call.operation for call in hasty.huawei.calls] == ["rename"]
+        assert [call.operation for call in fast.huawei.calls] == ["rename"]
 
-    def test_another_event_must_not_have_its_identifier(self, trigger: str, hasty: Clouds) -> None:
-        event = rename_event(a_service(hasty), "orders")
-        hasty.send_rename_event(event)
-        first = outcome_of(hasty, event)
+    def test_other_event_with_the_identifier_of_a_settled_one_fails(self, trigger: str, fast: Clouds) -> None:
+        event = a_rename(fast)
+        fast.send_rename_event(event)
+        first = outcome_of(fast, event)
         other = rename_event(service_of(event), "payments") | {"id": event["id"]}
 
-        reply = send(hasty, trigger, other)
+        reply = send(fast, trigger, other)
 
-        [outcome] = outcomes_of(hasty, other)
+        [outcome] = outcomes_of(fast, other)
         assert code_of(outcome) == "Rename.IdentifierReused"
         assert outcome["id"] != first["id"]
         assert reply is None or (reply.status, reply.json()) == (409, outcome)
-        assert hasty.post_rename_event(event).json() == first
-        assert [call.name for call in hasty.huawei.calls] == ["orders"]
+        assert fast.post_rename_event(event).json() == first
+        assert [call.name for call in fast.huawei.calls] == ["orders"]
 
-    def test_a_stale_event_undoes_nothing(self, trigger: str, hasty: Clouds) -> None:
-        newer = rename_event(a_service(hasty), "orders")
-        hasty.send_rename_event(newer)
-        outcome_of(hasty, newer)
+    def test_stale_event_is_superseded_and_makes_no_call(self, trigger: str, fast: Clouds) -> None:
+        newer = a_rename(fast)
+        fast.send_rename_event(newer)
+        outcome_of(fast, newer)
         stale = rename_event(service_of(newer), "payments") | {"time": ago(seconds=1, before=newer)}
 
-        reply = send(hasty, trigger, stale)
+        reply = send(fast, trigger, stale)
 
-        [[outcome]] = chains_of(hasty, stale)
+        [[outcome]] = chains_of(fast, stale)
         assert (code_of(outcome), outcome["data"]["error"]["kind"]) == ("Rename.Superseded", "conflict")
         assert outcome["data"]["superseded_by"] == {"source": newer["source"], "id": newer["id"]}
         assert reply is None or (reply.status, reply.json()) == (409, outcome)
-        assert hasty.huawei.name_of(service_of(newer)) == "orders"
-        assert [call.name for call in hasty.huawei.calls] == ["orders"]
+        assert fast.huawei.name_of(service_of(newer)) == "orders"
+        assert [call.name for call in fast.huawei.calls] == ["orders"]
 
 
-class TestEventsOfOneIdentifier:
-    def test_at_the_same_time(self, hasty: Clouds) -> None:
-        warm_up(hasty)
-        event = rename_event(a_service(hasty), "orders")
-        other = rename_event(a_service(hasty, "billing"), "payments") | {"id": event["id"]}
-        hasty.huawei.fail(kind="slow", delay=1.0, service_id=service_of(event))
-        hasty.send_rename_event(event)
-        until(lambda: calls_for(hasty, service_of(event)), "the call")
+def test_other_event_with_the_identifier_of_one_in_progress_fails(fast: Clouds) -> None:
+    warm_up(fast)
+    event = a_rename(fast)
+    other = rename_event(a_service(fast, "billing"), "payments") | {"id": event["id"]}
+    fast.huawei.fail(kind="slow", delay=1.0, service_id=service_of(event))
+    fast.send_rename_event(event)
+    until(lambda: calls_for(fast, service_of(event)), "the call")
 
-        reply = hasty.post_rename_event(other)
+    reply = fast.post_rename_event(other)
 
-        [first], [second] = [outcomes_of(hasty, each) for each in (event, other)]
-        assert (code_of(first), code_of(second)) == (RENAMED, "Rename.IdentifierReused")
-        assert reply.json() == second
-        assert hasty.huawei.name_of(service_of(other)) == "billing"
+    [first], [second] = [outcomes_of(fast, each) for each in (event, other)]
+    assert (code_of(first), code_of(second)) == (RENAMED, "Rename.IdentifierReused")
+    assert reply.json() == second
+    assert fast.huawei.name_of(service_of(other)) == "billing"
 
-    def test_on_their_last_receive(self, hasty: Clouds) -> None:
-        event = rename_event(a_service(hasty), "orders")
-        other = rename_event(service_of(event), "payments") | {"id": event["id"]}
-        hasty.huawei.fail(**THROTTLED, service_id=service_of(event))
-        batch = sqs_event(json.dumps(event), json.dumps(other))
-        for record in batch["Records"]:
-            record["attributes"]["ApproximateReceiveCount"] = str(MANY_RECEIVES)
 
-        hasty.invoke(QUEUE, batch)
+def test_two_events_of_one_identifier_have_an_outcome_each_on_the_last_receive(fast: Clouds) -> None:
+    event = a_rename(fast)
+    other = rename_event(service_of(event), "payments") | {"id": event["id"]}
+    fast.huawei.fail(**THROTTLED, service_id=service_of(event))
+    batch = sqs_event(json.dumps(event), json.dumps(other))
+    for record in batch["Records"]:
+        record["attributes"]["ApproximateReceiveCount"] = str(MANY_RECEIVES)
 
-        [first], [second] = [outcomes_of(hasty, each) for each in (event, other)]
-        assert (code_of(first), code_of(second)) == ("APIGW.0308", "Rename.IdentifierReused")
+    fast.invoke(QUEUE, batch)
 
-    def test_the_second_comes_again(self, hasty: Clouds) -> None:
-        event = rename_event(a_service(hasty), "orders")
-        hasty.send_rename_event(event)
-        outcome_of(hasty, event)
-        other = rename_event(service_of(event), "payments") | {"id": event["id"]}
+    [first], [second] = [outcomes_of(fast, each) for each in (event, other)]
+    assert (code_of(first), code_of(second)) == ("APIGW.0308", "Rename.IdentifierReused")
 
-        for _ in range(2):
-            hasty.send_rename_event(other)
 
-        first, second = outcomes_of(hasty, other, copies=2)
-        assert code_of(first) == "Rename.IdentifierReused"
-        assert first == second
+def test_other_event_of_a_used_identifier_has_the_same_outcome_again(fast: Clouds) -> None:
+    event = a_rename(fast)
+    fast.send_rename_event(event)
+    outcome_of(fast, event)
+    other = rename_event(service_of(event), "payments") | {"id": event["id"]}
+
+    for _ in range(2):
+        fast.send_rename_event(other)
+
+    first, second = outcomes_of(fast, other, copies=2)
+    assert code_of(first) == "Rename.IdentifierReused"
+    assert first == second
 
 
 # ---- Bad input, with the ledger on
@@ -500,17 +493,11 @@ def bad_inputs() -> dict[str, str]:
     """Texts by what is wrong with them."""
 
     def changed(**attributes: Any) -> str:
-        event = rename_event("070c4a63-8a62-448e-89ed-f2cbde8e6a3b", "orders") | attributes
+        event = rename_event(SERVICE, "orders") | attributes
         return json.dumps({name: value for name, value in event.items() if value is not None})
 
     def data(**fields: Any) -> str:
-        return changed(
-            data={
-                "vpc_endpoint_service_id": "070c4a63-8a62-448e-89ed-f2cbde8e6a3b",
-                "endpoint_service_name": "orders",
-                **fields,
-            }
-        )
+        return changed(data=rename_data(**fields))
 
     text = changed()
     return {
@@ -540,59 +527,61 @@ def bad_inputs() -> dict[str, str]:
     }
 
 
-class TestBadInput:
-    def test_of_every_kind_is_told_and_reaches_nobody(self, hasty: Clouds) -> None:
-        good = rename_event(a_service(hasty), "orders")
-        texts = bad_inputs()
+def test_invalid_input_of_each_kind_has_an_outcome_and_makes_no_call(fast: Clouds) -> None:
+    good = a_rename(fast)
+    texts = bad_inputs()
 
-        hasty.send_rename_event(good)
-        for text in texts.values():
-            hasty.send_rename_event(text, group=service_of(good))
-        replies = {kind: hasty.post_rename_event(text) for kind, text in texts.items()}
+    fast.send_rename_event(good)
+    for text in texts.values():
+        fast.send_rename_event(text, group=service_of(good))
+    replies = {kind: fast.post_rename_event(text) for kind, text in texts.items()}
 
-        found = hasty.outcomes(1 + 2 * len(texts))
-        assert Counter(map(code_of, found)) == {RENAMED: 1, "Rename.InvalidEvent": 2 * len(texts)}
-        assert {kind: reply.status for kind, reply in replies.items()} == dict.fromkeys(texts, 400)
-        assert [call.service_id for call in hasty.huawei.calls] == [service_of(good)]
+    found = fast.outcomes(1 + 2 * len(texts))
+    assert Counter(map(code_of, found)) == {RENAMED: 1, "Rename.InvalidEvent": 2 * len(texts)}
+    assert {kind: reply.status for kind, reply in replies.items()} == dict.fromkeys(texts, 400)
+    assert [call.service_id for call in fast.huawei.calls] == [service_of(good)]
 
-    @pytest.mark.parametrize("attribute", ["id", "source"])
-    def test_ten_kilobytes_of_identity(self, attribute: str, hasty: Clouds) -> None:
-        event = rename_event(a_service(hasty), "orders") | {attribute: "x" * 10_240}
 
-        replies = [send(hasty, trigger, event) for trigger in TRIGGERS * 2]
+@pytest.mark.parametrize("attribute", ["id", "source"])
+def test_event_with_an_id_or_source_of_ten_kilobytes_is_invalid(attribute: str, fast: Clouds) -> None:
+    event = a_rename(fast) | {attribute: "x" * 10_240}
 
-        copies = outcomes_of(hasty, event, copies=4)
-        for outcome in copies:
-            assert code_of(outcome) == "Rename.InvalidEvent"
-            assert outcome["data"]["error"]["violations"] == [
-                {"path": f"/{attribute}", "message": "must have at most 1024 characters"}
-            ]
-        by_trigger = {trigger: [copy for copy in copies if copy["data"]["trigger"] == trigger] for trigger in TRIGGERS}
-        # The same each time; the id is made of what is told, and that names the trigger.
-        [by_queue, by_queue_again], [by_http, by_http_again] = by_trigger.values()
-        assert (by_queue, by_http) == (by_queue_again, by_http_again)
-        assert by_queue["id"] != by_http["id"]
-        assert [(reply.status, reply.json()) for reply in replies if reply] == [(400, by_http)] * 2
-        assert hasty.huawei.calls == []
+    replies = [send(fast, trigger, event) for trigger in TRIGGERS * 2]
 
-    def test_ten_kilobytes_of_identity_in_a_message_attribute(self, hasty: Clouds) -> None:
-        data = {"vpc_endpoint_service_id": a_service(hasty), "endpoint_service_name": "orders"}
-
-        hasty.send_rename_event(data, {"ce_id": "x" * 10_240})
-
-        [outcome] = hasty.outcomes(where=lambda outcome: bool(outcome["data"]["request"]["data"] == data))
+    copies = outcomes_of(fast, event, copies=4)
+    for outcome in copies:
         assert code_of(outcome) == "Rename.InvalidEvent"
-        assert [violation["path"] for violation in outcome["data"]["error"]["violations"]] == ["/id"]
-        assert hasty.huawei.calls == []
+        assert outcome["data"]["error"]["violations"] == [
+            {"path": f"/{attribute}", "message": "must have at most 1024 characters"}
+        ]
+    by_trigger = {trigger: [copy for copy in copies if copy["data"]["trigger"] == trigger] for trigger in TRIGGERS}
+    # The same each time; the id is made of what is told, and that names the trigger.
+    [by_queue, by_queue_again], [by_http, by_http_again] = by_trigger.values()
+    assert (by_queue, by_http) == (by_queue_again, by_http_again)
+    assert by_queue["id"] != by_http["id"]
+    assert [(reply.status, reply.json()) for reply in replies if reply] == [(400, by_http)] * 2
+    assert fast.huawei.calls == []
 
-    def test_event_of_a_year_ago(self, hasty: Clouds) -> None:
-        of_last_year = rename_event(a_service(hasty), "orders") | {"time": ago(days=365)}
-        assert hasty.post_rename_event(of_last_year).status == 200
 
-        for days, status, name in ((366, 409, "orders"), (364, 200, "payments")):
-            event = rename_event(service_of(of_last_year), "payments") | {"time": ago(days=days)}
-            assert hasty.post_rename_event(event).status == status
-            assert hasty.huawei.name_of(service_of(event)) == name
+def test_message_attribute_with_an_id_of_ten_kilobytes_is_invalid(fast: Clouds) -> None:
+    data = {"vpc_endpoint_service_id": a_service(fast), "endpoint_service_name": "orders"}
+
+    fast.send_rename_event(data, {"ce_id": "x" * 10_240})
+
+    [outcome] = fast.outcomes(where=lambda outcome: bool(outcome["data"]["request"]["data"] == data))
+    assert code_of(outcome) == "Rename.InvalidEvent"
+    assert [violation["path"] for violation in outcome["data"]["error"]["violations"]] == ["/id"]
+    assert fast.huawei.calls == []
+
+
+def test_event_of_a_year_ago_is_newer_than_older_ones_and_older_than_newer_ones(fast: Clouds) -> None:
+    of_last_year = a_rename(fast) | {"time": ago(days=365)}
+    assert fast.post_rename_event(of_last_year).status == 200
+
+    for days, status, name in ((366, 409, "orders"), (364, 200, "payments")):
+        event = rename_event(service_of(of_last_year), "payments") | {"time": ago(days=days)}
+        assert fast.post_rename_event(event).status == status
+        assert fast.huawei.name_of(service_of(event)) == name
 
 
 KEYS = {
@@ -602,57 +591,43 @@ KEYS = {
 }
 
 
-class TestTableOfAnotherKind:
-    @pytest.fixture(params=KEYS)
-    def runtime(self, clouds: Clouds, request: pytest.FixtureRequest) -> Iterator[LambdaRuntime]:
-        """The function in the Lambda runtime, where a table with another key is its ledger."""
-        dynamodb, key = clouds.aws.client("dynamodb"), KEYS[request.param]
-        dynamodb.create_table(
-            TableName="another",
-            KeySchema=[{"AttributeName": name, "KeyType": kind} for name, _, kind in key],
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": kind} for name, kind, _ in key],
-            BillingMode="PAY_PER_REQUEST",
-        )
-        name = clouds.stack.resources[QUEUE]
-        deployed = clouds.aws.client("lambda").get_function_configuration(FunctionName=name)
-        environment = deployed["Environment"]["Variables"] | ROOT_USER | {"LEDGER_TABLE": "another"}
-        environment |= {"AWS_ENDPOINT_URL": clouds.aws.endpoint, "AWS_CA_BUNDLE": str(clouds.aws.ca)}
-        environment |= {"AWS_REGION": clouds.aws.region, "AWS_DEFAULT_REGION": clouds.aws.region}
-        with LambdaRuntime(build().parent / QUEUE, environment, timeout=30, handler=deployed["Handler"]) as runtime:
-            yield runtime
-        dynamodb.delete_table(TableName="another")
+@pytest.fixture(params=KEYS)
+def table_with_another_key(clouds: Clouds, request: pytest.FixtureRequest) -> Iterator[str]:
+    dynamodb, key = clouds.aws.client("dynamodb"), KEYS[request.param]
+    dynamodb.create_table(
+        TableName="another",
+        KeySchema=[{"AttributeName": name, "KeyType": kind} for name, _, kind in key],
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": kind} for name, kind, _ in key],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    yield "another"
+    dynamodb.delete_table(TableName="another")
 
-    def test_one_clear_error_before_any_call(self, runtime: LambdaRuntime, clouds: Clouds) -> None:
-        event = rename_event(a_service(clouds), "orders")
 
+def test_ledger_table_with_another_key_is_a_settings_error_before_any_call(
+    clouds: Clouds, table_with_another_key: str
+) -> None:
+    batch = sqs_event(json.dumps(a_rename(clouds)))
+
+    with in_lambda_runtime(clouds, QUEUE, LEDGER_TABLE=table_with_another_key) as runtime:
         for _ in range(2):
             with pytest.raises(LambdaRuntimeError, match='"errorMessage": "LEDGER_TABLE is malformed') as error:
-                runtime.invoke(sqs_event(json.dumps(event)))
+                runtime.invoke(batch)
             assert '"errorType": "SettingsError"' in str(error.value)
 
-        assert clouds.huawei.calls == []
-        assert clouds.outcomes_so_far() == []
+    assert clouds.huawei.calls == []
+    assert clouds.outcomes_so_far() == []
 
 
 # ---- Dead letters
 
 
-class TestMakeRedrive:
-    def test_brings_dead_letters_back(self, hasty: Clouds) -> None:
-        event = rename_event(a_service(hasty), "orders")
-        abandon(hasty, event)
+def test_make_redrive_returns_dead_letters_to_the_queue(fast: Clouds) -> None:
+    event = a_rename(fast)
+    abandon(fast, event)
 
-        command = ["make", "redrive"]
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=hasty.aws.sam_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    done = run("make", "redrive", env=fast.aws.sam_environment())
 
-        assert (done.returncode, '{"moved": 1}' in done.stdout) == (0, True), done.stderr
-        assert outcome_of(hasty, event)["type"] == RENAMED
-        assert hasty.messages(dead_letter_queue(hasty)) == 0
+    assert '{"moved": 1}' in done.stdout
+    assert outcome_of(fast, event)["type"] == RENAMED
+    assert fast.messages(dead_letter_queue(fast)) == 0

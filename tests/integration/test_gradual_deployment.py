@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tests.localcloud.aws import ENVIRONMENTS, ROOT
+from tests.localcloud.stack import FUNCTIONS
 
-FUNCTIONS = ("RenameFromQueue", "RenameFromHttp", "SettleDeadLetters")
 # Each can be set off by a new version within minutes, and by no producer: tests/unit/template/test_alarms.py.
-GUARDS = ["FunctionErrorsAlarm", "DefectsAlarm", "AccessFailuresAlarm", "HttpErrorsAlarm"]
+ROLLBACK_ALARMS = ["FunctionErrorsAlarm", "DefectsAlarm", "AccessFailuresAlarm", "HttpErrorsAlarm"]
 
 _PROGRAM = """
 import json, sys
@@ -48,43 +48,42 @@ def of_type(found: dict[str, Any], kind: str) -> dict[str, Any]:
     return {name: resource for name, resource in found.items() if resource["Type"] == kind}
 
 
-class TestSwitchedOn:
-    """As it is by default."""
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_gradual_deployment_moves_an_alias_by_codedeploy(function: str) -> None:
+    found = resources()
+    [version] = [name for name in of_type(found, "AWS::Lambda::Version") if name.startswith(function)]
 
-    @pytest.mark.parametrize("function", FUNCTIONS)
-    def test_an_alias_moves_to_a_new_version_by_codedeploy(self, function: str) -> None:
-        found = resources()
-        [version] = [name for name in of_type(found, "AWS::Lambda::Version") if name.startswith(function)]
+    alias = found[f"{function}Aliaslive"]
 
-        alias = found[f"{function}Aliaslive"]
-
-        assert alias["Properties"]["FunctionVersion"] == {"Fn::GetAtt": [version, "Version"]}
-        group = alias["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]["DeploymentGroupName"]["Ref"]
-        assert found[group]["Type"] == "AWS::CodeDeploy::DeploymentGroup"
-
-    def test_and_back_when_an_alarm_goes_off(self) -> None:
-        found = resources()
-        groups = of_type(found, "AWS::CodeDeploy::DeploymentGroup")
-
-        assert len(groups) == len(FUNCTIONS)
-        for group in groups.values():
-            assert "DEPLOYMENT_STOP_ON_ALARM" in group["Properties"]["AutoRollbackConfiguration"]["Events"]
-            alarms = group["Properties"]["AlarmConfiguration"]["Alarms"]
-            assert [alarm["Name"]["Ref"] for alarm in alarms] == GUARDS
-            assert {found[alarm["Name"]["Ref"]]["Type"] for alarm in alarms} == {"AWS::CloudWatch::Alarm"}
-
-    def test_the_queues_and_the_api_call_the_alias(self) -> None:
-        found = resources()
-        called = {
-            name: resource["Properties"]["FunctionName"]["Ref"]
-            for kind in ("AWS::Lambda::EventSourceMapping", "AWS::Lambda::Permission")
-            for name, resource in of_type(found, kind).items()
-        }
-
-        assert set(called.values()) == {f"{function}Aliaslive" for function in FUNCTIONS}
+    assert alias["Properties"]["FunctionVersion"] == {"Fn::GetAtt": [version, "Version"]}
+    group = alias["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]["DeploymentGroupName"]["Ref"]
+    assert found[group]["Type"] == "AWS::CodeDeploy::DeploymentGroup"
 
 
-def test_switched_off_the_alias_moves_at_once() -> None:
+def test_gradual_deployment_is_rolled_back_by_its_alarms() -> None:
+    found = resources()
+    groups = of_type(found, "AWS::CodeDeploy::DeploymentGroup")
+
+    assert len(groups) == len(FUNCTIONS)
+    for group in groups.values():
+        assert "DEPLOYMENT_STOP_ON_ALARM" in group["Properties"]["AutoRollbackConfiguration"]["Events"]
+        alarms = group["Properties"]["AlarmConfiguration"]["Alarms"]
+        assert [alarm["Name"]["Ref"] for alarm in alarms] == ROLLBACK_ALARMS
+        assert {found[alarm["Name"]["Ref"]]["Type"] for alarm in alarms} == {"AWS::CloudWatch::Alarm"}
+
+
+def test_queues_and_api_invoke_the_alias() -> None:
+    found = resources()
+    called = {
+        name: resource["Properties"]["FunctionName"]["Ref"]
+        for kind in ("AWS::Lambda::EventSourceMapping", "AWS::Lambda::Permission")
+        for name, resource in of_type(found, kind).items()
+    }
+
+    assert set(called.values()) == {f"{function}Aliaslive" for function in FUNCTIONS}
+
+
+def test_alias_moves_at_once_without_gradual_deployment() -> None:
     found = resources(GradualDeployment="false")
 
     assert {resource["Type"] for resource in found.values() if "CodeDeploy" in resource["Type"]} == set()
@@ -92,7 +91,7 @@ def test_switched_off_the_alias_moves_at_once() -> None:
         assert "UpdatePolicy" not in found[f"{function}Aliaslive"]
 
 
-def test_other_code_makes_other_versions() -> None:
+def test_sam_makes_a_new_version_for_other_code() -> None:
     first, second = (set(of_type(resources(code), "AWS::Lambda::Version")) for code in ("first", "second"))
 
     assert len(first) == len(second) == len(FUNCTIONS)
@@ -106,27 +105,28 @@ def test_sam_makes_no_version_for_another_parameter_alone() -> None:
     assert first == second
 
 
-class TestRevision:
-    @pytest.mark.parametrize("function", FUNCTIONS)
-    @pytest.mark.parametrize("revision", ["1764092362", "1764092363"])
-    def test_makes_a_version_of_its_own_which_stays(self, function: str, revision: str) -> None:
-        version = resources(Revision=revision)[f"{function}Version{revision}"]
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("revision", ["1764092362", "1764092363"])
+def test_revision_makes_a_version_of_its_own_that_is_retained(function: str, revision: str) -> None:
+    version = resources(Revision=revision)[f"{function}Version{revision}"]
 
-        assert version["DeletionPolicy"] == "Retain"
-        # A property that differs would have CloudFormation replace the version before.
-        assert version["Properties"] == {"FunctionName": {"Ref": function}}
+    assert version["DeletionPolicy"] == "Retain"
+    # A property that differs would have CloudFormation replace the version before.
+    assert version["Properties"] == {"FunctionName": {"Ref": function}}
 
-    @pytest.mark.parametrize("function", FUNCTIONS)
-    def test_changes_the_function_too(self, function: str) -> None:
-        """Lambda makes no version of what has not changed since the last one."""
-        description = resources(Revision="1764092362")[function]["Properties"]["Description"]
 
-        assert description.endswith(" Revision 1764092362")
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_revision_changes_the_description_of_the_function(function: str) -> None:
+    """Lambda makes no version of what has not changed since the last one."""
+    description = resources(Revision="1764092362")[function]["Properties"]["Description"]
 
-    def test_empty_leaves_it_to_sam(self) -> None:
-        first, again, second = (
-            set(of_type(resources(code, Revision=""), "AWS::Lambda::Version")) for code in ("first", "first", "second")
-        )
+    assert description.endswith(" Revision 1764092362")
 
-        assert first == again
-        assert first.isdisjoint(second)
+
+def test_empty_revision_leaves_versions_to_sam() -> None:
+    first, again, second = (
+        set(of_type(resources(code, Revision=""), "AWS::Lambda::Version")) for code in ("first", "first", "second")
+    )
+
+    assert first == again
+    assert first.isdisjoint(second)

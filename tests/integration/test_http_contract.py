@@ -1,4 +1,4 @@
-"""The deployed HTTP API against openapi.yaml: defined by it, and held to it by schemathesis."""
+"""The deployed HTTP API against openapi.yaml: defined by it, and tested against it by schemathesis."""
 
 import json
 import time
@@ -25,16 +25,14 @@ from schemathesis.checks import (
 )
 
 from tests.contract.documents import CONTRACT, OPENAPI, references
-from tests.integration.test_deployed_stack import a_service, outcome_of
+from tests.integration.observer import RENAMED, a_rename, a_service, outcome_of
 from tests.localcloud.stack import Clouds, rename_event
 
 STRUCTURED = "application/cloudevents+json"
 BINARY = "application/json"
 DOCUMENTED = [
-    status_code_conformance,
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
+    *(status_code_conformance, content_type_conformance),
+    *(response_headers_conformance, response_schema_conformance),
 ]
 # The API takes twenty requests a second.
 SECONDS_A_REQUEST = 0.055
@@ -64,41 +62,38 @@ def call(clouds: Clouds, case: Case[Any], *, headers: dict[str, str] | None = No
     return case.call(base_url=base_url, headers=headers, auth=auth, verify=str(clouds.aws.ca))
 
 
-class TestGenerated:
-    """Requests that schemathesis makes of the document: right ones, and such that break it."""
+@pytest.mark.parametrize(
+    ("mode", "answers"), [(GenerationMode.POSITIVE, {200, 400, 404}), (GenerationMode.NEGATIVE, {400})]
+)
+def test_generated_requests_have_documented_replies(clouds: Clouds, mode: GenerationMode, answers: set[int]) -> None:
+    services = [a_service(clouds), str(uuid.UUID(int=0))]
+    seen = set()
 
-    @pytest.mark.parametrize(
-        ("mode", "answers"), [(GenerationMode.POSITIVE, {200, 400, 404}), (GenerationMode.NEGATIVE, {400})]
+    @settings(
+        max_examples=60,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
     )
-    def test_get_documented_replies(self, clouds: Clouds, mode: GenerationMode, answers: set[int]) -> None:
-        services = [a_service(clouds), str(uuid.UUID(int=0))]
-        seen = set()
+    @given(case=OPERATION.as_strategy(generation_mode=mode), number=st.sampled_from([0, 1, None]))
+    def run(case: Case[Any], number: int | None) -> None:
+        if mode is GenerationMode.POSITIVE and number is not None:
+            make_valid(case.body, services[number])
+        started = time.monotonic()
+        response = call(clouds, case)
+        seen.add(response.status_code)
+        case.validate_response(response, checks=[not_a_server_error, *DOCUMENTED])
+        time.sleep(max(0, started + SECONDS_A_REQUEST - time.monotonic()))
 
-        @settings(
-            max_examples=60,
-            derandomize=True,
-            database=None,
-            deadline=None,
-            phases=[Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(case=OPERATION.as_strategy(generation_mode=mode), number=st.sampled_from([0, 1, None]))
-        def run(case: Case[Any], number: int | None) -> None:
-            if mode is GenerationMode.POSITIVE and number is not None:
-                mend(case.body, services[number])
-            started = time.monotonic()
-            response = call(clouds, case)
-            seen.add(response.status_code)
-            case.validate_response(response, checks=[not_a_server_error, *DOCUMENTED])
-            time.sleep(max(0, started + SECONDS_A_REQUEST - time.monotonic()))
+    run()
 
-        run()
-
-        assert seen >= answers
+    assert seen >= answers
 
 
-def mend(body: Any, service_id: str) -> None:
-    """Make right what no schema tells: the clock, the settings and the service."""
+def make_valid(body: Any, service_id: str) -> None:
+    """Make right what no schema says: the time, what settings allow, and the service."""
     if "data_base64" in body:
         body["data"] = {"endpoint_service_name": "orders"}
         del body["data_base64"]
@@ -110,56 +105,62 @@ def mend(body: Any, service_id: str) -> None:
         body["time"] = rename_event(service_id, "")["time"]
 
 
-class TestProvoked:
-    """Replies that no generated request gets."""
+# ---- Replies that no generated request gets
 
-    @pytest.mark.parametrize("media_type", [STRUCTURED, BINARY])
-    def test_200(self, clouds: Clouds, media_type: str) -> None:
-        event = rename_event(a_service(clouds), "orders")
-        case = a_case(event if media_type == STRUCTURED else event["data"], media_type)
 
-        assert documented(case, call(clouds, case)) == (200, STRUCTURED)
+@pytest.mark.parametrize("media_type", [STRUCTURED, BINARY])
+def test_valid_request_has_a_documented_200(clouds: Clouds, media_type: str) -> None:
+    event = a_rename(clouds)
+    case = a_case(event if media_type == STRUCTURED else event["data"], media_type)
 
-    def test_202(self, clouds: Clouds) -> None:
-        event = rename_event(a_service(clouds), "orders")
-        case = a_case(event, headers={"Prefer": "respond-async"})
+    assert documented(case, call(clouds, case)) == (200, STRUCTURED)
 
-        response = call(clouds, case)
 
-        assert documented(case, response) == (202, BINARY)
-        assert response.headers["preference-applied"] == ["respond-async"]
-        assert outcome_of(clouds, event)["type"] == "vpcep.endpoint_service.renamed.v1"
+def test_request_that_prefers_respond_async_has_a_documented_202_and_is_queued(clouds: Clouds) -> None:
+    event = a_rename(clouds)
+    case = a_case(event, headers={"Prefer": "respond-async"})
 
-    def test_403_of_the_api(self, clouds: Clouds) -> None:
-        case = a_case(rename_event(a_service(clouds), "orders"))
+    response = call(clouds, case)
 
-        assert documented(case, call(clouds, case, signed=False)) == (403, BINARY)
+    assert documented(case, response) == (202, BINARY)
+    assert response.headers["preference-applied"] == ["respond-async"]
+    assert response.json() == {"id": event["id"], "source": event["source"], "status": "queued"}
+    outcome = outcome_of(clouds, event)
+    assert (outcome["type"], outcome["data"]["trigger"]) == (RENAMED, "sqs")
 
-    def test_413(self, clouds: Clouds) -> None:
-        case = a_case(rename_event(a_service(clouds), "orders") | {"text": "x" * 300_000})
 
-        assert documented(case, call(clouds, case)) == (413, STRUCTURED)
+@pytest.mark.parametrize(
+    ("attributes", "options", "reply"),
+    [
+        ({}, {"signed": False}, (403, BINARY)),
+        ({"text": "x" * 300_000}, {}, (413, STRUCTURED)),
+        ({}, {"headers": {"content-type": "text/plain"}}, (415, "application/problem+json")),
+    ],
+    ids=["no signature", "too large", "another media type"],
+)
+def test_refused_request_has_a_documented_reply(
+    clouds: Clouds, attributes: dict[str, Any], options: dict[str, Any], reply: tuple[int, str]
+) -> None:
+    case = a_case(a_rename(clouds) | attributes)
 
-    def test_415(self, clouds: Clouds) -> None:
-        case = a_case(rename_event(a_service(clouds), "orders"))
+    assert documented(case, call(clouds, case, **options)) == reply
+    assert clouds.huawei.calls == []
 
-        response = call(clouds, case, headers={"content-type": "text/plain"})
 
-        assert documented(case, response) == (415, "application/problem+json")
+def test_throttled_request_has_a_documented_429(clouds: Clouds) -> None:
+    case = a_case(a_rename(clouds))
 
-    def test_429(self, clouds: Clouds) -> None:
-        case = a_case(rename_event(a_service(clouds), "orders"))
+    with throttled(clouds):
+        assert documented(case, call(clouds, case)) == (429, BINARY)
+    assert clouds.huawei.calls == []
 
-        with throttled(clouds):
-            assert documented(case, call(clouds, case)) == (429, BINARY)
-        assert clouds.huawei.calls == []
 
-    def test_503(self, clouds: Clouds) -> None:
-        # An invalid event is not handed over.
-        case = a_case(rename_event("..", "orders"))
+def test_request_whose_outcome_cannot_be_published_has_a_documented_503(clouds: Clouds) -> None:
+    # An invalid event is not handed over.
+    case = a_case(rename_event("..", "orders"))
 
-        with clouds.without("RenameFromHttp", "events:PutEvents"):
-            assert documented(case, call(clouds, case)) == (503, "application/problem+json")
+    with clouds.without("RenameFromHttp", "events:PutEvents"):
+        assert documented(case, call(clouds, case)) == (503, "application/problem+json")
 
 
 def a_case(event: dict[str, Any], media_type: str = STRUCTURED, headers: Mapping[str, str] | None = None) -> Case[Any]:
@@ -167,7 +168,7 @@ def a_case(event: dict[str, Any], media_type: str = STRUCTURED, headers: Mapping
 
 
 def documented(case: Case[Any], response: Response) -> tuple[int, str]:
-    """The reply's status and content type, once it has been found in the document."""
+    """Status and content type of the reply, which must be a documented one."""
     case.validate_response(response, checks=DOCUMENTED)
     return response.status_code, response.headers["content-type"][0]
 
@@ -200,54 +201,57 @@ def the_method(clouds: Clouds) -> tuple[str, dict[str, Any]]:
     return found
 
 
-class TestDefinition:
-    """What API Gateway imports."""
+@pytest.fixture
+def imported(clouds: Clouds) -> dict[str, Any]:
+    client = clouds.aws.client("cloudformation")
+    template = client.get_template(StackName=clouds.stack.name, TemplateStage="Processed")["TemplateBody"]
+    content = json.loads(template) if isinstance(template, str) else template
+    return dict(content["Resources"]["RenameApi"]["Properties"]["Body"])
 
-    @pytest.fixture
-    def imported(self, clouds: Clouds) -> dict[str, Any]:
-        client = clouds.aws.client("cloudformation")
-        template = client.get_template(StackName=clouds.stack.name, TemplateStage="Processed")["TemplateBody"]
-        content = json.loads(template) if isinstance(template, str) else template
-        return dict(content["Resources"]["RenameApi"]["Properties"]["Body"])
 
-    def test_is_the_document_but_for_components(self, imported: dict[str, Any]) -> None:
-        for body in (imported, document := json.loads(json.dumps(OPENAPI))):
-            del body["components"]
-        assert imported == document
+def test_imported_definition_is_the_openapi_document_but_for_components(imported: dict[str, Any]) -> None:
+    for body in (imported, document := json.loads(json.dumps(OPENAPI))):
+        del body["components"]
+    assert imported == document
 
-    def test_has_the_security_schemes_of_the_document(self, imported: dict[str, Any]) -> None:
-        schemes = json.loads(json.dumps(OPENAPI["components"]["securitySchemes"]))
-        for scheme in schemes.values():
-            del scheme["description"]
 
-        # Without API keys the API finds nothing but the signature, whichever scheme it looks at.
-        schemes["api_key"] = {"Fn::If": ["WithApiKeys", schemes["api_key"], schemes["sigv4"]]}
-        assert imported["components"]["securitySchemes"] == schemes
+def test_imported_definition_has_the_documented_security_schemes(imported: dict[str, Any]) -> None:
+    schemes = json.loads(json.dumps(OPENAPI["components"]["securitySchemes"]))
+    for scheme in schemes.values():
+        del scheme["description"]
 
-    def test_has_no_schema_that_api_gateway_does_not_take(self, imported: dict[str, Any]) -> None:
-        schemas = imported["components"]["schemas"]
+    # Without API keys the API finds nothing but the signature, whichever scheme it looks at.
+    schemes["api_key"] = {"Fn::If": ["WithApiKeys", schemes["api_key"], schemes["sigv4"]]}
+    assert imported["components"]["securitySchemes"] == schemes
 
-        assert set(schemas) == set(OPENAPI["components"]["schemas"])
-        assert all(schema == {"type": "object"} for schema in schemas.values())
-        assert all(name.isalnum() for name in schemas)
-        assert imported["openapi"].startswith("3.0.")
 
-    def test_has_no_reference_out_of_it(self, imported: dict[str, Any]) -> None:
-        assert {ref for ref in references(imported) if not ref.startswith("#/components/schemas/")} == set()
+def test_imported_definition_has_only_schemas_that_api_gateway_takes(imported: dict[str, Any]) -> None:
+    schemas = imported["components"]["schemas"]
 
-    def test_asks_for_a_signature_and_takes_the_function(self, clouds: Clouds) -> None:
-        path, method = the_method(clouds)
+    assert set(schemas) == set(OPENAPI["components"]["schemas"])
+    assert all(schema == {"type": "object"} for schema in schemas.values())
+    assert all(name.isalnum() for name in schemas)
+    assert imported["openapi"].startswith("3.0.")
 
-        assert (path, method["httpMethod"], method["authorizationType"]) == ("/rename-events", "POST", "AWS_IAM")
-        assert not method["apiKeyRequired"]
-        integration = method["methodIntegration"]
-        assert (integration["type"], "credentials" in integration) == ("AWS_PROXY", False)
-        assert clouds.stack.resources["RenameFromHttp"] in integration["uri"]
 
-    def test_keeps_the_stage(self, clouds: Clouds) -> None:
-        apis, api_id = clouds.aws.client("apigateway"), clouds.stack.resources["RenameApi"]
-        [stage] = apis.get_stages(restApiId=api_id)["item"]
+def test_imported_definition_has_no_reference_to_another_file(imported: dict[str, Any]) -> None:
+    assert {ref for ref in references(imported) if not ref.startswith("#/components/schemas/")} == set()
 
-        assert (stage["stageName"], stage["tracingEnabled"]) == ("v1", True)
-        settings = stage["methodSettings"]["*/*"]
-        assert (settings["throttlingRateLimit"], settings["throttlingBurstLimit"]) == (20, 40)
+
+def test_deployed_method_requires_a_signature_and_invokes_the_alias_of_the_function(clouds: Clouds) -> None:
+    path, method = the_method(clouds)
+
+    assert (path, method["httpMethod"], method["authorizationType"]) == ("/rename-events", "POST", "AWS_IAM")
+    assert not method["apiKeyRequired"]
+    integration = method["methodIntegration"]
+    assert (integration["type"], "credentials" in integration) == ("AWS_PROXY", False)
+    assert integration["uri"].endswith(f"{clouds.stack.resources['RenameFromHttp']}:live/invocations")
+
+
+def test_deployed_stage_has_tracing_and_throttling(clouds: Clouds) -> None:
+    apis, api_id = clouds.aws.client("apigateway"), clouds.stack.resources["RenameApi"]
+    [stage] = apis.get_stages(restApiId=api_id)["item"]
+
+    assert (stage["stageName"], stage["tracingEnabled"]) == ("v1", True)
+    settings = stage["methodSettings"]["*/*"]
+    assert (settings["throttlingRateLimit"], settings["throttlingBurstLimit"]) == (20, 40)

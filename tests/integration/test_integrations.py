@@ -5,9 +5,7 @@ import hashlib
 import hmac
 import json
 import re
-import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,15 +21,14 @@ import yaml
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
+from tests.commands import run
 from tests.documents import block
-from tests.integration.test_cli import Operator
-from tests.integration.test_deployed_stack import RENAMED, a_service, outcome_of
+from tests.integration.observer import RENAMED, a_rename, a_service, key_of_producer, outcome_of, received, until
+from tests.integration.test_cli import Operator, key_of_huawei_cloud, local_huawei_cloud
 from tests.localcloud.aws import ENVIRONMENTS
-from tests.localcloud.huawei import HuaweiCloud
-from tests.localcloud.stack import LOCAL_ACCOUNT, Clouds, Event, rename_event
+from tests.localcloud.stack import Clouds, Event, rename_event
 
 DOCUMENT = "docs/integrations.md"
-WAIT_SECONDS = 20.0
 # Jinja2, which NetBox renders body templates with, is in the SAM CLI's environment.
 RENDER = "import sys, json, jinja2; print(jinja2.Template(sys.argv[1]).render(json.loads(sys.argv[2])), end='')"
 
@@ -56,7 +53,7 @@ def documented_stack(clouds: Clouds, start: str, **parameters: str) -> Iterator[
 def test_documented_queue_gets_failed_renames_without_their_envelope(clouds: Clouds) -> None:
     bus = clouds.stack.outputs["OutcomeBusName"]
     with documented_stack(clouds, "Parameters:\n", OutcomeBusName=bus) as resources:
-        renamed, failed = rename_event(a_service(clouds), "orders"), rename_event("unknown-service", "orders")
+        renamed, failed = a_rename(clouds), rename_event("unknown-service", "orders")
 
         clouds.post_rename_event(renamed)
         clouds.post_rename_event(failed)
@@ -65,24 +62,9 @@ def test_documented_queue_gets_failed_renames_without_their_envelope(clouds: Clo
         assert received(clouds, resources["FailedRenames"]) == [outcome_of(clouds, failed)]
 
 
-def received(clouds: Clouds, url: str) -> list[Any]:
-    """What the queue gets first, and what follows at once."""
-    sqs, bodies = clouds.aws.client("sqs"), list[Any]()
-    until = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < until:
-        wait = 0 if bodies else 2
-        messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=wait).get("Messages", [])
-        if bodies and not messages:
-            break
-        bodies += [json.loads(message["Body"]) for message in messages]
-        for message in messages:
-            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-    return bodies
-
-
 def test_documented_rule_may_call_the_api_and_nothing_else(clouds: Clouds) -> None:
     """MiniStack keeps such a target and does not call it: this does, with the target's role, path and headers."""
-    api, event = clouds.stack.resources["RenameApi"], rename_event(a_service(clouds), "orders")
+    api, event = clouds.stack.resources["RenameApi"], a_rename(clouds)
     with documented_stack(clouds, "Description: Rename events of the default bus", RenameApiId=api) as resources:
         rule = resources["RenameEvents"].rpartition("/")[2]
         [target] = clouds.aws.client("events").list_targets_by_rule(Rule=rule)["Targets"]
@@ -106,7 +88,7 @@ def test_documented_pipe_names_group_and_deduplication_id(clouds: Clouds) -> Non
     """MiniStack has no pipes from queues: this sends what the pipe's target parameters make of a message."""
     template = yaml.load(block(DOCUMENT, "Description: Rename events of a standard queue"), yaml.BaseLoader)  # noqa: S506 - builds no objects; SafeLoader refuses CloudFormation's tags
     parameters = template["Resources"]["Renames"]["Properties"]["TargetParameters"]
-    event = rename_event(a_service(clouds), "orders")
+    event = a_rename(clouds)
     message = {"messageId": str(uuid.uuid4()), "body": event}  # a pipe parses a body of JSON
     queue = parameters["SqsQueueParameters"]
     group, dedup = (at(message, queue[name]) for name in ("MessageGroupId", "MessageDeduplicationId"))
@@ -133,14 +115,13 @@ def test_documented_use_of_the_cloudevents_sdk_renames(clouds: Clouds, way: str)
     [service_id] = re.findall(r'"vpc_endpoint_service_id": "([^"]+)"', recipe)
     clouds.huawei.add_service(service_id, "billing")
     environment = clouds.aws.sam_environment() | {
-        "AWS_ACCESS_KEY_ID": clouds.producer.access_key,
-        "AWS_SECRET_ACCESS_KEY": clouds.producer.secret_key,
+        **key_of_producer(clouds),
         "RENAME_API_URL": clouds.rename_api_url,
         "RENAME_QUEUE_URL": clouds.stack.outputs["RenameQueueUrl"],
         "SSL_CERT_FILE": str(clouds.aws.ca),
     }
 
-    subprocess.run([sys.executable, "-c", recipe], env=environment, timeout=60, check=True)
+    run(sys.executable, "-c", recipe, env=environment)
 
     [outcome] = clouds.outcomes()
     assert (outcome["type"], outcome["data"]["trigger"]) == (RENAMED, way)
@@ -209,26 +190,22 @@ def resolved(template: Event, context: Mapping[str, str]) -> Event:
 
 
 def ended(states: Any, execution: str) -> Any:
-    until = time.monotonic() + WAIT_SECONDS
-    while (done := states.describe_execution(executionArn=execution))["status"] == "RUNNING":
-        assert time.monotonic() < until
-        time.sleep(0.1)
-    return done
+    def done() -> Any:
+        described = states.describe_execution(executionArn=execution)
+        return None if described["status"] == "RUNNING" else described
+
+    return until(done, "the end of the execution", seconds=20)
 
 
 def test_documented_workflow_shows_what_it_would_rename_and_renames(tmp_path: Path) -> None:
     job = yaml.safe_load(block(DOCUMENT, "name: Endpoint service names"))["jobs"]["rename"]
     commands = [step["run"].split() for step in job["steps"] if step.get("run", "").startswith("vpcep-rename ")]
-    account, service_id = LOCAL_ACCOUNT, str(uuid.uuid4())
-    secrets = {
-        "HUAWEICLOUD_SDK_AK": account.ak,
-        "HUAWEICLOUD_SDK_SK": account.sk,
-        "HUAWEICLOUD_SDK_PROJECT_ID": account.project_id,
-    }
-    with HuaweiCloud(account.ak, account.sk, account.project_id, account.region) as huawei:
+    service_id = str(uuid.uuid4())
+    with local_huawei_cloud() as huawei:
         huawei.add_service(service_id, "billing")
-        endpoint = {"HUAWEICLOUD_SDK_REGION_VPCEP_CN_NORTH_4": huawei.url}
-        operator = Operator(tmp_path, {name: secrets.get(name, value) for name, value in job["env"].items()} | endpoint)
+        environment = key_of_huawei_cloud(huawei)
+        assert environment.keys() - job["env"].keys() == {"HUAWEICLOUD_SDK_REGION_VPCEP_CN_NORTH_4"}
+        operator = Operator(tmp_path, environment | {"HUAWEICLOUD_REGION": job["env"]["HUAWEICLOUD_REGION"]})
         operator.file({service_id: "orders"})
         [dry_run, rename] = [arguments[1:] for arguments in commands]
 
@@ -248,10 +225,7 @@ def webhook(clouds: Clouds, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The documented function."""
     monkeypatch.setenv("WEBHOOK_SECRET", WEBHOOK_SECRET)
     monkeypatch.setenv("RENAME_QUEUE_URL", clouds.stack.outputs["RenameQueueUrl"])
-    key = {
-        "aws_access_key_id": clouds.producer.access_key,
-        "aws_secret_access_key": clouds.producer.secret_key,
-    }
+    key = {name.lower(): value for name, value in key_of_producer(clouds).items()}
     monkeypatch.setattr("boto3.client", lambda service: clouds.aws.client(service, **key))
     namespace: dict[str, Any] = {}
     exec(block(DOCUMENT, "import base64\n"), namespace)  # noqa: S102 - the document's own code
@@ -279,7 +253,7 @@ def test_documented_webhook_refuses_what_is_not_signed(clouds: Clouds, webhook: 
     assert clouds.messages(clouds.stack.outputs["RenameQueueUrl"]) == 0
 
 
-def test_documented_body_template_keeps_odd_names_json(clouds: Clouds) -> None:
+def test_documented_body_template_escapes_quotes(clouds: Clouds) -> None:
     body = json.loads(netbox_body("service", 'a "quoted" name'))
 
     assert body["data"]["endpoint_service_name"] == 'a "quoted" name'
@@ -290,8 +264,7 @@ def netbox_body(service_id: str, name: str) -> bytes:
     changed = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     data = {"id": 19, "name": name, "last_updated": changed, "custom_fields": {"vpcep_id": service_id}}
     template = block(DOCUMENT, '{\n  "specversion": "1.0",\n  "id": {{')
-    command = [str(ENVIRONMENTS / "sam/bin/python"), "-c", RENDER, template, json.dumps({"data": data})]
-    return subprocess.run(command, capture_output=True, timeout=60, check=True).stdout
+    return run(ENVIRONMENTS / "sam/bin/python", "-c", RENDER, template, json.dumps({"data": data})).stdout.encode()
 
 
 def signature(body: bytes) -> str:

@@ -1,12 +1,23 @@
 """Deployed without a secret: AWS vouches for the functions' roles, and Huawei Cloud gives them temporary keys."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import pytest
 
-from tests.integration.observer import HTTP, QUEUE, TRIGGERS, send
-from tests.integration.test_deployed_stack import RENAMED, a_service, calls_for, outcome_of
+from tests.integration.observer import (
+    HTTP,
+    QUEUE,
+    RENAMED,
+    TRIGGERS,
+    a_rename,
+    a_service,
+    calls_for,
+    outcome_of,
+    send,
+    service_of,
+)
 from tests.localcloud.aws import ACCOUNT, LocalAwsError
 from tests.localcloud.iam import KEY_PATH, TOKEN_PATH, IamCall, IdentityProvider
 from tests.localcloud.issuer import Issuer
@@ -36,9 +47,9 @@ def exchanges(clouds: Clouds) -> list[IamCall]:
 
 
 @pytest.mark.parametrize("trigger", TRIGGERS)
-def test_renames(trigger: str, keyless: Clouds) -> None:
-    service_id = a_service(keyless)
-    event = rename_event(service_id, "orders")
+def test_event_is_renamed_with_a_temporary_key(trigger: str, keyless: Clouds) -> None:
+    event = a_rename(keyless)
+    service_id = service_of(event)
 
     reply = send(keyless, trigger, event)
 
@@ -57,7 +68,7 @@ def test_renames(trigger: str, keyless: Clouds) -> None:
     assert exchange.claims["exp"] - exchange.claims["iat"] == 300
 
 
-def test_one_key_serves_many_events(keyless: Clouds) -> None:
+def test_one_temporary_key_is_used_for_many_events(keyless: Clouds) -> None:
     events = [rename_event(a_service(keyless), f"orders-{number}") for number in range(10)]
 
     keyless.send_rename_events(events)
@@ -67,11 +78,11 @@ def test_one_key_serves_many_events(keyless: Clouds) -> None:
     assert len(exchanges(keyless)) < 5
 
 
-def test_a_key_that_was_called_back_costs_no_event(keyless: Clouds) -> None:
-    keyless.post_rename_event(rename_event(a_service(keyless), "orders"))
+def test_event_is_renamed_after_its_temporary_key_was_revoked(keyless: Clouds) -> None:
+    keyless.post_rename_event(a_rename(keyless))
     keyless.huawei.revoke_temporary_keys()
 
-    reply = keyless.post_rename_event(rename_event(a_service(keyless), "orders"))
+    reply = keyless.post_rename_event(a_rename(keyless))
 
     assert reply.status == 200
     assert len(exchanges(keyless)) == 2
@@ -93,22 +104,22 @@ def _forged(provider: IdentityProvider) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("reason", REFUSED)
-def test_a_token_that_is_refused_is_a_failure_of_access(reason: str, keyless: Clouds) -> None:
+def test_refused_token_is_a_failure_of_kind_access(reason: str, keyless: Clouds) -> None:
     keyless.iam.identity_providers[IDP_ID] = REFUSED[reason](keyless.iam.identity_providers[IDP_ID])
-    service_id = a_service(keyless)
+    event = a_rename(keyless)
 
-    reply = keyless.post_rename_event(rename_event(service_id, "orders"))
+    reply = keyless.post_rename_event(event)
 
     assert reply.status == 403
     error = reply.json()["data"]["error"]
     assert (error["code"], error["kind"], error["http_status"]) == ("Rename.CredentialsUnavailable", "access", 401)
     assert [call.reason for call in exchanges(keyless)] == [reason]
-    assert calls_for(keyless, service_id) == []
+    assert calls_for(keyless, service_of(event)) == []
 
 
-def test_an_event_that_was_refused_is_renamed_when_that_is_mended(keyless: Clouds) -> None:
+def test_event_with_a_failure_of_access_is_renamed_once_access_is_restored(keyless: Clouds) -> None:
     provider = keyless.iam.identity_providers.pop(IDP_ID)
-    event = rename_event(a_service(keyless), "orders")
+    event = a_rename(keyless)
     reply = keyless.post_rename_event(event)
     assert (reply.status, reply.json()["data"]["error"]["kind"]) == (403, "access")
     outcome_of(keyless, event)
@@ -119,32 +130,35 @@ def test_an_event_that_was_refused_is_renamed_when_that_is_mended(keyless: Cloud
     assert keyless.post_rename_event(event).status == 200
 
 
-class TestPermissions:
-    def test_to_prove_its_identity_is_what_each_role_has_in_the_place_of_the_secret(self, keyless: Clouds) -> None:
-        for function in FUNCTIONS:
-            granted = keyless.permissions(function)
-            assert ("ProveIdentity", "sts:GetWebIdentityToken") in granted
-            assert not [action for _, action in granted if action.startswith("secretsmanager:")]
-        assert keyless.aws.client("secretsmanager").list_secrets()["SecretList"] == []
+def test_each_keyless_role_may_get_a_token_and_read_no_secret(keyless: Clouds) -> None:
+    for function in FUNCTIONS:
+        granted = keyless.permissions(function)
+        assert ("ProveIdentity", "sts:GetWebIdentityToken") in granted
+        assert not [action for _, action in granted if action.startswith("secretsmanager:")]
+    assert keyless.aws.client("secretsmanager").list_secrets()["SecretList"] == []
 
-    def test_without_it_the_failure_is_one_of_access(self, keyless: Clouds) -> None:
-        with keyless.without(HTTP, "sts:GetWebIdentityToken"):
-            reply = keyless.post_rename_event(rename_event(a_service(keyless), "orders"))
 
-        assert reply.status == 403
-        assert "AWS gives no token: AccessDenied" in reply.json()["data"]["error"]["message"]
-        assert exchanges(keyless) == []
+@pytest.mark.parametrize(
+    "restricted",
+    [
+        lambda clouds: clouds.without(HTTP, "sts:GetWebIdentityToken"),
+        lambda clouds: clouds.configured(HTTP, HUAWEICLOUD_IDP_AUDIENCE="somebody-else"),
+    ],
+    ids=["no permission", "permission for another audience"],
+)
+def test_role_gets_no_token_without_the_permission_for_its_audience(
+    keyless: Clouds, restricted: Callable[[Clouds], AbstractContextManager[None]]
+) -> None:
+    with restricted(keyless):
+        reply = keyless.post_rename_event(a_rename(keyless))
 
-    def test_is_for_one_audience(self, keyless: Clouds) -> None:
-        with keyless.configured(HTTP, HUAWEICLOUD_IDP_AUDIENCE="somebody-else"):
-            reply = keyless.post_rename_event(rename_event(a_service(keyless), "orders"))
-
-        assert reply.status == 403
-        assert "AWS gives no token: AccessDenied" in reply.json()["data"]["error"]["message"]
+    assert reply.status == 403
+    assert "AWS gives no token: AccessDenied" in reply.json()["data"]["error"]["message"]
+    assert exchanges(keyless) == []
 
 
 @pytest.mark.parametrize("key", [{}, {"HuaweiCloudIdpId": IDP_ID, "HuaweiCloudCredentialsSecretArn": SECRET_ARN}])
-def test_the_template_asks_for_either_a_secret_or_an_identity_provider(
+def test_template_requires_either_a_secret_or_an_identity_provider(
     key: dict[str, str], running_keyless_clouds: Clouds
 ) -> None:
     others = {"HuaweiCloudRegion": "cn-north-4", "HuaweiCloudProjectId": "project", "GradualDeployment": "false"}
@@ -153,12 +167,12 @@ def test_the_template_asks_for_either_a_secret_or_an_identity_provider(
         running_keyless_clouds.aws.deploy(others | key, stack="another")
 
 
-def test_no_token_and_no_key_is_in_a_log(keyless: Clouds) -> None:
+def test_logs_have_no_token_and_no_temporary_key(keyless: Clouds) -> None:
     # given: a success and a failure have been logged
-    keyless.post_rename_event(rename_event(a_service(keyless), "orders"))
+    keyless.post_rename_event(a_rename(keyless))
     keyless.iam.identity_providers.clear()
     keyless.start_anew(HTTP)
-    keyless.post_rename_event(rename_event(a_service(keyless), "orders"))
+    keyless.post_rename_event(a_rename(keyless))
 
     logged = "\n".join(keyless.function_logs(QUEUE) + keyless.function_logs(HTTP))
 

@@ -1,6 +1,6 @@
-"""Each permission of each role is needed: taken away, something named breaks. What breaks nothing has no place there.
+"""Each permission of each role is needed: without it, something named fails. One that nothing needs is not granted.
 
-A function is asked directly here, as its trigger would: so it answers at once, by the credentials of its own role.
+A function is invoked directly here, as its trigger would: so it answers at once, by the credentials of its own role.
 """
 
 import json
@@ -20,13 +20,14 @@ from tests.integration.observer import (
     HTTP,
     QUEUE,
     THROTTLED,
+    a_rename,
     abandon,
     dead_letter_queue,
+    ledger_table,
     rename_queue,
     until,
 )
-from tests.integration.test_deployed_stack import a_service
-from tests.localcloud.stack import FUNCTIONS, Clouds, Event, rename_event
+from tests.localcloud.stack import FUNCTIONS, Clouds, Event
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Need:
     """What a permission is needed for.
 
     Attributes:
-        ask: has the function do what needs it, and tells what came of it.
-        without, with_it: what it tells.
+        ask: has the function do what needs it, and returns what came of it.
+        without, with_it: what it returns.
         outage: so many seconds ago another environment found Huawei Cloud unavailable.
         anew: running environments remember what they have read by the permission, or, each time, that there was nothing
             to read. Those that were in an outage remember it too, so whoever needs new ones comes next.
@@ -48,11 +49,11 @@ class Need:
     anew: Literal["never", "once", "each time"] = "never"
 
 
-# ---- What each function is asked, and what comes of it
+# ---- What each function is asked to do, and what comes of it
 
 
 def rename_from_queue(clouds: Clouds) -> str:
-    event = rename_event(a_service(clouds), "orders")
+    event = a_rename(clouds)
     if not clouds.invoke(QUEUE, sqs_event(json.dumps(event)))["batchItemFailures"]:
         return "settled"
     called = "called" if clouds.huawei.calls else "not called"
@@ -60,7 +61,7 @@ def rename_from_queue(clouds: Clouds) -> str:
 
 
 def rename_by_http(clouds: Clouds) -> str:
-    reply = clouds.post_rename_event(rename_event(a_service(clouds), "orders"))
+    reply = clouds.post_rename_event(a_rename(clouds))
     return f"{reply.status}, {'called' if clouds.huawei.calls else 'not called'}"
 
 
@@ -69,10 +70,10 @@ def rename_by_http_what_cannot_be_settled_now(clouds: Clouds) -> str:
     return rename_by_http(clouds)
 
 
-def put_off(clouds: Clouds) -> str:
-    """A message that was received for one second, beside another one that the function never sees."""
+def return_with_a_delay(clouds: Clouds) -> str:
+    """A message that was received for one second, and another one that the function never gets."""
     sqs, url = clouds.aws.client("sqs"), rename_queue(clouds)
-    event, other = (rename_event(a_service(clouds), "orders") for _ in range(2))
+    event, other = (a_rename(clouds) for _ in range(2))
     clouds.huawei.fail(**THROTTLED)
     clouds.send_rename_events([event, other])
 
@@ -86,28 +87,32 @@ def put_off(clouds: Clouds) -> str:
     again = until(received, "the other one to come again")
     sqs.purge_queue(QueueUrl=url)
     assert json.dumps(other) in again
-    return "comes again at once" if json.dumps(event) in again else "is put off"
+    return "comes again at once" if json.dumps(event) in again else "comes with a delay"
 
 
 def conclude_dead_letter(clouds: Clouds) -> str:
-    event = rename_event(a_service(clouds), "orders")
+    event = a_rename(clouds)
     stays = clouds.invoke(DEAD_LETTERS, sqs_event(json.dumps(event)))["batchItemFailures"]
     outcomes = [outcome["data"]["error"]["code"] for outcome in clouds.outcomes_so_far()]
-    return f"{'stays' if stays else 'rests'}, with {outcomes}, {clouds.messages(dead_letter_queue(clouds))} at rest"
+    return f"{'stays' if stays else 'forwarded'}, with {outcomes}, {dead_letters(clouds)}"
 
 
-def see_off_of_which_project(clouds: Clouds) -> str:
-    event = rename_event(a_service(clouds), "orders")
+def conclude_with_the_project(clouds: Clouds) -> str:
+    event = a_rename(clouds)
     clouds.invoke(DEAD_LETTERS, sqs_event(json.dumps(event)))
     [outcome] = clouds.outcomes_so_far()
     return str(outcome["data"]["project_id"] == clouds.account.project_id)
 
 
 def redrive(clouds: Clouds) -> str:
-    abandon(clouds, rename_event(a_service(clouds), "orders"))
+    abandon(clouds, a_rename(clouds))
     answer = clouds.invoke(DEAD_LETTERS, {"redrive": True})
     told = str(answer.get("moved", "refused" if "AccessDenied" in answer.get("errorMessage", "") else answer))
-    return f"{told}, {clouds.messages(dead_letter_queue(clouds))} at rest"
+    return f"{told}, {dead_letters(clouds)}"
+
+
+def dead_letters(clouds: Clouds) -> str:
+    return f"{clouds.messages(dead_letter_queue(clouds))} dead letters"
 
 
 def logged(clouds: Clouds, function: str, event: Event) -> str:
@@ -119,7 +124,7 @@ def logged(clouds: Clouds, function: str, event: Event) -> str:
 @contextmanager
 def outage(clouds: Clouds, since: int) -> Iterator[None]:
     """Another environment found Huawei Cloud unavailable, so many seconds ago."""
-    dynamodb, table = clouds.aws.client("dynamodb"), clouds.stack.outputs["LedgerTableName"]
+    dynamodb, table = clouds.aws.client("dynamodb"), ledger_table(clouds)
     opened_at = {"N": str(int(time.time()) - since)}
     key = breaker_key(clouds)
     item = key | {"state": {"S": "OPEN"}, "failure_count": {"N": "10"}, "opened_at": opened_at}
@@ -138,7 +143,7 @@ def then_breaker(ask: Callable[[Clouds], str]) -> Callable[[Clouds], str]:
     """What came of it, and the state of the outage breaker after it."""
 
     def asked(clouds: Clouds) -> str:
-        told, table = ask(clouds), clouds.stack.outputs["LedgerTableName"]
+        told, table = ask(clouds), ledger_table(clouds)
         item = clouds.aws.client("dynamodb").get_item(TableName=table, Key=breaker_key(clouds))["Item"]
         return f"{told}, breaker {item['state']['S']}"
 
@@ -147,15 +152,20 @@ def then_breaker(ask: Callable[[Clouds], str]) -> Callable[[Clouds], str]:
 
 # ---- What each permission is needed for
 
+CONCLUDED = "forwarded, with ['Rename.Abandoned'], 1 dead letters"
+NOT_CONCLUDED = "stays, with [], 0 dead letters"
+REDRIVEN, NOT_REDRIVEN = "1, 0 dead letters", "refused, 1 dead letters"
 NEEDS = {
-    (QUEUE, "TakeRenameEvents", "sqs:ChangeMessageVisibility"): Need(put_off, "comes again at once", "is put off"),
+    (QUEUE, "TakeRenameEvents", "sqs:ChangeMessageVisibility"): Need(
+        return_with_a_delay, "comes again at once", "comes with a delay"
+    ),
     (QUEUE, "PublishOutcomes", "events:PutEvents"): Need(
         rename_from_queue, "stays in the queue, called: Rename.OutcomeNotPublished", "settled"
     ),
     (QUEUE, "KeepLedger", "dynamodb:UpdateItem"): Need(
         rename_from_queue, "stays in the queue, not called: Rename.LedgerUnavailable", "settled"
     ),
-    # The outage breaker cannot choose who tries whether the outage is over: everybody does, and it never closes.
+    # The outage breaker cannot choose who tries whether the outage is over: all do, and it never closes.
     (QUEUE, "KeepLedger", "dynamodb:PutItem"): Need(
         then_breaker(rename_from_queue),
         "settled, breaker OPEN",
@@ -168,10 +178,7 @@ NEEDS = {
         rename_from_queue, "settled", "stays in the queue, not called: Rename.Outage", outage=0, anew="each time"
     ),
     (QUEUE, "ReadCredentials", "secretsmanager:GetSecretValue"): Need(
-        rename_from_queue,
-        "stays in the queue, not called: Rename.CredentialsUnavailable",
-        "settled",
-        anew="each time",
+        rename_from_queue, "stays in the queue, not called: Rename.CredentialsUnavailable", "settled", anew="each time"
     ),
     # Where the queue takes an event over the answer is 202.
     (HTTP, "HandOverToQueue", "sqs:SendMessage"): Need(
@@ -193,26 +200,16 @@ NEEDS = {
         rename_by_http, "403, not called", "200, called", anew="each time"
     ),
     (DEAD_LETTERS, "ForwardToDeadLetterQueue", "sqs:SendMessage"): Need(
-        conclude_dead_letter,
-        "stays, with ['Rename.Abandoned'], 0 at rest",
-        "rests, with ['Rename.Abandoned'], 1 at rest",
+        conclude_dead_letter, "stays, with ['Rename.Abandoned'], 0 dead letters", CONCLUDED
     ),
-    (DEAD_LETTERS, "ForwardToDeadLetterQueue", "sqs:ReceiveMessage"): Need(
-        redrive, "refused, 1 at rest", "1, 0 at rest"
-    ),
-    (DEAD_LETTERS, "ForwardToDeadLetterQueue", "sqs:DeleteMessage"): Need(
-        redrive, "refused, 1 at rest", "1, 0 at rest"
-    ),
-    (DEAD_LETTERS, "RedriveDeadLetters", "sqs:SendMessage"): Need(redrive, "0, 1 at rest", "1, 0 at rest"),
-    (DEAD_LETTERS, "PublishOutcomes", "events:PutEvents"): Need(
-        conclude_dead_letter, "stays, with [], 0 at rest", "rests, with ['Rename.Abandoned'], 1 at rest"
-    ),
-    (DEAD_LETTERS, "KeepLedger", "dynamodb:UpdateItem"): Need(
-        conclude_dead_letter, "stays, with [], 0 at rest", "rests, with ['Rename.Abandoned'], 1 at rest"
-    ),
+    (DEAD_LETTERS, "ForwardToDeadLetterQueue", "sqs:ReceiveMessage"): Need(redrive, NOT_REDRIVEN, REDRIVEN),
+    (DEAD_LETTERS, "ForwardToDeadLetterQueue", "sqs:DeleteMessage"): Need(redrive, NOT_REDRIVEN, REDRIVEN),
+    (DEAD_LETTERS, "RedriveDeadLetters", "sqs:SendMessage"): Need(redrive, "0, 1 dead letters", REDRIVEN),
+    (DEAD_LETTERS, "PublishOutcomes", "events:PutEvents"): Need(conclude_dead_letter, NOT_CONCLUDED, CONCLUDED),
+    (DEAD_LETTERS, "KeepLedger", "dynamodb:UpdateItem"): Need(conclude_dead_letter, NOT_CONCLUDED, CONCLUDED),
     # The outcome would not name the project.
     (DEAD_LETTERS, "ReadCredentials", "secretsmanager:GetSecretValue"): Need(
-        see_off_of_which_project, "False", "True", anew="each time"
+        conclude_with_the_project, "False", "True", anew="each time"
     ),
 }
 
@@ -220,12 +217,11 @@ POLLING = "Lambda polls the queue by the function's role; MiniStack polls it wit
 TRACING = "Lambda sends the traces by the function's role; MiniStack sends none"
 LOGGING = "Lambda writes the logs by the function's role; MiniStack writes them without asking anybody"
 FOR_THE_PLATFORM = {
-    ("TakeRenameEvents", "sqs:ReceiveMessage"): POLLING,
-    ("TakeRenameEvents", "sqs:DeleteMessage"): POLLING,
-    ("TakeRenameEvents", "sqs:GetQueueAttributes"): POLLING,
-    ("TakeDeadLetters", "sqs:ReceiveMessage"): POLLING,
-    ("TakeDeadLetters", "sqs:DeleteMessage"): POLLING,
-    ("TakeDeadLetters", "sqs:GetQueueAttributes"): POLLING,
+    **{
+        (sid, f"sqs:{action}"): POLLING
+        for sid in ("TakeRenameEvents", "TakeDeadLetters")
+        for action in ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
+    },
     ("Trace", "xray:PutTraceSegments"): TRACING,
     ("Trace", "xray:PutTelemetryRecords"): TRACING,
     ("WriteLogs", "logs:CreateLogStream"): LOGGING,
@@ -234,8 +230,8 @@ FOR_THE_PLATFORM = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def nobody_polls(running_clouds: Clouds) -> Iterator[None]:
-    """Messages stay in the rename queue, so that nothing is done but what a test asks for."""
+def no_polling(running_clouds: Clouds) -> Iterator[None]:
+    """Messages stay in the rename queue, so that functions do only what a test asks them to."""
     client, name = running_clouds.aws.client("lambda"), running_clouds.stack.resources[QUEUE]
     [mapping] = client.list_event_source_mappings(FunctionName=name)["EventSourceMappings"]
     client.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
@@ -244,37 +240,41 @@ def nobody_polls(running_clouds: Clouds) -> Iterator[None]:
 
 
 @pytest.fixture
-def at_rest(clouds: Clouds) -> Iterator[Clouds]:
-    """Both clouds; what a function could not do leaves nothing behind."""
+def purged(clouds: Clouds) -> Iterator[Clouds]:
+    """Both clouds; afterwards their queues are empty."""
     yield clouds
     for queue in (rename_queue, dead_letter_queue):
         clouds.aws.client("sqs").purge_queue(QueueUrl=queue(clouds))
 
 
 @pytest.mark.parametrize(("function", "sid", "action"), NEEDS)
-def test_what_breaks_without_it(function: str, sid: str, action: str, at_rest: Clouds) -> None:
+def test_function_without_a_permission_does_less_as_stated(
+    function: str, sid: str, action: str, purged: Clouds
+) -> None:
     need = NEEDS[function, sid, action]
     if need.anew != "never":
-        at_rest.start_anew(function)
+        purged.start_anew(function)
 
-    with nullcontext() if need.outage is None else outage(at_rest, need.outage):
-        with at_rest.without(function, action, sid=sid):
-            assert need.ask(at_rest) == need.without
+    with nullcontext() if need.outage is None else outage(purged, need.outage):
+        with purged.without(function, action, sid=sid):
+            assert need.ask(purged) == need.without
 
-        at_rest.huawei.reset()
-        at_rest.forget_outcomes()
-        at_rest.aws.client("sqs").purge_queue(QueueUrl=dead_letter_queue(at_rest))
+        purged.huawei.reset()
+        purged.forget_outcomes()
+        purged.aws.client("sqs").purge_queue(QueueUrl=dead_letter_queue(purged))
         if need.anew == "each time":
-            at_rest.start_anew(function)
-        assert need.ask(at_rest) == need.with_it
+            purged.start_anew(function)
+        assert need.ask(purged) == need.with_it
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_every_permission_is_accounted_for(function: str, running_clouds: Clouds) -> None:
+def test_each_permission_of_a_function_is_needed_by_it_or_by_the_platform(
+    function: str, running_clouds: Clouds
+) -> None:
     needed = {(sid, action) for of, sid, action in NEEDS if of == function}
     assert running_clouds.permissions(function) - FOR_THE_PLATFORM.keys() == needed
 
 
-def test_the_platform_has_what_it_needs_and_no_more(running_clouds: Clouds) -> None:
+def test_each_permission_for_the_platform_is_granted(running_clouds: Clouds) -> None:
     granted = {permission for function in FUNCTIONS for permission in running_clouds.permissions(function)}
     assert FOR_THE_PLATFORM.keys() <= granted

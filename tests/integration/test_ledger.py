@@ -28,6 +28,7 @@ from function.domain.ports import Claim, Conclusion, Known, Reused, Superseded
 from function.domain.strict_json import to_json
 from tests.deadlines import within
 from tests.faults.dynamodb import Table
+from tests.integration.observer import ledger_table
 from tests.localcloud.aws import ROOT_USER
 from tests.localcloud.stack import Clouds, rename_event
 
@@ -78,6 +79,10 @@ class Held:
     in_memory: Claim
 
 
+def success(event: RenameEvent, context: OutcomeContext) -> Outcome:
+    return renamed(event, context, service_name="orders", previous_service_name=None, huawei_request_id=None)
+
+
 def own_client(clouds: Clouds) -> DynamoDbClient:
     """The function's."""
     aws = clouds.aws
@@ -91,7 +96,7 @@ class Both:
     def __init__(self, clouds: Clouds, seed: int) -> None:
         self.random = Random(seed)
         self.client: DynamoDBClient = clouds.aws.client("dynamodb")
-        self.table = clouds.stack.outputs["LedgerTableName"]
+        self.table = ledger_table(clouds)
         self.memory = InMemory()
         self.clock = Clock(time.time())
         self.deployed = DynamoDbLedger(own_client(clouds), self.table, now=self.clock)
@@ -176,9 +181,7 @@ class Both:
         context = OutcomeContext("sqs", "cn-north-4", "project", 1, rfc3339(self._start), cycle)
         match self.random.choice(["renamed", "settled", "given up"]):
             case "renamed":
-                return renamed(
-                    event, context, service_name="orders", previous_service_name=None, huawei_request_id=None
-                )
+                return success(event, context)
             case "settled":
                 return rename_failed(event, context, failures.precondition_failed("billing"))
             case _:
@@ -236,7 +239,7 @@ def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_any_operations_end_the_same_on_the_deployed_table_and_in_memory(clouds: Clouds, seed: int) -> None:
+def test_operations_end_the_same_on_the_deployed_table_and_in_memory(clouds: Clouds, seed: int) -> None:
     both = Both(clouds, seed)
     operations = [both.claim, both.settle, both.conclude, both.release, both.wait, both.forget]
 
@@ -245,20 +248,14 @@ def test_any_operations_end_the_same_on_the_deployed_table_and_in_memory(clouds:
 
     items = both.items()
     assert [deployed for deployed, _ in items] == [in_memory for _, in_memory in items]
-    # then: there was nothing that was not asked
+    # then: each answer that there is was given
     assert set(both.answers) == {
-        "done",
-        "settled",
-        "given up",
-        "Claim",
-        "Reused",
-        "Superseded",
-        "Rename.InProgress",
-        "Rename.ClaimLost",
+        *("done", "settled", "given up", "Claim", "Reused", "Superseded"),
+        *("Rename.InProgress", "Rename.ClaimLost"),
     }
 
 
-def test_of_a_superseded_event_the_newer_one_is_named(clouds: Clouds) -> None:
+def test_deployed_table_and_memory_name_the_newer_event_of_a_superseded_one(clouds: Clouds) -> None:
     both = Both(clouds, seed=3)
     event, target = both.event()
     sent = event.cloud_event | {"id": "older", "time": (event.time - timedelta(microseconds=1)).isoformat()}
@@ -269,7 +266,7 @@ def test_of_a_superseded_event_the_newer_one_is_named(clouds: Clouds) -> None:
         claim = ledger.claim(event, target, both.deadline())
         assert isinstance(claim, Claim)
         context = OutcomeContext("sqs", "cn-north-4", "project", 1, rfc3339(event.time))
-        outcome = renamed(event, context, service_name="orders", previous_service_name=None, huawei_request_id=None)
+        outcome = success(event, context)
         assert ledger.settle(claim, outcome, both.deadline(), release=True) is None
 
         answer = ledger.claim(older, target, both.deadline())
@@ -277,45 +274,18 @@ def test_of_a_superseded_event_the_newer_one_is_named(clouds: Clouds) -> None:
         assert answer == Superseded(EventName(event.source, event.id), FIRST_CYCLE, older)
 
 
-class TestTable:
-    def test_of_the_stack_is_right(self, clouds: Clouds) -> None:
-        DynamoDbLedger(own_client(clouds), clouds.stack.outputs["LedgerTableName"]).outage_is_recorded(
-            "cn-north-4", within(10)
+def test_ledger_accepts_the_table_of_the_stack(clouds: Clouds) -> None:
+    DynamoDbLedger(own_client(clouds), ledger_table(clouds)).outage_is_recorded("cn-north-4", within(10))
+
+
+def test_ledger_rejects_a_missing_table(clouds: Clouds) -> None:
+    with pytest.raises(LedgerSchemaError, match="ResourceNotFoundException"):
+        DynamoDbLedger(own_client(clouds), "missing").outage_is_recorded("cn-north-4", within(10))
+
+
+def test_deployed_table_refuses_a_reserved_word_in_an_expression(clouds: Clouds) -> None:
+    """So that every expression above, which it took, has none."""
+    with pytest.raises(ClientError, match="reserved keyword"):
+        clouds.aws.client("dynamodb").update_item(
+            TableName=ledger_table(clouds), Key={"id": {"S": "none"}}, UpdateExpression="REMOVE owner"
         )
-
-    def test_that_is_missing_is_found_out(self, clouds: Clouds) -> None:
-        with pytest.raises(LedgerSchemaError, match="ResourceNotFoundException"):
-            DynamoDbLedger(own_client(clouds), "missing").outage_is_recorded("cn-north-4", within(10))
-
-    @pytest.mark.parametrize(
-        "keys",
-        [
-            [("another", "S", "HASH")],
-            [("id", "N", "HASH")],
-            [("id", "S", "HASH"), ("sort", "S", "RANGE")],
-        ],
-        ids=["another name", "a number", "a sort key"],
-    )
-    def test_with_another_key_is_found_out(self, clouds: Clouds, keys: list[tuple[str, str, str]]) -> None:
-        client = clouds.aws.client("dynamodb")
-        name = f"table-{uuid.uuid4()}"
-        client.create_table(
-            TableName=name,
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": key, "AttributeType": kind} for key, kind, _ in keys],
-            KeySchema=[{"AttributeName": key, "KeyType": role} for key, _, role in keys],
-        )
-        try:
-            with pytest.raises(LedgerSchemaError, match="ValidationException"):
-                DynamoDbLedger(own_client(clouds), name).outage_is_recorded("cn-north-4", within(10))
-        finally:
-            client.delete_table(TableName=name)
-
-    def test_would_refuse_a_reserved_word(self, clouds: Clouds) -> None:
-        """So that every expression above, which it took, has none."""
-        with pytest.raises(ClientError, match="reserved keyword"):
-            clouds.aws.client("dynamodb").update_item(
-                TableName=clouds.stack.outputs["LedgerTableName"],
-                Key={"id": {"S": "none"}},
-                UpdateExpression="REMOVE owner",
-            )

@@ -1,4 +1,4 @@
-"""`make run` on any machine: whatever its environment holds, however its user ends it."""
+"""`make run` on any machine: whatever its environment has, however its user ends it."""
 
 from __future__ import annotations
 
@@ -26,27 +26,28 @@ HOSTILE = {
     "PYTHONUTF8": "0",
     "PYTHONIOENCODING": "ascii",
 }
-# The environments are those of `make test`; nothing else does the target need.
-MAKE_RUN = ("make", "-o", "environments", "run")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _built() -> None:
-    """The proxy is for packages as well: none must be missing."""
+    """Packages could not be downloaded through the dead proxy."""
     build()
 
 
 @contextmanager
-def make_run(directory: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def started(target: str, directory: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A target of make, with temporary files in the directory, and no key of Huawei Cloud but a given one."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HUAWEICLOUD_", "MAKE"))}
     with subprocess.Popen(
-        MAKE_RUN,
+        # The environments are those of `make test`; the targets need nothing else.
+        ["make", "-o", "environments", target],  # noqa: S607 - the one that runs these tests
         cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if not name.startswith(("HUAWEICLOUD_", "MAKE"))}
-        | {"TMPDIR": str(directory), **environment},
+        env=kept | {"TMPDIR": str(directory), **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
+        errors="replace",
         start_new_session=True,
     ) as process:
         try:
@@ -65,15 +66,15 @@ def read_until(process: subprocess.Popen[str], text: str) -> None:
 
 
 def left_behind(directory: Path, seconds: float = 0.0) -> list[Path]:
-    """Files that are there still, after a while in which they may go."""
+    """Files that are still there after a while."""
     deadline = time.monotonic() + seconds
     while (found := list(directory.iterdir())) and time.monotonic() < deadline:
         time.sleep(0.05)
     return found
 
 
-def test_works_with_a_dead_proxy_a_dead_profile_and_a_terminal_that_knows_ascii_only(tmp_path: Path) -> None:
-    with make_run(tmp_path, **HOSTILE) as process:
+def test_make_run_works_with_a_dead_proxy_a_missing_profile_and_an_ascii_terminal(tmp_path: Path) -> None:
+    with started("run", tmp_path, **HOSTILE) as process:
         output, errors = process.communicate(timeout=120)
 
     assert (process.returncode, errors) == (0, "")
@@ -83,9 +84,9 @@ def test_works_with_a_dead_proxy_a_dead_profile_and_a_terminal_that_knows_ascii_
     assert left_behind(tmp_path) == []
 
 
-def test_ends_quietly_on_an_interrupt(tmp_path: Path) -> None:
+def test_make_run_ends_quietly_on_an_interrupt(tmp_path: Path) -> None:
     """Ctrl-C reaches all processes of the terminal, make among them."""
-    with make_run(tmp_path) as process:
+    with started("run", tmp_path) as process:
         read_until(process, "Building and deploying")
         time.sleep(1.0)
         os.killpg(process.pid, signal.SIGINT)
@@ -97,8 +98,8 @@ def test_ends_quietly_on_an_interrupt(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", ["local AWS", "Building and deploying", "Ready"])
-def test_leaves_no_directory_behind_when_it_is_terminated(tmp_path: Path, stage: str) -> None:
-    with make_run(tmp_path) as process:
+def test_terminated_make_run_leaves_no_directory_behind(tmp_path: Path, stage: str) -> None:
+    with started("run", tmp_path) as process:
         read_until(process, stage)
         time.sleep(0.3)
         process.terminate()
@@ -108,8 +109,8 @@ def test_leaves_no_directory_behind_when_it_is_terminated(tmp_path: Path, stage:
     assert left_behind(tmp_path) == []
 
 
-def test_leaves_no_cloud_behind_when_it_is_killed(tmp_path: Path) -> None:
-    with make_run(tmp_path) as process:
+def test_killed_make_run_leaves_no_cloud_behind(tmp_path: Path) -> None:
+    with started("run", tmp_path) as process:
         read_until(process, "1. A rename")
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate(timeout=20)
@@ -117,8 +118,8 @@ def test_leaves_no_cloud_behind_when_it_is_killed(tmp_path: Path) -> None:
     assert left_behind(tmp_path, seconds=10) == []
 
 
-def test_ends_quietly_when_its_reader_leaves(tmp_path: Path) -> None:
-    with make_run(tmp_path) as process:
+def test_make_run_ends_quietly_when_its_output_is_closed(tmp_path: Path) -> None:
+    with started("run", tmp_path) as process:
         assert process.stdout
         assert process.stderr
         assert "Huawei Cloud" in process.stdout.readline()

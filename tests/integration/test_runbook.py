@@ -7,17 +7,16 @@ as it comes: `tests/unit/template/test_operations.py` holds the fields of each q
 from __future__ import annotations
 
 import json
-import re
-import subprocess
 import time
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
 
-from tests.localcloud.aws import ENVIRONMENTS, ROOT
+from tests.commands import run
+from tests.documents import blocks
+from tests.localcloud.aws import ENVIRONMENTS
 from tests.localcloud.stack import FUNCTIONS, SECRET, Clouds, Event, local_clouds, rename_event
 
 SECONDS: Final = 240.0
@@ -45,19 +44,10 @@ class Ran(NamedTuple):
     stderr: str
 
 
-@cache
-def blocks() -> tuple[str, ...]:
-    text = (ROOT / "docs/runbook.md").read_text(encoding="utf-8")
-    return tuple(re.findall(r"^```bash\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
-
-
-def set_up() -> tuple[str, ...]:
-    """Those that the reader pastes first; all others need these and no other."""
-    return blocks()[:2]
-
-
-def commands() -> tuple[str, ...]:
-    return tuple(block for block in blocks()[2:] if not block.startswith(tuple(NOT_HERE)))
+BLOCKS: Final = tuple(each.text for each in blocks("docs/runbook.md") if each.language == "bash")
+# Those that the reader pastes first; all others need these and no other.
+SET_UP: Final = BLOCKS[:2]
+COMMANDS: Final = tuple(block for block in BLOCKS[2:] if not block.startswith(tuple(NOT_HERE)))
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +80,7 @@ def dead_letter(clouds: Clouds) -> Event:
     # Its policy lets nobody but SettleDeadLetters send.
     with clouds.queue_with(url, Policy=""):
         clouds.aws.client("sqs").send_message(
-            QueueUrl=url,
-            MessageBody=json.dumps(event),
-            MessageGroupId="group",
-            MessageDeduplicationId=event["id"],
+            QueueUrl=url, MessageBody=json.dumps(event), MessageGroupId="group", MessageDeduplicationId=event["id"]
         )
     return event
 
@@ -105,26 +92,19 @@ def ran(clouds: Clouds, dead_letter: Event, tmp_path_factory: pytest.TempPathFac
     (directory / "aws").write_text(AWS_CLI.format(ENVIRONMENTS / "awscli/bin/aws"))
     (directory / "aws").chmod(0o755)
     (directory / "key.json").write_text(json.dumps({"ak": "NEW", "sk": "new", "project_id": "project"}))
-    script = ["set -euo pipefail", *set_up(), "set +e"]
-    for number, block in enumerate(commands()):
+    script = ["set -euo pipefail", *SET_UP, "set +e"]
+    for number, block in enumerate(COMMANDS):
         (directory / f"{number}.sh").write_text(block)
         script.append(f"(set -e; . ./{number}.sh) > {number}.out 2> {number}.err; echo $? > {number}.status")
     clouds.aws.client("cloudwatch").set_alarm_state(
         AlarmName=clouds.stack.resources["DeadLettersAlarm"], StateValue="ALARM", StateReason="1 >= 1"
     )
 
-    done = subprocess.run(
-        ["/bin/bash", "-c", "\n".join(script)],
-        cwd=directory,
-        env=clouds.aws.sam_environment() | {"PATH": f"{directory}:/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    environment = clouds.aws.sam_environment() | {"PATH": f"{directory}:/usr/bin:/bin"}
+    done = run("/bin/bash", "-c", "\n".join(script), cwd=directory, env=environment, seconds=SECONDS)
 
-    assert (done.returncode, done.stderr) == (0, "")
-    return {block: _ran(directory, number) for number, block in enumerate(commands())}
+    assert done.stderr == ""
+    return {block: _ran(directory, number) for number, block in enumerate(COMMANDS)}
 
 
 def _ran(directory: Path, number: int) -> Ran:
@@ -133,59 +113,59 @@ def _ran(directory: Path, number: int) -> Ran:
 
 
 def of(ran: dict[str, Ran], *words: str) -> str:
-    """What the one block that holds the words told."""
-    [told] = [done.stdout for block, done in ran.items() if all(word in block for word in words)]
-    return told
+    """What the one block with the words printed."""
+    [printed] = [done.stdout for block, done in ran.items() if all(word in block for word in words)]
+    return printed
 
 
-def test_every_command_that_cannot_run_here_is_one_of_the_runbook() -> None:
-    assert len(commands()) + len(NOT_HERE) == len(blocks()) - len(set_up())
-    assert len(commands()) > 25
+def test_commands_that_are_not_run_here_are_in_the_runbook() -> None:
+    assert len(COMMANDS) + len(NOT_HERE) == len(BLOCKS) - len(SET_UP)
+    assert len(COMMANDS) > 25
 
 
-@pytest.mark.parametrize("block", commands(), ids=range(len(commands())))
-def test_runs(block: str, ran: dict[str, Ran]) -> None:
+@pytest.mark.parametrize("block", COMMANDS, ids=range(len(COMMANDS)))
+def test_command_of_the_runbook_succeeds(block: str, ran: dict[str, Ran]) -> None:
     done = ran[block]
 
     assert (done.status, done.stderr) == (0, ""), f"{block}\n{done.stdout}"
 
 
-def test_the_alarms_that_are_on_are_told(ran: dict[str, Ran]) -> None:
+def test_runbook_lists_the_alarms_that_are_on(ran: dict[str, Ran]) -> None:
     [line] = of(ran, "describe-alarms").splitlines()
 
     assert "DeadLettersAlarm" in line
     assert line.endswith("1 >= 1")
 
 
-def test_the_queues_are_counted(ran: dict[str, Ran]) -> None:
+def test_runbook_counts_the_messages_of_a_queue(ran: dict[str, Ran]) -> None:
     assert of(ran, 'count "$DEAD_LETTER_QUEUE"', "receive-message").splitlines()[0] == "1\t0"
 
 
-def test_dead_letters_are_shown_and_stay(ran: dict[str, Ran], dead_letter: Event) -> None:
+def test_runbook_shows_dead_letters_and_leaves_them(ran: dict[str, Ran], dead_letter: Event) -> None:
     assert dead_letter["id"] in of(ran, 'count "$DEAD_LETTER_QUEUE"', "receive-message")
     assert dead_letter["id"] in of(ran, "SentTimestamp")
 
 
-def test_why_a_function_does_not_start_is_found(ran: dict[str, Ran]) -> None:
+def test_runbook_finds_why_a_function_does_not_start(ran: dict[str, Ran]) -> None:
     lines = of(ran, "fields @timestamp, @log, @message").splitlines()
 
     assert len(lines) == 1
     assert lines[0].endswith(f"@log=/aws/lambda/vpcep-rename-RenameFromHttp, @message={CRASH}")
 
 
-def test_a_redrive_brings_dead_letters_back(ran: dict[str, Ran], clouds: Clouds, dead_letter: Event) -> None:
+def test_runbook_redrives_dead_letters(ran: dict[str, Ran], clouds: Clouds, dead_letter: Event) -> None:
     assert of(ran, "fileb://redrive.json") == 'None\n{"moved": 1}'
     [outcome] = clouds.outcomes()
     assert outcome["data"]["request"] == dead_letter
 
 
-def test_each_function_goes_back_a_version(ran: dict[str, Ran], clouds: Clouds) -> None:
+def test_runbook_moves_each_alias_back_a_version(ran: dict[str, Ran], clouds: Clouds) -> None:
     names = [clouds.stack.resources[function] for function in FUNCTIONS]
 
     assert of(ran, "update-alias").splitlines() == [line for name in names for line in (f"{name}: 2 -> 1", "1")]
 
 
-def test_parameters_change_one_after_another_and_others_stay(ran: dict[str, Ran], clouds: Clouds) -> None:
+def test_runbook_changes_single_parameters_and_leaves_the_others(ran: dict[str, Ran], clouds: Clouds) -> None:
     [stack] = clouds.aws.client("cloudformation").describe_stacks(StackName=clouds.stack.name)["Stacks"]
     parameters = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in stack["Parameters"]}
     mapping = clouds.aws.client("lambda").get_event_source_mapping(
@@ -198,7 +178,7 @@ def test_parameters_change_one_after_another_and_others_stay(ran: dict[str, Ran]
     assert mapping["ScalingConfig"]["MaximumConcurrency"] == 10
 
 
-def test_the_secret_is_replaced_and_the_old_one_comes_back(ran: dict[str, Ran], clouds: Clouds) -> None:
+def test_runbook_replaces_the_secret_and_restores_the_former(ran: dict[str, Ran], clouds: Clouds) -> None:
     client = clouds.aws.client("secretsmanager")
 
     assert of(ran, "put-secret-value") == "AWSCURRENT\n"
@@ -207,7 +187,7 @@ def test_the_secret_is_replaced_and_the_old_one_comes_back(ran: dict[str, Ran], 
     assert json.loads(replaced)["ak"] == "NEW"
 
 
-def test_the_queue_is_stopped_and_started(ran: dict[str, Ran]) -> None:
+def test_runbook_stops_and_starts_the_queue(ran: dict[str, Ran]) -> None:
     asked = [done.stdout.splitlines()[-1] for block, done in ran.items() if "get-event-source-mapping" in block]
 
     assert set(asked) == {"Enabled"}

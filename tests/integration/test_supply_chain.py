@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests import third_party
+from tests.commands import run
 from tests.localcloud.aws import ENVIRONMENTS, ROOT, build, package_environment
 
 FUNCTION = "RenameFromQueue"
@@ -111,93 +112,93 @@ def sbom(checkout: Path) -> dict[str, Any]:
     return parsed
 
 
-class TestTwoBuildsOfOneCommit:
-    def test_are_the_same_file_by_file_and_mode_by_mode(self, package: Path, checkout: Path) -> None:
-        first, second = self.contents(package), self.contents(checkout / "package")
+def test_two_builds_of_one_commit_have_the_same_files_and_modes(package: Path, checkout: Path) -> None:
+    first, second = contents(package), contents(checkout / "package")
 
-        assert first.keys() == second.keys()
-        assert [path for path in first if first[path] != second[path]] == []
-
-    def test_are_uploaded_as_the_same_object(self, package: Path, checkout: Path) -> None:
-        done = subprocess.run(
-            [ENVIRONMENTS / "sam/bin/python", "-c", UPLOADS, package, checkout / "package"],
-            stdout=subprocess.PIPE,
-            timeout=60,
-            check=True,
-        )
-        first, second = done.stdout.splitlines()
-
-        assert first == second
-        assert b"function/app.py', (1980, 1, 1, 0, 0, 0)" in first
-
-    def test_have_the_same_bill_of_materials(self, checkout: Path) -> None:
-        [second] = (checkout / ".build").glob("*.cdx.json")
-        make("sbom", directory=ROOT, environment={})
-
-        assert (ROOT / ".build" / second.name).read_bytes() == second.read_bytes()
-
-    @staticmethod
-    def contents(directory: Path) -> dict[str, tuple[int, bytes]]:
-        return {
-            str(path.relative_to(directory)): (path.stat().st_mode, path.read_bytes() if path.is_file() else b"")
-            for path in directory.rglob("*")
-        }
+    assert first.keys() == second.keys()
+    assert [path for path in first if first[path] != second[path]] == []
 
 
-class TestBillOfMaterials:
-    def test_names_what_is_locked(self, sbom: dict[str, Any]) -> None:
-        locked = re.findall(r"^([^ #]+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+def test_two_builds_of_one_commit_are_uploaded_as_the_same_object(package: Path, checkout: Path) -> None:
+    done = run(ENVIRONMENTS / "sam/bin/python", "-c", UPLOADS, package, checkout / "package")
+    first, second = done.stdout.splitlines()
 
-        assert {component["purl"] for component in sbom["components"]} == {
-            f"pkg:pypi/{name}@{version}" for name, version in locked if name not in LEFT_OUT
-        }
-
-    def test_is_about_what_is_in_the_package(self, sbom: dict[str, Any], metadata: Path, package: Path) -> None:
-        built = {str(path.relative_to(package)) for path in package.rglob("*") if path.is_file()}
-        built = {file for file in built if not file.startswith("function/") and "__pycache__" not in file}
-        brought = {found.name: set(recorded(found)) & built for found in distributions(path=[str(metadata)])}
-
-        assert set().union(*brought.values()) == built
-        assert [name for name, files in brought.items() if not files] == []
-        assert brought.keys() == {component["name"] for component in sbom["components"]}
-
-    def test_tells_what_asks_for_what(self, sbom: dict[str, Any]) -> None:
-        wanted = {entry["ref"]: entry.get("dependsOn", []) for entry in sbom["dependencies"]}
-
-        assert {name.split("==")[0] for name in wanted["root-component"]} == {
-            *("aws_lambda_powertools", "huaweicloudsdkcore", "huaweicloudsdkvpcep", "jsonschema")
-        }
-        assert any(
-            name.startswith("rpds-py==") for ref in wanted if ref.startswith("jsonschema==") for name in wanted[ref]
-        )
-
-    def test_is_valid(self, checkout: Path) -> None:
-        [path] = (checkout / ".build").glob("*.cdx.json")
-
-        subprocess.run([ENVIRONMENTS / "audit/bin/python", "-c", VALID, path], timeout=60, check=True)
+    assert first == second
+    assert "function/app.py', (1980, 1, 1, 0, 0, 0)" in first
 
 
-class TestWhatIsLeftOut:
-    def test_is_noted_in_the_bill_of_materials(self, sbom: dict[str, Any], metadata: Path, package: Path) -> None:
-        noted = {component["name"]: notes(component) for component in sbom["components"]}
-        found = {each.name: left_out(each, package) for each in distributions(path=[str(metadata)])}
+def test_two_builds_of_one_commit_have_the_same_bill_of_materials(checkout: Path) -> None:
+    [second] = (checkout / ".build").glob("*.cdx.json")
+    make("sbom", directory=ROOT, environment={})
 
-        for name, files in found.items():
-            assert [file for file in files if not file.startswith(noted[name])] == [], name
-            assert [note for note in noted[name] if (package / note).exists()] == [], name
-        assert "huaweicloudsdkvpcep/v1/__init__.py" in noted["huaweicloudsdkvpcep"]
+    assert (ROOT / ".build" / second.name).read_bytes() == second.read_bytes()
 
-    def test_is_imported_by_no_module(self, metadata: Path, package: Path) -> None:
-        """Nowhere, not even in a function that nobody calls."""
-        missing = {
-            module(file)
-            for found in distributions(path=[str(metadata)])
-            for file in left_out(found, package)
-            if file.endswith(".py")
-        }
-        imports = {module(str(path.relative_to(package))): set(names(path, package)) for path in package.rglob("*.py")}
 
-        assert {importer: wanted & missing for importer, wanted in imports.items() if wanted & missing} == IMPORTERS
+def contents(directory: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path.relative_to(directory)): (path.stat().st_mode, path.read_bytes() if path.is_file() else b"")
+        for path in directory.rglob("*")
+    }
+
+
+def test_bill_of_materials_names_the_locked_packages(sbom: dict[str, Any]) -> None:
+    locked = re.findall(r"^([^ #]+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+
+    assert {component["purl"] for component in sbom["components"]} == {
+        f"pkg:pypi/{name}@{version}" for name, version in locked if name not in LEFT_OUT
+    }
+
+
+def test_bill_of_materials_is_of_the_packages_that_are_deployed(
+    sbom: dict[str, Any], metadata: Path, package: Path
+) -> None:
+    built = {str(path.relative_to(package)) for path in package.rglob("*") if path.is_file()}
+    built = {file for file in built if not file.startswith("function/") and "__pycache__" not in file}
+    brought = {found.name: set(recorded(found)) & built for found in distributions(path=[str(metadata)])}
+
+    assert set().union(*brought.values()) == built
+    assert [name for name, files in brought.items() if not files] == []
+    assert brought.keys() == {component["name"] for component in sbom["components"]}
+
+
+def test_bill_of_materials_has_the_dependencies_of_each_package(sbom: dict[str, Any]) -> None:
+    wanted = {entry["ref"]: entry.get("dependsOn", []) for entry in sbom["dependencies"]}
+
+    assert {name.split("==")[0] for name in wanted["root-component"]} == {
+        *("aws_lambda_powertools", "huaweicloudsdkcore", "huaweicloudsdkvpcep", "jsonschema")
+    }
+    assert any(name.startswith("rpds-py==") for ref in wanted if ref.startswith("jsonschema==") for name in wanted[ref])
+
+
+def test_bill_of_materials_is_valid_cyclonedx(checkout: Path) -> None:
+    [path] = (checkout / ".build").glob("*.cdx.json")
+
+    run(ENVIRONMENTS / "audit/bin/python", "-c", VALID, path)
+
+
+def test_bill_of_materials_notes_the_files_that_are_left_out(
+    sbom: dict[str, Any], metadata: Path, package: Path
+) -> None:
+    noted = {component["name"]: notes(component) for component in sbom["components"]}
+    found = {each.name: left_out(each, package) for each in distributions(path=[str(metadata)])}
+
+    for name, files in found.items():
+        assert [file for file in files if not file.startswith(noted[name])] == [], name
+        assert [note for note in noted[name] if (package / note).exists()] == [], name
+    assert "huaweicloudsdkvpcep/v1/__init__.py" in noted["huaweicloudsdkvpcep"]
+
+
+def test_files_that_are_left_out_are_imported_by_no_module(metadata: Path, package: Path) -> None:
+    """Nowhere, not even in a function that nobody calls."""
+    missing = {
+        module(file)
+        for found in distributions(path=[str(metadata)])
+        for file in left_out(found, package)
+        if file.endswith(".py")
+    }
+    imports = {module(str(path.relative_to(package))): set(names(path, package)) for path in package.rglob("*.py")}
+
+    assert {importer: wanted & missing for importer, wanted in imports.items() if wanted & missing} == IMPORTERS
 
 
 def recorded(distribution: Distribution) -> list[str]:
@@ -233,9 +234,9 @@ def names(path: Path, package: Path) -> Iterator[str]:
                 yield text
 
 
-class TestLicences:
-    def test_are_listed(self, metadata: Path) -> None:
-        assert third_party.document(metadata) == (ROOT / "THIRD_PARTY.md").read_text(encoding="utf-8")
+def test_licences_are_listed_in_third_party_md(metadata: Path) -> None:
+    assert third_party.document(metadata) == (ROOT / "THIRD_PARTY.md").read_text(encoding="utf-8")
 
-    def test_are_known(self, metadata: Path) -> None:
-        assert set(third_party.licences(metadata).values()) == LICENCES
+
+def test_licences_are_all_known(metadata: Path) -> None:
+    assert set(third_party.licences(metadata).values()) == LICENCES

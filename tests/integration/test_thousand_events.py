@@ -19,7 +19,10 @@ import pytest
 from tests.integration.observer import (
     DEAD_LETTERS,
     QUEUE,
+    RENAMED,
     THROTTLED,
+    a_service,
+    calls_for,
     chain,
     code_of,
     dead_letter_queue,
@@ -33,7 +36,6 @@ from tests.integration.observer import (
     time_of,
     until,
 )
-from tests.integration.test_deployed_stack import RENAMED, a_service, calls_for
 from tests.localcloud.huawei import Call, HuaweiCloud
 from tests.localcloud.stack import Clouds, Event, Reply, rename_event
 
@@ -42,7 +44,7 @@ SOURCE = "/thousand"
 SEED = 20_261_124
 CALLS_A_FAULT = 12
 # What may happen to any call. Nothing of it means a failure for good.
-WEATHER: list[dict[str, Any]] = [
+FAULTS: list[dict[str, Any]] = [
     {"status": 500, "code": "EndPoint.0001"},
     {"status": 500, "code": "EndPoint.0001", "applied": True},
     {"status": 503, "body": ""},
@@ -86,18 +88,18 @@ def sendings(random: Random, services: Sequence[str]) -> list[Sending]:
 
 
 @contextmanager
-def weather(huawei: HuaweiCloud, random: Random) -> Iterator[None]:
-    """Spoil about every twelfth call."""
+def random_faults(huawei: HuaweiCloud, random: Random) -> Iterator[None]:
+    """A fault in about every twelfth call."""
     over = threading.Event()
 
-    def blow() -> None:
+    def command_faults() -> None:
         commanded = 0
         while not over.wait(0.02):
             while commanded < len(huawei.calls) // CALLS_A_FAULT:
-                huawei.fail(**random.choice(WEATHER))
+                huawei.fail(**random.choice(FAULTS))
                 commanded += 1
 
-    thread = threading.Thread(target=blow)
+    thread = threading.Thread(target=command_faults)
     thread.start()
     try:
         yield
@@ -108,7 +110,7 @@ def weather(huawei: HuaweiCloud, random: Random) -> Iterator[None]:
 
 @dataclass
 class DeadLetters:
-    """Three dead letters from before the thousand events, which come back with those.
+    """Three dead letters from before the thousand events, which are redriven with those.
 
     Attributes:
         given_up, killed, overtaken: what the function could not settle on the last receive, what it was killed on each
@@ -130,12 +132,12 @@ class DeadLetters:
 
 @dataclass
 class Thousand:
-    """A thousand events, and what there is when nothing moves any more.
+    """A thousand events, and what there is when all are settled.
 
     Attributes:
         outcomes: each copy, from the bus.
-        calls, calls_after: before and after Huawei Cloud was well again, and the redrives began.
-        moved: how many dead letters there were before each redrive, and how many it told of.
+        calls, calls_after: before and after Huawei Cloud recovered, and the redrives began.
+        moved: how many dead letters there were before each redrive, and how many it reported.
     """
 
     sent: list[Sending]
@@ -186,11 +188,11 @@ def ask(event: Event) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="module")
-def thousand(hasty_clouds: Clouds) -> Thousand:
-    """Sent through both triggers at once, after three dead letters; when all rests, Huawei Cloud is well again, and
-    dead letters are brought back until there are none.
+def thousand(running_fast_clouds: Clouds) -> Thousand:
+    """Sent through both triggers at once, after three dead letters; when the queues are empty, Huawei Cloud recovers,
+    and dead letters are redriven until there are none.
     """
-    clouds, huawei, random = hasty_clouds, hasty_clouds.huawei, Random(SEED)
+    clouds, huawei, random = running_fast_clouds, running_fast_clouds.huawei, Random(SEED)
     services = [a_service(clouds) for _ in range(SERVICES)]
     started = time.monotonic()
     with receives(clouds, 2):
@@ -198,20 +200,20 @@ def thousand(hasty_clouds: Clouds) -> Thousand:
         queued = [sending.event for sending in found.sent if sending.trigger == "sqs"]
         posted = [sending.event for sending in found.sent if sending.trigger == "http"]
 
-        def rests() -> bool:
+        def is_quiescent() -> bool:
             found.outcomes += clouds.outcomes_so_far()
             return quiescent(clouds)
 
         for service_id in services[:STUCK_SERVICES]:
             huawei.fail(**THROTTLED, times=None, service_id=service_id)
-        with weather(huawei, random), ThreadPoolExecutor(2) as pool:
+        with random_faults(huawei, random), ThreadPoolExecutor(2) as pool:
             replies = pool.map(lambda event: reply_to(clouds, event), posted)
             for first in range(0, len(queued), 10):
                 clouds.send_rename_events(queued[first : first + 10])
             until(lambda: len(huawei.calls) > SENT / 4, "many calls")
             until(lambda: clouds.kill(QUEUE), "the function to run")
             found.replies = list(replies)
-            until(rests, "quiescence", seconds=180)
+            until(is_quiescent, "quiescence", seconds=180)
         found.calls = huawei.calls
         huawei.reset()
         let_claims_expire(clouds)
@@ -221,7 +223,7 @@ def thousand(hasty_clouds: Clouds) -> Thousand:
             assert len(found.moved) < 6, "dead letters come back again and again"
             let_claims_expire(clouds)
             found.moved.append((dead, clouds.invoke(DEAD_LETTERS, {"redrive": True})["moved"]))
-            until(rests, "quiescence", seconds=60)
+            until(is_quiescent, "quiescence", seconds=60)
     found.outcomes += clouds.outcomes_so_far()
     found.dead.all = found.dead.first + [outcome for outcome in found.outcomes if not is_of_thousand(outcome)]
     found.outcomes = list(filter(is_of_thousand, found.outcomes))
@@ -268,77 +270,83 @@ def reply_to(clouds: Clouds, event: Event) -> Reply:
     return replies[-1]
 
 
-class TestThousandEvents:
-    def test_nothing_is_lost(self, thousand: Thousand, record_property: Callable[[str, object], None]) -> None:
-        record_property("figures", thousand.figures())
-        assert {reply.status for reply in thousand.replies} <= {200, 202, 409}
-        chains = thousand.chains()
-        assert chains.keys() == thousand.asks().keys()
-        assert all(is_final(outcomes[-1]) for outcomes in chains.values())
-        assert thousand.moved
-        assert all(moved == dead for dead, moved in thousand.moved)
-
-    def test_each_service_bears_the_name_of_its_newest_success(self, thousand: Thousand) -> None:
-        newest: dict[str, Event] = {}
-        for key, outcomes in thousand.chains().items():
-            event = thousand.asks()[key]
-            if outcomes[-1]["type"] == RENAMED:
-                newest[service_of(event)] = max(event, newest.get(service_of(event), event), key=time_of)
-        assert newest.keys() == set(thousand.services)
-        assert {service_id: thousand.names[service_id] for service_id in newest} == {
-            service_id: name_in(event) for service_id, event in newest.items()
-        }
-
-    def test_no_call_for_what_is_settled(self, thousand: Thousand) -> None:
-        chains = {name: outcomes for (_, name), outcomes in thousand.chains().items()}
-        for call in thousand.all_calls:
-            assert call.name is None or call.time < time_of(chains[call.name][-1]) + 0.001, call
-
-    def test_no_stale_event_is_carried_out(self, thousand: Thousand) -> None:
-        asks, chains = thousand.asks(), thousand.chains()
-        renames = defaultdict(list)
-        for number, call in enumerate(thousand.all_calls):
-            renames[call.name].append(number)
-        superseded = [key for key, outcomes in chains.items() if code_of(outcomes[-1]) == "Rename.Superseded"]
-        for key in superseded:
-            by = chains[key][-1]["data"]["superseded_by"]["id"]
-            [winner] = [
-                asks[other] for other, outcomes in chains.items() if other[0] == by and outcomes[-1]["type"] == RENAMED
-            ]
-            assert service_of(winner) == service_of(asks[key])
-            assert time_of(winner) > time_of(asks[key])
-            assert max(renames[key[1]], default=-1) < max(renames[name_in(winner)])
-        assert superseded
-
-    def test_one_event_an_identifier(self, thousand: Thousand) -> None:
-        by_id = defaultdict(list)
-        for (id_, _), outcomes in thousand.chains().items():
-            by_id[id_].append(code_of(outcomes[-1]))
-        for codes in by_id.values():
-            assert codes.count("Rename.IdentifierReused") == len(codes) - 1
-        assert any(len(codes) > 1 for codes in by_id.values())
+def test_each_of_a_thousand_events_has_a_final_outcome(
+    thousand: Thousand, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("figures", thousand.figures())
+    assert {reply.status for reply in thousand.replies} <= {200, 202, 409}
+    chains = thousand.chains()
+    assert chains.keys() == thousand.asks().keys()
+    assert all(is_final(outcomes[-1]) for outcomes in chains.values())
+    assert thousand.moved
+    assert all(moved == dead for dead, moved in thousand.moved)
 
 
-class TestDeadLetters:
-    def test_each_has_an_outcome_that_may_be_followed(self, thousand: Thousand) -> None:
-        expected = {"given_up": "APIGW.0308", "overtaken": "APIGW.0308", "killed": "Rename.Abandoned"}
-        for which, code in expected.items():
-            [outcome] = chain(of(getattr(thousand.dead, which), thousand.dead.first))
-            assert (code_of(outcome), is_final(outcome)) == (code, False)
+def test_each_service_has_the_name_of_its_newest_success(thousand: Thousand) -> None:
+    newest: dict[str, Event] = {}
+    for key, outcomes in thousand.chains().items():
+        event = thousand.asks()[key]
+        if outcomes[-1]["type"] == RENAMED:
+            newest[service_of(event)] = max(event, newest.get(service_of(event), event), key=time_of)
+    assert newest.keys() == set(thousand.services)
+    assert {service_id: thousand.names[service_id] for service_id in newest} == {
+        service_id: name_in(event) for service_id, event in newest.items()
+    }
 
-    def test_a_redrive_settles_them(self, thousand: Thousand) -> None:
-        for event in (thousand.dead.given_up, thousand.dead.killed):
-            first, last = chain(of(event, thousand.dead.all))
-            assert last["type"] == RENAMED
-            assert last["data"]["follows"] == first["id"]
-            assert thousand.names[service_of(event)] == "orders"
 
-    def test_a_redrive_undoes_no_newer_rename(self, thousand: Thousand) -> None:
-        overtaken, newer = thousand.dead.overtaken, thousand.dead.newer
-        first, last = chain(of(overtaken, thousand.dead.all))
-        assert code_of(last) == "Rename.Superseded"
+def test_settled_event_makes_no_further_call(thousand: Thousand) -> None:
+    chains = {name: outcomes for (_, name), outcomes in thousand.chains().items()}
+    for call in thousand.all_calls:
+        assert call.name is None or call.time < time_of(chains[call.name][-1]) + 0.001, call
+
+
+def test_superseded_event_makes_no_call_after_the_newer_one(thousand: Thousand) -> None:
+    asks, chains = thousand.asks(), thousand.chains()
+    renames = defaultdict(list)
+    for number, call in enumerate(thousand.all_calls):
+        renames[call.name].append(number)
+    superseded = [key for key, outcomes in chains.items() if code_of(outcomes[-1]) == "Rename.Superseded"]
+    for key in superseded:
+        by = chains[key][-1]["data"]["superseded_by"]["id"]
+        [winner] = [
+            asks[other] for other, outcomes in chains.items() if other[0] == by and outcomes[-1]["type"] == RENAMED
+        ]
+        assert service_of(winner) == service_of(asks[key])
+        assert time_of(winner) > time_of(asks[key])
+        assert max(renames[key[1]], default=-1) < max(renames[name_in(winner)])
+    assert superseded
+
+
+def test_one_event_of_each_identifier_is_settled_and_the_others_fail(thousand: Thousand) -> None:
+    by_id = defaultdict(list)
+    for (id_, _), outcomes in thousand.chains().items():
+        by_id[id_].append(code_of(outcomes[-1]))
+    for codes in by_id.values():
+        assert codes.count("Rename.IdentifierReused") == len(codes) - 1
+    assert any(len(codes) > 1 for codes in by_id.values())
+
+
+def test_dead_letter_has_a_retryable_outcome(thousand: Thousand) -> None:
+    expected = {"given_up": "APIGW.0308", "overtaken": "APIGW.0308", "killed": "Rename.Abandoned"}
+    for which, code in expected.items():
+        [outcome] = chain(of(getattr(thousand.dead, which), thousand.dead.first))
+        assert (code_of(outcome), is_final(outcome)) == (code, False)
+
+
+def test_redrive_settles_a_dead_letter_with_an_outcome_that_follows_the_first(thousand: Thousand) -> None:
+    for event in (thousand.dead.given_up, thousand.dead.killed):
+        first, last = chain(of(event, thousand.dead.all))
+        assert last["type"] == RENAMED
         assert last["data"]["follows"] == first["id"]
-        assert last["data"]["superseded_by"] == {"source": newer["source"], "id": newer["id"]}
-        assert thousand.names[service_of(newer)] == "payments"
-        renames = [call.name for call in thousand.calls_after if call.service_id == service_of(newer)]
-        assert renames == ["payments"]
+        assert thousand.names[service_of(event)] == "orders"
+
+
+def test_redriven_event_is_superseded_by_a_newer_rename(thousand: Thousand) -> None:
+    overtaken, newer = thousand.dead.overtaken, thousand.dead.newer
+    first, last = chain(of(overtaken, thousand.dead.all))
+    assert code_of(last) == "Rename.Superseded"
+    assert last["data"]["follows"] == first["id"]
+    assert last["data"]["superseded_by"] == {"source": newer["source"], "id": newer["id"]}
+    assert thousand.names[service_of(newer)] == "payments"
+    renames = [call.name for call in thousand.calls_after if call.service_id == service_of(newer)]
+    assert renames == ["payments"]

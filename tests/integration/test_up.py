@@ -19,12 +19,11 @@ import pytest
 import urllib3
 
 from tests.documents import block
-from tests.integration.test_run import HOSTILE, left_behind
+from tests.integration.test_run import HOSTILE, left_behind, read_until, started
 from tests.localcloud import up
 from tests.localcloud.aws import ENVIRONMENTS, ROOT, build
 from tests.localcloud.monitor import FAULTS
 
-MAKE_UP: Final = ("make", "-o", "environments", "up")
 REAL_KEYS: Final = {
     "AWS_ACCESS_KEY_ID": "AKIAREAL",
     "AWS_SECRET_ACCESS_KEY": "real-secret",
@@ -99,34 +98,14 @@ class MakeUp:
 
 @contextmanager
 def make_up(directory: Path, **environment: str) -> Iterator[MakeUp]:
-    with subprocess.Popen(
-        MAKE_UP,
-        cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-        | {"TMPDIR": str(directory), **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    ) as process:
-        try:
-            yield MakeUp(process)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _built() -> None:
-    """The proxy is for packages as well: none must be missing."""
-    build()
+    with started("up", directory, **environment) as process:
+        yield MakeUp(process)
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeUp]:
     """One for all tests that only use it, with keys of real clouds and a hostile environment around it."""
+    build()  # packages could not be downloaded through the dead proxy
     with make_up(tmp_path_factory.mktemp("up"), **HOSTILE, **REAL_KEYS) as running:
         running.wait_for(READY)
         yield running
@@ -146,179 +125,165 @@ def ended_by(running: MakeUp, number: int) -> tuple[int, str]:
     return running.process.wait(20), errors
 
 
-class TestPrintedCommand:
-    @pytest.mark.parametrize(
-        ("start", "service", "name"),
-        [("aws sqs send-message ", "SERVICE_ID_1", "orders"), ('curl "$RENAME_API_URL" ', "SERVICE_ID_2", "find")],
-    )
-    @pytest.mark.parametrize(
-        "shell",
-        [
-            "bash",
-            pytest.param("zsh", marks=pytest.mark.skipif(not shutil.which("zsh"), reason="this machine has no zsh")),
-        ],
-    )
-    def test_renames_a_service(self, running: MakeUp, shell: str, start: str, service: str, name: str) -> None:
-        before = len(running.lines)
+@pytest.mark.parametrize(
+    ("start", "service", "name"),
+    [("aws sqs send-message ", "SERVICE_ID_1", "orders"), ('curl "$RENAME_API_URL" ', "SERVICE_ID_2", "find")],
+)
+@pytest.mark.parametrize(
+    "shell",
+    ["bash", pytest.param("zsh", marks=pytest.mark.skipif(not shutil.which("zsh"), reason="this machine has no zsh"))],
+)
+def test_command_that_make_up_prints_renames_a_service(
+    running: MakeUp, shell: str, start: str, service: str, name: str
+) -> None:
+    before = len(running.lines)
 
-        replied = running.type(running.printed_command(start), shell=shell)
+    replied = running.type(running.printed_command(start), shell=shell)
 
-        assert '"MessageId"' in replied or ".renamed.v1" in replied
-        service_id = running.type(f'echo "${service}"').strip()
-        assert running.wait_for("outcome", before).endswith(f".renamed.v1: {service_id} is named '{name}'")
-        # The previous name is read first.
-        _, call = [line for line in running.lines[before:] if "VPCEP" in line]
-        assert call.endswith(f"VPCEP    PUT /v1/{{project_id}}/vpc-endpoint-services/{service_id}/name '{name}' ? 200")
+    assert '"MessageId"' in replied or ".renamed.v1" in replied
+    service_id = running.type(f'echo "${service}"').strip()
+    assert running.wait_for("outcome", before).endswith(f".renamed.v1: {service_id} is named '{name}'")
+    # The previous name is read first.
+    _, call = [line for line in running.lines[before:] if "VPCEP" in line]
+    assert call.endswith(f"VPCEP    PUT /v1/{{project_id}}/vpc-endpoint-services/{service_id}/name '{name}' ? 200")
 
-    def test_reads_outcomes(self, running: MakeUp) -> None:
-        before = len(running.lines)
+
+def test_command_that_make_up_prints_reads_outcomes(running: MakeUp) -> None:
+    before = len(running.lines)
+    running.type(running.printed_command("aws sqs send-message "))
+    running.wait_for("outcome", before)
+
+    outcomes = json.loads(running.type(running.printed_command("aws sqs receive-message ")))
+
+    details = [json.loads(outcome)["detail"] for outcome in outcomes]
+    assert {detail["type"] for detail in details} == {"vpcep.endpoint_service.renamed.v1"}
+
+
+def test_make_up_shows_log_lines_on_demand(running: MakeUp) -> None:
+    before = len(running.lines)
+    log_lines = running.printed_command("curl -d on ")
+
+    assert running.type(log_lines) == "Log lines are on.\n"
+    running.type(running.printed_command("aws sqs send-message "))
+
+    running.wait_for(r'log +RenameFromQueue: \{.*"message":"rename event handled"', before)
+    assert running.type(log_lines.replace("-d on ", "-d off ")) == "Log lines are off.\n"
+
+
+def test_make_up_shows_an_outage_and_its_end(running: MakeUp) -> None:
+    before = len(running.lines)
+
+    try:
+        running.command_fault("outage")
         running.type(running.printed_command("aws sqs send-message "))
-        running.wait_for("outcome", before)
+        running.wait_for(r"VPCEP .* \? 503 APIGW.0613", before)
+    finally:
+        running.command_fault("none")
+    running.wait_for(r"outcome .* is named 'orders'", before, seconds=120)
 
-        outcomes = json.loads(running.type(running.printed_command("aws sqs receive-message ")))
+    documented = block("README.md", "22:06:31  fault ").replace("→", "?")  # the terminal knows ASCII only
+    assert [line for line in without_times(documented.splitlines()) if line not in without_times(running.lines)] == []
 
-        details = [json.loads(outcome)["detail"] for outcome in outcomes]
-        assert {detail["type"] for detail in details} == {"vpcep.endpoint_service.renamed.v1"}
 
-    def test_shows_log_lines_on_demand(self, running: MakeUp) -> None:
+def test_make_up_prints_the_documented_commands(running: MakeUp) -> None:
+    documented = block("docs/integrations.md", ". .build/local.env").splitlines()[1:]
+
+    assert [command for command in documented if f"  {command}" not in running.lines] == []
+
+
+def test_make_up_lists_each_fault_and_takes_it(running: MakeUp) -> None:
+    for name, text in FAULTS.items():
         before = len(running.lines)
-        log_lines = running.printed_command("curl -d on ")
-
-        assert running.type(log_lines) == "Log lines are on.\n"
-        running.type(running.printed_command("aws sqs send-message "))
-
-        running.wait_for(r'log +RenameFromQueue: \{.*"message":"rename event handled"', before)
-        assert running.type(log_lines.replace("-d on ", "-d off ")) == "Log lines are off.\n"
-
-    def test_commands_an_outage_and_its_end(self, running: MakeUp) -> None:
-        before = len(running.lines)
-
-        try:
-            running.command_fault("outage")
-            running.type(running.printed_command("aws sqs send-message "))
-            running.wait_for(r"VPCEP .* \? 503 APIGW.0613", before)
-        finally:
-            running.command_fault("none")
-        running.wait_for(r"outcome .* is named 'orders'", before, seconds=120)
-
-        documented = block("README.md", "22:06:31  fault ").replace("→", "?")  # the terminal knows ASCII only
-        assert [
-            line for line in without_times(documented.splitlines()) if line not in without_times(running.lines)
-        ] == []
-
-    def test_prints_what_is_documented(self, running: MakeUp) -> None:
-        documented = block("docs/integrations.md", ". .build/local.env").splitlines()[1:]
-
-        assert [command for command in documented if f"  {command}" not in running.lines] == []
-
-    def test_names_each_fault(self, running: MakeUp) -> None:
-        for name, text in FAULTS.items():
-            before = len(running.lines)
-            assert any(re.fullmatch(rf"  {name} +{re.escape(text)}", line) for line in running.lines)
-            running.command_fault(name)
-            running.wait_for(rf"fault +{name}: ", before)
+        assert any(re.fullmatch(rf"  {name} +{re.escape(text)}", line) for line in running.lines)
+        running.command_fault(name)
+        running.wait_for(rf"fault +{name}: ", before)
 
 
-class TestEnvironment:
-    def test_of_the_shell_has_no_key_of_a_real_cloud(self, running: MakeUp) -> None:
-        environment = running.type("env")
+def test_environment_of_make_up_has_no_key_of_a_real_cloud(running: MakeUp) -> None:
+    environment = running.type("env")
 
-        assert [name for name in REAL_KEYS if f"{name}=real" in environment or f"{name}=REAL" in environment] == []
-        assert "\nAWS_PROFILE=" not in environment
-        assert (ROOT / running.environment_file).stat().st_mode & 0o077 == 0
-
-    def test_lets_the_producer_send_and_read_outcomes_and_no_more(self, running: MakeUp) -> None:
-        said = running.type(
-            'aws sqs receive-message --queue-url "$RENAME_QUEUE_URL" 2>&1 || true',
-            "aws dynamodb list-tables 2>&1 || true",
-        )
-
-        assert said.count("AccessDenied") == 2
-
-    def test_lets_the_stack_be_found_and_dead_letters_be_brought_back(self, running: MakeUp) -> None:
-        said = running.type(
-            "aws cloudformation describe-stacks --stack-name vpcep-rename --query 'Stacks[0].StackName'",
-            "function=$(aws cloudformation describe-stack-resource --stack-name vpcep-rename "
-            "--logical-resource-id SettleDeadLetters --query StackResourceDetail.PhysicalResourceId --output text)",
-            'aws lambda invoke --function-name "$function" --cli-binary-format raw-in-base64-out '
-            "--payload '{\"redrive\": true}' /dev/stderr 2>&1".replace("--cli-binary-format raw-in-base64-out ", ""),
-            'aws logs filter-log-events --log-group-name "$(aws cloudformation describe-stack-resource '
-            "--stack-name vpcep-rename --logical-resource-id OutcomeLog "
-            "--query StackResourceDetail.PhysicalResourceId --output text)\" --query 'length(events)'",
-        )
-
-        assert '"vpcep-rename"' in said
-        assert '"StatusCode": 200' in said
-
-    def test_of_a_second_process_has_another_file(self, running: MakeUp, tmp_path: Path) -> None:
-        with make_up(tmp_path) as second:
-            second.wait_for(READY)
-            port = second.type('echo "$AWS_ENDPOINT_URL"').strip().rpartition(":")[2]
-            assert second.environment_file == f".build/local-{port}.env"
-            assert (ROOT / running.environment_file).exists()
-
-            assert ended_by(second, signal.SIGTERM)[0] == -signal.SIGTERM
-
-        assert not (ROOT / second.environment_file).exists()
-        assert left_behind(tmp_path) == []
+    assert [name for name in REAL_KEYS if f"{name}=real" in environment or f"{name}=REAL" in environment] == []
+    assert "\nAWS_PROFILE=" not in environment
+    assert (ROOT / running.environment_file).stat().st_mode & 0o077 == 0
 
 
-class TestPage:
-    def test_tries_an_event_against_the_local_api(self, running: MakeUp) -> None:
-        url = running.wait_for("on a page: ").rpartition(" ")[2]
-        event: dict[str, Any] = {"vpc_endpoint_service_id": list(up.SERVICES)[2], "endpoint_service_name": "shelf"}
+def test_key_of_make_up_may_only_send_events_and_read_outcomes(running: MakeUp) -> None:
+    said = running.type(
+        'aws sqs receive-message --queue-url "$RENAME_QUEUE_URL" 2>&1 || true', "aws dynamodb list-tables 2>&1 || true"
+    )
 
-        reply = urllib3.request("POST", f"{url}rename-events", json=event, timeout=SECONDS, retries=False)
-
-        assert (reply.status, reply.json()["data"]["service_name"]) == (200, "shelf")
-        assert urllib3.request("GET", f"{url}services", retries=False).json()[list(up.SERVICES)[2]] == "shelf"
+    assert said.count("AccessDenied") == 2
 
 
-class TestEnd:
-    def test_is_quiet_on_an_interrupt(self, tmp_path: Path) -> None:
-        """Ctrl-C reaches all processes of the terminal, make among them."""
-        with make_up(tmp_path) as running:
-            running.wait_for(READY)
-            path = ROOT / running.environment_file
-            printed = len(running.lines)
+def test_key_of_make_up_may_describe_the_stack_and_redrive_dead_letters(running: MakeUp) -> None:
+    said = running.type(
+        "aws cloudformation describe-stacks --stack-name vpcep-rename --query 'Stacks[0].StackName'",
+        "function=$(aws cloudformation describe-stack-resource --stack-name vpcep-rename "
+        "--logical-resource-id SettleDeadLetters --query StackResourceDetail.PhysicalResourceId --output text)",
+        'aws lambda invoke --function-name "$function" --payload \'{"redrive": true}\' /dev/stderr 2>&1',
+        'aws logs filter-log-events --log-group-name "$(aws cloudformation describe-stack-resource '
+        "--stack-name vpcep-rename --logical-resource-id OutcomeLog "
+        "--query StackResourceDetail.PhysicalResourceId --output text)\" --query 'length(events)'",
+    )
 
-            assert ended_by(running, signal.SIGINT) == (-signal.SIGINT, "")
+    assert '"vpcep-rename"' in said
+    assert '"StatusCode": 200' in said
 
-            assert running.lines[printed + 1 :] == []
-        assert not path.exists()
-        assert left_behind(tmp_path) == []
 
-    def test_comes_when_its_reader_leaves_though_nothing_happens(self, tmp_path: Path) -> None:
-        with subprocess.Popen(
-            MAKE_UP,
-            cwd=ROOT,
-            env=os.environ | {"TMPDIR": str(tmp_path)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            start_new_session=True,
-        ) as process:
-            assert process.stdout
-            assert process.stderr
-            try:
-                for line in process.stdout:
-                    if READY in line:
-                        break
-                time.sleep(1.0)
-                process.stdout.close()
-                process.wait(20)
-            finally:
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGTERM)
+def test_second_make_up_has_an_environment_file_of_its_own(running: MakeUp, tmp_path: Path) -> None:
+    with make_up(tmp_path) as second:
+        second.wait_for(READY)
+        port = second.type('echo "$AWS_ENDPOINT_URL"').strip().rpartition(":")[2]
+        assert second.environment_file == f".build/local-{port}.env"
+        assert (ROOT / running.environment_file).exists()
 
-            assert (process.returncode, process.stderr.read()) == (0, "")
-        assert left_behind(tmp_path) == []
+        assert ended_by(second, signal.SIGTERM)[0] == -signal.SIGTERM
 
-    def test_leaves_no_cloud_behind_when_it_is_killed(self, tmp_path: Path) -> None:
-        with make_up(tmp_path) as running:
-            running.wait_for(READY)
-            os.killpg(running.process.pid, signal.SIGKILL)
-            (ROOT / running.environment_file).unlink()  # else the next one takes it over
+    assert not (ROOT / second.environment_file).exists()
+    assert left_behind(tmp_path) == []
 
-        assert left_behind(tmp_path, seconds=10) == []
+
+def test_page_of_make_up_posts_an_event_to_the_local_api(running: MakeUp) -> None:
+    url = running.wait_for("on a page: ").rpartition(" ")[2]
+    event: dict[str, Any] = {"vpc_endpoint_service_id": list(up.SERVICES)[2], "endpoint_service_name": "shelf"}
+
+    reply = urllib3.request("POST", f"{url}rename-events", json=event, timeout=SECONDS, retries=False)
+
+    assert (reply.status, reply.json()["data"]["service_name"]) == (200, "shelf")
+    assert urllib3.request("GET", f"{url}services", retries=False).json()[list(up.SERVICES)[2]] == "shelf"
+
+
+def test_make_up_ends_quietly_on_an_interrupt(tmp_path: Path) -> None:
+    """Ctrl-C reaches all processes of the terminal, make among them."""
+    with make_up(tmp_path) as running:
+        running.wait_for(READY)
+        path = ROOT / running.environment_file
+        printed = len(running.lines)
+
+        assert ended_by(running, signal.SIGINT) == (-signal.SIGINT, "")
+
+        assert running.lines[printed + 1 :] == []
+    assert not path.exists()
+    assert left_behind(tmp_path) == []
+
+
+def test_idle_make_up_ends_quietly_when_its_output_is_closed(tmp_path: Path) -> None:
+    with started("up", tmp_path) as process:
+        read_until(process, READY)
+        time.sleep(1.0)
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        process.wait(20)
+
+        assert (process.returncode, process.stderr.read()) == (0, "")
+    assert left_behind(tmp_path) == []
+
+
+def test_killed_make_up_leaves_no_cloud_behind(tmp_path: Path) -> None:
+    with make_up(tmp_path) as running:
+        running.wait_for(READY)
+        os.killpg(running.process.pid, signal.SIGKILL)
+        (ROOT / running.environment_file).unlink()  # else the next one takes it over
+
+    assert left_behind(tmp_path, seconds=10) == []

@@ -28,46 +28,48 @@ _HERE: Final = "tests/unit/documents/test_documents.py"
 _INTEGRATIONS: Final = "tests/integration/test_integrations.py"
 _CLOUDEVENTS_SDK: Final = f"{_INTEGRATIONS}::test_documented_use_of_the_cloudevents_sdk_renames"
 _KEY_POLICY: Final = "tests/unit/template/test_access.py"
-_PATTERNS: Final = "tests/integration/test_event_patterns.py::test_documented_patterns_match_what_they_say"
+_PATTERNS: Final = (
+    "tests/integration/test_event_patterns.py::test_documented_event_patterns_match_their_kinds_of_outcomes"
+)
 _EVENT_OF_THE_COMMAND: Final = f"{_HERE}::test_documented_rename_event_is_the_one_that_the_documented_command_sends"
 _PRODUCERS: Final = "tests/integration/test_producers.py"
-_LISTED_AND_APPLIED: Final = f"{_CLI}::test_file_is_listed_edited_applied_and_undone"
+_LISTED_AND_APPLIED: Final = f"{_CLI}::test_documented_session_edits_applies_and_undoes_a_file"
 _DESCRIBE_RESOURCES: Final = "aws cloudformation describe-stack-resources --stack-name vpcep-rename"
 # Which test runs a block, or holds its text: by the block's document and how it begins.
 HELD_BY: Final = {
     "README.md": {
-        "1. A rename through the queue": f"{_COMMANDS}::test_make_run_prints_what_is_documented",
-        "22:06:31  fault ": "tests/integration/test_up.py::test_commands_an_outage_and_its_end",
+        "1. A rename through the queue": f"{_COMMANDS}::test_make_run_prints_the_documented_lines",
+        "22:06:31  fault ": "tests/integration/test_up.py::test_make_up_shows_an_outage_and_its_end",
         '{\n  "specversion"': _EVENT_OF_THE_COMMAND,
-        "aws sqs send-message ": f"{_COMMANDS}::test_rename_through_the_queue",
+        "aws sqs send-message ": f"{_COMMANDS}::test_documented_command_renames_through_the_queue",
         '{"source": ["vpcep.rename"]}': _PATTERNS,
-        "$ vpcep-rename list ": f"{_CLI}::test_readme",
+        "$ vpcep-rename list ": f"{_CLI}::test_session_in_the_readme_prints_what_is_documented",
     },
     "docs/command.md": {
         "$ vpcep-rename list\n": _LISTED_AND_APPLIED,
         "vpc_endpoint_service_id,": _LISTED_AND_APPLIED,
         "$ vpcep-rename apply ": _LISTED_AND_APPLIED,
-        "vpcep-rename rename ": f"{_CLI}::test_one_is_renamed",
+        "vpcep-rename rename ": f"{_CLI}::test_documented_rename_command_renames_the_service",
     },
     "docs/deployment.md": {
-        "aws secretsmanager create-secret ": f"{_COMMANDS}::test_secret_is_created",
-        f"{_DESCRIBE_RESOURCES} \\\n": f"{_COMMANDS}::test_roles_of_the_functions_are_listed",
-        "curl -s ": f"{_COMMANDS}::test_rsa_keys_of_the_issuer_are_selected",
-        "key=$(aws apigateway create-api-key ": f"{_COMMANDS}::test_api_key_is_made_and_shown",
-        "aws apigateway get-account ": f"{_COMMANDS}::test_role_for_access_logs_is_shown",
+        "aws secretsmanager create-secret ": f"{_COMMANDS}::test_documented_command_creates_the_secret",
+        f"{_DESCRIBE_RESOURCES} \\\n": f"{_COMMANDS}::test_documented_command_lists_the_roles_of_the_functions",
+        "curl -s ": f"{_COMMANDS}::test_documented_command_selects_the_rsa_keys_of_the_issuer",
+        "key=$(aws apigateway create-api-key ": f"{_COMMANDS}::test_documented_commands_make_and_show_an_api_key",
+        "aws apigateway get-account ": f"{_COMMANDS}::test_documented_command_shows_the_role_for_access_logs",
         '{\n  "Version"': (
             "tests/integration/test_deployment.py"
-            "::test_the_documented_permissions_let_make_deploy_and_prune_this_stack_and_no_other"
+            "::test_documented_permissions_allow_deploy_and_prune_of_this_stack_only"
         ),
-        "aws lambda get-account-settings ": f"{_COMMANDS}::test_concurrency_of_the_account_is_shown",
-        f"{_DESCRIBE_RESOURCES} --output": f"{_COMMANDS}::test_what_a_removed_stack_leaves_is_listed",
-        "bus=vpcep-rename-outcomes": f"{_COMMANDS}::test_rules_on_the_bus_are_deleted",
-        "STACK=vpcep-rename": f"{_COMMANDS}::test_physical_name_of_a_resource_is_printed",
+        "aws lambda get-account-settings ": f"{_COMMANDS}::test_documented_command_shows_the_concurrency_limits",
+        f"{_DESCRIBE_RESOURCES} --output": f"{_COMMANDS}::test_documented_command_lists_what_a_deleted_stack_leaves",
+        "bus=vpcep-rename-outcomes": f"{_COMMANDS}::test_documented_commands_delete_the_rules_of_the_bus",
+        "STACK=vpcep-rename": f"{_COMMANDS}::test_documented_shell_function_prints_the_physical_name_of_a_resource",
     },
     "docs/events.md": {
         '{\n  "specversion": "1.0",\n  "id": "5a4d6f3e': _EVENT_OF_THE_COMMAND,
-        "aws sqs send-message ": f"{_COMMANDS}::test_rename_through_the_queue",
-        'curl "$RENAME_API_URL" ': f"{_COMMANDS}::test_rename_through_http",
+        "aws sqs send-message ": f"{_COMMANDS}::test_documented_command_renames_through_the_queue",
+        'curl "$RENAME_API_URL" ': f"{_COMMANDS}::test_documented_command_renames_through_http",
         '{\n  "specversion": "1.0",\n  "id": "1fd3f9f4': f"{_HERE}::test_documented_outcome_is_the_sample_of_a_failure",
         '{"source": ["vpcep.rename"], "detail-type"': _PATTERNS,
         '{\n  "source": ["vpcep.rename"]': _PATTERNS,
@@ -76,7 +78,7 @@ HELD_BY: Final = {
     },
     "docs/integrations.md": {
         "Parameters:\n": f"{_INTEGRATIONS}::test_documented_queue_gets_failed_renames_without_their_envelope",
-        "import json\nimport os\nimport uuid\n": f"{_PRODUCERS}::test_documented_event_is_renamed",
+        "import json\nimport os\nimport uuid\n": f"{_PRODUCERS}::test_documented_producer_renames_through_the_topic",
         "Description: Rename events of the default bus": (
             f"{_INTEGRATIONS}::test_documented_rule_may_call_the_api_and_nothing_else"
         ),
@@ -91,9 +93,11 @@ HELD_BY: Final = {
         ),
         '{\n  "specversion": "1.0",\n  "id": {{': f"{_INTEGRATIONS}::test_documented_webhook_of_netbox_is_forwarded",
         "import base64\n": f"{_INTEGRATIONS}::test_documented_webhook_of_netbox_is_forwarded",
-        ". .build/local.env": "tests/integration/test_up.py::test_prints_what_is_documented",
+        ". .build/local.env": "tests/integration/test_up.py::test_make_up_prints_the_documented_commands",
     },
-    "docs/operations.md": {"aws sns subscribe ": f"{_COMMANDS}::test_endpoint_is_subscribed_to_the_alarms"},
+    "docs/operations.md": {
+        "aws sns subscribe ": f"{_COMMANDS}::test_documented_command_subscribes_an_endpoint_to_the_alarms"
+    },
     "docs/security.md": {
         '{\n  "Version"': f"{_KEY_POLICY}::documented_key_policy",
         '{\n  "Effect"': f"{_KEY_POLICY}::test_documented_statement_for_a_producer_lets_it_encrypt",
@@ -131,7 +135,7 @@ def entries_for(each: Block) -> list[str]:
     if each.language == "mermaid":
         return ["drawn by GitHub; what parses it, mermaid, needs Node"]
     if each.document == "docs/runbook.md" and each.language == "bash":
-        return ["tests/integration/test_runbook.py::test_runs"]
+        return ["tests/integration/test_runbook.py::test_command_of_the_runbook_succeeds"]
     if all(line.startswith("make ") for line in each.text.splitlines()):
         return [f"{_HERE}::test_documented_make_command_has_a_target_and_known_parameters"]
     of_document = [table.get(each.document, {}) for table in (HELD_BY, NOT_RUN)]

@@ -131,28 +131,6 @@ def test_rename_queue_allows_only_the_producers_of_the_parameters_to_send() -> N
     }
 
 
-@pytest.mark.parametrize(
-    ("parameter", "value", "taken"),
-    [
-        ("ProducerAccounts", "", True),
-        ("ProducerAccounts", "123456789012", True),
-        ("ProducerAccounts", "123456789012,210987654321", True),
-        ("ProducerAccounts", "123456789012, 210987654321", False),
-        ("ProducerAccounts", "123456789012,", False),
-        ("ProducerAccounts", "*", False),
-        ("ProducerTopicArn", "", True),
-        ("ProducerTopicArn", TOPIC, True),
-        ("ProducerTopicArn", TOPIC.removesuffix(".fifo"), False),
-        ("ProducerTopicArn", "arn:aws-cn:sns:cn-north-1:123456789012:renames.fifo", True),
-        ("CredentialsKeyArn", "", True),
-        ("CredentialsKeyArn", f"arn:aws:kms:{REGION}:{ACCOUNT}:key/0e9f1b7a", True),
-        ("CredentialsKeyArn", f"arn:aws:kms:{REGION}:{ACCOUNT}:alias/mine", False),
-    ],
-)
-def test_pattern_of_an_access_parameter_matches_valid_values_only(parameter: str, value: str, *, taken: bool) -> None:
-    assert bool(re.fullmatch(TEMPLATE["Parameters"][parameter]["AllowedPattern"], value)) is taken
-
-
 def test_key_of_the_secret_is_used_through_secrets_manager_only() -> None:
     statements = {
         function: statement for function, statement in permissions() if statement["Sid"] == "DecryptCredentials"

@@ -26,10 +26,6 @@ PARAMETERS: Final[dict[str, Any]] = TEMPLATE["Parameters"]
 SAM: Final = ROOT / ".venv/sam/bin/python"
 
 
-def pattern(parameter: str) -> re.Pattern[str]:
-    return re.compile(PARAMETERS[parameter]["AllowedPattern"])
-
-
 # ---- Names, so that two stacks do not collide
 
 
@@ -78,19 +74,48 @@ def test_no_queue_may_have_the_rename_queue_as_its_dead_letter_queue() -> None:
 # ---- Parameters
 
 
+SECRET: Final = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:huaweicloud"
+TOPIC: Final = "arn:aws:sns:eu-central-1:123456789012:renames"
+KEY: Final = "arn:aws:kms:eu-central-1:123456789012"
+
+
 @pytest.mark.parametrize(
-    ("arn", "is_allowed"),
+    ("parameter", "valid", "invalid"),
     [
-        ("arn:aws:secretsmanager:eu-central-1:123456789012:secret:huaweicloud-AbC123", True),
-        ("arn:aws-cn:secretsmanager:cn-north-1:123456789012:secret:team/huaweicloud-key-AbC123", True),
-        ("", True),
-        ("arn:aws:secretsmanager:eu-central-1:123456789012:secret:huaweicloud", False),
-        ("arn:aws:secretsmanager:eu-central-1:123456789012:secret:huaweicloud-AbC12", False),
-        ("huaweicloud", False),
+        (
+            "HuaweiCloudCredentialsSecretArn",
+            [
+                "",
+                f"{SECRET}-AbC123",
+                "arn:aws-cn:secretsmanager:cn-north-1:123456789012:secret:team/huaweicloud-AbC123",
+            ],
+            [SECRET, f"{SECRET}-AbC12", "huaweicloud"],
+        ),
+        ("CredentialsKeyArn", ["", f"{KEY}:key/0e9f1b7a"], [f"{KEY}:alias/mine"]),
+        (
+            "ProducerAccounts",
+            ["", "123456789012", "123456789012,210987654321"],
+            ["123456789012, 210987654321", "123456789012,", "*"],
+        ),
+        (
+            "ProducerTopicArn",
+            ["", f"{TOPIC}.fifo", "arn:aws-cn:sns:cn-north-1:123456789012:renames.fifo"],
+            [TOPIC],
+        ),
+        # Of a longer one SAM takes ten characters, and none but letters and digits fit into a logical id.
+        ("Revision", ["", "1764092362"], ["17640923621", "20261125-1"]),
+        (
+            "RunbookUrl",
+            ["", "https://github.com/owner/vpcep-rename/blob/main/docs/runbook.md"],
+            ["https://wiki.example/runbook#top", "https://" + "x" * 400],
+        ),
     ],
 )
-def test_arn_of_the_secret_must_be_complete(arn: str, is_allowed: bool) -> None:
-    assert bool(pattern("HuaweiCloudCredentialsSecretArn").fullmatch(arn)) is is_allowed
+def test_pattern_of_a_parameter_matches_valid_values_only(parameter: str, valid: list[str], invalid: list[str]) -> None:
+    pattern = re.compile(PARAMETERS[parameter]["AllowedPattern"])
+
+    assert [value for value in valid + invalid if pattern.fullmatch(value)] == valid
+    assert PARAMETERS[parameter]["Default"] == ""
 
 
 def test_logging_role_of_api_gateway_is_left_unchanged_by_default() -> None:
@@ -123,14 +148,6 @@ def test_sam_makes_a_version_of_each_function_for_each_revision(name: str) -> No
     assert FUNCTIONS[name]["AutoPublishAliasAllProperties"] is True  # where the revision is empty
     # The version's own would be replaced in place, and be gone.
     assert "VersionDescription" not in FUNCTIONS[name]
-
-
-@pytest.mark.parametrize(
-    ("revision", "is_allowed"), [("1764092362", True), ("", True), ("17640923621", False), ("20261125-1", False)]
-)
-def test_revision_has_at_most_ten_characters_and_only_digits(revision: str, is_allowed: bool) -> None:
-    """Of a longer one SAM takes ten characters, and none but letters and digits fit into a logical id."""
-    assert bool(pattern("Revision").fullmatch(revision)) is is_allowed
 
 
 # ---- The API, and the key

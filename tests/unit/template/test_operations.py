@@ -416,16 +416,6 @@ def description(name: str, runbook_url: str) -> str:
     return str(text).replace("${Runbook}", runbook_url or default)
 
 
-def test_address_of_the_runbook_is_an_optional_parameter() -> None:
-    parameter = TEMPLATE["Parameters"]["RunbookUrl"]
-
-    assert parameter["Default"] == ""
-    assert re.fullmatch(parameter["AllowedPattern"], "")
-    assert re.fullmatch(parameter["AllowedPattern"], "https://github.com/owner/vpcep-rename/blob/main/docs/runbook.md")
-    assert not re.fullmatch(parameter["AllowedPattern"], "https://wiki.example/runbook#top")
-    assert not re.fullmatch(parameter["AllowedPattern"], "https://" + "x" * 400)
-
-
 @cache
 def runbook() -> dict[str, str]:
     """The entries of alarms, by their titles."""
