@@ -130,8 +130,8 @@ def _each_choice(schema: Schema) -> Schema:
     """A choice between properties of one object as a choice between objects, each with a title."""
     if not ("properties" in schema and all("properties" in choice for choice in schema.get("anyOf", [{}]))):
         return schema
-    told = {"title": schema["title"], "description": schema["description"]}
-    rest = {keyword: value for keyword, value in schema.items() if keyword not in {"anyOf", *told}}
+    titled = {"title": schema["title"], "description": schema["description"]}
+    rest = {keyword: value for keyword, value in schema.items() if keyword not in {"anyOf", *titled}}
     choices = []
     for choice in schema["anyOf"]:
         absent = [name for name, value in choice["properties"].items() if value is False]
@@ -139,7 +139,7 @@ def _each_choice(schema: Schema) -> Schema:
         without = {"properties": {name: {} for name in absent}, "required": absent}
         whole = _both(rest | {"properties": properties}, {"required": choice["required"], "not": without})
         choices.append({"title": f"{schema['title']} with {' '.join(choice['required'])}"} | whole)
-    return told | {"anyOf": choices}
+    return titled | {"anyOf": choices}
 
 
 def _open(schema: Any) -> Any:

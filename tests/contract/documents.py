@@ -43,12 +43,16 @@ def validator(document: str, schema: dict[str, Any]) -> Draft202012Validator:
     return Draft202012Validator(located, registry=REGISTRY)
 
 
-def references(content: object) -> Iterator[str]:
+def members(content: object, place: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Each member of each object within: the object's place, the member's name and its value."""
     if isinstance(content, dict):
         for name, value in content.items():
-            if name == "$ref":
-                yield value
-            yield from references(value)
+            yield place, name, value
+            yield from members(value, f"{place}/{name}")
     elif isinstance(content, list):
-        for value in content:
-            yield from references(value)
+        for number, value in enumerate(content):
+            yield from members(value, f"{place}/{number}")
+
+
+def references(content: object) -> Iterator[str]:
+    return (value for _, name, value in members(content) if name == "$ref")

@@ -32,7 +32,7 @@ from function.domain.model import (
 from function.domain.outcomes import OUTCOME_SOURCE, outcome_id, rename_failed, renamed
 from function.domain.ports import Reply
 from function.domain.rename_service import Unsettled
-from tests.contract.documents import OUTCOME, RENAME_EVENT, load
+from tests.contract.documents import OUTCOME, RENAME_EVENT, load, members
 from tests.deadlines import within
 from tests.fakes.domain import context, parser, rename_service, valid
 from tests.fakes.endpoint_services import CountingServices
@@ -62,21 +62,11 @@ def test_schema_is_valid_json_schema_2020_12(name: str) -> None:
     Draft202012Validator.check_schema(content)
 
 
-def _patterns(content: object, place: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(content, dict):
-        for name, value in content.items():
-            if name == "pattern" and isinstance(value, str):
-                yield place, value
-            yield from _patterns(value, f"{place}/{name}")
-    elif isinstance(content, list):
-        for number, value in enumerate(content):
-            yield from _patterns(value, f"{place}/{number}")
-
-
 PATTERNS: Final = [
     pytest.param(pattern, id=f"{name.partition('.')[0]}{place}")
     for name in SCHEMAS
-    for place, pattern in _patterns(load(name))
+    for place, keyword, pattern in members(load(name))
+    if keyword == "pattern" and isinstance(pattern, str)
 ]
 
 # What Python's re and ECMA-262 (with its u flag, as JSON Schema asks for) read alike. Left out on purpose: `.` and the

@@ -217,9 +217,9 @@ def test_outcome_has_a_valid_event_as_it_was_received(event: Event) -> None:
 
     assert isinstance(parsed, RenameEvent)
     assert (parsed.id, parsed.source) == (event["id"], event["source"])
-    told = {"time": ARRIVED} | event
-    assert parsed.time == datetime.fromisoformat(told["time"].upper())
-    assert json.loads(outcome.to_json())["data"]["request"] == told
+    received = {"time": ARRIVED} | event
+    assert parsed.time == datetime.fromisoformat(received["time"].upper())
+    assert json.loads(outcome.to_json())["data"]["request"] == received
 
 
 @SAME_EVERY_TIME

@@ -1,4 +1,4 @@
-"""A released version of a schema is kept: what would break somebody needs a new one.
+"""A released version of a schema is kept: a change that would break a producer or consumer needs a new one.
 
 ``released/`` holds the schemas as they were released, one file a version. Producers hold to the rename event, so the
 function must go on taking whatever was right. Consumers hold to the outcome, so it must stay what they were promised;
@@ -136,7 +136,9 @@ BREAKS_PRODUCERS: Final[dict[str, Change]] = {
     "each choice asks for more": lambda s: [choice["required"].append("time") for choice in s["anyOf"]],
     "a choice is new": lambda s: data(s).update(anyOf=[{"required": ["region"]}, {"required": ["project_id"]}]),
     "what is dropped is refused": field(root, "traceparent", pattern="^00-"),
-    "a keyword nobody knows here": lambda s: data(s).update(dependentRequired={"region": ["project_id"]}),
+    "a keyword that the comparison does not know": lambda s: data(s).update(
+        dependentRequired={"region": ["project_id"]}
+    ),
 }
 HARMLESS_FOR_PRODUCERS: Final[dict[str, Change]] = {
     "nothing": lambda _: None,

@@ -236,7 +236,7 @@ def chain(copies: Sequence[Event]) -> list[Event]:
         OUTCOME.validate(copy)
         assert outcomes.setdefault(copy["id"], copy) == copy, "two outcomes of one id differ"
     if {code_of(outcome) for outcome in outcomes.values()} == {IDENTIFIER_REUSED}:
-        # No ledger keeps it, and it says which trigger tells it: by each there is one.
+        # No ledger keeps it, and it names the trigger: there is one by each.
         assert len({outcome["data"]["trigger"] for outcome in outcomes.values()}) == len(outcomes)
         return list(outcomes.values())[:1]
     by_predecessor = {outcome["data"].get("follows"): outcome for outcome in outcomes.values()}

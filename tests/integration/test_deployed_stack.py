@@ -227,14 +227,14 @@ def test_metrics_count_the_result_of_each_event(clouds: Clouds) -> None:
     # then
     until(lambda: quiescent(clouds), "an empty queue")
     until(lambda: len((Metrics.of(clouds) - before).values["EventAge"]) == 3, "the metrics")
-    told = Metrics.of(clouds) - before
-    counts = {name: sum(values) for name, values in told.values.items() if name.startswith("Rename")}
+    emitted = Metrics.of(clouds) - before
+    counts = {name: sum(values) for name, values in emitted.values.items() if name.startswith("Rename")}
     assert counts == {"Renamed": 1, "RenameFailed": 1, "RenameSuperseded": 1, "RenameDuplicate": 1}
-    assert told.by("RenameFailed") == {("not_found", "EndPoint.2003")}
-    assert told.by("RenameSuperseded") == {("conflict", "Rename.Superseded")}
-    assert len(told.values["VpcepLatency"]) == len(clouds.huawei.calls) == 2
-    assert all(0 < milliseconds < 10_000 for milliseconds in told.values["VpcepLatency"])
-    fresh, also_fresh, old = sorted(told.values["EventAge"])
+    assert emitted.by("RenameFailed") == {("not_found", "EndPoint.2003")}
+    assert emitted.by("RenameSuperseded") == {("conflict", "Rename.Superseded")}
+    assert len(emitted.values["VpcepLatency"]) == len(clouds.huawei.calls) == 2
+    assert all(0 < milliseconds < 10_000 for milliseconds in emitted.values["VpcepLatency"])
+    fresh, also_fresh, old = sorted(emitted.values["EventAge"])
     assert 0 <= fresh <= also_fresh < 30 < old
 
 

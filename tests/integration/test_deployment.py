@@ -44,7 +44,7 @@ def make(*arguments: str, directory: Path, environment: dict[str, str]) -> subpr
 
 
 class Operator:
-    """Somebody with a checkout and keys, by default those of the account's root."""
+    """An operator with a checkout and keys, by default those of the account's root."""
 
     def __init__(self, clouds: Clouds, checkout: Path, keys: Mapping[str, str] = {}) -> None:
         self.clouds = clouds
@@ -197,7 +197,7 @@ def test_prune_of_a_missing_stack_fails(operator: Operator) -> None:
 
 
 def deploying_role(aws: LocalAws) -> dict[str, str]:
-    """The keys of a user with the permissions that the documents give to who deploys."""
+    """The keys of a user with the permissions that the documents give to a deploying role."""
     policy = block("docs/deployment.md", '{\n  "Version"').replace("REGION", aws.region).replace("ACCOUNT", ACCOUNT)
     iam = aws.client("iam")
     iam.create_user(UserName="deployer")
@@ -207,7 +207,7 @@ def deploying_role(aws: LocalAws) -> dict[str, str]:
 
 
 def test_documented_permissions_allow_deploy_and_prune_of_this_stack_only(operator: Operator) -> None:
-    """As far as the local AWS asks for them: it makes a stack's resources without asking who wants them."""
+    """As far as the local AWS asks for them: it makes a stack's resources without a permission."""
     deployer = Operator(operator.clouds, operator.checkout, deploying_role(operator.clouds.aws))
 
     deployer.deploy("LogLevel=WARNING")

@@ -30,13 +30,17 @@ def test_dry_run_reports_would_rename_then_settled_then_unchanged(clouds: Clouds
     service = a_service(clouds)
     event = rename_event(service, "orders")
 
-    told = json.loads(dry_run(clouds, event).body)
+    reported = json.loads(dry_run(clouds, event).body)
 
-    assert (told["dry_run"], told["result"], told["vpc_endpoint_service_id"]) == (True, "would_rename", service)
+    assert (reported["dry_run"], reported["result"], reported["vpc_endpoint_service_id"]) == (
+        True,
+        "would_rename",
+        service,
+    )
     assert clouds.post_rename_event(event).status == 200
     [outcome] = clouds.outcomes()
-    told = json.loads(dry_run(clouds, event).body)
-    assert (told["result"], told["outcome"]) == ("settled", outcome)
+    reported = json.loads(dry_run(clouds, event).body)
+    assert (reported["result"], reported["outcome"]) == ("settled", outcome)
     assert json.loads(dry_run(clouds, rename_event(service, "orders")).body)["result"] == "unchanged"
 
 

@@ -65,7 +65,7 @@ class Fault:
     """A failure of Huawei Cloud.
 
     Attributes:
-        command: what `HuaweiCloud.fail` is told.
+        command: the arguments of `HuaweiCloud.fail`.
         applied: the rename happens all the same.
         lasts: until it is lifted; else it passes while the function tries.
         means: the code of a failure for good.
@@ -180,10 +180,10 @@ def faulty_period(running_fast_clouds: Clouds) -> FaultyPeriod:
 
     def all_tried() -> bool:
         faulty_period.outcomes_meanwhile += clouds.outcomes_so_far()
-        told = ids_of(faulty_period.outcomes_meanwhile)
+        published = ids_of(faulty_period.outcomes_meanwhile)
         returned = {line["correlation_id"] for line in lines(clouds, QUEUE) if line.get("status") == "unsettled"}
         return all(
-            event["id"] in (told | returned if FAULTS[name].keeps_from_settling else told)
+            event["id"] in (published | returned if FAULTS[name].keeps_from_settling else published)
             for (name, _), event in faulty_period.events.items()
         )
 
@@ -231,8 +231,8 @@ def test_fault_of_huawei_cloud_leads_to_no_false_success(name: str, trigger: str
         assert outcomes == []
         assert trigger == "sqs" or faulty_period.replies[case].status == 202
     else:
-        told = {code_of(outcome) for outcome in outcomes}
-        assert told == {fault.means or RENAMED}
+        codes = {code_of(outcome) for outcome in outcomes}
+        assert codes == {fault.means or RENAMED}
         assert faulty_period.names_meanwhile[case] == ("billing" if fault.means else "orders")
 
 
@@ -521,8 +521,8 @@ def bad_inputs() -> dict[str, str]:
         "a name of other letters": data(endpoint_service_name="ordérs"),
         "a name that is too long": data(endpoint_service_name="x" * 17),
         "a path for a service": data(vpc_endpoint_service_id="../../vpcs"),
-        "a field that nobody knows": data(name="orders"),
-        "somebody else's project": data(project_id="another-project"),
+        "an unknown field": data(name="orders"),
+        "a forbidden project": data(project_id="another-project"),
         "another region": data(region="eu-west-101"),
     }
 
@@ -555,7 +555,7 @@ def test_event_with_an_id_or_source_of_ten_kilobytes_is_invalid(attribute: str, 
             {"path": f"/{attribute}", "message": "must have at most 1024 characters"}
         ]
     by_trigger = {trigger: [copy for copy in copies if copy["data"]["trigger"] == trigger] for trigger in TRIGGERS}
-    # The same each time; the id is made of what is told, and that names the trigger.
+    # The same each time; the id is made of the outcome, which names the trigger.
     [by_queue, by_queue_again], [by_http, by_http_again] = by_trigger.values()
     assert (by_queue, by_http) == (by_queue_again, by_http_again)
     assert by_queue["id"] != by_http["id"]

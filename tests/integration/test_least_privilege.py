@@ -39,7 +39,7 @@ class Need:
         without, with_it: what it returns.
         outage: so many seconds ago another environment found Huawei Cloud unavailable.
         anew: running environments remember what they have read by the permission, or, each time, that there was nothing
-            to read. Those that were in an outage remember it too, so whoever needs new ones comes next.
+            to read. Those that were in an outage remember it too, so a need of new ones comes next.
     """
 
     ask: Callable[[Clouds], str]
@@ -107,8 +107,8 @@ def conclude_with_the_project(clouds: Clouds) -> str:
 def redrive(clouds: Clouds) -> str:
     abandon(clouds, a_rename(clouds))
     answer = clouds.invoke(DEAD_LETTERS, {"redrive": True})
-    told = str(answer.get("moved", "refused" if "AccessDenied" in answer.get("errorMessage", "") else answer))
-    return f"{told}, {dead_letters(clouds)}"
+    result = str(answer.get("moved", "refused" if "AccessDenied" in answer.get("errorMessage", "") else answer))
+    return f"{result}, {dead_letters(clouds)}"
 
 
 def dead_letters(clouds: Clouds) -> str:
@@ -143,9 +143,9 @@ def then_breaker(ask: Callable[[Clouds], str]) -> Callable[[Clouds], str]:
     """What came of it, and the state of the outage breaker after it."""
 
     def asked(clouds: Clouds) -> str:
-        told, table = ask(clouds), ledger_table(clouds)
+        result, table = ask(clouds), ledger_table(clouds)
         item = clouds.aws.client("dynamodb").get_item(TableName=table, Key=breaker_key(clouds))["Item"]
-        return f"{told}, breaker {item['state']['S']}"
+        return f"{result}, breaker {item['state']['S']}"
 
     return asked
 

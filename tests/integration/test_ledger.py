@@ -165,7 +165,7 @@ class Both:
         self.clock.seconds += self.random.choice([0.001, 1, CLAIM_SECONDS / 2, CLAIM_SECONDS, CLAIM_SECONDS + 0.5])
 
     def forget(self) -> None:
-        """Whoever held the oldest claims has died."""
+        """The holders of the oldest claims were killed."""
         del self.held[:2]
 
     def _do(self, event: RenameEvent, operation: Callable[[DynamoDbLedger, str], Any]) -> tuple[Any, Any]:
@@ -231,7 +231,7 @@ def _kind(answer: Claim | Known | Reused | Superseded | Failure | None) -> str:
 def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
     def value(name: str, attribute: Mapping[str, str]) -> object:
         if name == "owner":
-            return "somebody"
+            return "any"
         ((kind, text),) = attribute.items()
         return Decimal(text) if kind == "N" else text
 

@@ -76,7 +76,7 @@ def package() -> Path:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A second checkout, by somebody with other habits, and what is built from it in ``package``."""
+    """A second checkout with other modes, times and settings, and what is built from it in ``package``."""
     checkout = tmp_path_factory.mktemp("checkout")
     for file in WHAT_MAKE_READS:
         (checkout / file).parent.mkdir(parents=True, exist_ok=True)
@@ -189,7 +189,7 @@ def test_bill_of_materials_notes_the_files_that_are_left_out(
 
 
 def test_files_that_are_left_out_are_imported_by_no_module(metadata: Path, package: Path) -> None:
-    """Nowhere, not even in a function that nobody calls."""
+    """Nowhere, not even in a function that is not called."""
     missing = {
         module(file)
         for found in distributions(path=[str(metadata)])

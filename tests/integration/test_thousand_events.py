@@ -259,7 +259,7 @@ def is_of_thousand(outcome: Event) -> bool:
 
 
 def reply_to(clouds: Clouds, event: Event) -> Reply:
-    """To a producer who sends again what is too much at once for the API."""
+    """To a producer that sends again what the API throttles."""
     replies: list[Reply] = []
 
     def has_room() -> bool:

@@ -122,7 +122,7 @@ NOT_RUN: Final = {
         'resource "huaweicloud_vpcep_service"': "needs Terraform and Huawei Cloud's provider",
     },
     "docs/testing.md": {
-        ".venv/dev/bin/python -m pytest ": "runs tests, as whoever sees this one run knows how to",
+        ".venv/dev/bin/python -m pytest ": "runs tests",
         ".venv/dev/bin/python -m tests.faults --from": "minutes; tests/faults makes thousands of such runs",
         ".venv/dev/bin/python -m tests.threads ": "minutes; tests/threads/test_threads.py makes a run",
         ".venv/dev/bin/python -m tests.fuzz ": "half a minute; tests/fuzz/test_fuzz.py makes such runs",
@@ -131,7 +131,7 @@ NOT_RUN: Final = {
 
 
 def entries_for(each: Block) -> list[str]:
-    """Who holds a block: a test, or a reason why none does."""
+    """The tests that hold a block, or the reason why none does."""
     if each.language == "mermaid":
         return ["drawn by GitHub; what parses it, mermaid, needs Node"]
     if each.document == "docs/runbook.md" and each.language == "bash":

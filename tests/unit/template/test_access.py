@@ -346,7 +346,7 @@ def test_outcome_log_has_only_id_and_source_of_the_rename_event() -> None:
 
 
 def test_outcome_log_entry_is_a_time_and_a_text_as_eventbridge_requires() -> None:
-    """Every placeholder within the text, in quotes of its own; a number in the place of the time, to be JSON."""
+    """Every placeholder within the text, in quotes of its own; a number instead of the time, to be JSON."""
     template = TRANSFORMER["InputTemplate"]
     assert set(re.findall(r"<(\w+)>", template)) == set(TRANSFORMER["InputPathsMap"])
 

@@ -410,7 +410,7 @@ def test_failing_api_sets_off_its_alarm_among_throttled_invocations() -> None:
     assert minutes_on("HttpErrorsAlarm", day, HOUR)
 
 
-# ---- What stands for CloudWatch, against the tables of its documentation
+# ---- The fake of CloudWatch, against the tables of its documentation
 
 
 def points_of(text: str) -> list[Value]:

@@ -432,9 +432,9 @@ def test_deployment_to_a_stack_of_unknown_architecture_is_refused(answer: tuple[
 
 
 def test_deployment_where_aws_cannot_be_reached_is_refused(tmp_path: Path) -> None:
-    nobody = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
+    unreachable = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
 
-    status, error = before_deploy(directory=tmp_path, environment=KEYS | nobody)
+    status, error = before_deploy(directory=tmp_path, environment=KEYS | unreachable)
 
     assert status == 1
     assert error.startswith("The stack's architecture is unknown: ")

@@ -442,12 +442,12 @@ def test_query_of_the_runbook_is_the_saved_query(variable: str, query: str) -> N
 def test_queries_of_the_runbook_ask_for_fields_that_are_logged(logged: set[str]) -> None:
     _, setting, _ = RESOURCES["RenameApi"]["Properties"]["AccessLogSetting"]["Fn::If"]
     access_log = set(json.loads(setting["Format"]))
-    told = logged | {"message", "state", "exception_name", "exception_place"}
+    of_functions = logged | {"message", "state", "exception_name", "exception_place"}
     queries = re.findall(r"^insights [0-9]+ '([^']*)'(?: \\\n)? *([^\n]*)$", RUNBOOK, re.MULTILINE)
 
     assert len(queries) > 5
     for query, log in queries:
-        known = access_log if "API_LOGS" in log else told
+        known = access_log if "API_LOGS" in log else of_functions
         asked = fields_of(query)
         assert asked - known == set(), query
 
