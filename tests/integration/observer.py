@@ -154,6 +154,10 @@ def calls_for(clouds: Clouds, service_id: str) -> list[Call]:
     return [call for call in clouds.huawei.calls if call.service_id == service_id]
 
 
+def until_quiescent(clouds: Clouds) -> None:
+    until(lambda: quiescent(clouds), "empty queues")
+
+
 def service_of(event: Event) -> str:
     return str(event["data"]["vpc_endpoint_service_id"])
 

@@ -19,11 +19,11 @@ from tests.integration.observer import (
     dead_letter_queue,
     outcome_of,
     outcomes_of,
-    quiescent,
     receives,
     rename_queue,
     unsettled_queue,
     until,
+    until_quiescent,
 )
 from tests.localcloud.aws import ACCOUNT
 from tests.localcloud.stack import FUNCTIONS, OUTCOME_SOURCE, Clouds
@@ -61,7 +61,7 @@ def test_functions_are_denied_nothing_in_their_ordinary_work(clouds: Clouds) -> 
         abandon(clouds, dead)
         assert clouds.invoke(DEAD_LETTERS, {"redrive": True}) == {"moved": 1}
         assert outcomes_of(clouds, dead)[0]["type"] == RENAMED
-        until(lambda: quiescent(clouds), "quiescence")
+        until_quiescent(clouds)
 
     assert denied(clouds, work) == set()
 

@@ -22,9 +22,9 @@ from tests.integration.observer import (
     name_in,
     outcome_of,
     outcomes_by_event,
-    quiescent,
     service_of,
     until,
+    until_quiescent,
 )
 from tests.localcloud.stack import Clouds, rename_event
 
@@ -46,7 +46,7 @@ def test_queued_event_renames_the_service(clouds: Clouds) -> None:
     assert (call.operation, call.name, call.status) == ("rename", "orders", 200)
     assert outcome["data"]["huawei_request_id"] == call.request_id
     assert clouds.huawei.name_of(service_id) == "orders"
-    until(lambda: quiescent(clouds), "an empty queue")
+    until_quiescent(clouds)
 
 
 def test_queued_event_in_binary_mode_takes_attributes_from_the_message(clouds: Clouds) -> None:
@@ -70,7 +70,7 @@ def test_queued_event_for_an_unknown_service_fails_with_not_found(clouds: Clouds
     error = outcome["data"]["error"]
     assert (error["code"], error["kind"], error["http_status"]) == ("EndPoint.2003", "not_found", 400)
     assert not error["retryable"]
-    until(lambda: quiescent(clouds), "an empty queue")
+    until_quiescent(clouds)
 
 
 def test_queued_invalid_event_fails_with_its_violations(clouds: Clouds) -> None:
@@ -83,7 +83,7 @@ def test_queued_invalid_event_fails_with_its_violations(clouds: Clouds) -> None:
     paths = {violation["path"] for violation in error["violations"]}
     assert paths == {"/data/vpc_endpoint_service_id", "/data/endpoint_service_name"}
     assert clouds.huawei.calls == []
-    until(lambda: quiescent(clouds), "an empty queue")
+    until_quiescent(clouds)
 
 
 def test_invalid_event_in_a_batch_of_ten_leaves_the_others_renamed(clouds: Clouds) -> None:
@@ -95,7 +95,7 @@ def test_invalid_event_in_a_batch_of_ten_leaves_the_others_renamed(clouds: Cloud
     assert outcomes["not JSON"]["data"]["error"]["code"] == "Rename.InvalidEvent"
     assert {outcomes[event["id"]]["type"] for event in events} == {RENAMED}
     assert [clouds.huawei.name_of(service_of(event)) for event in events] == list(map(name_in, events))
-    until(lambda: quiescent(clouds), "an empty queue")
+    until_quiescent(clouds)
 
 
 def test_renames_of_one_service_are_made_in_order(clouds: Clouds) -> None:
@@ -209,7 +209,7 @@ def test_wrong_key_fails_all_events_with_access_after_one_call(clouds: Clouds) -
 
 def test_metrics_count_the_result_of_each_event(clouds: Clouds) -> None:
     # given: no other event is in progress
-    until(lambda: quiescent(clouds), "an empty queue")
+    until_quiescent(clouds)
     renamed = a_rename(clouds)
     unknown = rename_event(str(uuid.uuid4()), "orders")
     stale = rename_event(service_of(renamed), "billing") | {"time": "2020-01-01T00:00:00Z"}
@@ -225,7 +225,7 @@ def test_metrics_count_the_result_of_each_event(clouds: Clouds) -> None:
     outcome_of(clouds, renamed)
 
     # then
-    until(lambda: quiescent(clouds), "an empty queue")
+    until_quiescent(clouds)
     until(lambda: len((Metrics.of(clouds) - before).values["EventAge"]) == 3, "the metrics")
     emitted = Metrics.of(clouds) - before
     counts = {name: sum(values) for name, values in emitted.values.items() if name.startswith("Rename")}

@@ -35,6 +35,7 @@ from tests.integration.observer import (
     service_of,
     time_of,
     until,
+    until_quiescent,
 )
 from tests.localcloud.huawei import Call, HuaweiCloud
 from tests.localcloud.stack import Clouds, Event, Reply, rename_event
@@ -249,7 +250,7 @@ def dead_letters(clouds: Clouds) -> DeadLetters:
     assert clouds.kill(QUEUE)
     until(lambda: clouds.kill(QUEUE), "the next receive")
     until(lambda: clouds.messages(dead_letter_queue(clouds)) == 3, "the third dead letter")
-    until(lambda: quiescent(clouds), "quiescence")
+    until_quiescent(clouds)
     newer = rename_event(service_of(overtaken), "payments")
     return DeadLetters(given_up, killed, overtaken, newer, first=clouds.outcomes_so_far())
 
