@@ -143,6 +143,19 @@ def test_key_of_the_secret_is_used_through_secrets_manager_only() -> None:
         assert via == {"Fn::Sub": "secretsmanager.${AWS::Region}.${AWS::URLSuffix}"}
 
 
+@pytest.mark.parametrize("function", of_type("AWS::Serverless::Function"))
+def test_function_uses_keys_through_services_only(function: str) -> None:
+    through: dict[str, set[str]] = {}
+    for name, statement in permissions():
+        if name == function and "kms:" in json.dumps(actions(statement)):
+            via = statement["Condition"]["StringEquals"]["kms:ViaService"]
+            services = [each["Fn::Sub"] for each in (via if isinstance(via, list) else [via])]
+            assert all(service.endswith(".${AWS::Region}.${AWS::URLSuffix}") for service in services)
+            through[statement["Sid"]] = {service.partition(".")[0] for service in services}
+
+    assert {"sqs", "dynamodb"} <= through["UseKey"]
+
+
 # ---- The documented key policy
 
 
