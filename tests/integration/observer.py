@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from function.adapters.aws.ledger_items import breaker_item
 from function.domain.failures import IDENTIFIER_REUSED
 from tests.contract.documents import OUTCOME
 from tests.integration.lambda_events import sqs_event
@@ -96,6 +97,11 @@ def unsettled_queue(clouds: Clouds) -> str:
 
 def ledger_table(clouds: Clouds) -> str:
     return clouds.stack.outputs["LedgerTableName"]
+
+
+def breaker_key(clouds: Clouds) -> dict[str, Any]:
+    """The key of the outage breaker's item in the ledger's table."""
+    return {"id": {"S": breaker_item(clouds.account.region)}}
 
 
 def key_of_producer(clouds: Clouds) -> dict[str, str]:

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from function.adapters.aws.dynamodb_ledger import CLAIM_SLACK_SECONDS
-from function.adapters.aws.ledger_items import breaker_item
 from function.adapters.circuit_breaker import FAILURE_THRESHOLD, RECOVERY_SECONDS
 from tests.commands import run
 from tests.fakes.events import rename_data
@@ -32,6 +31,7 @@ from tests.integration.observer import (
     a_service,
     abandon,
     ago,
+    breaker_key,
     calls_for,
     chain,
     chains_of,
@@ -287,54 +287,52 @@ def test_rejected_key_makes_no_second_call_until_the_function_starts_anew(fast: 
         assert outcome["type"] == RENAMED
 
 
-class TestOutage:
-    @pytest.fixture(autouse=True)
-    def closed_breaker(self, fast: Clouds) -> Iterator[None]:
-        yield
-        fast.aws.client("dynamodb").delete_item(TableName=ledger_table(fast), Key=breaker_key(fast))
-        fast.start_anew(QUEUE, HTTP)
-
-    def test_outage_stops_all_calls_until_huawei_cloud_recovers(self, fast: Clouds) -> None:
-        fast.start_anew(HTTP)  # which therefore reads the state of the breaker
-        queued = [a_rename(fast) for _ in range(4)]
-        posted = a_rename(fast)
-        fast.huawei.fail(500, "EndPoint.0001", times=None)  # which leaves no rename in doubt, and so no claim
-
-        fast.send_rename_events(queued)
-        until_returned(fast, *queued, code="Rename.Outage")
-        calls = len(fast.huawei.calls)
-        assert fast.post_rename_event(posted).status == 202
-
-        assert times_unsettled(fast, HTTP, posted, "Rename.Outage") == 1
-        # Those that were on their way when it opened came to their end.
-        assert FAILURE_THRESHOLD <= len(fast.huawei.calls) == calls <= FAILURE_THRESHOLD + len(queued)
-        assert fast.outcomes_so_far() == []
-
-        fast.huawei.reset()
-        self.let_time_pass(fast, RECOVERY_SECONDS)
-        fast.start_anew(QUEUE)
-        for [outcome] in chains_of(fast, *queued, posted):
-            assert outcome["type"] == RENAMED
-        assert self.breaker(fast)["state"] == {"S": "CLOSED"}
-
-    @staticmethod
-    def breaker(clouds: Clouds) -> dict[str, Any]:
-        item = clouds.aws.client("dynamodb").get_item(TableName=ledger_table(clouds), Key=breaker_key(clouds))["Item"]
-        return dict(item)
-
-    def let_time_pass(self, clouds: Clouds, seconds: int) -> None:
-        """For the breaker alone: it opened so much earlier."""
-        opened_at = int(self.breaker(clouds)["opened_at"]["N"]) - seconds
-        clouds.aws.client("dynamodb").update_item(
-            TableName=ledger_table(clouds),
-            Key=breaker_key(clouds),
-            UpdateExpression="SET opened_at = :then",
-            ExpressionAttributeValues={":then": {"N": str(opened_at)}},
-        )
+@pytest.fixture
+def closed_breaker(fast: Clouds) -> Iterator[None]:
+    yield
+    fast.aws.client("dynamodb").delete_item(TableName=ledger_table(fast), Key=breaker_key(fast))
+    fast.start_anew(QUEUE, HTTP)
 
 
-def breaker_key(clouds: Clouds) -> dict[str, Any]:
-    return {"id": {"S": breaker_item(clouds.account.region)}}
+@pytest.mark.usefixtures("closed_breaker")
+def test_outage_stops_all_calls_until_huawei_cloud_recovers(fast: Clouds) -> None:
+    fast.start_anew(HTTP)  # which therefore reads the state of the breaker
+    queued = [a_rename(fast) for _ in range(4)]
+    posted = a_rename(fast)
+    fast.huawei.fail(500, "EndPoint.0001", times=None)  # which leaves no rename in doubt, and so no claim
+
+    fast.send_rename_events(queued)
+    until_returned(fast, *queued, code="Rename.Outage")
+    calls = len(fast.huawei.calls)
+    assert fast.post_rename_event(posted).status == 202
+
+    assert times_unsettled(fast, HTTP, posted, "Rename.Outage") == 1
+    # Those that were on their way when it opened came to their end.
+    assert FAILURE_THRESHOLD <= len(fast.huawei.calls) == calls <= FAILURE_THRESHOLD + len(queued)
+    assert fast.outcomes_so_far() == []
+
+    fast.huawei.reset()
+    let_time_pass(fast, RECOVERY_SECONDS)
+    fast.start_anew(QUEUE)
+    for [outcome] in chains_of(fast, *queued, posted):
+        assert outcome["type"] == RENAMED
+    assert breaker(fast)["state"] == {"S": "CLOSED"}
+
+
+def breaker(clouds: Clouds) -> dict[str, Any]:
+    item = clouds.aws.client("dynamodb").get_item(TableName=ledger_table(clouds), Key=breaker_key(clouds))["Item"]
+    return dict(item)
+
+
+def let_time_pass(clouds: Clouds, seconds: int) -> None:
+    """For the breaker alone: it opened so much earlier."""
+    opened_at = int(breaker(clouds)["opened_at"]["N"]) - seconds
+    clouds.aws.client("dynamodb").update_item(
+        TableName=ledger_table(clouds),
+        Key=breaker_key(clouds),
+        UpdateExpression="SET opened_at = :then",
+        ExpressionAttributeValues={":then": {"N": str(opened_at)}},
+    )
 
 
 # ---- AWS fails

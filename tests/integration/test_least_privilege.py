@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 
-from function.adapters.aws.ledger_items import breaker_item
 from function.adapters.circuit_breaker import RECOVERY_SECONDS
 from tests.integration.lambda_events import sqs_event
 from tests.integration.observer import (
@@ -22,6 +21,7 @@ from tests.integration.observer import (
     THROTTLED,
     a_rename,
     abandon,
+    breaker_key,
     dead_letter_queue,
     ledger_table,
     rename_queue,
@@ -133,10 +133,6 @@ def outage(clouds: Clouds, since: int) -> Iterator[None]:
         yield
     finally:
         dynamodb.delete_item(TableName=table, Key=key)
-
-
-def breaker_key(clouds: Clouds) -> dict[str, Any]:
-    return {"id": {"S": breaker_item(clouds.account.region)}}
 
 
 def then_breaker(ask: Callable[[Clouds], str]) -> Callable[[Clouds], str]:

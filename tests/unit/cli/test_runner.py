@@ -32,14 +32,14 @@ class Script:
         return self._answers[min(self.calls, len(self._answers)) - 1]
 
 
-def persisted(script: Script, pace: Pace | None = None) -> Problem | None:
+def retried(script: Script, pace: Pace | None = None) -> Problem | None:
     return retry(script, lambda problem: problem, pace or Pace())
 
 
 def test_throttled_call_is_repeated_until_it_succeeds() -> None:
     script = Script(*[THROTTLED] * (MAX_TRIES + 3), None)
 
-    assert persisted(script) is None
+    assert retried(script) is None
     assert script.calls == MAX_TRIES + 4
 
 
@@ -48,7 +48,7 @@ def test_all_calls_wait_as_long_as_a_throttled_one_was_told_to() -> None:
     pace.throttled(0.2)
     began = time.monotonic()
 
-    assert persisted(Script(None), pace) is None
+    assert retried(Script(None), pace) is None
 
     assert time.monotonic() - began >= 0.19
 
@@ -89,13 +89,13 @@ def test_throttling_that_outlasts_patience_is_a_failure() -> None:
 def test_call_is_repeated_only_after_a_retryable_failure(problem: Problem, calls: int) -> None:
     script = Script(problem)
 
-    assert persisted(script) is problem
+    assert retried(script) is problem
     assert script.calls == calls
 
 
 def test_rejected_key_stops_the_run() -> None:
     with pytest.raises(StoppedError, match="the key"):
-        persisted(Script(Problem("APIGW.0301", "the key", retryable=False, fatal=True)))
+        retried(Script(Problem("APIGW.0301", "the key", retryable=False, fatal=True)))
 
 
 def test_many_failures_in_a_row_stop_the_run() -> None:
@@ -103,7 +103,7 @@ def test_many_failures_in_a_row_stop_the_run() -> None:
 
     def outage() -> None:
         for _ in range(MAX_UNANSWERED):
-            persisted(Script(UNAVAILABLE), pace)
+            retried(Script(UNAVAILABLE), pace)
 
     with pytest.raises(StoppedError, match="run the same command again"):
         outage()
@@ -112,7 +112,7 @@ def test_many_failures_in_a_row_stop_the_run() -> None:
 def test_success_resets_the_count_of_failures_in_a_row() -> None:
     pace = Pace()
     for _ in range(MAX_UNANSWERED):
-        persisted(Script(UNAVAILABLE, None), pace)
+        retried(Script(UNAVAILABLE, None), pace)
 
 
 def test_each_item_is_done_and_at_most_four_at_a_time() -> None:

@@ -147,7 +147,7 @@ def one_event_unsettled(day: Day, begin: int, end: int) -> None:
     day.deliveries(begin, end, "unavailable", "Rename.Timeout")
 
 
-def dead_letters_stick(day: Day, begin: int, end: int) -> None:
+def dead_letter_not_concluded(day: Day, begin: int, end: int) -> None:
     """One message, at work for six minutes each time; SQS's age forgets it after the third."""
     for minute in range(begin, end):
         day.put(minute, queue(NOT_VISIBLE, "UnsettledQueue"), minute % 6 != 0)
@@ -218,7 +218,7 @@ FAULTS: Final = {
     "DeadLettersAlarm": Fault(two_messages("RenameDeadLetterQueue"), 3 * HOUR, noticed_within=1, over_within=1),
     "RenameQueueAgeAlarm": Fault(backlog, 2 * HOUR, noticed_within=31, over_within=5),
     "WaitingAgeAlarm": Fault(one_event_unsettled, 92, noticed_within=32, over_within=22),
-    "UnsettledQueueAgeAlarm": Fault(dead_letters_stick, 2 * HOUR, noticed_within=15, over_within=4),
+    "UnsettledQueueAgeAlarm": Fault(dead_letter_not_concluded, 2 * HOUR, noticed_within=15, over_within=4),
     "DeadLetterQueueAgeAlarm": Fault(forgotten_dead_letter, 3 * HOUR, noticed_within=1, over_within=HOUR),
     "FailureRateAlarm": Fault(wrong_events, HOUR, noticed_within=5, over_within=30),
     "AccessFailuresAlarm": Fault(key_refused, 92, noticed_within=1, over_within=22),
