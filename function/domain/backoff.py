@@ -5,18 +5,18 @@ from collections.abc import Callable
 from random import SystemRandom  # noqa: TID251 - asks the kernel
 from typing import Final
 
-# The kernel's, since those of the process would repeat themselves in all that come from one snapshot.
+# From the kernel: a generator in the process would repeat its numbers in each environment restored from a snapshot.
 UNIFORM: Final = SystemRandom().uniform
 
 
 def full_jitter(
     attempt: int, *, base: float, cap: float = math.inf, uniform: Callable[[float, float], float] | None = None
 ) -> float:
-    """Seconds to wait after an attempt that failed.
+    """Seconds to wait after a failed attempt.
 
     Args:
         attempt: from 1.
         base, cap: seconds.
-        uniform: another source of chance than the kernel.
+        uniform: source of random numbers, None for the kernel's.
     """
     return (uniform or UNIFORM)(0, min(cap, base * 2**attempt))

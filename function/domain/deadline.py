@@ -1,4 +1,4 @@
-"""The end of an invocation, known to everything that waits on its behalf."""
+"""The deadline of an invocation, which bounds every call and every wait."""
 
 import time
 from collections.abc import Callable
@@ -6,22 +6,22 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 REPORT_SECONDS: Final = 1.5
-# With less left, no call to Huawei Cloud is begun.
+# No call to Huawei Cloud is started with less time left.
 MIN_CALL_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """When work on behalf of an invocation must be over.
+    """The time by which the work of an invocation must end.
 
-    By the wall clock, as Lambda's own: it goes on while an environment is frozen, so a thread that outlives its
-    invocation finds its time over, however late it wakes up.
+    By the wall clock, like Lambda's timeout. It continues while an environment is frozen, so a thread that outlives its
+    invocation finds the deadline passed whenever it resumes.
 
     Attributes:
-        at: seconds since the epoch; from then on nothing is begun for which the invocation would have to wait.
+        at: seconds since the epoch; nothing that the invocation would have to wait for is started after it.
         invocation_ends_at: when Lambda ends the invocation, in seconds since the epoch.
-        now: seconds since the epoch.
-        report_seconds: before the end of the invocation, what has been decided must be remembered and published.
+        now: returns seconds since the epoch.
+        report_seconds: an outcome must be recorded and published this long before the end of the invocation.
     """
 
     at: float
@@ -30,13 +30,13 @@ class Deadline:
     report_seconds: float = REPORT_SECONDS
 
     def remaining(self) -> float:
-        """Seconds; negative when it has passed."""
+        """Seconds left; negative after the deadline."""
         return self.at - self.now()
 
     def within(self, seconds: float) -> "Deadline":
-        """This deadline, or one in so many seconds, whichever is earlier."""
+        """This deadline, or one ``seconds`` from now, whichever is earlier."""
         return replace(self, at=min(self.at, self.now() + seconds))
 
     def to_report(self) -> "Deadline":
-        """The later deadline of what must not be cut short: to remember an outcome, and to publish it."""
+        """The later deadline for recording and publishing an outcome, which must not be cut short."""
         return replace(self, at=self.invocation_ends_at - self.report_seconds)

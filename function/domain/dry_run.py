@@ -1,4 +1,4 @@
-"""What would become of a rename event now, by reading alone: nothing is written, remembered or published."""
+"""The result that a rename event would have now. Only reads: nothing is written, recorded or published."""
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from function.domain.strict_json import replace_lone_surrogates, to_json
 
 
 class Forecast(StrEnum):
-    """What would become of an event."""
+    """The result of a dry run."""
 
     WOULD_RENAME = "would_rename"
     UNCHANGED = "unchanged"
@@ -30,12 +30,12 @@ class DryRun:
     """The answer to a dry run.
 
     Attributes:
-        event: as judged.
+        event: as checked by the policy.
         region: of the endpoint service.
-        project_id: of the endpoint service, None if it is not known.
-        service_name: what the endpoint service is called now, None if that was not read.
-        outcome: the one that the event has, for ``settled`` only.
-        failure: for ``would_fail`` only.
+        project_id: of the endpoint service, None if unknown.
+        service_name: the endpoint service's current name, None if it was not read.
+        outcome: the event's recorded outcome, only for ``settled``.
+        failure: only for ``would_fail``.
         cause: an unexpected exception, for the log.
     """
 
@@ -69,7 +69,7 @@ class DryRun:
 
 
 class DryRunner:
-    """Applies the policy, the ledger and the read of a rename, without changing anything."""
+    """Checks the policy, the ledger and the service's name as a rename does, without changing anything."""
 
     def __init__(self, calls: ServiceCalls, ledger: Ledger, policy: Policy) -> None:
         self._calls = calls
@@ -82,14 +82,14 @@ class DryRunner:
             return self._forecast(attempt, self._look_up(attempt))
         except RenameFailedError as error:
             return self._would_fail(attempt, error.failure)
-        except Exception as error:  # noqa: BLE001 - the caller gets an answer, as to a rename
+        except Exception as error:  # noqa: BLE001 - the caller gets an answer, as for a rename
             return self._would_fail(attempt, failures.internal_error(), cause=error)
 
     def _look_up(self, attempt: Attempt) -> Claim | Known | Reused | Superseded:
-        """What the ledger would answer to the event.
+        """What claiming the event would return.
 
         Raises:
-            RenameFailedError: the event is refused before, or the answer is not available now.
+            RenameFailedError: the event is rejected before that, or the answer is not available now.
         """
         judged = self._policy.judge_project(attempt.event, attempt.deadline)
         attempt.event = judged
@@ -99,7 +99,7 @@ class DryRunner:
             attempt.target = self._policy.target(judged, attempt.deadline)
             found = self._ledger.preview(judged, attempt.target, attempt.deadline)
         elif (event := judged.candidate) is not None:
-            # An event that has been claimed for is not refused any more. For any other the target does not matter.
+            # An event that has had a claim is no longer rejected. For any other event the target does not matter.
             target = Target(event.region or self._policy.region, event.project_id or "", event.vpc_endpoint_service_id)
             with suppress(RenameFailedError):
                 target = self._policy.target(event, attempt.deadline)
@@ -134,7 +134,7 @@ class DryRunner:
         return self._calls.read(target, attempt, ReadPurpose.DRY_RUN)
 
     def _read_once(self, attempt: Attempt) -> str | None:
-        """The name, for results that do not depend on it."""
+        """The name, for results that do not depend on it. None if one call does not return it."""
         with suppress(RenameFailedError):
             if attempt.target is not None:
                 return _bounded(self._read(attempt.target, attempt))

@@ -1,24 +1,23 @@
-"""What an event may come in: a notification of SNS, an event of EventBridge, message attributes of a queue or topic.
+"""Envelopes of an event: SNS notifications, EventBridge events, message attributes of a queue or topic.
 
-A module of its own because none of it is the rename event's: the formats are AWS's, and what they carry are defaults
-for what the event lacks.
+Separate from the parser because the formats are AWS's, and their values are only defaults for what the event lacks.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-# As producers' libraries spell it: by CloudEvents' bindings for HTTP, Kafka and AMQP.
+# Prefixes of attributes in the CloudEvents bindings for HTTP, Kafka and AMQP, as producers' libraries write them.
 _SPELLING: Final = re.compile(r"(?:ce[_-]|cloudevents[:_])(.*)", re.IGNORECASE | re.ASCII | re.DOTALL)
 
 
 class Envelope(NamedTuple):
-    """An envelope and what is in it. Nothing of it has been checked but the types of envelope and content.
+    """An envelope and its content. Only the types of envelope and content have been checked.
 
     Attributes:
-        content: a text, or a JSON value.
+        content: a string, or a JSON value.
         id, source, time: of the envelope.
-        attributes: CloudEvents attributes outside the content, by name; None is a value that is not text.
+        attributes: names and values of CloudEvents attributes outside the content; None for a value that is not text.
     """
 
     content: Any
@@ -29,7 +28,7 @@ class Envelope(NamedTuple):
 
 
 def sns_notification(content: object) -> Envelope | None:
-    """What an SNS topic sends to a queue without raw message delivery; None if the content is something else."""
+    """A notification that an SNS topic sends without raw message delivery; None for any other content."""
     match content:
         case {"Type": "Notification", "Message": str(message), **rest}:
             attributes = rest.get("MessageAttributes")
@@ -44,16 +43,16 @@ def sns_notification(content: object) -> Envelope | None:
 
 
 def eventbridge_event(content: object) -> Envelope | None:
-    """What an EventBridge rule sends to a queue; None if the content is something else."""
+    """An event that an EventBridge rule sends to a queue; None for any other content."""
     match content:
-        # No CloudEvent has an attribute of that name.
+        # Not a valid name of a CloudEvents attribute.
         case {"detail-type": _, "detail": detail, **rest}:
             return Envelope(detail, rest.get("id"), rest.get("source"), rest.get("time"), [])
     return None
 
 
 def attribute_name(name: str) -> str | None:
-    """The CloudEvents attribute that a message attribute of this name holds; None if it holds something else."""
+    """The name of the CloudEvents attribute in a message attribute; None if it contains something else."""
     spelling = _SPELLING.fullmatch(name)
     return spelling[1].lower() if spelling else None
 
@@ -61,10 +60,10 @@ def attribute_name(name: str) -> str | None:
 def carried_attributes(
     message_attributes: Mapping[str, Any], type_key: str, value_key: str
 ) -> Iterator[tuple[str, str | None]]:
-    """CloudEvents attributes among message attributes, each as often as it is there.
+    """The CloudEvents attributes among message attributes, including duplicates.
 
     Args:
-        type_key, value_key: what SQS and SNS name differently.
+        type_key, value_key: keys of an attribute's type and value, which differ between SQS and SNS.
     """
     for name, attribute in message_attributes.items():
         attribute_ = attribute_name(name)

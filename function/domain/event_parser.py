@@ -1,6 +1,6 @@
-"""Parses what a transport delivers into a rename event, or into all of its violations. Does no I/O.
+"""Parses what a transport delivers into a rename event, or its violations. Parsing does no I/O.
 
-Whatever the transport, an event becomes the same structured CloudEvent here and is validated by
+Events of every transport become structured CloudEvents, which are validated against
 ``contract/rename-event.schema.json``.
 """
 
@@ -23,27 +23,27 @@ from function.domain.strict_json import NotJsonError, is_encodable, load, replac
 from function.domain.violations import escape_pointer, explain
 
 MAX_EVENT_BYTES: Final = 256 * 1024
-# An EventBridge entry holds 256 KB; an echoed request must leave room for JSON escapes and for the rest of the outcome.
+# An EventBridge entry is limited to 256 KB, which must also hold JSON escapes and the rest of the outcome.
 MAX_ECHOED_EVENT_BYTES: Final = 128 * 1024
 MAX_ECHOED_TEXT: Final = 32 * 1024
-# The most that settings may allow; the policy judges by the settings.
+# Upper limit of the setting NAME_MAX_LENGTH, which the policy checks.
 MAX_NAME_LENGTH: Final = 255
 _SCHEMA: Final = Path(__file__).parents[1] / "contract" / "rename-event.schema.json"
 _ATTRIBUTE: Final = re.compile(r"(?!data$)[a-z0-9]+|data_base64")
 _STRUCTURED_ONLY: Final = frozenset({"specversion", "id", "source", "type", "time", "data", "data_base64"})
-# By W3C Trace Context, version 00.
+# W3C Trace Context, version 00.
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """The CloudEvents attributes that a transport carries, and its defaults for the others.
+    """The CloudEvents attributes in a transport's headers or message attributes, and defaults for the others.
 
     Attributes:
-        id, source: the defaults if the transport carries ``data`` alone and ``given`` lacks them.
-        time: the default wherever there is none.
-        given: as carried in addition to ``data`` alone, without their prefix.
-        violations: what is wrong with those beyond their values.
+        id, source: defaults in binary mode, if ``given`` lacks them.
+        time: default in both modes.
+        given: attributes for binary mode, without their prefix.
+        violations: attributes that are not text, or have two values.
     """
 
     id: str
@@ -54,7 +54,7 @@ class Attributes:
 
     @classmethod
     def carried(cls, pairs: Iterable[tuple[str, str | None]], *, event_id: str, source: str, time: str) -> "Attributes":
-        """With ``given`` from names and values; what is no text (None) and two values of one name are violations."""
+        """From names and values. A value that is not text (None) and two values of one name are violations."""
         given: dict[str, str | None] = {}
         broken: dict[str, Violation] = {}
         for name, value in pairs:
@@ -68,7 +68,7 @@ class Attributes:
         return cls(event_id, source, time, right, tuple(broken.values()))
 
     def within(self, envelope: Envelope) -> "Attributes":
-        """The attributes of an event in an envelope that was delivered with these."""
+        """The attributes of an event in an envelope, with these as defaults."""
 
         def text(value: object, default: str) -> str:
             return value if isinstance(value, str) else default
@@ -82,7 +82,7 @@ class Attributes:
 
 
 class EventParser:
-    """Turns what a transport delivers into a rename event, or says everything that is wrong with it."""
+    """Parses events and validates them against the schema."""
 
     def __init__(self) -> None:
         self._schema = json.loads(_SCHEMA.read_text(encoding="utf-8"))
@@ -97,13 +97,13 @@ class EventParser:
         structured: bool | None = None,
         may_be_enveloped: bool = True,
     ) -> RenameEvent | InvalidEvent:
-        """Parse one event and validate it by its schema; all violations at once.
+        """Parse one event. All violations are reported at once, up to ``MAX_VIOLATIONS``.
 
         Args:
-            text: the event, or its ``data`` alone, or an envelope around either.
-            attributes: what the transport carries.
+            text: the event, or only its ``data``, or an envelope with either.
+            attributes: of the transport.
             structured: whether the text is a whole CloudEvent; None to decide by its members.
-            may_be_enveloped: whether the transport is one that SNS and EventBridge deliver to.
+            may_be_enveloped: whether SNS and EventBridge deliver to this transport.
         """
         received = attributes.time
         delivery = _Delivery(text, attributes, received)
@@ -143,11 +143,11 @@ class EventParser:
         )
 
     def unreadable(self, text: str, attributes: Attributes, message: str) -> InvalidEvent:
-        """What a transport could not decode as text."""
+        """An invalid event, for a body that is not valid text."""
         return _Delivery(text, attributes, attributes.time).invalid([Violation("", message)])
 
     def _violations(self, event: dict[str, Any], of_transport: tuple[Violation, ...]) -> Iterator[Violation]:
-        """Lazily, so that a caller who takes only the first ones does not pay for the others."""
+        """Lazy, so that only those are computed that the caller takes."""
         yield from of_transport
         broken = {violation.path for violation in of_transport}
         most = self._schema["maxProperties"]
@@ -168,19 +168,19 @@ class EventParser:
 
 
 def _lone_surrogates(event: dict[str, Any]) -> Iterator[Violation]:
-    """JSON is checked already, a transport's attributes are not."""
+    """Only in attributes of a transport: in JSON they have been rejected already."""
     for name, value in event.items():
         if not (is_encodable(name) and (not isinstance(value, str) or is_encodable(value))):
             yield Violation(f"/{escape_pointer(name)}", "holds a lone surrogate")
 
 
 def _in_structured_mode(content: dict[str, Any], attributes: Attributes, *, structured: bool) -> dict[str, Any]:
-    """The whole event, with ``data`` decoded and its time."""
+    """The whole event, with ``data`` decoded and a time."""
     event = content
     if not structured:
         defaults = {"specversion": "1.0", "id": attributes.id, "source": attributes.source, "type": RENAME_REQUESTED}
         event = defaults | {"time": attributes.time} | {**attributes.given, "data": content}
-    # CloudEvents' JSON format takes an attribute that is null for one that is left out.
+    # In the CloudEvents JSON format, null means that the attribute is absent.
     event = {name: value for name, value in event.items() if value is not None or not _ATTRIBUTE.fullmatch(name)}
     if not _is_traceparent(event.get("traceparent")):
         event.pop("traceparent", None)
@@ -197,7 +197,7 @@ def _is_traceparent(value: object) -> bool:
 
 
 class _Delivery:
-    """What a transport delivered, for the invalid event that may have to be made of it."""
+    """What a transport delivered, to create an invalid event from it."""
 
     def __init__(self, text: str, attributes: Attributes, received: str) -> None:
         self._text = text
@@ -226,7 +226,7 @@ class _Delivery:
         return value if isinstance(value, str) else None
 
     def _echo(self, event: dict[str, Any] | None) -> dict[str, Any] | str:
-        """The event if an outcome can carry it, by its characters and its size; else the text, truncated."""
+        """The event, if its characters and its size fit into an outcome; else the text, truncated."""
         if event is not None:
             text = to_json(event)
             if is_encodable(text) and len(text.encode()) <= MAX_ECHOED_EVENT_BYTES:

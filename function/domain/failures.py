@@ -1,6 +1,6 @@
-"""What a rename can fail with, and what each failure means for the event.
+"""Kinds of failures, and the function's own codes.
 
-Adapters create failures, the rename service acts on their kind, and the outcome carries them to the consumer.
+Adapters create failures, the rename service acts on them, and outcomes report them to consumers.
 """
 
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ SUPERSEDED: Final = "Rename.Superseded"
 
 
 class Kind(StrEnum):
-    """What a failure is about, and so what is done about it."""
+    """Category of a failure, which decides how it is handled."""
 
     INVALID = "invalid"
     NOT_FOUND = "not_found"
@@ -32,7 +32,7 @@ class Violation(NamedTuple):
 
 
 class EventName(NamedTuple):
-    """What identifies a rename event."""
+    """The identity of a rename event."""
 
     source: str
     id: str
@@ -40,24 +40,23 @@ class EventName(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What a rename failed with.
+    """Why a rename failed.
 
     Attributes:
         code: Huawei Cloud's own code, or one of ``OWN_CODES``.
-        message: for people; never for decisions. It may repeat a reply or an event, so a log has ``log_message()``.
-        kind: what it is about.
-        retryable: the same event may succeed later. False settles the event at once.
+        message: for people, not for decisions. It may repeat a reply or an event, so logs use ``log_message()``.
+        kind: its category.
+        retryable: the same event may succeed later. False settles the event.
         http_status: of Huawei Cloud's reply, None if there was none.
-        huawei_request_id: as Huawei Cloud reported it, None if it did not.
-        counts_as_attempt: Huawei Cloud was called, or it was tried.
-        in_doubt: the rename may have happened all the same.
-        retry_in_process: another attempt inside the same invocation is allowed.
-        state_conflict: an attempt or two may help, then it is a conflict with the service's state.
-        retry_after: seconds to wait, as Huawei Cloud or the ledger says.
-        violations: for ``invalid`` only.
-        superseded_by: the newer event, for ``Rename.Superseded`` only.
-        aws_error_code: of the AWS service that refused, or what kept its answer from coming; None if neither is the
-            reason.
+        huawei_request_id: from Huawei Cloud's reply, None if it had none.
+        counts_as_attempt: Huawei Cloud was called, or the call was tried.
+        in_doubt: the rename may have happened, or may still happen.
+        retry_in_process: may be retried in the same invocation.
+        state_conflict: a conflict with the service's state, which may disappear after a retry or two.
+        retry_after: seconds to wait, from Huawei Cloud or the ledger.
+        violations: only for ``invalid``.
+        superseded_by: the newer event, only for ``Rename.Superseded``.
+        aws_error_code: AWS's error code, or why there was no response; None if AWS is not the reason.
     """
 
     code: str
@@ -77,8 +76,7 @@ class Failure:
 
 
 class RenameFailedError(Exception):
-    """Raised by collaborators of the rename service; carries the failure. Its text is the code alone, so it may be
-    logged."""
+    """Carries a failure. The exception's text is only the failure's code, so it may be logged."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.code)
@@ -89,7 +87,7 @@ class OwnCode(NamedTuple):
     """One of the function's own codes.
 
     Attributes:
-        message: a constant, for logs; a failure's own message may repeat a reply or an event.
+        message: a constant, for logs. A failure's own message may repeat a reply or an event.
     """
 
     kind: Kind
@@ -144,7 +142,7 @@ OWN_CODES: Final = {
 
 
 def log_message(code: str) -> str:
-    """A failure's message for logs, by its code alone: a constant, whatever a reply or an event says."""
+    """A failure's message for logs. It depends on the code only, and repeats no message of a reply and no event."""
     return OWN_CODES[code].message if code in OWN_CODES else f"Huawei Cloud: {code}"
 
 
@@ -154,18 +152,18 @@ def _own(code: str, message: str | None = None) -> Failure:
 
 
 def timeout(*, in_doubt: bool = False) -> Failure:
-    """No reply in time. In doubt, when the request had been sent."""
+    """No reply in time; in doubt if the request was sent."""
     return replace(_own("Rename.Timeout"), retry_in_process=True, in_doubt=in_doubt)
 
 
 def connection_failed(*, in_doubt: bool = False) -> Failure:
-    """No connection, or one that broke. In doubt, when the request had been sent."""
+    """No connection, or a broken one; in doubt if the request was sent."""
     message = "The connection to Huawei Cloud broke." if in_doubt else "There is no connection to Huawei Cloud."
     return replace(_own("Rename.ConnectionFailed", message), retry_in_process=True, in_doubt=in_doubt)
 
 
 def unconfirmed_reply(*, status: int | None, huawei_request_id: str | None) -> Failure:
-    """A reply that is no error and proves nothing: a redirect, an empty or garbled body, another name."""
+    """A reply without an error that does not confirm the rename: a redirect, a malformed body, another name."""
     return replace(
         _own("Rename.UnconfirmedReply"),
         retry_in_process=True,
@@ -176,14 +174,14 @@ def unconfirmed_reply(*, status: int | None, huawei_request_id: str | None) -> F
 
 
 def invalid_event(violations: tuple[Violation, ...]) -> Failure:
-    # The ids of these outcomes are made of what they say, this text included: it must not change.
+    # The ids of these outcomes are derived from their content, including this text: it must not change.
     return replace(_own("Rename.InvalidEvent", "The rename event breaks its schema."), violations=violations)
 
 
 def precondition_failed(service_name: str | None) -> Failure:
     """
     Args:
-        service_name: what the API reported.
+        service_name: as reported by the API.
     """
     message = f"The endpoint service does not have the expected name. It is called {service_name!r} now."
     return _own("Rename.PreconditionFailed", message)
@@ -195,40 +193,40 @@ def superseded(by: EventName) -> Failure:
 
 
 def identifier_reused() -> Failure:
-    # As above.
+    # The id of this outcome is derived from its content too: the text must not change.
     return _own(IDENTIFIER_REUSED, "Another rename event has had this source and id, with other content.")
 
 
 def in_progress(retry_after: float | None = None) -> Failure:
-    """Another invocation renames the endpoint service right now, or its rename may yet take effect.
+    """Another invocation holds the claim: its rename is in progress, or may still take effect.
 
     Args:
-        retry_after: seconds until its claim expires, if that is known.
+        retry_after: seconds until the claim expires, None if unknown.
     """
     return replace(_own("Rename.InProgress"), retry_after=retry_after)
 
 
 def claim_lost() -> Failure:
-    """The rename outlasted its claim on the endpoint service, which another invocation holds now."""
+    """The rename took longer than its claim on the endpoint service, which another invocation now holds."""
     return _own("Rename.ClaimLost")
 
 
 def ledger_unavailable(reason: str) -> Failure:
-    """No call is made without the ledger, which recognises duplicates and stale events.
+    """No call is made without the ledger, which detects duplicates and stale events.
 
     Args:
-        reason: AWS's error code, or what went wrong on the way there.
+        reason: AWS's error code, or why there was no response.
     """
     return replace(_own("Rename.LedgerUnavailable", f"The ledger does not answer: {reason}."), aws_error_code=reason)
 
 
 def outage() -> Failure:
-    """The outage breaker is open: Huawei Cloud has not been answering, and is not called for a while."""
+    """The circuit breaker is open: Huawei Cloud has been unavailable, and is not called for now."""
     return replace(_own("Rename.Outage"), counts_as_attempt=False)
 
 
 def abandoned() -> Failure:
-    """A dead letter without an outcome: each time the function ended before it could report."""
+    """A dead letter without an outcome: every invocation ended before it could report one."""
     return _own("Rename.Abandoned")
 
 
@@ -243,10 +241,10 @@ def credentials(message: str, *, kind: Kind, aws_error_code: str | None = None) 
 
 
 def not_published(reason: str) -> Failure:
-    """The rename is decided, but the bus did not take the outcome.
+    """The outcome is decided, but could not be published.
 
     Args:
-        reason: AWS's error code, or what went wrong on the way there.
+        reason: AWS's error code, or why there was no response.
     """
     return replace(
         _own("Rename.OutcomeNotPublished", f"The outcome bus did not take the outcome: {reason}."),
@@ -264,15 +262,15 @@ def respond_async_requested() -> Failure:
 
 
 def internal_error() -> Failure:
-    """A defect of the function. Retryable, for a later version may handle the event."""
+    """A defect of the function. Retryable, because a later version may handle the event."""
     return _own("Rename.InternalError")
 
 
 def as_conflict(failure: Failure) -> Failure:
-    """A state conflict that did not pass after a few attempts: final from now on."""
+    """A state conflict that remains after a few attempts: final."""
     return replace(failure, retryable=False, retry_in_process=False)
 
 
 def state_conflict_unverified(failure: Failure, unread: Failure) -> Failure:
-    """Of a state conflict, when the read that would decide it failed: not final, even if the read's failure is."""
+    """The failure if the read that verifies a state conflict failed: retryable, even if the read's failure is not."""
     return unread if unread.retryable else replace(failure, retryable=True)

@@ -1,4 +1,4 @@
-"""Rename events, what refuses them, and their outcomes, as values."""
+"""Rename events, invalid events and outcomes, as value objects."""
 
 import hashlib
 import re
@@ -17,12 +17,12 @@ RENAME_FAILED: Final = "vpcep.endpoint_service.rename_failed.v1"
 MAX_VIOLATIONS: Final = 50
 
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
-# Without zeros at the end: one instant has one form.
+# Without trailing zeros, so that equal times have equal forms.
 _FINER_THAN_MICROSECONDS: Final = re.compile(r"\.[0-9]{6}([0-9]*[1-9])")
 
 
 class Target(NamedTuple):
-    """An endpoint service, and where it lives."""
+    """An endpoint service, with its region and project."""
 
     region: str
     project_id: str
@@ -30,11 +30,11 @@ class Target(NamedTuple):
 
 
 class RedriveCycle(NamedTuple):
-    """Which outcome of its event this is: the first, or one that follows a given-up one after a redrive.
+    """Which outcome of an event: the first, or one after the event was given up and redriven.
 
     Attributes:
         number: from 0.
-        follows: the id of the outcome before.
+        follows: the id of the previous outcome, None for the first.
     """
 
     number: int = 0
@@ -50,11 +50,11 @@ class RenameEvent:
 
     Attributes:
         cloud_event: the whole event in structured mode.
-        id, source: identify the event, together.
-        time: when the producer decided on the name, down to the microsecond; ``time_microseconds`` is exact.
-        project_id, region: as the event names them, None for the function's own.
-        expected_name: the present name that the event requires, None for any.
-        received: when the transport took it in, by RFC 3339.
+        id, source: together identify the event.
+        time: when the producer decided on the name, truncated to microseconds; ``time_microseconds`` is exact.
+        project_id, region: as in the event, None for the function's own.
+        expected_name: the current name that the event requires, None for any.
+        received: when the transport received it (RFC 3339).
     """
 
     cloud_event: dict[str, Any]
@@ -70,22 +70,22 @@ class RenameEvent:
 
     @property
     def time_microseconds(self) -> Decimal:
-        """``time`` in microseconds since the epoch, exact: a time of nine digits has up to three decimals."""
+        """``time`` in microseconds since the epoch, exact: nanoseconds are up to three decimals."""
         whole = (self.time - _EPOCH) // timedelta(microseconds=1)
         finer = _FINER_THAN_MICROSECONDS.search(self.cloud_event["time"])
         return Decimal(whole) + (Decimal(f"0.{finer[1]}") if finer else 0)
 
     @property
     def digest(self) -> str:
-        """Of what the event asks for. Two events of one identity must agree in it."""
+        """SHA-256 of ``data``. Two events with the same identity must have the same digest."""
         return hashlib.sha256(to_ascii(self.cloud_event["data"]).encode()).hexdigest()
 
     def at(self, time: str) -> "RenameEvent":
-        """The same event, of another time."""
+        """The same event with another time."""
         return replace(self, cloud_event=self.cloud_event | {"time": time}, time=parse_time(time))
 
     def refused(self, *violations: Violation) -> "InvalidEvent":
-        """The same event, found invalid by what its schema does not know: the settings or the clock."""
+        """The same event, rejected because of the settings or the clock."""
         invalid = InvalidEvent(
             self.cloud_event, self.id, self.source, rfc3339(self.time), self.received, violations=(), candidate=self
         )
@@ -98,11 +98,11 @@ class InvalidEvent:
 
     Attributes:
         request: the event if it is a JSON object, else the raw text, truncated.
-        time: by RFC 3339; the event's own if it is right, else when the transport took it in.
-        received: when the transport took it in, by RFC 3339.
+        time: the event's own if valid, else when the transport received it (RFC 3339).
+        received: when the transport received it (RFC 3339).
         violations: at least one.
-        too_large: it was not parsed.
-        candidate: the event, if only the settings or the clock refuse it, which may allow it another time.
+        too_large: it was too large to be parsed.
+        candidate: the event, if only the settings or the clock reject it, which may accept it another time.
     """
 
     request: dict[str, Any] | str
@@ -125,12 +125,12 @@ class InvalidEvent:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a rename event is answered with.
+    """The answer to a rename event.
 
     Attributes:
         cloud_event: in structured mode, the EventBridge entry's ``Detail``.
         failure: None for a success.
-        remembered: it had been decided before, and comes from the ledger.
+        remembered: it was decided before, and comes from the ledger.
     """
 
     cloud_event: dict[str, Any]
@@ -154,15 +154,15 @@ class Outcome:
 
 
 def rfc3339(time: datetime) -> str:
-    """In UTC and milliseconds."""
+    """In UTC, with milliseconds."""
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def parse_time(text: str) -> datetime:
-    """A time by RFC 3339, in UTC; digits beyond the microsecond are left out.
+    """Parse a time (RFC 3339) and convert it to UTC. Digits beyond microseconds are dropped.
 
     Raises:
-        ValueError: there is no such time, a 30th of February or a leap second.
+        ValueError: there is no such time, for example a 30th of February, or it is a leap second.
     """
     try:
         return datetime.fromisoformat(text.upper()).astimezone(UTC)

@@ -1,16 +1,16 @@
-"""The setting for a pattern of names, checked so that no name takes long to match."""
+"""Compiles ``NAME_PATTERN``, and rejects patterns that may take too long to match."""
 
 import math
 import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-# There is no public parser of patterns, and only some type checkers know these.
+# Python has no public parser of patterns, and not all type checkers know these modules.
 ops: Final = vars(re)["_constants"]
 parser: Final = vars(re)["_parser"]
 
 MAX_PATTERN: Final = 512
-# Steps of a match, at the most: a part of a second.
+# Upper limit of the steps of a match, which then takes less than a second.
 MAX_STEPS: Final = 20_000_000
 _UNSUPPORTED: Final = {
     ops.GROUPREF: "a back-reference",
@@ -22,17 +22,17 @@ _REPETITIONS: Final = (ops.MAX_REPEAT, ops.MIN_REPEAT, ops.POSSESSIVE_REPEAT)
 
 
 class NamePatternError(ValueError):
-    """The pattern cannot be used. The text says why, and does not repeat it."""
+    """The pattern cannot be used. The message says why, and does not repeat the pattern."""
 
 
 def compile_name_pattern(text: str, max_length: int) -> re.Pattern[str]:
     """
     Args:
-        text: a regular expression of Python's that a name must match as a whole.
-        max_length: of the names that will be matched, in characters.
+        text: a Python regular expression that a name must match as a whole.
+        max_length: of the names to be matched, in characters.
 
     Raises:
-        NamePatternError: it is no regular expression, or a match might take too long.
+        NamePatternError: it is not a regular expression, or a match may take too long.
     """
     if len(text) > MAX_PATTERN:
         raise NamePatternError(f"has more than {MAX_PATTERN} characters")
@@ -48,10 +48,10 @@ def compile_name_pattern(text: str, max_length: int) -> re.Pattern[str]:
 
 
 class _Cost:
-    """How many ways of matching a backtracking matcher may have to try.
+    """Upper bound for the number of ways that a backtracking matcher tries.
 
-    Nothing inside a repetition has a choice of its own, so that each repetition chooses its number of times and nothing
-    else: k repetitions divide n characters in (n + k over k) ways at the most.
+    Choices inside a repetition are rejected, so a repetition only has a number of times to choose: k repetitions divide
+    n characters in at most C(n + k, k) ways.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class _Cost:
     def add(self, nodes: Iterable[tuple[Any, Any]], *, is_repeated: bool) -> None:
         """
         Raises:
-            NamePatternError: it holds what has no such bound.
+            NamePatternError: the pattern contains something without such a bound.
         """
         for operator, argument in nodes:
             if operator in _UNSUPPORTED:

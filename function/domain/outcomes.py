@@ -18,7 +18,7 @@ _SUBJECT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def outcome_from_json(text: str) -> Outcome:
-    """An outcome as ``to_json`` made it, and the ledger remembered it."""
+    """An outcome that the ledger stored with ``Outcome.to_json``."""
     cloud_event = json.loads(text)
     data = cloud_event["data"]
     error = data.get("error")
@@ -39,15 +39,15 @@ def outcome_from_json(text: str) -> Outcome:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeContext:
-    """What an outcome has in addition to the result.
+    """What an outcome contains in addition to the result.
 
     Attributes:
         trigger: ``sqs`` or ``http``.
-        region: the function's own, if the event names none.
-        project_id: the function's own, if the event names none; None if it is not known.
+        region: the function's own, for an event that names none.
+        project_id: the function's own, for an event that names none; None if unknown.
         attempts: calls of ``update_endpoint_service_name``.
-        time: of the outcome, by RFC 3339.
-        cycle: which outcome of its event this is.
+        time: of the outcome (RFC 3339).
+        cycle: which outcome of the event this is.
     """
 
     trigger: str
@@ -66,7 +66,7 @@ def renamed(
     previous_service_name: str | None,
     huawei_request_id: str | None,
 ) -> Outcome:
-    """The success: names as the API reported them."""
+    """A success. Names are those that the API reported."""
     data = _data(event, context, huawei_request_id) | {"service_name": service_name}
     if previous_service_name is not None:
         data["previous_service_name"] = previous_service_name
@@ -75,13 +75,13 @@ def renamed(
 
 
 def rename_failed(event: RenameEvent | InvalidEvent, context: OutcomeContext, failure: Failure) -> Outcome:
-    """The failure, with the error code."""
+    """A failure, with the error code."""
     data = _data(event, context, failure.huawei_request_id) | {"error": describe_failure(failure)}
     if failure.superseded_by is not None:
         data["superseded_by"] = failure.superseded_by._asdict()
     if isinstance(event, InvalidEvent) or failure.code == failures.IDENTIFIER_REUSED:
-        # No ledger keeps it: its id is made of its content, so that outcomes of one id cannot differ, and a corrected
-        # event, sent again under its old id, gets another one.
+        # Not recorded in the ledger. The id is derived from the content, so outcomes with the same id are equal, and a
+        # corrected event, sent again with its old id, gets another outcome id.
         identity = _identity(event.source, event.id, context.time, to_ascii(data))
     else:
         identity = outcome_id(event, context.cycle)
@@ -89,7 +89,7 @@ def rename_failed(event: RenameEvent | InvalidEvent, context: OutcomeContext, fa
 
 
 def describe_failure(failure: Failure) -> dict[str, Any]:
-    """``error`` in an outcome."""
+    """The ``error`` of an outcome."""
     return {
         "code": failure.code,
         "message": failure.message,
@@ -115,7 +115,7 @@ def _data(event: RenameEvent | InvalidEvent, context: OutcomeContext, huawei_req
 
 
 def requested_data(event: RenameEvent | InvalidEvent) -> dict[str, Any]:
-    """The ``data`` of an event; of an invalid one as far as it is text that is not too long."""
+    """The event's ``data``; of an invalid event only strings of up to ``MAX_PATH`` characters."""
     if isinstance(event, RenameEvent):
         asked: dict[str, Any] = event.cloud_event["data"]
         return asked
@@ -148,7 +148,7 @@ def _cloud_event(
 
 
 def outcome_id(event: RenameEvent, cycle: RedriveCycle = FIRST_CYCLE) -> str:
-    """The same event gets the same id each time, and each cycle after a redrive one of its own."""
+    """The same for the same event, except that each redrive cycle has its own."""
     return _identity(event.source, event.id, *([cycle.number] if cycle.number else []))
 
 

@@ -1,4 +1,4 @@
-"""What the settings and the clock allow of an event that its schema allows."""
+"""Checks events against settings and clock: names, projects, regions, time."""
 
 import re
 from collections.abc import Callable, Container, Iterator
@@ -11,7 +11,7 @@ from function.domain.event_parser import MAX_NAME_LENGTH
 from function.domain.failures import RenameFailedError, Violation
 from function.domain.model import MAX_VIOLATIONS, InvalidEvent, RenameEvent, Target, parse_time
 
-# Clocks of producers differ; an event from further ahead would supersede every other rename until its time comes.
+# Producers' clocks differ. An event from further in the future would supersede every other rename until that time.
 MAX_CLOCK_SKEW: Final = timedelta(minutes=5)
 
 AHEAD_OF_TIME: Final = Violation("/time", "lies more than five minutes in the future")
@@ -36,12 +36,12 @@ class Policy:
     ) -> None:
         """
         Args:
-            region: of events that name none.
+            region: for events that name none.
             name_max_length: of a new name, in characters.
-            name_pattern: what a new name must match as a whole, the empty one too; None for any name.
-            projects, regions: what an event may name in addition to the defaults.
-            default_project: of events that name none: the key's own; raises RenameFailedError if there is no key.
-            now: time zone aware.
+            name_pattern: must match a new name as a whole, even an empty name; None for any name.
+            projects, regions: allowed in events, in addition to the defaults.
+            default_project: the key's project, for events that name none; raises RenameFailedError if there is no key.
+            now: returns a time with a time zone.
         """
         self.region = region
         self._name_max_length = name_max_length
@@ -52,9 +52,9 @@ class Policy:
         self._now = now
 
     def judge(self, event: RenameEvent | InvalidEvent, deadline: Deadline) -> RenameEvent | InvalidEvent:
-        """The event, or why it is refused; an invalid event with its violations of these rules in addition.
+        """Check an event. Returns it, or an invalid event with all its violations of the schema and of these rules.
 
-        An event whose project cannot be judged now passes: ``judge_project`` must be asked before it is carried out.
+        If its project cannot be checked now, the event passes: call ``judge_project`` before it is carried out.
 
         Args:
             deadline: bounds the time to fetch the key.
@@ -67,24 +67,24 @@ class Policy:
         return event.refused(*violations) if violations else event
 
     def judge_project(self, event: RenameEvent | InvalidEvent, deadline: Deadline) -> RenameEvent | InvalidEvent:
-        """The event, refused if its project could not be judged before and is none that events may name.
+        """Check the event's project, which ``judge`` may not have been able to check.
 
         Raises:
-            RenameFailedError: it cannot be judged now either.
+            RenameFailedError: it cannot be checked now either.
         """
         if not isinstance(event, RenameEvent) or event.project_id is None:
             return event
         return event if self.allows_project(event.project_id, deadline) else event.refused(FORBIDDEN_PROJECT)
 
     def allows_project(self, project_id: str, deadline: Deadline) -> bool:
-        """Raises RenameFailedError if the key's own project is not known now."""
+        """Raises RenameFailedError if the key's own project is unknown now."""
         return project_id in self._projects or project_id == self._default_project(deadline)
 
     def _allows_region(self, region: str) -> bool:
         return region == self.region or region in self._regions
 
     def target(self, event: RenameEvent, deadline: Deadline) -> Target:
-        """Raises RenameFailedError if the default project is not known now."""
+        """Raises RenameFailedError if the default project is unknown now."""
         project_id = event.project_id or self._default_project(deadline)
         return Target(event.region or self.region, project_id, event.vpc_endpoint_service_id)
 
@@ -105,7 +105,7 @@ class Policy:
         if not isinstance(name, str) or len(name) > MAX_NAME_LENGTH:
             return
         if len(name) > self._name_max_length:
-            # The pattern is matched with names that may be used only: it would take longer with a longer one.
+            # The pattern is not matched with longer names: its number of steps is limited for names of this length.
             yield Violation(_NAME, f"must have at most {self._name_max_length} characters")
         elif self._name_pattern and _NAME not in broken and not self._name_pattern.fullmatch(name):
             yield Violation(_NAME, f"must match the naming policy: {self._name_pattern.pattern}")

@@ -1,4 +1,4 @@
-"""The protocols that adapters implement, and the values that they exchange."""
+"""The ports: protocols that adapters implement, and the values that they exchange."""
 
 from enum import Enum
 from typing import NamedTuple, Protocol
@@ -9,10 +9,10 @@ from function.domain.model import Outcome, RedriveCycle, RenameEvent, Target
 
 
 class Reply(NamedTuple):
-    """What Huawei Cloud answered without an error.
+    """A reply of Huawei Cloud that is not an error.
 
     Attributes:
-        name: the endpoint service's name or its full service name, None if the reply names none.
+        name: the endpoint service's name or its full service name, None if the reply has none.
     """
 
     name: str | None
@@ -21,11 +21,11 @@ class Reply(NamedTuple):
 
 
 class ReadPurpose(Enum):
-    """What a read is for, and so what its result counts for.
+    """The purpose of a read, which decides what its result counts for.
 
     Attributes:
-        DECISION: the outcome depends on it. It counts as a rename does: towards an outage, and as a refusal of the key.
-        OUTCOME: the previous name, which the outcome may lack. It counts for nothing but a 401, which is about the key.
+        DECISION: the outcome depends on it. It counts like a rename: for the circuit breaker and for the key guard.
+        OUTCOME: the previous name, which the outcome may lack. Of its failures only a 401 counts: it is about the key.
         DRY_RUN: it counts in memory only, and writes nothing.
     """
 
@@ -35,7 +35,7 @@ class ReadPurpose(Enum):
 
 
 class EndpointServices(Protocol):
-    """Huawei Cloud. Each method makes one call at most, and raises RenameFailedError if it fails."""
+    """Huawei Cloud. Each method makes at most one call, and raises RenameFailedError if it fails."""
 
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply: ...
 
@@ -43,17 +43,17 @@ class EndpointServices(Protocol):
 
 
 class OutcomePublisher(Protocol):
-    """Where outcomes go. Returns when the outcome is on the bus, else raises RenameFailedError."""
+    """Publishes outcomes. Returns when the outcome is on the bus, else raises RenameFailedError."""
 
     def publish(self, outcome: Outcome, deadline: Deadline) -> None: ...
 
 
 class Claim(NamedTuple):
-    """The right to rename one endpoint service, for one event, until it is settled or expires.
+    """A lease on one endpoint service, held by one event until it is released or expires.
 
     Attributes:
-        event: of the time that is remembered for it.
-        target: where the event's endpoint service was when it was first claimed for.
+        event: with the time that the ledger has for it.
+        target: in the region and project of the event's first claim.
         expires_at: seconds since the epoch.
     """
 
@@ -68,7 +68,7 @@ class Known(NamedTuple):
     """The event has an outcome.
 
     Attributes:
-        next_cycle: of an event that was given up; None for a settled one.
+        next_cycle: for an event that was given up; None for a settled one.
     """
 
     outcome: Outcome
@@ -76,11 +76,15 @@ class Known(NamedTuple):
 
 
 class Reused(NamedTuple):
-    """Another event has had this source and id."""
+    """Another event has this source and id."""
 
 
 class Superseded(NamedTuple):
-    """A newer rename of the endpoint service has been carried out than the event, of the time remembered for it."""
+    """A newer rename of the endpoint service has been carried out.
+
+    Attributes:
+        event: the stale event, with the time that the ledger has for it.
+    """
 
     by: EventName
     cycle: RedriveCycle
@@ -88,18 +92,18 @@ class Superseded(NamedTuple):
 
 
 class Located(NamedTuple):
-    """The event was claimed for when its project and region were these, and keeps them."""
+    """The event had its first claim in this region and project, and keeps them."""
 
     target: Target
 
 
 class Conclusion(NamedTuple):
-    """An outcome that no rename led to: refused, superseded, or given up.
+    """An outcome without a rename: rejected, superseded, or given up.
 
     Attributes:
-        require_same_time: it is right for an event of this time only.
-        unclaimed: it is right only for an event that has never been claimed for.
-        target: it is right for an event of this region and project only.
+        require_same_time: valid only if the ledger has no other time for the event.
+        unclaimed: valid only if the event has never had a claim.
+        target: valid only if the ledger has no other region and project for the event.
     """
 
     event: RenameEvent
@@ -111,7 +115,7 @@ class Conclusion(NamedTuple):
 
 
 class Ledger(Protocol):
-    """What is remembered of rename events. Raises RenameFailedError if it cannot be reached."""
+    """Stores events, outcomes, claims and newest renames. Raises RenameFailedError if it cannot be reached."""
 
     def claim(self, event: RenameEvent, target: Target, deadline: Deadline) -> Claim | Known | Reused | Superseded:
         """Claim the endpoint service, or return why the event must not be carried out."""
@@ -119,17 +123,17 @@ class Ledger(Protocol):
     def preview(
         self, event: RenameEvent, target: Target, deadline: Deadline, *, if_claimed: bool = False
     ) -> Claim | Known | Reused | Superseded | None:
-        """What ``claim`` would answer now, by reading alone. A claim that it returns is not held.
+        """What ``claim`` would return now. Only reads: a returned claim is not held.
 
         Args:
-            if_claimed: None for an event that has neither been claimed for nor settled.
+            if_claimed: return None for an event that has neither had a claim nor been settled.
         """
 
     def settle(self, claim: Claim, outcome: Outcome, deadline: Deadline, *, release: bool) -> Known | Reused | None:
-        """Remember the outcome and release the claim; or return what is known already, and change nothing."""
+        """Record the outcome; with ``release``, release the claim. Or return what is recorded, and change nothing."""
 
     def conclude(self, conclusion: Conclusion, deadline: Deadline) -> Known | Reused | Located | None:
-        """Remember an outcome that no rename led to; or return what is known already, and change nothing."""
+        """Record an outcome without a rename. Or return what is recorded, and change nothing."""
 
     def release(self, claim: Claim, deadline: Deadline) -> None:
         """Release the claim without an outcome."""

@@ -1,14 +1,14 @@
-"""Carries out one rename event.
+"""Processes one rename event.
 
 Afterwards the event is *settled*: it has a final outcome; or *given up*: its outcome is a failure that may be
-transient, and a redrive may carry it out yet; or unsettled: it has no outcome, and is to be delivered again.
+transient, and a redrive may still settle it; or unsettled: it has no outcome, and must be redelivered.
 
 The order of steps guarantees:
 
-* Nothing invalid reaches Huawei Cloud: validation comes first.
-* No rename without the claim on its endpoint service; a claim whose rename is in doubt is left to expire.
-* An outcome is remembered before it is published, and published before it is returned to the trigger.
-* A success is reported only on proof: a reply that names the new name, or a read that shows it.
+* No invalid event reaches Huawei Cloud: validation comes first.
+* No rename without the claim on its endpoint service. If a rename is in doubt, its claim is kept until it expires.
+* An outcome is recorded before it is published, and published before it is returned to the trigger.
+* A success is reported only if it is confirmed: by a reply with the new name, or by a read that shows it.
 """
 
 import time
@@ -73,7 +73,7 @@ class RenameService:
     ) -> None:
         """
         Args:
-            read_previous_name: read the service before each rename, so that its outcome has the previous name.
+            read_previous_name: read the service before each rename, to include the previous name in the outcome.
             on_unreadable: called if the key may not read the previous name, which only the outcome needs.
         """
         self._calls = ServiceCalls(services, on_unreadable=on_unreadable, sleep=sleep, uniform=uniform)
@@ -86,7 +86,7 @@ class RenameService:
     def settle(
         self, event: RenameEvent | InvalidEvent, deadline: Deadline, trigger: str, *, tried_before: bool = False
     ) -> Outcome | Unsettled:
-        """Do what the event asks for and publish the outcome. Never raises.
+        """Carry out the event and publish its outcome. Never raises.
 
         Args:
             event: as parsed.
@@ -100,9 +100,9 @@ class RenameService:
     def give_up(
         self, event: RenameEvent | InvalidEvent, unsettled: Unsettled, deadline: Deadline, trigger: str
     ) -> Outcome | Unsettled:
-        """Publish the failure of an event that will not be delivered again. Never raises.
+        """Publish the failure of an event that will not be redelivered. Never raises.
 
-        An event that has been settled meanwhile gets its outcome.
+        If the event has been settled meanwhile, its outcome is published.
         """
         attempt = Attempt(event, deadline, trigger, attempts=unsettled.attempts)
         return self._published(attempt, lambda: self._give_up(attempt, unsettled.failure, follow=True))
@@ -110,14 +110,12 @@ class RenameService:
     def conclude_dead_letter(
         self, event: RenameEvent | InvalidEvent, deadline: Deadline, trigger: str
     ) -> Outcome | Unsettled:
-        """Publish a dead letter's outcome: the one that is remembered, else that it was abandoned. Never raises."""
+        """Publish a dead letter's outcome: the recorded one, else ``Rename.Abandoned``. Never raises."""
         attempt = Attempt(event, deadline, trigger)
         return self._published(attempt, lambda: self._give_up(attempt, failures.abandoned(), follow=False))
 
     def dry_run(self, event: RenameEvent | InvalidEvent, deadline: Deadline) -> DryRun:
-        """What would become of the event now. Changes nothing: no call that writes, nothing remembered or published.
-
-        Never raises.
+        """The result that the event would have now. Nothing is changed, recorded or published. Never raises.
 
         Args:
             event: as parsed.
@@ -161,10 +159,10 @@ class RenameService:
         require_same_time: bool = False,
         unclaimed: bool = False,
     ) -> Outcome | Located:
-        """Remember a failure that was decided without a rename. With ``follow``, also after an event was given up.
+        """Record a failure that was decided without a rename. With ``follow``, also if the event was given up before.
 
         Returns:
-            The outcome; or the target that the event was claimed for, for which the failure does not hold.
+            The outcome; or the target of the event's first claim, to which the failure does not apply.
         """
         while True:
             outcome = self._outcome(attempt, failure)
@@ -182,12 +180,11 @@ class RenameService:
                     return known
 
     def _refuse(self, event: InvalidEvent, attempt: Attempt, *, follow: bool = True) -> Outcome | RenameEvent:
-        """The outcome; or the event, if it was valid before and has been claimed for: its rename may have happened,
-        or may happen yet."""
+        """The outcome; or the event, if it was valid before and has had a claim: it may have been carried out."""
         failure = failures.invalid_event(event.violations)
         if event.candidate is None:
             return self._outcome(attempt, failure)
-        # The event may be valid under other settings or at another time, and the outcome must not change then.
+        # The event may be valid with other settings or at another time, but its outcome must not change then.
         attempt.event = event.candidate
         refused = self._conclude(event.candidate, attempt, failure, follow=follow, unclaimed=True)
         return event.candidate if isinstance(refused, Located) else refused
@@ -212,7 +209,7 @@ class RenameService:
                     superseded = self._conclude(stale, attempt, failures.superseded(by), require_same_time=True)
                     if isinstance(superseded, Outcome):
                         return superseded
-                    # A copy has been claimed for meanwhile in another project, where it need not be stale.
+                    # Meanwhile a copy got a claim in another project, where it may not be stale.
                     attempt.target, attempt.cycle = superseded.target, FIRST_CYCLE
                 case Known(outcome, _):
                     return outcome
@@ -226,7 +223,7 @@ class RenameService:
             if attempt.doubt is None:
                 self._ledger.release(claim, attempt.deadline.to_report())
                 raise
-            # Before the claim expires every event finds the service claimed, its own event too.
+            # Until the claim expires, no event can claim the service, not even this one.
             wait = max(error.failure.retry_after or 0.0, claim.expires_at - self._now().timestamp())
             raise RenameFailedError(replace(error.failure, retry_after=wait)) from error
         while True:
@@ -248,7 +245,7 @@ class RenameService:
         try:
             if event.expected_name is not None:
                 previous = self._calls.retry(attempt, lambda: self._calls.read(target, attempt)).name
-                # A rename that happened before its outcome was remembered must pass when the event comes again.
+                # If the rename happened but its outcome was not recorded, the redelivered event must pass.
                 if short_name(previous) not in (event.expected_name, event.endpoint_service_name):
                     return failures.precondition_failed(previous[:MAX_SERVICE_NAME] if previous else previous)
             elif self._read_previous_name:
@@ -259,7 +256,7 @@ class RenameService:
             if failure.retryable:
                 raise
             if attempt.doubt is not None and failure.kind is not Kind.NOT_FOUND:
-                # A call before this one may yet take effect. Only an invocation after this claim can find out.
+                # An earlier call may still take effect. Only an invocation after the end of this claim can tell.
                 raise RenameFailedError(attempt.doubt) from None
             return self._verified(event, target, attempt, failure, previous) if failure.state_conflict else failure
         return _Renamed(event, reply, previous)
@@ -267,7 +264,7 @@ class RenameService:
     def _verified(
         self, event: RenameEvent, target: Target, attempt: Attempt, conflict: Failure, previous: str | None
     ) -> "_Renamed | Failure":
-        """A state conflict, unless an earlier invocation carried out the rename and ended before it could report it."""
+        """The conflict, unless an earlier invocation carried out the rename and ended before it could report it."""
         try:
             found = self._calls.retry(attempt, lambda: self._calls.read(target, attempt))
         except RenameFailedError as unread:
@@ -278,7 +275,7 @@ class RenameService:
 
     def _outcome(self, attempt: Attempt, result: "_Renamed | Failure") -> Outcome:
         event = attempt.event
-        # An outcome that no ledger keeps must read the same when the event comes again.
+        # An outcome that the ledger does not record must be the same when the event is redelivered.
         kept_time = None
         if isinstance(event, InvalidEvent):
             kept_time = event.time
@@ -296,7 +293,7 @@ class RenameService:
             return rename_failed(event, context, result)
         previous = result.previous_service_name
         if attempt.may_have_renamed and short_name(previous) == result.event.endpoint_service_name:
-            previous = None  # it may be the name that this event has given
+            previous = None  # this event may have set that name
         return renamed(
             result.event,
             context,
@@ -307,7 +304,7 @@ class RenameService:
 
 
 class _Renamed(NamedTuple):
-    """A rename that is proven."""
+    """A confirmed rename."""
 
     event: RenameEvent
     reply: Reply

@@ -1,4 +1,4 @@
-"""Calls to endpoint services for one event: retried while that may help, and followed by a read if in doubt."""
+"""Calls to endpoint services for one event: retries, and a read if a rename is in doubt."""
 
 import time
 from collections.abc import Callable
@@ -13,25 +13,25 @@ from function.domain.model import FIRST_CYCLE, InvalidEvent, RedriveCycle, Renam
 from function.domain.ports import EndpointServices, ReadPurpose, Reply
 
 MAX_CALL_ATTEMPTS: Final = 5
-# EndPoint.3045: the service's state may change in a moment, or only after somebody changes it.
+# EndPoint.3045: the service's state may change by itself, or only after somebody acts.
 MAX_ATTEMPTS_AGAINST_STATE: Final = 3
 CALL_BACKOFF_SECONDS: Final = 0.25
 BACKOFF_CAP_SECONDS: Final = 8.0
 MAX_CALL_SECONDS: Final = 10.0
 MAX_PREVIOUS_NAME_SECONDS: Final = 2.0
-# A reply may hold anything, and the outcome must fit the bus.
+# A reply may contain anything, and EventBridge limits the size of an outcome.
 MAX_SERVICE_NAME: Final = 512
 
 
 @dataclass(slots=True)
 class Attempt:
-    """One event on its way through one invocation.
+    """The processing of one event in one invocation.
 
     Attributes:
-        target: as far as it is known.
+        target: None until it is known.
         tried_before: an earlier invocation may have renamed the service for this event.
-        doubt: of a call that may yet take effect. A read that shows the new name does not end it, for the service may
-            have had that name before.
+        doubt: the failure of a call that may still take effect. A read that shows the new name does not clear it: the
+            service may have had that name before.
     """
 
     event: RenameEvent | InvalidEvent
@@ -45,12 +45,12 @@ class Attempt:
 
     @property
     def may_have_renamed(self) -> bool:
-        """Whether the name that the service has now may be this event's own doing."""
+        """Whether the service's current name may have been set by this event."""
         return self.tried_before or self.doubt is not None or self.cycle.number > 0
 
 
 class ServiceCalls:
-    """The endpoint services, called until the deadline of an attempt."""
+    """Calls to endpoint services, bounded by the deadline of an attempt."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class ServiceCalls:
         self._uniform = uniform
 
     def retry(self, attempt: Attempt, call: Callable[[], Reply]) -> Reply:
-        """Call until it succeeds or cannot succeed, or until time or attempts are used up."""
+        """Call until it succeeds or cannot succeed, or until time or attempts run out."""
         last: Failure | None = None
         for tries in range(1, MAX_CALL_ATTEMPTS + 1):
             try:
@@ -94,7 +94,7 @@ class ServiceCalls:
         raise AssertionError  # the last try returns or raises
 
     def rename(self, target: Target, name: str, attempt: Attempt) -> Reply:
-        """One call; if that leaves in doubt whether the service was renamed, also a read."""
+        """One call, and a read if the rename is in doubt."""
         deadline = _deadline_of_call(attempt.deadline, share=2 / 3)
         try:
             reply = self._services.rename(target, name, deadline)
@@ -113,7 +113,7 @@ class ServiceCalls:
         raise RenameFailedError(failure)
 
     def _read_in_doubt(self, target: Target, attempt: Attempt, doubt: Failure) -> Reply:
-        """Read the name once after a rename in doubt. Where the read fails too, the doubt remains."""
+        """Read the name once after a rename in doubt. If that fails too, the rename remains in doubt."""
         try:
             return self.read(target, attempt)
         except RenameFailedError as error:
@@ -144,7 +144,7 @@ class ServiceCalls:
 
 
 def _deadline_of_call(deadline: Deadline, share: float = 1.0) -> Deadline:
-    """The deadline of one call: a share of the time left, so that a rename leaves time for the read after a doubt."""
+    """The deadline of one call: a share of the time left, so that a rename leaves time for a read if it is in doubt."""
     seconds = deadline.remaining()
     if seconds < MIN_CALL_SECONDS:
         raise RenameFailedError(failures.no_time_left())
@@ -156,9 +156,9 @@ def _confirms(reported: str | None, name: str) -> bool:
 
 
 def short_name(service_name: str | None) -> str | None:
-    """The name within a full service name, ``region.name.id``, or ``region.id`` if the name is empty.
+    """The name in a full service name, ``region.name.id``, or ``region.id`` if the name is empty.
 
-    The trailing id is not compared with anything: the API's own examples show another one than in the path.
+    The id at the end is not checked: in the API's own examples it differs from the id in the path.
     """
     if service_name is None:
         return None

@@ -1,7 +1,7 @@
-"""I-JSON (RFC 7493) in: JSON that means the same to every reader.
+"""I-JSON (RFC 7493): JSON that every parser understands in the same way.
 
-A module of its own because untrusted JSON is parsed here and nowhere else: no duplicate member, no number that a
-double cannot hold, no lone surrogate, no depth that ends in a RecursionError.
+Rename events are parsed only here. Rejected are duplicate members, numbers that are too large, lone surrogates, and
+nesting that would end in a RecursionError.
 """
 
 import json
@@ -14,14 +14,14 @@ _MAX_INTEGER_DIGITS: Final = 19
 
 
 class NotJsonError(ValueError):
-    """The text is not I-JSON; says what is wrong and repeats nothing of it."""
+    """The text is not I-JSON. The message says why, and does not repeat the text."""
 
 
 def load(text: str) -> object:
-    """The value that a text holds, which may begin with a byte order mark.
+    """Parse a text, which may begin with a byte order mark.
 
     Raises:
-        NotJsonError: it holds none.
+        NotJsonError: it is not I-JSON.
     """
     try:
         content = json.loads(
@@ -81,17 +81,17 @@ def _depth(content: object) -> int:
 
 
 def replace_lone_surrogates(text: str) -> str:
-    """The text in characters that UTF-8 can carry: lone surrogates have no UTF-8 form."""
+    """Replace lone surrogates, which UTF-8 cannot encode, with question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def to_ascii(value: object) -> str:
-    """JSON for a digest: whatever the text holds, it has a form."""
+    """JSON in ASCII with sorted keys, for a digest. Lone surrogates are escaped."""
     return json.dumps(value, sort_keys=True)
 
 
 def to_json(value: object) -> str:
-    """JSON as short as it gets, in characters that UTF-8 can carry."""
+    """Compact JSON without ASCII escapes."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 

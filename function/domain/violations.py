@@ -1,4 +1,4 @@
-"""From what jsonschema found to violations, in words that repeat nothing of the event."""
+"""Converts jsonschema's errors to violations."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _MESSAGES: Final = {
     "maximum": "must be an integer of 32 bits",
 }
 _WORD: Final = "must hold letters, digits, _ and - only"
-# By the place that the pattern is for; extension attributes have no entry.
+# By the path of the value; extension attributes have no entry.
 _PATTERN_MESSAGES: Final = {
     "/source": "must be a URI reference (RFC 3986)",
     "/time": "must be a time by RFC 3339, as in 2026-11-24T02:10:52Z",
@@ -31,7 +31,7 @@ _PATTERN_MESSAGES: Final = {
 
 
 def explain(error: ValidationError) -> Iterator[Violation]:
-    """One violation or more, in words that repeat nothing of the event: jsonschema's own messages do."""
+    """One or more violations. Unlike jsonschema's, their messages do not repeat the event."""
     path = "".join(f"/{escape_pointer(step)}" for step in error.absolute_path)
     if error.validator == "anyOf" and "propertyNames" not in error.relative_schema_path:
         both = "data" in cast("dict[str, Any]", error.instance)
@@ -45,11 +45,11 @@ def explain(error: ValidationError) -> Iterator[Violation]:
 
 
 def _members(error: ValidationError) -> tuple[list[str], str]:
-    """The members of an object that an error is about, and what is wrong with them; else no message."""
+    """The members that an error is about, and the message for them; no message if it is not about members."""
     if "propertyNames" in error.relative_schema_path:
         return [str(error.instance)], "must be a CloudEvents attribute name: up to 32 lower-case letters and digits"
     if error.validator == "required":
-        # jsonschema reports each missing member by itself, and names it in the message only.
+        # jsonschema reports each missing member separately, and names it only in the message.
         return [error.message.removesuffix(" is a required property").strip("'")], "is missing"
     if error.validator == "additionalProperties":
         known = cast("dict[str, Any]", error.schema)["properties"]
