@@ -1,4 +1,4 @@
-"""Keys for Huawei Cloud that are fetched and cached: from Secrets Manager, or temporary ones by federation."""
+"""Fetches and caches keys for Huawei Cloud: from Secrets Manager, or temporary ones by federation."""
 
 import json
 import math
@@ -20,18 +20,18 @@ from function.domain.deadline import Deadline
 from function.domain.failures import Failure, Kind, RenameFailedError
 
 MAX_AGE_SECONDS: Final = 300
-# A failed fetch is not repeated before; the last key is used meanwhile.
+# A failed fetch is not repeated sooner; meanwhile the last key is used.
 RETRY_AFTER_FAILURE_SECONDS: Final = 30
-# How long a thread that has the last key waits for another thread's fetch.
+# How long a thread waits for another thread's fetch if there is a last key.
 MAX_WAIT_SECONDS: Final = 8.0
-# A token is used at once; a temporary key is renewed this long before it expires, to last through a short outage.
+# An ID token is used at once. A temporary key is renewed this long before it expires, to survive a short outage.
 ID_TOKEN_SECONDS: Final = 300
 RENEWAL_SECONDS: Final = 600
-# For both requests to IAM. With those before them they must fit into an invocation of 25 seconds.
+# For both requests to IAM, which with those before them must fit into an invocation of 25 seconds.
 EXCHANGE_SECONDS: Final = 6.0
 _CLIENT_ERRORS: Final = range(400, 500)
 _THROTTLED: Final = frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException"})
-# What editors and consoles leave around a value.
+# Characters that editors and consoles may leave around a value.
 _BLANKS: Final = " \t\r\n\v\f\0\N{NO-BREAK SPACE}\N{ZERO WIDTH SPACE}\N{BYTE ORDER MARK}"
 _KEY_TEXT: Final = re.compile(r"[!-~]+")
 _PROJECT_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -48,10 +48,10 @@ _PERMANENT_ERRORS: Final = frozenset(
 
 
 class _State(NamedTuple):
-    """What is known of the key.
+    """The last key and the result of the last fetch.
 
     Attributes:
-        key: the last one, None if there is none.
+        key: None if there is none.
         usable_until: seconds since the epoch.
         fetch_after: seconds since the epoch.
         failure: of the last fetch, None if it succeeded.
@@ -64,7 +64,7 @@ class _State(NamedTuple):
 
 
 class _CachedCredentials(ABC):
-    """A cached key; one thread at a time fetches a new one.
+    """A cached key. One thread at a time fetches a new one.
 
     The other threads wait for its result, each until its own deadline.
     """
@@ -78,7 +78,7 @@ class _CachedCredentials(ABC):
         self._abandoned_fetch = -1
 
     def get(self, deadline: Deadline) -> Credentials:
-        """The current key; waits for it until the deadline at most.
+        """The current key. Waits for it at most until the deadline.
 
         Raises:
             RenameFailedError: ``access`` if an operator must act, ``unavailable`` if the cause may be transient.
@@ -103,7 +103,7 @@ class _CachedCredentials(ABC):
             self._fetching.release()
 
     def _waited(self, deadline: Deadline) -> bool:
-        """Wait for the fetch in progress; once, for it may hang in a name lookup, which has no timeout."""
+        """Wait for the fetch in progress, but only once: it may hang in a name lookup, which has no timeout."""
         number = self._fetch_number
         seconds = 0.0 if number == self._abandoned_fetch else deadline.remaining()
         if self._state.key is not None:
@@ -115,7 +115,7 @@ class _CachedCredentials(ABC):
 
     def _store(self, state: _State, *, fetched_for: _State, deadline: Deadline) -> _State:
         if state.failure is not None and state.failure.kind is Kind.UNAVAILABLE and deadline.remaining() <= 0:
-            state = state._replace(fetch_after=0.0)  # perhaps only the time was too short
+            state = state._replace(fetch_after=0.0)  # the only cause may have been too little time
         with self._state_lock:
             if self._state is not fetched_for and state.key == fetched_for.key:
                 state = state._replace(fetch_after=0.0)  # it was invalidated meanwhile
@@ -123,7 +123,7 @@ class _CachedCredentials(ABC):
         return state
 
     def invalidate(self, key: Credentials) -> None:
-        """Fetch the key again before the next call, unless a newer one is known. Never waits."""
+        """Fetch the key again before the next call, unless there is a newer one. Never waits."""
         with self._state_lock:
             if key == self._state.key and self._may_invalidate():
                 self._state = self._state._replace(fetch_after=0.0)
@@ -133,17 +133,17 @@ class _CachedCredentials(ABC):
 
     @abstractmethod
     def _fetch(self, state: _State, deadline: Deadline) -> _State:
-        """Fetch the key."""
+        """Fetch the key. A failure is part of the returned state."""
 
     @abstractmethod
     def _not_fetched(self, reason: str) -> Failure:
-        """There is no key, and no fetch has failed."""
+        """The failure if there is no key and no fetch has failed."""
 
 
 class SecretCredentials(_CachedCredentials):
     """The key in a Secrets Manager secret ``{"ak", "sk", "project_id"}``, and ``"security_token"`` if it has one.
 
-    The last key is used on while Secrets Manager does not answer, but not when it refuses, or the secret is malformed.
+    The last key is used while Secrets Manager does not respond, but not if it denies access or the secret is malformed.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class SecretCredentials(_CachedCredentials):
         Args:
             secret: name or ARN.
             default_project: used if the secret names none.
-            now: seconds since the epoch; a clock that also goes on while the environment is frozen.
+            now: seconds since the epoch, by a clock that continues while the environment is frozen.
         """
         super().__init__(now)
         self._client = client
@@ -216,16 +216,16 @@ def _no_secret(reason: str, kind: Kind, *, aws_error_code: str | None = None) ->
 
 
 class FederatedCredentials(_CachedCredentials):
-    """A temporary key from Huawei Cloud, for a token of AWS that proves the function's role: no secret at all.
+    """A temporary key from Huawei Cloud, in exchange for an AWS token that proves the function's role. Needs no secret.
 
-    Each is used until it expires, if no newer one can be had.
+    A key is used until it expires if there is no newer one.
     """
 
     def __init__(self, client: StsClient, iam: Iam, *, audience: str, now: Callable[[], float] = time.time) -> None:
         """
         Args:
-            audience: whom the token is for: the client id that the identity provider is registered with.
-            now: seconds since the epoch; a clock that also goes on while the environment is frozen.
+            audience: of the token: the client id that the identity provider is registered with.
+            now: seconds since the epoch, by a clock that continues while the environment is frozen.
         """
         super().__init__(now)
         self._client = client
@@ -234,7 +234,7 @@ class FederatedCredentials(_CachedCredentials):
         self._invalidate_again_at = 0.0
 
     def _may_invalidate(self) -> bool:
-        """Rarely: a new key helps if one was revoked, not if a permission is missing."""
+        """Rarely: a new key helps if the old one was revoked, not if a permission is missing."""
         if self._now() < self._invalidate_again_at:
             return False
         self._invalidate_again_at = self._now() + MAX_AGE_SECONDS
@@ -273,7 +273,7 @@ def _no_token(error: ClientError | BotoCoreError) -> Failure:
 
 
 def _refused(failure: Failure) -> Failure:
-    """The failure of an exchange, as one of credentials: if IAM refuses it, an operator must act."""
+    """The failure of an exchange, as one of credentials: if IAM rejects it, an operator must act."""
     may_pass = failure.kind in (Kind.THROTTLED, Kind.UNAVAILABLE) or failure.http_status not in _CLIENT_ERRORS
     reason = failure.code if failure.http_status is None else f"HTTP status {failure.http_status}, {failure.code}"
     return replace(

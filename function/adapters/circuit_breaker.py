@@ -1,10 +1,10 @@
-"""The outage breaker: after a run of unavailable answers a region of Huawei Cloud is not called for a while.
+"""The circuit breaker: after several unavailable replies in a row, a region of Huawei Cloud is not called for a while.
 
-Powertools' circuit breaker around the endpoint services, one for each region, its state shared through the ledger's
-table. Calls that do not go out leave their events to the queue, which brings them again later and later. It is set
-up at the first unavailable answer, here or in another environment: its imports would slow down each cold start.
+Powertools' circuit breaker around the endpoint services, one per region, with a shared state in the ledger's table.
+Events whose calls are not made stay in the queue, which redelivers them with growing delays. The breaker is created at
+the first unavailable reply, here or in another environment: its imports would slow down every cold start.
 
-A call that was made keeps its result, whatever the breaker makes of it. Where the breaker itself fails, the call is
+The result of a call that was made is returned, even if the breaker fails afterwards. If it fails before, the call is
 made.
 """
 
@@ -30,7 +30,7 @@ FAILURE_THRESHOLD: Final = 10
 RECOVERY_SECONDS: Final = 60
 STATE_CACHE_SECONDS: Final = 15
 STATE_CHECK_SECONDS: Final = 3.0
-# Of each request of Powertools' for the shared state.
+# For each request of Powertools for the shared state.
 STORE_SECONDS: Final = 1.0
 
 
@@ -51,12 +51,12 @@ class OutageBreaker:
     ) -> None:
         """
         Args:
-            is_recorded: whether the table holds a state of this region that is not closed. May raise for a table that
-                cannot be used.
+            is_recorded: whether the table has a state of this region that is not closed. May raise if the table is
+                unsuitable.
             table: name or ARN; its key is the string ``id``.
             item: the key of a region's state.
-            on_transition: called when a breaker opens, probes and closes.
-            on_error: called with what the breaker failed with; the call it was asked for has been made all the same.
+            on_transition: called when a breaker opens, probes or closes.
+            on_error: called with an exception of the breaker; the call is made nevertheless.
             now: seconds since the epoch.
         """
         self._services = services
@@ -72,7 +72,7 @@ class OutageBreaker:
         self._breakers: dict[str, _Breaker] = {}
 
     def check_state(self, region: str, deadline: Deadline) -> None:
-        """Check whether another environment has recorded an outage. The answer is kept for a few seconds."""
+        """Check whether another environment has recorded an outage. The answer is cached for a few seconds."""
         check = self._checks.setdefault(region, _StateCheck())
         if region in self._breakers or not check.lock.acquire(timeout=STATE_CHECK_SECONDS):
             return
@@ -103,8 +103,8 @@ class OutageBreaker:
         try:
             self._ask_breaker(region, call, deadline, purpose)
         except _OutageError:
-            pass  # which is for Powertools alone
-        except Exception as error:  # noqa: BLE001 - the breaker must not become the outage
+            pass  # only for Powertools
+        except Exception as error:  # noqa: BLE001 - the breaker must not cause an outage
             if error is not call.result:
                 self._on_error(error)
         result = call.make()
@@ -122,7 +122,7 @@ class OutageBreaker:
         with _access_scope(_Access(deadline, may_write=decides)):
             breaker = self._breaker(region)
             if not (decides or breaker.is_closed()):
-                call.refuse()  # a probe is for a call that decides
+                call.refuse()  # only a call that decides may probe
             elif purpose is not ReadPurpose.OUTCOME:
                 breaker.guard(call)
 
@@ -164,7 +164,7 @@ class _Breaker(NamedTuple):
     """Powertools' breaker of one region.
 
     Attributes:
-        guard: makes a call, unless it is open, and learns from it.
+        guard: makes a call unless the breaker is open, and records its result.
         is_closed: neither open nor half open. Changes nothing.
     """
 
@@ -173,14 +173,14 @@ class _Breaker(NamedTuple):
 
 
 class _OutageError(Exception):
-    """An answer that counts towards an outage."""
+    """A reply that counts towards an outage."""
 
 
 class _Call:
-    """One call to Huawei Cloud, made once at most.
+    """One call to Huawei Cloud, made at most once.
 
     Attributes:
-        result: the reply, or what was raised; None while there is neither.
+        result: the reply, or the exception; None before the call.
     """
 
     def __init__(self, make: Callable[[], Reply]) -> None:
@@ -215,8 +215,8 @@ class _Call:
     def report(self) -> None:
         """Make the call, and let Powertools count what it says about the region.
 
-        Any answer ends a run of outages, and a probe. What was not called says nothing: Powertools lets an exception
-        that it does not handle pass without a trace, and a probe goes on until its lease expires.
+        A reply other than unavailable ends a run of failures, and a probe. A call that was not made says nothing: its
+        exception passes Powertools without being counted, and a probe lasts until its lease expires.
         """
         result = self.make()
         if self.is_outage:
@@ -227,7 +227,7 @@ class _Call:
 
 @dataclass(slots=True)
 class _StateCheck:
-    """The last check of a region's state; one thread makes it at a time.
+    """The last check of a region's state, made by one thread at a time.
 
     Attributes:
         again_at: seconds since the epoch.
@@ -238,11 +238,11 @@ class _StateCheck:
 
 
 class _Access(NamedTuple):
-    """What this thread may do to the shared state.
+    """How this thread may access the shared state.
 
     Attributes:
-        deadline: of the call that it is for.
-        may_write: else what follows from the call is kept in Powertools' memory alone.
+        deadline: of the call.
+        may_write: if False, the result of the call is kept only in Powertools' memory.
     """
 
     deadline: Deadline
@@ -262,7 +262,7 @@ def _access_scope(access: _Access) -> Iterator[None]:
 
 
 class _Store:
-    """The function's own client, with the methods of boto3's that Powertools calls."""
+    """The function's own client, with the methods of boto3's client that Powertools calls."""
 
     def __init__(self, client: DynamoDbClient) -> None:
         self._client = client
@@ -278,5 +278,5 @@ class _Store:
 
     @staticmethod
     def _deadline() -> Deadline:
-        """A call that used up its time is recorded all the same."""
+        """The later deadline, so that a call that used up its time is recorded too."""
         return _access.get().deadline.to_report().within(STORE_SECONDS)

@@ -1,6 +1,6 @@
-"""HTTP connections that keep a deadline, beneath the clients of both clouds.
+"""HTTP connections with a deadline, for the clients of both clouds.
 
-A thread sets its exchange before it makes a request, since neither urllib3 nor the SDK has an argument for it.
+A thread sets its exchange before it sends a request, because neither urllib3 nor the SDK has an argument for it.
 """
 
 import io
@@ -20,15 +20,15 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from function.domain.deadline import Deadline
 
-# NAT gateways and load balancers drop an idle connection after some minutes, without a word to either side.
+# NAT gateways and load balancers drop an idle connection after a few minutes, without notifying either side.
 MAX_IDLE_SECONDS: Final = 60.0
 
-# SO_LINGER on, for no time: the connection is reset when it is closed.
+# SO_LINGER with a timeout of zero: closing the connection resets it.
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
 class DeadlinePassedError(Exception):
-    """Nothing more may be sent. No OSError, which urllib3 would replace."""
+    """Nothing more may be sent. Not an OSError, because urllib3 would replace it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,11 +36,11 @@ class Exchange:
     """One request and its reply.
 
     Attributes:
-        deadline: nothing is sent after it, and the reply ends by it.
-        read_seconds: of the whole reply, however slowly its bytes come.
-        requires_new_connection: must not use a kept connection.
-        reuses_connection: was given a kept connection.
-        sent: a part of the request may have left.
+        deadline: nothing is sent after it, and the reply must end by it.
+        read_seconds: for the whole reply, however slowly it arrives.
+        requires_new_connection: must not reuse a connection.
+        reuses_connection: got a reused connection.
+        sent: a part of the request may have been sent.
     """
 
     deadline: Deadline
@@ -55,7 +55,7 @@ _current: Final[ContextVar[Exchange]] = ContextVar("_current")
 
 @contextmanager
 def exchange_scope(exchange: Exchange) -> Iterator[None]:
-    """What this thread sends within belongs to this exchange."""
+    """Requests of this thread in this scope belong to this exchange."""
     scope = _current.set(exchange)
     try:
         yield
@@ -64,17 +64,17 @@ def exchange_scope(exchange: Exchange) -> Iterator[None]:
 
 
 def current_exchange() -> Exchange:
-    """Of this thread."""
+    """The exchange of this thread."""
     return _current.get()
 
 
 def use_deadlines(manager: PoolManager) -> None:
-    """Let the connections of a pool manager keep the deadline of their exchange."""
+    """Make the connections of a pool manager obey the deadline of their exchange."""
     manager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
 
 
 class _DeadlineReader(io.RawIOBase):
-    """Ends a reply by its deadline; a socket's own timeout starts again with each byte."""
+    """Limits the time of a whole reply; a socket's own timeout starts again with each byte."""
 
     def __init__(self, raw: io.RawIOBase, sock: Any, deadline: Deadline) -> None:
         self._raw = raw
@@ -105,14 +105,14 @@ class _Response(HTTPResponse):
 
 
 class _Connection:
-    """Sends nothing after the deadline, and records whether a part of the request may have left."""
+    """Sends nothing after the deadline, and records whether a part of the request may have been sent."""
 
     response_class: Any = _Response
     kept_since: float = 0.0
     awaits_reply: bool = False
 
     def send(self, data: Any) -> None:
-        # A name look-up has no timeout, and Lambda may freeze an environment at any point.
+        # Before the deadline is checked: a name lookup has no timeout, and Lambda may freeze the environment meanwhile.
         if self.sock is None:  # type: ignore[attr-defined]
             self.connect()  # type: ignore[attr-defined]
         exchange = _current.get()
@@ -128,7 +128,7 @@ class _Connection:
 
     def close(self) -> None:
         if self.awaits_reply and self.sock is not None:  # type: ignore[attr-defined]
-            # Else the kernel would retransmit a request without an acknowledgement for minutes.
+            # Else the kernel would retransmit an unacknowledged request for minutes.
             with suppress(OSError):
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)  # type: ignore[attr-defined]
         self.awaits_reply = False
@@ -136,15 +136,15 @@ class _Connection:
 
 
 class _HttpConnection(_Connection, HTTPConnection):
-    """Without TLS, for another endpoint."""
+    """Without TLS, for a custom endpoint."""
 
 
 class _HttpsConnection(_Connection, HTTPSConnection):
-    """With TLS, verified."""
+    """With verified TLS."""
 
 
 class _Pool:
-    """Closes idle connections, by a clock that goes on while the environment is frozen."""
+    """Closes idle connections, by a clock that continues while the environment is frozen."""
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         connection = super()._get_conn(timeout)  # type: ignore[misc]
@@ -152,7 +152,7 @@ class _Pool:
         if not connection.is_closed:
             idle = exchange.deadline.now() - connection.kept_since
             if exchange.requires_new_connection or not 0 <= idle < MAX_IDLE_SECONDS:
-                connection.close()  # urllib3 opens it again
+                connection.close()  # urllib3 reopens it
         exchange.reuses_connection = not connection.is_closed
         return connection
 

@@ -1,4 +1,4 @@
-"""The ledger of a function that has no table."""
+"""The ledger if there is no table."""
 
 from function.domain.deadline import Deadline
 from function.domain.model import FIRST_CYCLE, Outcome, RenameEvent, Target
@@ -6,7 +6,7 @@ from function.domain.ports import Claim, Conclusion
 
 
 class NoLedger:
-    """Remembers nothing: duplicates and stale events are not recognised."""
+    """Records nothing: duplicates and stale events are not detected."""
 
     def claim(self, event: RenameEvent, target: Target, deadline: Deadline) -> Claim:  # noqa: ARG002 - the protocol's
         return Claim("", FIRST_CYCLE, event, target)
@@ -17,10 +17,10 @@ class NoLedger:
         return None if if_claimed else self.claim(event, target, deadline)
 
     def settle(self, claim: Claim, outcome: Outcome, deadline: Deadline, *, release: bool) -> None:
-        """Forget it at once."""
+        """Does nothing."""
 
     def conclude(self, conclusion: Conclusion, deadline: Deadline) -> None:
-        """Forget it at once."""
+        """Does nothing."""
 
     def release(self, claim: Claim, deadline: Deadline) -> None:
-        """There is nothing to release."""
+        """Does nothing."""

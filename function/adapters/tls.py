@@ -1,4 +1,4 @@
-"""The TLS context, built once a process: to read the certificates takes longer than to settle an event."""
+"""The TLS context, created once per process: reading the certificates takes longer than settling an event."""
 
 import ssl
 from functools import cache

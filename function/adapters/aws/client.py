@@ -1,8 +1,8 @@
-"""Requests to AWS: signed and sent without boto3.
+"""Sends signed requests to AWS without boto3.
 
-A boto3 client loads the models of its service first, a quarter of a cold start, and has no deadline for a request. The
-clients here have the methods of boto3's that the function calls, with the same arguments, responses and exceptions,
-plus a deadline; bytes are in base64, as on the wire.
+A boto3 client first loads the models of its service, which takes a quarter of a cold start, and has no deadline per
+request. The clients here have the methods of boto3's clients that the function calls, with the same arguments,
+responses and exceptions, plus a deadline. Bytes are in base64, as in the request.
 """
 
 import json
@@ -35,16 +35,16 @@ from function.domain.backoff import full_jitter
 from function.domain.deadline import Deadline
 
 CONNECT_SECONDS: Final = 1.0
-# Of a whole response, however slowly its bytes come.
+# For a whole response, however slowly it arrives.
 READ_SECONDS: Final = 2.0
 MAX_CONNECTIONS: Final = 50
-# After that the queue retries.
+# Further retries are up to the queue.
 MAX_REQUEST_ATTEMPTS: Final = 2
 REQUEST_BACKOFF_SECONDS: Final = 0.5
 _LEAF: Final = re.compile(r"<(\w+)>([^<]*)</\1>")
 _OK: Final = 200
 _SERVER_ERROR: Final = 500
-# Of host names, by how a region's name begins. botocore has them too, in files that take long to read.
+# Suffixes of host names, by the prefix of a region's name. botocore has them too, in files that take long to read.
 _SUFFIXES: Final = {
     "cn": "amazonaws.com.cn",
     "eusc": "amazonaws.eu",
@@ -68,12 +68,12 @@ _THROTTLED: Final = frozenset(
 
 
 def error_code(error: BotoCoreError | ClientError) -> str:
-    """The service's code; if it did not answer, the name of what kept its answer from coming."""
+    """The service's error code; if it did not respond, the name of botocore's exception."""
     return error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
 
 
 class Key(NamedTuple):
-    """A key for AWS, by botocore's names."""
+    """An access key for AWS, with botocore's attribute names."""
 
     access_key: str
     secret_key: str
@@ -81,7 +81,7 @@ class Key(NamedTuple):
 
 
 class _JsonService(NamedTuple):
-    """A service that speaks JSON. ``target`` comes before the operation's name in a header."""
+    """A service with a JSON protocol. ``target`` is the operation's prefix in the header ``X-Amz-Target``."""
 
     host: str
     target: str
@@ -102,7 +102,7 @@ class _JsonService(NamedTuple):
 
 
 class _QueryService(NamedTuple):
-    """A service that is sent a form and answers in XML: of that the leaves, by their names."""
+    """A service with the query protocol: a form as request, and XML as response, read as its leaf elements by name."""
 
     host: str
     version: str
@@ -125,7 +125,7 @@ class _QueryService(NamedTuple):
 
 
 class Aws:
-    """Where the services of one region are, and the connections to them: one pool for all."""
+    """The endpoints of one region's services, with one connection pool for all of them."""
 
     def __init__(
         self,
@@ -138,8 +138,8 @@ class Aws:
     ) -> None:
         """
         Args:
-            endpoints: by the first part of a service's host name, if it is not AWS's own; ``""`` for all others.
-            key: None leaves it to botocore to find one, and to renew it.
+            endpoints: custom endpoints, by the first part of the service's host name; ``""`` for all other services.
+            key: None to let botocore find and renew one.
             ca_bundle: path, None for certifi's certificates.
         """
         self._region = region
@@ -156,13 +156,13 @@ class Aws:
         request: Mapping[str, Any],
         deadline: Deadline,
     ) -> dict[str, Any]:
-        """One request, and once more if that may help.
+        """Send one request, and once more if that may help.
 
-        A kept connection that turns out to be closed counts as no attempt: it says nothing about the service.
+        A reused connection that turns out to be closed is not counted as an attempt: it says nothing about the service.
 
         Raises:
-            ClientError: the service's refusal.
-            BotoCoreError: no answer, or no time for one.
+            ClientError: the service's error response.
+            BotoCoreError: no response, or no time for one.
         """
         attempt, connection_failed = 1, False
         while True:
@@ -224,7 +224,7 @@ class Aws:
         if self._key is not None:
             return self._key
         if self._credentials is None:
-            # After a snapshot's restore the key comes from an endpoint of Lambda's.
+            # After a snapshot is restored, Lambda provides the key by an HTTP endpoint.
             from botocore.session import get_session  # noqa: PLC0415 - not needed if the key is given
 
             self._credentials = get_session().get_credentials()
@@ -244,7 +244,7 @@ def _pool(proxies: Mapping[str, str], ca_bundle: str | None) -> urllib3.PoolMana
 
 
 def _retry_wait(error: BotoCoreError | ClientError) -> float | None:
-    """Seconds until another attempt, None if none would help."""
+    """Seconds until the next attempt, None if it would not help."""
     if isinstance(error, ClientError):
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         if status < _SERVER_ERROR and error_code(error) not in _THROTTLED:
@@ -253,7 +253,7 @@ def _retry_wait(error: BotoCoreError | ClientError) -> float | None:
 
 
 def map_transport_error(error: urllib3.exceptions.HTTPError, url: str) -> BotoCoreError:
-    """botocore's exception for what kept an answer from coming."""
+    """botocore's exception for a request without a response."""
     match error:
         case urllib3.exceptions.SSLError():
             return SSLError(endpoint_url=url, error=error)
@@ -271,7 +271,7 @@ def _refusal(operation: str, status: int, headers: Mapping[str, str], answer: di
     code = str(answer.get("__type") or status)
     response: Any = {
         "Error": {
-            # As in "com.amazonaws.dynamodb.v20120810#ValidationException" or "ValidationException:http://…".
+            # For example "com.amazonaws.dynamodb.v20120810#ValidationException" or "ValidationException:http://…".
             "Code": code.rpartition("#")[2].partition(":")[0],
             "Message": str(answer.get("message") or answer.get("Message") or ""),
         },
@@ -283,7 +283,7 @@ def _refusal(operation: str, status: int, headers: Mapping[str, str], answer: di
 
 
 class _Client:
-    """As much of boto3's client of one service as the function needs; each method takes the deadline first."""
+    """The methods of boto3's client of one service that the function uses. Each takes the deadline first."""
 
     def __init__(self, aws: Aws) -> None:
         self._aws = aws

@@ -1,36 +1,36 @@
-"""The ledger in DynamoDB: what is remembered of rename events between invocations.
+"""The ledger in DynamoDB: what is recorded about rename events across invocations.
 
-One table, its key the string ``id``, two kinds of items of this module (the outage breaker keeps a third there):
+One table with the string key ``id``. This module stores two kinds of items, and the circuit breaker a third:
 
-* ``event#…``, a rename event that was claimed for or concluded: a digest of what it asked for, its time, and the
-  region and project it was first claimed for in; once it has an outcome, that, whether it is ``settled`` or
-  ``given_up``, and its redrive cycle (stored as ``round``).
-* ``service#…``, an endpoint service: the claim of the invocation that renames it now, and its newest rename: the time
-  of its event, in microseconds since the epoch with up to three decimals, and the event's name. Ids of services that
-  differ in case only are one service here.
+* ``event#…``: a rename event that has had a claim or has an outcome. Contains the digest of its ``data``, its time, and
+  the region and project of its first claim; once it has an outcome, also the outcome, its state (``settled`` or
+  ``given_up``) and its redrive cycle (stored as ``round``).
+* ``service#…``: an endpoint service. Contains the claim of the invocation that is renaming it, and its newest rename:
+  the time of the event, in microseconds since the epoch with up to three decimals, and the event's source and id.
+  Ids of services are case-insensitive here.
 
-The form of the items is kept from version 1.0 on: during a gradual deployment two versions work on one table.
+The format of the items is kept from version 1.0 on: during a gradual deployment two versions use one table.
 
-Which write guarantees what:
+Guarantees, and the writes that provide them:
 
-* *One outcome an event*: ``settle`` and ``conclude`` write the event's item on the condition that it has no outcome, or
-  that of the given-up cycle that this one follows. The second writer gets the first one's outcome to repeat.
-* *No stale rename*: ``claim`` succeeds on the condition that the service's newest rename is not newer than the event;
-  ``settle`` moves the newest rename on in the transaction that also settles the event.
-* *One rename in flight a service*: ``claim`` succeeds on the condition that there is no claim, or that it has expired;
-  ``settle`` fails for an invocation that has lost it. A claim is written before any call, and lasts until a minute
-  after the end of its invocation. This assumes that a rename takes effect at most fifty seconds after the
-  end of its invocation, and that the clocks of two environments are at most ten seconds apart.
-* *A duplicate makes no call*: ``claim`` checks the event's item in the same transaction that takes the claim, so that
-  no duplicate slips in between.
-* *An identifier means one event*: whatever writes the event's item does so on the condition that its digest, if it has
-  one, is this event's. And one time, that of its first claim: a copy whose sender left the time to the transport is not
-  newer for coming later. And one endpoint service: an event that names no region or project keeps those that the
-  settings and the secret named when it was first claimed for.
+* *One outcome per event*: ``settle`` and ``conclude`` write the event's item on the condition that it has no outcome,
+  or that of the given-up cycle before this one. The second writer gets the first one's outcome, to publish it again.
+* *No stale rename*: ``claim`` has the condition that the service's newest rename is not newer than the event;
+  ``settle`` updates the newest rename in the transaction that settles the event.
+* *One rename in flight per service*: ``claim`` has the condition that there is no claim, or that it has expired;
+  ``settle`` fails if the invocation has lost its claim. A claim is written before any call, and lasts until a minute
+  after the end of its invocation. This assumes that a rename takes effect at most fifty seconds after the end of its
+  invocation, and that the clocks of two environments differ by at most ten seconds.
+* *No call for a duplicate*: ``claim`` checks the event's item in the transaction that takes the claim, so there is no
+  race between two copies.
+* *One event per identifier*: every write of the event's item has the condition that its digest, if any, is this
+  event's. An event also keeps the time of its first claim: a copy whose time comes from the transport is not newer
+  because it arrives later. And it keeps its endpoint service: an event that names no region or project keeps those that
+  the settings and the secret had at its first claim.
 
-What a crash leaves behind: before ``claim``, nothing. Between ``claim`` and ``settle``, a claim that expires a minute
-after the invocation's time-out; the event comes again and is renamed again, to the same name. After ``settle``, an
-outcome that may not be on the bus; the event comes again and the outcome is repeated.
+What remains after a crash: before ``claim``, nothing. Between ``claim`` and ``settle``, a claim that expires a minute
+after the invocation's timeout; the event is redelivered, and the service renamed again to the same name. After
+``settle``, an outcome that may not be on the bus; the event is redelivered, and the outcome published again.
 """
 
 import json
@@ -65,14 +65,14 @@ from function.domain.failures import EventName, RenameFailedError
 from function.domain.model import FIRST_CYCLE, Outcome, RedriveCycle, RenameEvent, Target
 from function.domain.ports import Claim, Conclusion, Known, Located, Reused, Superseded
 
-# Queue and dead-letter queue keep a message for up to 14 days each, and a redrive starts again with the first one.
+# Queue and dead-letter queue keep a message for up to 14 days each, and a redrive starts again with the queue.
 RETENTION: Final = timedelta(days=35)
-# A stale event may come out of an archive; there are no more of these items than endpoint services. One that
-# was never renamed is forgotten like an event, for its id may be anything that an event names.
+# A stale event may be replayed from an archive, and there is only one of these items per endpoint service. An item
+# without a rename expires like an event's, because an event can create one for any id.
 NEWEST_RENAME_RETENTION: Final = timedelta(days=3_650)
-# A claim must outlive its invocation, for a rename may take effect after that, and clocks differ.
+# A rename may take effect after the end of its invocation, and clocks differ.
 CLAIM_SLACK_SECONDS: Final = 60.0
-# Of a transaction that meets another one, which botocore does not repeat.
+# Of a transaction in conflict with another one, which the client does not retry.
 MAX_WRITE_ATTEMPTS: Final = 4
 WRITE_BACKOFF_SECONDS: Final = 0.02
 _BUSY: Final = "TransactionConflict"
@@ -83,7 +83,7 @@ _RETURN_ITEM: Final = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
 
 
 class LedgerSchemaError(ValueError):
-    """The table is not there, or its key is not the string ``id`` alone. Carries AWS's error code."""
+    """The table does not exist, or its key is not the string ``id`` alone. The text is AWS's error code."""
 
 
 class DynamoDbLedger:
@@ -108,9 +108,9 @@ class DynamoDbLedger:
         self._sleep = sleep
 
     def outage_is_recorded(self, region: str, deadline: Deadline) -> bool:
-        """Whether the region's outage breaker keeps a state here that is not closed. False if that cannot be read.
+        """Whether the region's circuit breaker has a state here that is not closed. False if it cannot be read.
 
-        The first request to the table, so that an unsuitable table is found before any call to Huawei Cloud.
+        This is the first request to the table, so an unsuitable table is found before any call to Huawei Cloud.
 
         Raises:
             LedgerSchemaError: the table cannot be used.
@@ -134,17 +134,17 @@ class DynamoDbLedger:
     def claim(
         self, event: RenameEvent, target: Target, deadline: Deadline, cycle: RedriveCycle = FIRST_CYCLE
     ) -> Claim | Known | Reused | Superseded:
-        """Take the endpoint service for this event.
+        """Claim the endpoint service for this event.
 
         Args:
-            target: taken if the event has not been claimed for in another region or project before.
-            deadline: the claim expires a while after the end of its invocation.
+            target: used if the event has not had a claim in another region or project.
+            deadline: the claim expires a minute after the end of its invocation.
 
         Returns:
             The claim, or why the event must not be carried out.
 
         Raises:
-            RenameFailedError: another invocation holds the service, or the ledger cannot be reached.
+            RenameFailedError: another claim on the service has not expired, or the ledger is unavailable.
         """
         claim = Claim(uuid.uuid4().hex, cycle, event, target, deadline.invocation_ends_at + CLAIM_SLACK_SECONDS)
         refused = self._write(deadline, self._claim_event(claim), self._claim_service(claim))
@@ -167,7 +167,7 @@ class DynamoDbLedger:
     def preview(
         self, event: RenameEvent, target: Target, deadline: Deadline, *, if_claimed: bool = False
     ) -> Claim | Known | Reused | Superseded | None:
-        """What ``claim`` would answer, by two reads. Raises as ``claim``."""
+        """What ``claim`` would return, from two reads. Raises the same errors."""
         item, cycle = self._get(event_key(event), deadline), FIRST_CYCLE
         if item is not None and (item["digest"]["S"] != event.digest or "state" in item):
             known = known_from(event, item)
@@ -213,16 +213,16 @@ class DynamoDbLedger:
         )
 
     def settle(self, claim: Claim, outcome: Outcome, deadline: Deadline, *, release: bool) -> Known | Reused | None:
-        """Remember the outcome, and release the claim.
+        """Record the outcome, and release the claim.
 
         Args:
-            release: False leaves the claim to expire, for a call that may yet take effect.
+            release: False keeps the claim until it expires, because a call may still take effect.
 
         Returns:
-            None when that is done, else what is known of the event already; then nothing is changed.
+            None if recorded. Else what is already recorded for the event, and nothing is changed.
 
         Raises:
-            RenameFailedError: the claim is lost, or the ledger cannot be reached.
+            RenameFailedError: the claim is lost, or the ledger is unavailable.
         """
         event = claim.event
         values: dict[str, Any] = {":token": {"S": claim.token}}
@@ -245,10 +245,13 @@ class DynamoDbLedger:
         raise RenameFailedError(failures.claim_lost())
 
     def conclude(self, conclusion: Conclusion, deadline: Deadline) -> Known | Reused | Located | None:
-        """Remember an outcome that no rename led to. Raises as ``settle``.
+        """Record an outcome without a rename.
 
         Returns:
-            As ``settle``; or the target that the event was claimed for, if the outcome is for another target only.
+            As ``settle``; or the target of the event's first claim, if the outcome is only for another target.
+
+        Raises:
+            RenameFailedError: the event's item was changed concurrently, or the ledger is unavailable.
         """
         event, target = conclusion.event, conclusion.target
         request = self._remember(conclusion)
@@ -270,7 +273,7 @@ class DynamoDbLedger:
         return known
 
     def release(self, claim: Claim, deadline: Deadline) -> None:
-        """Release the claim without an outcome. Where that fails, it expires by itself."""
+        """Release the claim without an outcome. If that fails, the claim expires."""
         service, values = service_key(claim.target), {":token": {"S": claim.token}}
         request = self._update(service, "REMOVE #owner, lapses", _IS_HELD, {"#owner": "owner"}, values)
         for attempt in range(1, MAX_WRITE_ATTEMPTS + 1):
@@ -304,7 +307,7 @@ class DynamoDbLedger:
     def _update_of_event(
         self, claim: Claim | Conclusion, change: str, names: dict[str, str], values: dict[str, Any]
     ) -> dict[str, Any]:
-        """An update of the event's item, on the condition that it awaits this outcome."""
+        """An update of the event's item, on the condition that the event awaits this outcome."""
         condition, own_names, own_values = awaits_outcome_condition(claim)
         key = event_key(claim.event)
         return self._update(key, change, condition, own_names | names, own_values | values, **_RETURN_ITEM)
@@ -329,14 +332,14 @@ class DynamoDbLedger:
         }
 
     def _write(self, deadline: Deadline, *updates: Mapping[str, Any]) -> list[Item | None] | None:
-        """Make all of the updates or none; retried if another transaction is in conflict.
+        """Write all updates or none. Retried if another transaction is in conflict.
 
         Returns:
-            None when they are written; else for each the stored item that failed the condition, None if none did. It
-            may have been written by an earlier attempt whose response was lost.
+            None if written. Else for each update the stored item if its condition failed, or None. That item may be the
+            result of an earlier attempt whose response was lost.
 
         Raises:
-            RenameFailedError: the ledger cannot be reached, or is busy.
+            RenameFailedError: the ledger is unavailable or busy.
         """
         for attempt in range(1, MAX_WRITE_ATTEMPTS + 1):
             reasons = self._transact(updates, deadline)
@@ -353,7 +356,7 @@ class DynamoDbLedger:
         self._sleep(full_jitter(attempt, base=WRITE_BACKOFF_SECONDS))
 
     def _transact(self, updates: Sequence[Mapping[str, Any]], deadline: Deadline) -> list[dict[str, Any]] | None:
-        """Why nothing was written, for each update; None when all are. The token lets a client ask twice."""
+        """Why nothing was written, for each update; None if all were. The token makes the client's retry idempotent."""
         try:
             items = [{"Update": update} for update in updates]
             self._client.transact_write_items(deadline, TransactItems=items, ClientRequestToken=str(uuid.uuid4()))
@@ -371,7 +374,7 @@ class DynamoDbLedger:
         return None
 
     def _seconds_until_expiry(self, service: Item | None) -> float | None:
-        """Until another's claim expires; a second more, for the condition is that it has expired."""
+        """Until another claim expires, plus a second, so that it has expired then."""
         if service is None or "lapses" not in service:
             return None
         return max(0.0, float(service["lapses"]["N"]) - self._now()) + 1.0

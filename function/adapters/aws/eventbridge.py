@@ -1,7 +1,7 @@
 """EventBridge: publishes outcomes on the outcome bus.
 
 Group commit: the first thread that finds no request in flight sends the batch for every waiter; outcomes that arrive
-meanwhile go out with the next batch. No thread waits for a batch to fill, nor longer than its own deadline.
+meanwhile are sent with the next batch. No thread waits for a batch to fill, or longer than until its own deadline.
 """
 
 import threading
@@ -22,20 +22,20 @@ from function.domain.outcomes import OUTCOME_SOURCE
 MAX_PUBLISH_ATTEMPTS: Final = 4
 PUBLISH_BACKOFF_SECONDS: Final = 0.1
 MAX_ENTRIES: Final = 10
-# EventBridge counts source, type and detail; this leaves room for the first two.
+# EventBridge counts source, type and detail; this leaves space for the first two.
 MAX_REQUEST_BYTES: Final = 250_000
-# After this another thread may send too. A client's two attempts end sooner, except in a name lookup, which has no
-# timeout.
+# After this time another thread may send too. The client's two attempts end sooner, except in a name lookup, which has
+# no timeout.
 MAX_REQUEST_SECONDS: Final = 10.0
 # The bus did not confirm the outcome.
 UNKNOWN_ANSWER: Final = "UnknownAnswer"
 
 
 class _Entry:
-    """An outcome on its way to the bus.
+    """An outcome to be published.
 
     Attributes:
-        answer: why the bus refused it, None when it did not; an unexpected exception.
+        answer: why the bus rejected it, None if it did not; or an unexpected exception.
     """
 
     def __init__(self, outcome: Outcome) -> None:
@@ -61,12 +61,12 @@ class EventBridge:
         self._request_ends: Deadline | None = None
 
     def publish(self, outcome: Outcome, deadline: Deadline) -> None:
-        """Put one outcome on the bus.
+        """Publish one outcome.
 
-        A reply with status 200 may hold a refused entry, so the entry's own result is what counts.
+        A response with status 200 may contain rejected entries, so only the entry's own result counts.
 
         Raises:
-            RenameFailedError: ``Rename.OutcomeNotPublished``, the bus did not take it in a few attempts.
+            RenameFailedError: ``Rename.OutcomeNotPublished``, the bus did not accept it in a few attempts.
         """
         refusal = self._put(outcome, deadline)
         for attempt in range(1, MAX_PUBLISH_ATTEMPTS):
@@ -79,7 +79,7 @@ class EventBridge:
             raise RenameFailedError(failures.not_published(refusal))
 
     def _put(self, outcome: Outcome, deadline: Deadline) -> str | None:
-        """Why the bus refused it, None when it did not."""
+        """Why the bus rejected it, None if it did not."""
         entry = _Entry(outcome)
         with self._condition:
             self._waiting.append(entry)
@@ -90,7 +90,7 @@ class EventBridge:
                 elif busy > 0 and (left := deadline.remaining()) > 0:
                     self._condition.wait(min(busy, left))
                 else:
-                    # It may arrive yet, which is harmless: a copy has the same id.
+                    # It may still arrive, which is harmless: a copy has the same id.
                     if entry in self._waiting:
                         self._waiting.remove(entry)
                     return UNKNOWN_ANSWER
@@ -99,7 +99,7 @@ class EventBridge:
         return entry.answer
 
     def _flush_batch(self, deadline: Deadline) -> None:
-        """Send the oldest that fit into one request. Holds the condition, but for the time that the request takes."""
+        """Send the oldest entries that fit into one request. Releases the condition during the request."""
         entries = _of_one_request(self._waiting)
         del self._waiting[: len(entries)]
         request_ends = self._request_ends = deadline.within(MAX_REQUEST_SECONDS)

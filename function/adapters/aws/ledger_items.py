@@ -1,4 +1,4 @@
-"""The items of the ledger: their keys, and what is read from them."""
+"""The ledger's items: their keys, conditions and contents."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ Item = Mapping[str, Any]
 
 
 def breaker_item(region: str) -> str:
-    """The id of the item in which the outage breaker of a region of VPCEP keeps its state."""
+    """The id of the item with the state of a region's circuit breaker."""
     return f"breaker#vpcep/{region}"
 
 
@@ -31,7 +31,7 @@ def event_key(event: RenameEvent) -> dict[str, Any]:
 
 
 def service_key(target: Target) -> dict[str, Any]:
-    """In lower case: whether ids of Huawei Cloud are case-sensitive is not known."""
+    """In lower case, because it is unknown whether Huawei Cloud's ids are case-sensitive."""
     return key(f"service#{place(target)}/{target.vpc_endpoint_service_id.lower()}")
 
 
@@ -40,7 +40,7 @@ def place(target: Target) -> str:
 
 
 def target_of(item: Item, target: Target) -> Target:
-    """The target, in the region and project that the event was first claimed for in."""
+    """The target, in the region and project of the event's first claim."""
     if "target" not in item:
         return target
     region, _, project_id = item["target"]["S"].partition("/")
@@ -48,10 +48,10 @@ def target_of(item: Item, target: Target) -> Target:
 
 
 def awaits_outcome_condition(claim: Claim | Conclusion) -> tuple[str, dict[str, str], dict[str, Any]]:
-    """The condition that this event, and no other of its identity, awaits the outcome of this cycle.
+    """The condition that the event awaits the outcome of this cycle, and that no other event has its identity.
 
     Returns:
-        The expression, and the names and the values in it.
+        The expression, its names and its values.
     """
     event, cycle, target = claim.event, claim.cycle, claim.target
     require_same_time = isinstance(claim, Claim) or claim.require_same_time
@@ -91,7 +91,7 @@ def known_from(event: RenameEvent, item: Item) -> Known | Reused:
 
 
 def superseded(service: Item | None, cycle: RedriveCycle, event: RenameEvent) -> Superseded | None:
-    """By the newest rename of the service; None if that is not newer than the event."""
+    """The newest rename of the service, if it is newer than the event."""
     if service is None or "newest_time" not in service:
         return None
     if Decimal(service["newest_time"]["N"]) <= event.time_microseconds:
@@ -100,7 +100,7 @@ def superseded(service: Item | None, cycle: RedriveCycle, event: RenameEvent) ->
 
 
 def remembers(item: Item | None, outcome: Outcome) -> bool:
-    """Whether an earlier try of the same write was carried out."""
+    """Whether an earlier attempt of the same write succeeded."""
     return item is not None and item.get("outcome") == {"S": outcome.to_json()}
 
 

@@ -12,7 +12,7 @@ from function.domain.deadline import Deadline
 from function.domain.model import RenameEvent
 from function.domain.strict_json import to_json
 
-# A short poll may find nothing in a queue that holds something.
+# A short poll may return nothing although the queue has messages.
 MOVE_WAIT_SECONDS: Final = 1
 MAX_BATCH_ENTRIES: Final = 10
 
@@ -25,36 +25,38 @@ class FifoQueue:
         self._url = url
 
     def send(self, event: RenameEvent, deduplication_id: str, deadline: Deadline) -> bool:
-        """Put the event into the queue, in structured mode; False if SQS did not confirm it.
+        """Send the event in structured mode; False if SQS did not confirm it.
 
         Args:
-            event: its endpoint service is the message group, so that one service's renames stay in order.
-            deduplication_id: of this hand-over, not of the event: an event that is sent again after it was given up
-                must not be dropped as a duplicate.
+            event: its endpoint service is the message group, so that the renames of a service stay in order.
+            deduplication_id: of this request, not of the event: an event that is sent again after it was given up must
+                not be dropped as a duplicate.
         """
-        # SQS takes the characters of XML 1.0. Escaping whatever is not ASCII could make the message too large.
+        # SQS accepts only characters of XML 1.0. Escaping all non-ASCII characters could make the message too large.
         body = to_json(event.cloud_event).replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
         return self._send(body, event.vpc_endpoint_service_id, deduplication_id, {}, deadline)
 
     def forward(
         self, body: str, group: str, attributes: Mapping[str, Any], message_id: str, deadline: Deadline
     ) -> bool:
-        """Put a message into the queue as it is; False if SQS did not confirm it.
+        """Send a message unchanged; False if SQS did not confirm it.
 
         Args:
-            attributes: message attributes as ``SendMessage`` takes them, binary ones in base64.
-            message_id: of the message that is forwarded; makes the deduplication id.
+            attributes: message attributes as in ``SendMessage``, binary ones in base64.
+            message_id: of the forwarded message; the deduplication id is derived from it.
         """
         return self._send(body, group, message_id, attributes, deadline)
 
     def move_all(self, to: "FifoQueue", deadline: Deadline) -> int:
-        """Move messages to another queue, unchanged, until the queue is empty or the time is used up.
+        """Move messages unchanged to another queue, until this one is empty or time runs out.
+
+        Stops early if a message is not confirmed.
 
         Returns:
-            How many were moved.
+            The number of messages that were moved.
 
         Raises:
-            ClientError, BotoCoreError: SQS refused, or did not answer; what was not moved is still here.
+            ClientError, BotoCoreError: SQS rejected a request or did not respond; the other messages are still here.
         """
         moved = 0
         while deadline.remaining() > MOVE_WAIT_SECONDS:
@@ -78,10 +80,10 @@ class FifoQueue:
         return moved
 
     def extend_visibility(self, delays: Mapping[str, int], deadline: Deadline) -> None:
-        """Delay the next delivery of messages. Where SQS refuses one, its present visibility timeout holds.
+        """Delay the next delivery of messages. If SQS rejects that, the current visibility timeout remains.
 
         Args:
-            delays: seconds from now on, by receipt handle.
+            delays: seconds from now, by receipt handle.
         """
         entries = [
             {"Id": str(number), "ReceiptHandle": handle, "VisibilityTimeout": seconds}
@@ -102,7 +104,7 @@ class FifoQueue:
                 QueueUrl=self._url,
                 MessageBody=body,
                 MessageGroupId=group,
-                # SQS takes up to 128 letters, digits and punctuation.
+                # SQS accepts up to 128 letters, digits and punctuation characters.
                 MessageDeduplicationId=hashlib.sha256(deduplication.encode()).hexdigest(),
                 MessageAttributes=attributes,
             )

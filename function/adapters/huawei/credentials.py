@@ -1,4 +1,4 @@
-"""A key for Huawei Cloud, and where it comes from."""
+"""A key for Huawei Cloud, and the protocol of its providers."""
 
 from typing import NamedTuple, Protocol
 
@@ -15,21 +15,21 @@ class Credentials(NamedTuple):
 
 
 class CredentialsProvider(Protocol):
-    """Where the key comes from."""
+    """The source of the key."""
 
     def get(self, deadline: Deadline) -> Credentials:
-        """The current key; usually cached. Waits for it until the deadline at most.
+        """The current key, usually cached. Waits for it at most until the deadline.
 
         Raises:
             RenameFailedError: ``access`` if an operator must act, ``unavailable`` if the cause may be transient.
         """
 
     def invalidate(self, key: Credentials) -> None:
-        """This key was refused: fetch it again before the next call. Never waits."""
+        """The key was rejected: fetch it again before the next call. Never waits."""
 
 
 class StaticCredentials:
-    """A key that the settings hold."""
+    """A key from the settings."""
 
     def __init__(self, key: Credentials) -> None:
         self._key = key
@@ -38,4 +38,4 @@ class StaticCredentials:
         return self._key
 
     def invalidate(self, key: Credentials) -> None:
-        """There is no other."""
+        """Does nothing: there is no other key."""

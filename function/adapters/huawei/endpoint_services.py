@@ -1,6 +1,6 @@
-"""The endpoint services of Huawei Cloud, through the official SDK.
+"""Calls endpoint services of Huawei Cloud with the official SDK.
 
-One client of the SDK for each key, region and project; what goes over the wire is up to ``transport``.
+One SDK client per key, region and project. ``transport`` sends their requests.
 """
 
 import threading
@@ -33,10 +33,10 @@ from function.domain.failures import Kind, RenameFailedError
 from function.domain.model import Target
 from function.domain.ports import ReadPurpose, Reply
 
-# The previous one is kept for calls that began with it.
+# The previous key is kept for calls that started with it.
 MAX_KEYS: Final = 2
 
-# What the SDK makes of replies. Its package of models, which takes a hundred modules to import, is not deployed.
+# The SDK's models of replies. Its package of models, which imports a hundred modules, is not deployed.
 _REPLY_MODELS: Final = SimpleNamespace(
     Error=Error,
     ListServiceDetailsResponse=ListServiceDetailsResponse,
@@ -47,7 +47,7 @@ _REPLY_MODELS: Final = SimpleNamespace(
 
 
 class HuaweiEndpointServices:
-    """The endpoint services that a key can reach."""
+    """The endpoint services that a key has access to."""
 
     reply_models: Any = _REPLY_MODELS
 
@@ -67,13 +67,13 @@ class HuaweiEndpointServices:
             credentials: asked before each call.
             region: the function's own.
             regions: all that events may name.
-            endpoints: by region, for regions whose own endpoint is not to be used.
+            endpoints: custom endpoints, by region.
             pool_size: connections kept alive.
-            on_call: called with the duration of each call in seconds, whatever came of it.
-            now: seconds since the epoch; a clock that also goes on while the environment is frozen.
+            on_call: called with the duration of each request, in seconds, whatever its result.
+            now: seconds since the epoch, by a clock that continues while the environment is frozen.
 
         Raises:
-            UnknownRegionError: the SDK knows no endpoint there.
+            UnknownRegionError: the SDK has no endpoint for a region.
         """
         self._region = region
         self._regions = {name: known_region(name, endpoints) for name in regions}
@@ -88,7 +88,7 @@ class HuaweiEndpointServices:
         """``PUT /v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/name``
 
         Raises:
-            RenameFailedError: for whatever the SDK raised.
+            RenameFailedError: for any exception of the SDK.
         """
         request = UpdateEndpointServiceNameRequest(
             vpc_endpoint_service_id=target.vpc_endpoint_service_id,
@@ -102,7 +102,7 @@ class HuaweiEndpointServices:
         """``GET /v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}``
 
         Raises:
-            RenameFailedError: for whatever the SDK raised.
+            RenameFailedError: for any exception of the SDK.
         """
         request = ListServiceDetailsRequest(vpc_endpoint_service_id=target.vpc_endpoint_service_id)
         return self._call(target, lambda client: client.list_service_details(request).service_name, deadline, purpose)
@@ -143,7 +143,7 @@ class HuaweiEndpointServices:
     def _key(self, deadline: Deadline) -> "_Key":
         credentials = self._credentials.get(deadline)
         with self._lock:
-            # By the key itself: a call that began with an older key meets what is known of that one.
+            # By key, so that a call that started with an older key uses the guard of that key.
             if credentials not in self._keys:
                 while len(self._keys) >= MAX_KEYS:
                     del self._keys[next(iter(self._keys))]
@@ -160,7 +160,7 @@ class HuaweiEndpointServices:
 
 
 class _Key:
-    """A key, with its guard, the SDK's clients by region and project, and what takes it out of texts."""
+    """A key, with its guard, its redactor, and its SDK clients by region and project."""
 
     def __init__(
         self, credentials: Credentials, region: str, invalidate: Callable[[Credentials], None], now: Callable[[], float]
@@ -175,7 +175,7 @@ def _build(credentials: Credentials, region: Region, pool_size: int, reply_model
     key = BasicCredentials(credentials.access_key, credentials.secret_key, credentials.project_id)
     if credentials.security_token:
         key = key.with_security_token(credentials.security_token)
-    # Without a user agent of ours the SDK sends an id of this installation with each call.
+    # Without a custom user agent, the SDK sends an id of this installation with each call.
     config = HttpConfig(user_agent=USER_AGENT, pool_maxsize=pool_size)
     client = cast(
         "VpcepClient",

@@ -1,6 +1,6 @@
-"""What the replies of Huawei Cloud mean, by the error code tables of VPCEP and its API gateway.
+"""Maps Huawei Cloud's error codes to failures, by the error code tables of VPCEP and its API gateway.
 
-Messages are never looked at, for their texts change, but for the length of a throttle window.
+Messages are not evaluated, because their texts change; the only exception is the length of a throttling window.
 """
 
 import re
@@ -27,13 +27,13 @@ _OWN_DEFECT = _Meaning(Kind.INTERNAL)
 _NOT_FOUND = _Meaning(Kind.NOT_FOUND)
 _CONFLICT = _Meaning(Kind.CONFLICT)
 _STATE_CONFLICT = _Meaning(Kind.CONFLICT, retryable=True, retry_in_process=True, state_conflict=True)
-# A wrong endpoint, region or project in the settings affects every event, as a wrong key does.
+# A wrong endpoint, region or project in the settings affects every event, like a wrong key.
 _ACCESS = _Meaning(Kind.ACCESS, retryable=True)
 _THROTTLED = _Meaning(Kind.THROTTLED, retryable=True, retry_in_process=True)
 _UNAVAILABLE = _Meaning(Kind.UNAVAILABLE, retryable=True, retry_in_process=True)
 _TIMED_OUT = _Meaning(Kind.UNAVAILABLE, retryable=True, retry_in_process=True, in_doubt=True)
 
-# Codes whose status says too little or the wrong thing. Keys in lower case: one code is documented as "Endpoint.1018".
+# Codes whose HTTP status is ambiguous or wrong. Keys in lower case: one code is documented as "Endpoint.1018".
 _VPCEP_CODES = {
     "endpoint.0001": _UNAVAILABLE,
     "endpoint.0002": _FINAL,
@@ -57,7 +57,7 @@ _VPCEP_CODES = {
     "endpoint.3062": _FINAL,
     "endpoint.3076": _FINAL,
 }
-# The gateway's codes by their digits: "APIGW." on current gateways, "APIG." on older ones.
+# The gateway's codes, by their digits: "APIGW." on current gateways, "APIG." on older ones.
 _GATEWAY_CODES = (
     dict.fromkeys(("0101", "0103"), _ACCESS)
     | dict.fromkeys(("0104", "0105", "0106", "0602", "0607"), _FINAL)
@@ -84,7 +84,7 @@ _CODE_WHERE_HUAWEI_GIVES_NONE = {
     Kind.THROTTLED: "Rename.Throttled",
     Kind.UNAVAILABLE: "Rename.ServiceUnavailable",
 }
-# Of gateway answers with a status of 5xx, those that say that the request reached no backend.
+# The gateway's codes with status 5xx that say that the request reached no backend.
 _REACHED_NO_BACKEND = frozenset({"0610", "0613"})
 _DOUBTFUL_STATUSES = frozenset({500, 502, 503, 504})
 _DOUBTFUL_STATUSES_OF_GATEWAYS = frozenset({502, 504})
@@ -103,7 +103,7 @@ def _meaning(code: str | None, status: int) -> _Meaning:
 
 
 def _may_have_been_done(code: str | None, status: int) -> bool:
-    """Whether the request may have been carried out all the same. VPCEP's own codes say what became of it."""
+    """Whether the request may have been carried out. VPCEP's own codes are definite, except with a gateway's status."""
     if gateway := _GATEWAY_CODE.fullmatch(code or ""):
         return gateway[1] not in _REACHED_NO_BACKEND and status in _DOUBTFUL_STATUSES
     if code and code.lower().startswith("endpoint."):
@@ -112,8 +112,7 @@ def _may_have_been_done(code: str | None, status: int) -> bool:
 
 
 def metric_code(code: str) -> str:
-    """The code in one spelling if it is in a table here, else ``Other``: a reply may hold any, and a metric has one
-    time series for each."""
+    """The code in one spelling if it is in a table here, else ``Other``, to limit the number of time series."""
     if gateway := _GATEWAY_CODE.fullmatch(code):
         return code.upper() if gateway[1] in _GATEWAY_CODES else OTHER_CODE
     if code.lower() in _VPCEP_CODES:
@@ -129,7 +128,7 @@ def from_reply(
     huawei_request_id: str | None = None,
     retry_after: float | None = None,
 ) -> Failure:
-    """The failure that an error reply of Huawei Cloud means, by its code and status.
+    """The failure for an error reply of Huawei Cloud, by its code and status.
 
     Args:
         code: from the body, None if it had none.

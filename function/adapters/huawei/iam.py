@@ -13,21 +13,21 @@ from function.adapters.huawei.transport import USER_AGENT, Call, ErrorReplies, c
 from function.domain.deadline import Deadline
 from function.domain.failures import RenameFailedError
 
-# 15 minutes to a day. A key that leaks can be used for this long.
+# 15 minutes to a day. A leaked key can be used for this long.
 TEMPORARY_KEY_SECONDS: Final = 3_600
 
 
 class Iam:
-    """Exchanges an ID token for a temporary key, by the requests of the SDK.
+    """Exchanges an ID token for a temporary key, with the SDK's requests.
 
-    The SDK's own credentials read the token from a file, wait for minutes, and fetch once in each thread.
+    The SDK's own credentials read the token from a file, wait for minutes, and fetch once per thread.
     """
 
     def __init__(self, idp_id: str, project_id: str, *, endpoint: str) -> None:
         """
         Args:
-            idp_id: of the identity provider, as it is registered.
-            project_id: what the key is used for.
+            idp_id: of the registered identity provider.
+            project_id: the project that the key is used for.
             endpoint: of IAM.
         """
         self._idp_id = idp_id
@@ -36,14 +36,14 @@ class Iam:
         self._config = HttpConfig(user_agent=USER_AGENT)
 
     def temporary_key(self, id_token: str, deadline: Deadline) -> tuple[Credentials, datetime]:
-        """A key, and when it expires.
+        """Fetch a key, and the time when it expires.
 
         ``POST /v3.0/OS-AUTH/id-token/tokens``, then ``POST /v3.0/OS-CREDENTIAL/securitytokens``
 
         Raises:
-            RenameFailedError: for whatever the SDK raised.
+            RenameFailedError: for any exception of the SDK.
         """
-        # A new client each time: a kept connection would be an hour old.
+        # A new client each time: a reused connection would be an hour old.
         http = HttpClient(self._config, http_handler=None, exception_handler=ErrorReplies(), logger=None)
         install_adapter(http, pool_size=1)
         try:

@@ -1,4 +1,4 @@
-"""Keeps Huawei Cloud from locking a refused key."""
+"""Stops calls with a rejected key before Huawei Cloud locks it."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -14,22 +14,22 @@ from function.domain.failures import Failure, Kind, RenameFailedError
 from function.domain.model import Target
 from function.domain.ports import ReadPurpose, Reply
 
-# Five wrong signatures in a row lock a key for five minutes. A refused key is not used for this long.
+# Five wrong signatures in a row lock a key for five minutes. A rejected key is not used for this long.
 REFUSED_KEY_PAUSE_SECONDS: Final = 60.0
-# How long an accepted key is taken to be valid.
+# How long an accepted key is assumed to be valid.
 ACCEPTED_KEY_SECONDS: Final = 60.0
-# In a row, before the key is not used for any other project. The default project may still use it.
+# After this many in a row the key is used only for the default project.
 MAX_REFUSALS_OF_OTHER_PROJECTS: Final = 2
 MAX_REMEMBERED_REFUSALS: Final = 1_000
 
 
 class KeyGuard:
-    """Tracks whether a key was accepted recently, and for what it was refused.
+    """Records whether a key was accepted recently, and for what it was rejected.
 
     Five wrong signatures in a row lock a key. So calls are made one at a time until one is accepted, and what was
-    refused is not called for a minute. A 401 for the default project is about the key. A 401 for another project or
-    region may be about that one; after two in a row no other project is called, but the default project still is. Any
-    other refusal is about the one endpoint service.
+    rejected is not called for a minute. A 401 for the default project concerns the key. A 401 for another project or
+    region may concern only that one; after two in a row, only the default project is called. Any other rejection
+    concerns only the endpoint service.
     """
 
     _EVERY_CALL: Final = "every call"
@@ -45,8 +45,8 @@ class KeyGuard:
     ) -> None:
         """
         Args:
-            region: where the key's own project is the default one.
-            invalidate: called with a key that was refused.
+            region: the default region.
+            invalidate: called with a rejected key.
             now: seconds since the epoch.
         """
         self._credentials = credentials
@@ -66,11 +66,10 @@ class KeyGuard:
         deadline: Deadline,
         purpose: ReadPurpose = ReadPurpose.DECISION,
     ) -> Reply:
-        """Make a call and record its result; one call at a time while the key is not known to be accepted.
+        """Make a call and record its result. Until the key is known to be accepted, one call is made at a time.
 
         Raises:
-            RenameFailedError: the call's failure; the refusal that is remembered, or that there was no time for a call,
-                with ``counts_as_attempt`` False.
+            RenameFailedError: the call's failure. Not counted as an attempt: an earlier rejection, or no time left.
         """
         if not self._is_accepted():
             with self._probing(deadline):
@@ -79,7 +78,7 @@ class KeyGuard:
         return self._call_and_record(target, send, deadline, purpose)
 
     def raise_if_rejected(self, target: Target) -> None:
-        """Raises RenameFailedError, counted as no attempt, if a call for this target was refused a moment ago."""
+        """Raises RenameFailedError, not counted as an attempt, if a call for this target was rejected recently."""
         now = self._now()
         with self._lock:
             for scope in self._scopes(target):
@@ -104,7 +103,7 @@ class KeyGuard:
             if probe.lock.acquire(timeout=min(seconds, max(MIN_CALL_SECONDS, probe.deadline.remaining()))):
                 return probe
             if probe.deadline.remaining() < 0:
-                # It hangs before its request, and its deadline keeps it from sending that.
+                # It hangs before its request, which it can no longer send after its deadline.
                 with self._lock:
                     if self._probe is probe:
                         self._probe = _Probe()
@@ -140,7 +139,7 @@ class KeyGuard:
             self._refusals.pop(self._OTHER_PROJECTS, None)
 
     def _refuse(self, target: Target, failure: Failure) -> None:
-        self._invalidate(self._credentials)  # first: a thread that sees the refusal asks for another key at once
+        self._invalidate(self._credentials)  # first: a thread that sees the rejection asks for another key at once
         with self._lock:
             now = self._now()
             self._refusals = {scope: refusal for scope, refusal in self._refusals.items() if now < refusal[0]}
@@ -162,7 +161,7 @@ class KeyGuard:
         return [place]
 
     def _scopes(self, target: Target) -> list[object]:
-        """The scopes of refusals that include a target, from every call to its own."""
+        """The scopes of rejections that include a target, from all calls to only its service."""
         place = target.region, target.project_id
         others = [] if place == self._home else [self._OTHER_PROJECTS]
         return [self._EVERY_CALL, *others, place, (*place, target.vpc_endpoint_service_id.casefold())]

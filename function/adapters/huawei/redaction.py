@@ -1,7 +1,7 @@
-"""Takes credentials out of what Huawei Cloud's replies say, in whatever encoding they come.
+"""Removes credentials from Huawei Cloud's replies, in several encodings.
 
-A refusal may repeat the key that it was sent, and what a reply says goes into outcomes, which many may read.
-Apart from the adapter, because it knows nothing of HTTP.
+An error reply may repeat the key, and outcomes, which many can read, contain texts of replies.
+Separate from the transport, because it does not depend on HTTP.
 """
 
 import re
@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from typing import Final
 
 REDACTED: Final = "***"
-# How much of a text is looked at; a reply's message may be as long as the reply.
+# How much of a text is searched; a message may be as long as its reply.
 _MAX_TEXT: Final = 65_536
-# Shorter ones are no credentials of Huawei Cloud's, and would be found in every text.
+# Shorter ones are not credentials of Huawei Cloud, and would be found in every text.
 _MIN_SECRET: Final = 4
-# Nested this deep, an encoding is no accident.
+# A text with more levels of encoding is suspicious, and replaced as a whole.
 _MAX_PASSES: Final = 8
-# Percent-encoding, nested as well; JSON's; numeric character references of HTML. Each repetition is bounded, lest
-# the time that a text takes grow with the square of its length.
+# Percent-encoding, also nested; JSON escapes; numeric character references of HTML. Each repetition is bounded, because
+# otherwise the run time could be quadratic in the length of the text.
 _ESCAPE: Final = re.compile(
     r"%(?:25){0,16}([0-9a-f]{2})|\\{1,16}u([0-9a-f]{4})|\\{1,16}(/)|&\#x([0-9a-f]{1,6});|&\#([0-9]{1,6});",
     re.IGNORECASE,
@@ -27,14 +27,14 @@ _LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
 class Redactor:
-    """Replaces secrets in texts: plain, percent-encoded, escaped as in JSON or HTML, or in base64, in either case."""
+    """Replaces secrets in texts: plain, percent-encoded, escaped as in JSON or HTML, or in base64. Ignores case."""
 
     def __init__(self, secrets: Iterable[str | None]) -> None:
         known = [secret for secret in secrets if secret and len(secret) >= _MIN_SECRET]
         self._needles = {form for secret in known for form in _forms(secret)}
 
     def clean(self, text: str, length: int) -> str:
-        """The text without the secrets, and after that cut to a length; nothing of one that defies decoding."""
+        """Replace the secrets, then truncate to a length. A text that cannot be decoded is replaced as a whole."""
         window = text[:_MAX_TEXT]
         decoded = _decode(window)
         if decoded is None:
@@ -48,7 +48,7 @@ class Redactor:
                 cleaned += [window[end:start], REDACTED]
             end = max(end, stop)
         if len(text) > len(window):
-            # The beginning of a secret may be left at the end of the window.
+            # The window may end with the beginning of a secret.
             tail = max(map(len, self._needles), default=0)
             window = window[: places[max(0, len(plain) - tail)]]
         cleaned.append(window[end:])
@@ -63,18 +63,18 @@ class Redactor:
 
 
 def _forms(secret: str) -> Iterable[str]:
-    """What is looked for, in lower case: the secret, and its base64 wherever it stands within what was encoded."""
+    """The strings to search for, in lower case: the secret, and its base64 at any position in an encoded text."""
     yield secret.translate(_LOWER)
     for before in range(3):
         encoded = b64encode(b"\0" * before + secret.encode()).decode().rstrip("=")
-        # The characters at both ends also hold bits of the text around the secret.
+        # The characters at both ends also contain bits of the text around the secret.
         whole = encoded[-(-8 * before // 6) : (before + len(secret.encode())) * 8 // 6]
         for core in {whole, whole.replace("+", "-").replace("/", "_")}:
             yield core.translate(_LOWER)
 
 
 def _decode(text: str) -> "tuple[str, range | list[int]] | None":
-    """The text without its escapes, and where in the text each of its characters began, the end's place included."""
+    """The decoded text, and the original position of each of its characters and of its end. None if nested too deep."""
     places: range | list[int] = range(len(text) + 1)
     for _ in range(_MAX_PASSES):
         plain: list[str] = []
@@ -96,7 +96,7 @@ def _decode(text: str) -> "tuple[str, range | list[int]] | None":
 
 
 def _character(escape: re.Match[str]) -> str | None:
-    """The ASCII character of an escape; credentials have no others."""
+    """The character of an escape. None if it is not ASCII: credentials contain only ASCII."""
     for digits, base in zip(escape.groups(), _BASES, strict=True):
         if digits is not None:
             code = ord(digits) if base is None else int(digits, base)

@@ -1,11 +1,11 @@
-"""Where VPCEP and IAM are, by region."""
+"""Endpoints of VPCEP and IAM by region."""
 
 from huaweicloudsdkcore.region.region import Region
 from huaweicloudsdkvpcep.v1.region.vpcep_region import VpcepRegion
 
 
 class UnknownRegionError(ValueError):
-    """VPCEP is not known in a region; carries the region's name."""
+    """The SDK has no VPCEP endpoint for a region. The text is the region's name."""
 
 
 def known_region(name: str, endpoints: dict[str, str]) -> Region:
@@ -18,15 +18,15 @@ def known_region(name: str, endpoints: dict[str, str]) -> Region:
 
 
 def iam_endpoint(region: str, endpoints: dict[str, str]) -> str | None:
-    """The address of a region's IAM: in the domain that VPCEP has there. None if that has another form.
+    """The IAM endpoint of a region, in the domain of its VPCEP endpoint. None if that has another form.
 
-    The SDK's own list lacks regions, and for those names the IAM of another site.
+    The SDK's own list lacks regions, and returns the IAM of another site for them.
 
     Args:
-        endpoints: of VPCEP by region, for regions whose own endpoint is not to be used.
+        endpoints: custom VPCEP endpoints, by region.
 
     Raises:
-        UnknownRegionError: the SDK knows no endpoint there.
+        UnknownRegionError: the SDK has no endpoint for the region.
     """
     known = VpcepRegion.static_fields.get(region) or known_region(region, endpoints)
     scheme, separator, domain = known.endpoints[0].partition("://vpcep.")

@@ -1,7 +1,7 @@
-"""HTTP to Huawei Cloud, beneath the SDK: deadlines, requests in doubt, and replies as they came.
+"""The SDK's HTTP transport: deadlines, calls in doubt, unmodified replies.
 
-Works around defects of the SDK, which loses code and request id of a 429, hides whether a request had been sent, takes
-a reply without a name for a success, and waits for minutes.
+Works around defects of the SDK: it loses code and request id of a 429, hides whether a request was sent, treats a reply
+without a name as a success, and waits for minutes.
 """
 
 import json
@@ -39,7 +39,7 @@ _SECONDS: Final = re.compile(r"[0-9]{1,6}")
 
 @dataclass(slots=True, kw_only=True)
 class Call(Exchange):
-    """One call to Huawei Cloud, and what is known of its reply."""
+    """One call to Huawei Cloud, with the status and the request id of its reply."""
 
     redactor: Redactor
     status: int | None = None
@@ -51,10 +51,10 @@ class Call(Exchange):
 
 @contextmanager
 def call_scope(deadline: Deadline, redactor: Redactor) -> Iterator[Call]:
-    """What this thread sends within is one call.
+    """Requests of this thread in this scope are one call.
 
     Raises:
-        RenameFailedError: for whatever the SDK raised.
+        RenameFailedError: for any exception in the scope.
     """
     call = Call(deadline=deadline, redactor=redactor)
     try:
@@ -69,7 +69,7 @@ def _failure(error: Exception, call: Call) -> Failure:
         return error.failure
     if isinstance(error, DeadlinePassedError):
         return failures.timeout(in_doubt=call.sent)
-    if call.status is not None:  # the reply had come, and the SDK failed on what it says
+    if call.status is not None:  # there was a reply, and the SDK failed to parse it
         return call.unconfirmed()
     if isinstance(error, ConnectionException):
         return failures.connection_failed()
@@ -99,7 +99,7 @@ class ErrorReplies(ExceptionHandler):  # type: ignore[misc]
 
 
 def _error_body(content: bytes) -> tuple[str | None, str, str | None]:
-    """Code, message and request id of every generation of error bodies; nothing of anything else."""
+    """Code, message and request id, from all known formats of error bodies; empty for any other body."""
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
@@ -117,7 +117,7 @@ def _error_body(content: bytes) -> tuple[str | None, str, str | None]:
 
 
 def _retry_after(header: str | None) -> float | None:
-    """Seconds from either form of the header; None if it says nothing."""
+    """Seconds, from either form of the header; None if it is missing or malformed."""
     if header is None:
         return None
     if _SECONDS.fullmatch(header):
@@ -129,9 +129,9 @@ def _retry_after(header: str | None) -> float | None:
 
 
 class _Adapter(HTTPAdapter):
-    """Makes one request a call, ends it by its deadline, and distinguishes one that was never sent from one in doubt.
+    """Sends one request per call, within its deadline, and distinguishes unsent requests from those in doubt.
 
-    Mounted instead of the SDK's adapter, whose retries swallow the body of a 429.
+    Replaces the SDK's adapter, whose retries drop the body of a 429.
     """
 
     def __init__(self, pool_size: int) -> None:
@@ -144,12 +144,12 @@ class _Adapter(HTTPAdapter):
 
     def cert_verify(self, conn: Any, *args: Any, **kwargs: Any) -> None:
         super().cert_verify(conn, *args, **kwargs)  # type: ignore[no-untyped-call]
-        conn.ca_certs = None  # the context has them, and each new connection would read them again
+        conn.ca_certs = None  # they are in the context, and each new connection would read them again
 
     def send(self, *args: Any, **kwargs: Any) -> requests.Response:
         call = _current_call()
         if call.status is not None:
-            # The SDK repeats a whole request when a reply makes its parser raise a TypeError.
+            # The SDK repeats the request if its parser raises a TypeError.
             raise RenameFailedError(call.unconfirmed())
         try:
             seconds = call.deadline.remaining()
@@ -167,7 +167,7 @@ class _Adapter(HTTPAdapter):
 
 
 def map_transport_error(error: Exception, *, sent: bool) -> Exception:
-    """What a call without a reply ends with."""
+    """The exception for a call without a reply."""
     reason: object = error
     if isinstance(error, requests.exceptions.ConnectionError) and error.args:
         reason = getattr(error.args[0], "reason", error.args[0])
@@ -180,7 +180,7 @@ def map_transport_error(error: Exception, *, sent: bool) -> Exception:
 
 
 def read_body(response: requests.Response, call: Call) -> None:
-    """Read the body. Where it breaks, an error reply still has its status; any other reply proves nothing."""
+    """Read the body. If it is incomplete, an error reply still has its status; any other reply confirms nothing."""
     body = bytearray()
     try:
         while len(body) <= MAX_REPLY_BYTES and (chunk := response.raw.read1(decode_content=True)):
