@@ -1,1 +1,1 @@
-"""Renames VPC endpoint services of Huawei Cloud from events."""
+"""Renames VPC endpoint services of Huawei Cloud in response to events."""

@@ -4,7 +4,7 @@ import gc
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-# Objects that imports make are kept: looking for garbage among them would slow down the cold start.
+# Imported objects are permanent: collecting garbage among them would slow down the cold start.
 gc.disable()
 try:
     from function.adapters.aws.dynamodb_ledger import LedgerSchemaError
@@ -19,16 +19,16 @@ finally:
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-# Kept of an invocation's time, to publish outcomes and to respond.
+# Reserved at the end of an invocation, to publish outcomes and to respond.
 REPORT_MARGIN_SECONDS: Final = 4.0
 
 
 class UnknownTriggerError(ValueError):
-    """The event is neither of SQS nor of API Gateway."""
+    """The event is not from SQS or API Gateway, and is not a redrive."""
 
 
 class Function:
-    """The wired function; one a process."""
+    """The function with all its objects, one per process."""
 
     def __init__(self, settings: Settings) -> None:
         self._components = Components(settings)
@@ -51,7 +51,7 @@ class Function:
         raise UnknownTriggerError("the event is neither an SQS event nor a proxy event of API Gateway, nor a redrive")
 
     def _check_ledger_schema(self, deadline: Deadline) -> None:
-        """Before the first event is parsed; nothing talks to a network at import."""
+        """Runs before the first event is parsed, because no module uses the network at import."""
         find_recorded_outage = self._components.find_recorded_outage
         if self._ledger_is_checked or find_recorded_outage is None:
             return
@@ -66,7 +66,7 @@ class Function:
             raise SettingsError(f"LEDGER_TABLE is malformed: no table whose key is the string id ({error})") from None
 
     def _redrive(self, deadline: Deadline) -> dict[str, Any]:
-        """Redrive dead letters; an event that was settled meanwhile makes no call."""
+        """Redrive dead letters. No call is made for an event that has been settled meanwhile."""
         dead_letters, queue = self._components.dead_letter_queue, self._components.rename_queue
         if dead_letters is None or queue is None:
             raise SettingsError("a redrive needs DEAD_LETTER_QUEUE_URL and RENAME_QUEUE_URL")
@@ -91,6 +91,6 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
         A partial batch response for SQS events, a proxy response for API Gateway, ``{"moved": n}`` for a redrive.
 
     Raises:
-        UnknownTriggerError: the event is of no such kind.
+        UnknownTriggerError: the event is none of these.
     """
     return _function.handle(event, context)

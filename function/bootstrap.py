@@ -1,4 +1,7 @@
-"""The composition root: from the settings to the wired function. The only module that knows all others."""
+"""The composition root: creates all objects from the settings.
+
+Only this module and ``app`` import both adapters and triggers.
+"""
 
 import re
 from collections.abc import Callable
@@ -44,11 +47,11 @@ if TYPE_CHECKING:
 
 
 class Components:
-    """The function's parts, wired; one set a process.
+    """The objects of the function, created once per process.
 
     Attributes:
-        find_recorded_outage: asks the ledger's table, for the first time, whether another environment has found an
-            outage; None if there is nothing to ask.
+        find_recorded_outage: checks whether another environment has recorded an outage, with the first request to the
+            ledger's table; None if there is nothing to check.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -76,7 +79,7 @@ class Components:
             on_unreadable=self.telemetry.previous_name_unreadable,
         )
 
-    # Each trigger is made when its first event comes: no function pays for one that it does not serve.
+    # Each trigger is created at its first event, so that no function imports a trigger that it does not use.
 
     @cached_property
     def sqs(self) -> "SqsTrigger | DeadLetterTrigger":
@@ -124,7 +127,7 @@ class Components:
         client = DynamoDbClient(self._aws)
         ledger = DynamoDbLedger(client, table)
         if self._settings.dead_letter_queue_url:
-            # Where dead letters get their outcome Huawei Cloud is not called, and the role may not read the table.
+            # The function for dead letters does not call Huawei Cloud, and its role may not read the table.
             return ledger, services, None
         breaker = OutageBreaker(
             services,

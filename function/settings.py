@@ -1,4 +1,4 @@
-"""The environment, read once into one typed object. No other module reads it."""
+"""Reads the environment once into a typed object. No other module reads the environment."""
 
 import os
 import re
@@ -10,22 +10,22 @@ from urllib.parse import urlsplit
 _REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+)+")
 _PROJECT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _IDP_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-# As long as a client id may be on Huawei Cloud.
+# The length that Huawei Cloud allows for a client id.
 _AUDIENCE = re.compile(r"[!-~]{5,255}")
 _SECRET = re.compile(r"[A-Za-z0-9/_+=.@:-]{1,2048}")
 _BUS = re.compile(r"[A-Za-z0-9/._-]{1,256}|arn:[a-z-]+:events:[a-z0-9-]+:[0-9]{12}:event-bus/[A-Za-z0-9/._-]+")
 _TABLE = re.compile(r"[A-Za-z0-9._-]{3,255}|arn:[a-z-]+:dynamodb:[a-z0-9-]+:[0-9]{12}:table/[A-Za-z0-9._-]+")
-# Of an access key, a secret key, a token.
+# For an access key, a secret key or a token.
 _KEY_TEXT = re.compile(r"[!-~]+")
-# No user, no query: parsers of URLs disagree on where the host is in those.
+# Without user and query: URL parsers disagree on the host of such URLs.
 _URL = re.compile(r"https?://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9._~/%-]*)?")
 _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
 _SDK_ENDPOINTS = "HUAWEICLOUD_SDK_REGION_VPCEP_"
 _LOG_LEVEL = re.compile(r"NOTSET|DEBUG|INFO|WARN|WARNING|ERROR|CRITICAL|FATAL", re.IGNORECASE)
-# As CloudWatch takes the value of a dimension, and the name of a namespace.
+# As CloudWatch accepts the value of a dimension, and the name of a namespace.
 _SERVICE_NAME = re.compile(r"[!-~][ -~]{0,249}")
 _NAMESPACE = re.compile(r"[A-Za-z0-9 ._/#:-]{1,255}")
-# What editors and consoles leave around a value.
+# Characters that editors and consoles may leave around a value.
 _BLANKS = " \t\r\n\v\f\0\N{NO-BREAK SPACE}\N{ZERO WIDTH SPACE}\N{BYTE ORDER MARK}"
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _NAME_LENGTH_LIMIT = 255
@@ -40,7 +40,7 @@ _AWS_ENDPOINTS = {
 
 
 class SettingsError(ValueError):
-    """Settings are missing or malformed; the text names each variable, never its value."""
+    """Settings are missing or malformed. The message names each variable, but not its value."""
 
 
 class StaticKey(NamedTuple):
@@ -65,12 +65,12 @@ class KeySecret(NamedTuple):
 
 
 class IdentityProvider(NamedTuple):
-    """No key: federation through an identity provider.
+    """Federation with an identity provider, without a stored key.
 
     Attributes:
-        id: Huawei Cloud's, of the provider.
-        audience: the client id that it is registered with.
-        iam_endpoint: another than the region's own, None for that.
+        id: of the provider, on Huawei Cloud.
+        audience: the client id that the provider is registered with.
+        iam_endpoint: a custom endpoint, None for the region's own.
     """
 
     id: str
@@ -85,22 +85,22 @@ class Settings:
 
     Attributes:
         huaweicloud_region: region of the endpoint services.
-        vpcep_endpoint: another VPCEP endpoint for that region, None for what the SDK finds.
-        key: the way to a key for Huawei Cloud.
+        vpcep_endpoint: a custom VPCEP endpoint for that region, None for the SDK's.
+        key: the source of the key for Huawei Cloud.
         outcome_bus: name or ARN of the EventBridge bus.
         ledger_table: name or ARN of the DynamoDB table, None for no ledger.
-        rename_queue_url: of the queue that gets what cannot be settled now, None if there is none.
+        rename_queue_url: of the queue for events that cannot be settled now, None if there is none.
         dead_letter_queue_url: of the dead-letter queue; set only for the function that handles dead letters.
-        max_receives: the queue's maxReceiveCount, None if it is unknown.
+        max_receives: the queue's maxReceiveCount, None if unknown.
         name_max_length: characters.
         name_pattern: a regular expression that a new name must match as a whole, None for any name.
-        allowed_projects, allowed_regions: what an event may name in addition to the defaults.
+        allowed_projects, allowed_regions: allowed in events, in addition to the defaults.
         max_parallel_renames: renames in flight at once in one invocation.
         read_previous_name: read the service before each rename.
         metrics_namespace: of CloudWatch.
         aws_region: where the function runs.
-        aws_endpoints: by the first part of a service's host name; ``""`` for those that have none of their own.
-        aws_access_key_id, aws_secret_access_key, aws_session_token: the function's own; None leaves it to botocore.
+        aws_endpoints: custom endpoints, by the first part of a service's host name; ``""`` for all other services.
+        aws_access_key_id, aws_secret_access_key, aws_session_token: the function's own; None to let botocore find them.
         aws_ca_bundle: path, None for certifi's certificates.
     """
 
@@ -128,7 +128,7 @@ class Settings:
 
     @property
     def vpcep_endpoints(self) -> dict[str, str]:
-        """VPCEP endpoints by region, for regions whose own endpoint is not to be used."""
+        """Custom VPCEP endpoints, by region."""
         return {self.huaweicloud_region: self.vpcep_endpoint} if self.vpcep_endpoint else {}
 
 
@@ -140,7 +140,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:  # noqa: TID2
     """
     read = _Reader(environment)
     region = read.matching("HUAWEICLOUD_REGION", _REGION) or read.missing("HUAWEICLOUD_REGION")
-    # The SDK reads these itself, and may find several endpoints in each.
+    # The SDK reads these itself. Each may contain several endpoints.
     sdk_endpoints = {
         variable: read.verbatim(variable, _are_endpoints)
         for variable in environment
@@ -173,7 +173,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:  # noqa: TID2
     for variable in environment:
         if variable.startswith("AWS_ENDPOINT_URL"):  # boto3 reads some of them itself
             read.url(variable)
-    # Powertools reads these itself. It fails on a wrong level; with an empty name metrics lack what the alarms look at.
+    # Powertools reads these itself. It fails on a wrong level; with an empty name, metrics lack the alarms' dimension.
     if read.verbatim("POWERTOOLS_LOG_LEVEL", _LOG_LEVEL.fullmatch) is None:
         read.verbatim("LOG_LEVEL", _LOG_LEVEL.fullmatch)
     read.verbatim("POWERTOOLS_SERVICE_NAME", _SERVICE_NAME.fullmatch, may_be_empty=False)
@@ -208,7 +208,7 @@ def _key(read: "_Reader") -> StaticKey | KeySecret | IdentityProvider:
 
 
 class _Reader:
-    """Collects every problem, so that one error can name them all."""
+    """Collects all problems, to report them in one error."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
@@ -231,7 +231,7 @@ class _Reader:
         return value if value is None else self._checked(variable, value, _is_endpoint)
 
     def verbatim(self, variable: str, is_right: Callable[[str], object], *, may_be_empty: bool = True) -> str | None:
-        """For others that read the variable themselves, blanks included."""
+        """For variables that libraries read themselves, including blanks."""
         value = self._environment.get(variable)
         if value is None or (may_be_empty and not value):
             return None
@@ -260,7 +260,7 @@ class _Reader:
 
 
 def _is_endpoint(text: str) -> bool:
-    """Encrypted, unless it stays on this machine."""
+    """HTTPS, except for a loopback address."""
     try:
         url = urlsplit(text)
         host, _ = url.hostname, url.port

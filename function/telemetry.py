@@ -1,7 +1,8 @@
-"""One log line and the metrics of each event, the same for all triggers.
+"""The log line and the metrics of each event, the same for all triggers.
 
-No payload, no key, no signature: a line holds what is listed here. Of an exception it has type and place alone, since
-its text may repeat input; of a failure a constant text for each code, since its message may repeat a reply or an event.
+A log line contains only the fields listed here: no payload, no key, no signature. Of an exception it has only type and
+place, because the text may repeat input; of a failure a constant text per code, because the message may repeat a reply
+or an event.
 """
 
 import logging
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 EVENT_HANDLED: Final = "rename event handled"
 MAX_LOGGED_ID: Final = 256
 MAX_LOGGED_PATHS: Final = 10
-# Members that the schema of rename events names. Other names are the producer's, and are not logged.
+# Members in the schema of rename events. Other names come from the producer, and are not logged.
 KNOWN_PATHS: Final = frozenset(
     {
         "",
@@ -36,17 +37,17 @@ KNOWN_PATHS: Final = frozenset(
         *("/data/project_id", "/data/region"),
     }
 )
-# Anything may come instead of a code: from an endpoint that is not AWS's, or from a proxy.
+# A custom endpoint or a proxy may send any text instead of a code.
 _AWS_CODE: Final = re.compile(r"[A-Za-z0-9.]{1,64}")
-# The age of an event, by its result; that of a given-up one has been recorded as it waited.
+# The metric of an event's age, by its result. The age of a given-up event has been recorded while it waited.
 _AGE_METRICS: Final = {
     "Renamed": "EventAge",
     "RenameSuperseded": "EventAge",
     "RenameFailed": "EventAge",
     "RenameDeferred": "WaitingAge",
 }
-# At their debug level these write whole requests, signatures included, into the log; the SDK's own logger has no
-# handler, so that its errors would go to stderr past every format.
+# At debug level these log whole requests, including signatures. The SDK's own logger has no handler, so its errors
+# would go to stderr without a format.
 _NOISY_LOGGERS: Final = (
     "botocore",
     "boto3",
@@ -63,14 +64,14 @@ class Telemetry:
         """
         Args:
             namespace: of the metrics.
-            metric_code: maps the code of a failure, which may be anything, to one of a bounded set.
+            metric_code: maps the code of a failure, which may be any text, to one of a bounded set.
         """
         self._metric_code = metric_code
         self._logger = Logger()
         self._namespace = namespace
-        # By the kind and the code of a failure; None for what has none.
+        # By kind and code of the failure, None without a failure.
         self._metrics: dict[tuple[str, str] | None, EphemeralMetrics] = {}
-        # Groups of a batch run concurrently, and Powertools' metrics are not made for several threads.
+        # Groups of a batch run concurrently, and Powertools' metrics are not thread-safe.
         self._counting = threading.Lock()
         self._unreadable_is_told = False
         for name in _NOISY_LOGGERS:
@@ -91,9 +92,8 @@ class Telemetry:
         """Log and count one event with its result.
 
         Args:
-            queued: it has been handed to the queue.
-            keys: what the trigger knows, as a message id, how often it was received or who sent it; those that are None
-                are left out.
+            queued: it has been sent to the queue.
+            keys: further fields from the trigger, such as message id, receive count and sender; None is left out.
         """
         failure = result.failure
         if isinstance(result, Unsettled):
@@ -117,7 +117,7 @@ class Telemetry:
         self._count_result(event, result, **keys)
 
     def dry_run(self, dry_run: DryRun, trigger: str, **keys: Any) -> None:
-        """Log a dry run, which counts in no metric of renames."""
+        """Log a dry run, which is not counted in metrics of renames."""
         line = _of_event(dry_run.event, trigger, keys | {"status": "dry_run", "result": dry_run.result.value})
         if dry_run.failure:
             line |= _of_failure(dry_run.failure)
@@ -126,30 +126,30 @@ class Telemetry:
         self._logger.info("dry run", extra=line)
 
     def record_call(self, seconds: float) -> None:
-        """A call to Huawei Cloud has ended, in whatever way."""
+        """Called with the duration of each request to Huawei Cloud, in seconds, whatever its result."""
         self._count("VpcepLatency", seconds * 1_000, MetricUnit.Milliseconds)
 
     def circuit_transitioned(self, transition: "CircuitTransition") -> None:
-        """The outage breaker opened, probes or closed."""
+        """The circuit breaker opened, probes or closed."""
         state = transition.to_state.value
         self._logger.warning("outage breaker turned", extra={"state": state, "circuit": transition.circuit_name})
         self._count("OutageBreakerOpen", int(state == "OPEN"))
 
     def breaker_failed(self, error: Exception) -> None:
-        """The outage breaker failed before a call or after it; the call was made all the same."""
+        """The circuit breaker failed before or after a call; the call was made nevertheless."""
         self._logger.warning("outage breaker failed", extra=_of_exception(error))
 
     def unexpected(self, error: BaseException | None, **keys: Any) -> None:
-        """A defect kept an event from being handled; its record goes back to the queue."""
+        """A defect prevented an event from being handled; its record is redelivered."""
         self._logger.error("rename event not handled", extra=keys | (_of_exception(error) if error else {}))
         self._count("RenameNotHandled")
 
     def startup_warning(self, message: str) -> None:
-        """A warning about the set-up, at cold start."""
+        """A warning about the configuration, at cold start."""
         self._logger.warning(message)
 
     def previous_name_unreadable(self, failure: Failure) -> None:
-        """The key may not read endpoint services, which keeps no rename from happening. Logged once."""
+        """The key may not read endpoint services; renames are not affected. Logged once."""
         if not self._unreadable_is_told:
             self._unreadable_is_told = True
             message = "READ_PREVIOUS_NAME: the key may not read endpoint services, outcomes lack previous_service_name"
@@ -172,7 +172,7 @@ class Telemetry:
         dead_letter: bool = False,
         **_: Any,
     ) -> None:
-        """Each event under one name, however often it is delivered; and its age, when settled or deferred."""
+        """Count each event in one metric, however often it is delivered; and its age, if settled or deferred."""
         remembered = isinstance(result, Outcome) and result.remembered
         if remembered and dead_letter:
             return  # it was counted when its outcome was decided
@@ -184,7 +184,7 @@ class Telemetry:
         name = _result_metric(result)
         self._count(name, failure=result.failure)
         if name in _AGE_METRICS and isinstance(event, RenameEvent):
-            # A sender's clock may be ahead, and CloudWatch computes no percentile over a negative value.
+            # A sender's clock may be ahead, and CloudWatch computes no percentiles of negative values.
             age = max(0.0, (datetime.now(UTC) - event.time).total_seconds())
             self._count(_AGE_METRICS[name], age, MetricUnit.Seconds)
 
@@ -198,7 +198,7 @@ class Telemetry:
             self._metrics[key].add_metric(name, unit, value)
 
     def _of(self, key: tuple[str, str] | None) -> EphemeralMetrics:
-        """Counts as a whole and, for a failure, also by kind and by code."""
+        """Metrics by service and, for a failure, also by kind and by code."""
         metrics = EphemeralMetrics(namespace=self._namespace, service=self._logger.service)
         if key is not None:
             kind, code = key
@@ -222,7 +222,7 @@ def _result_metric(result: Outcome | Unsettled) -> str:
 
 
 def _of_event(event: RenameEvent | InvalidEvent, trigger: str, keys: Mapping[str, Any]) -> dict[str, Any]:
-    """What a line has of each event; keys that are None are left out."""
+    """The fields of every event; keys that are None are left out."""
     line = {
         "correlation_id": event.id[:MAX_LOGGED_ID],
         "event_source": event.source[:MAX_LOGGED_ID],
@@ -251,7 +251,7 @@ def _of_failure(failure: Failure) -> dict[str, Any]:
 
 
 def _paths(violations: Sequence[Violation]) -> str:
-    """As one text: CloudWatch Logs Insights would make a field of each item of a list."""
+    """As one text, because CloudWatch Logs Insights creates a field for each item of a list."""
     paths = (
         path if path in KNOWN_PATHS else "/data/*" if path.startswith("/data/") else "/*" for path, _ in violations
     )

@@ -1,6 +1,6 @@
 """Threads that an invocation waits for until its deadline, and no longer.
 
-A thread may hang in a name lookup, which has no timeout. Its invocation reports without it.
+A thread may hang in a name lookup, which has no timeout. Its invocation then reports without it.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from function.domain.deadline import Deadline
 
 
 class Workers:
-    """Threads, each started when it is needed first and kept for the next invocation."""
+    """Threads, each started when first needed and kept for the next invocation."""
 
     def __init__(self, most: int) -> None:
         """
@@ -23,10 +23,10 @@ class Workers:
     def run(self, tasks: Sequence[Callable[[], object]], deadline: Deadline) -> None:
         """Run the tasks concurrently, and return when all are done or the deadline has passed.
 
-        A task that has not begun by then is cancelled; one that hangs keeps its thread, which is replaced.
+        A task that has not started by then is cancelled. One that hangs keeps its thread, and the threads are replaced.
 
         Raises:
-            Exception: what a task raised that is done.
+            Exception: from a task that is done.
         """
         running = [self._threads.submit(task) for task in tasks]
         done, hanging = wait(running, timeout=max(0.0, deadline.remaining()))

@@ -1,8 +1,8 @@
 """Publishes the final outcome of dead-lettered messages and forwards them to the dead-letter queue.
 
-A message whose function was killed each time has no outcome when its receives are used up. So dead letters come here
-first: the outcome of each is published, again if it had one, and the message goes unchanged to the dead-letter
-queue, from where it can be redriven.
+A message whose function was killed at each receive has no outcome when it reaches maxReceiveCount. So dead letters are
+handled here first: the outcome of each is published, again if it had one, and the message is forwarded to the
+dead-letter queue, from which it can be redriven.
 """
 
 from collections.abc import Mapping
@@ -20,11 +20,11 @@ from function.telemetry import Telemetry
 from function.triggers.sqs import ATTRIBUTE_PREFIX, TRIGGER, Record
 from function.workers import Workers
 
-MAX_ATTRIBUTES: Final = 10  # of a message, by SQS
+MAX_ATTRIBUTES: Final = 10  # of a message, SQS's limit
 
 
 class DeadLetterQueue(Protocol):
-    """The dead-letter queue. False if it did not confirm the message."""
+    """The dead-letter queue. Returns False if it did not confirm the message."""
 
     def forward(
         self, body: str, group: str, attributes: Mapping[str, Any], message_id: str, deadline: Deadline
@@ -52,7 +52,7 @@ class DeadLetterTrigger:
         self._queue = queue
 
     def handle(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
-        """Returns a partial batch response that names every record that has no outcome yet, or was not forwarded."""
+        """Returns a partial batch response with the records that have no outcome yet, or were not forwarded."""
         records = [Record(message) for message in event["Records"]]
         forwarded: list[str] = []
         self._workers.run([partial(self._conclude, records, forwarded, deadline)], deadline.to_report())
@@ -86,10 +86,10 @@ class DeadLetterTrigger:
 
 
 def _attributes(record: Record, outcome: Outcome) -> dict[str, Any]:
-    """The message's attributes, and the event's identity if they lack it: a forwarded message gets new ones."""
+    """The message's attributes, and the event's identity if they lack it: the new message has another id and time."""
     own = {name: _as_sent(attribute) for name, attribute in record.message_attributes.items()}
     request = outcome.cloud_event["data"]["request"]
-    # A whole event, in an envelope or not, does not depend on its transport.
+    # Only an event in binary mode takes its identity from the message.
     if not isinstance(request, dict) or load(record.body) != request.get("data"):
         return own
     carried = {name: attribute_name(name) for name in own}
@@ -103,7 +103,7 @@ def _attributes(record: Record, outcome: Outcome) -> dict[str, Any]:
 
 
 def _as_sent(attribute: Mapping[str, Any]) -> dict[str, Any]:
-    """As ``SendMessage`` takes it; bytes are in base64 here as there."""
+    """In the form for ``SendMessage``; bytes are in base64 in both."""
     if attribute["dataType"].startswith("Binary"):
         return {"BinaryValue": attribute["binaryValue"], "DataType": attribute["dataType"]}
     return {"StringValue": attribute["stringValue"], "DataType": attribute["dataType"]}

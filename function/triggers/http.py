@@ -1,6 +1,6 @@
 """Converts API Gateway proxy events to rename events, and results to HTTP responses.
 
-What cannot be settled while the caller waits is handed to the queue, and answered with 202.
+An event that cannot be settled while the caller waits is sent to the queue, and answered with 202.
 """
 
 import base64
@@ -35,7 +35,7 @@ BINARY: Final = "application/json"
 RETRY_AFTER_SECONDS: Final = 30
 NO_HEADERS: Final[Mapping[str, str]] = {}
 
-# By RFC 9110, 5.6.4.
+# RFC 9110, 5.6.4.
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _STATUS_OF: Final = {
     Kind.INVALID: HTTPStatus.BAD_REQUEST,
@@ -49,13 +49,13 @@ _STATUS_OF: Final = {
 
 
 class RenameQueue(Protocol):
-    """Takes events that cannot be settled now. False if it did not take the event."""
+    """The queue for events that cannot be settled now. Returns False if it did not confirm the event."""
 
     def send(self, event: RenameEvent, deduplication_id: str, deadline: Deadline) -> bool: ...
 
 
 class Response(NamedTuple):
-    """What the caller gets."""
+    """An HTTP response."""
 
     status: int
     media_type: str
@@ -85,12 +85,12 @@ class Request:
 
     @property
     def route(self) -> tuple[str, str]:
-        """The API's own: the path has the base path of a custom domain before it."""
+        """Method and resource. The path may begin with the base path of a custom domain."""
         return self._event["httpMethod"], self._event["resource"]
 
     @property
     def is_dry_run(self) -> bool | None:
-        """None if the query has another value than ``true`` or ``false``, or two."""
+        """None if the query parameter has two values, or another one than ``true`` or ``false``."""
         query = self._event.get("queryStringParameters") or {}
         values = (self._event.get("multiValueQueryStringParameters") or {n: [query[n]] for n in query}).get("dry_run")
         return values == ["true"] if values in (None, ["true"], ["false"]) else None
@@ -105,7 +105,7 @@ class Request:
 
     @property
     def body(self) -> str:
-        """Raises ValueError if it is not base64 of UTF-8 though it should be."""
+        """Raises ValueError if an encoded body is not base64 of UTF-8."""
         return base64.b64decode(self.raw_body).decode() if self._event.get("isBase64Encoded") else self.raw_body
 
     @property
@@ -114,7 +114,7 @@ class Request:
 
     @property
     def prefers_async(self) -> bool:
-        """By RFC 7240: in one header or several, each with preferences that may have parameters."""
+        """As in RFC 7240: one header or several, each with preferences that may have parameters."""
         preferences = ",".join(self._headers.get("prefer", [])).split(",")
         return any(preference.partition(";")[0].strip().lower() == "respond-async" for preference in preferences)
 
@@ -130,17 +130,17 @@ class Request:
 
     @property
     def caller(self) -> str | None:
-        """Who signed the request, as an ARN of IAM."""
+        """The IAM ARN of whoever signed the request."""
         return (self._context.get("identity") or {}).get("userArn")
 
     @property
     def _source(self) -> str:
-        """The API's id and who calls it, so that two callers with one Idempotency-Key have sent two events."""
+        """The API's id and a hash of the caller, so that two callers with one Idempotency-Key send two events."""
         api: str = self._context.get("apiId") or ""
         caller = self.caller
         if not caller:
             return api
-        if ":assumed-role/" in caller:  # its last part is the session, another one for each run of one caller
+        if ":assumed-role/" in caller:  # its last part is the session, which differs in each run of a caller
             caller = caller.rpartition("/")[0]
         return f"{api}/{hashlib.sha256(caller.encode()).hexdigest()[:32]}"
 
@@ -157,10 +157,10 @@ class _Steps(NamedTuple):
     """The deadline of each step of an invocation, so that later steps have time even if an earlier one hangs.
 
     Attributes:
-        settle: the event; its outcome may be remembered and published a little later.
-        hand_over: the event to the queue.
-        give_up: an event that the queue did not take.
-        answer: the caller.
+        settle: carry out the event; its outcome may be recorded and published a little later.
+        hand_over: send the event to the queue.
+        give_up: give up an event that was not queued.
+        answer: respond to the caller.
     """
 
     settle: Deadline
@@ -230,7 +230,7 @@ class HttpTrigger:
             return _queued(event, preferred=True)
         result = self._rename_service.settle(event, steps.settle, TRIGGER)
         if isinstance(result, Unsettled):
-            # The queue does not help if the key is refused.
+            # The queue does not help if the key is rejected.
             if (
                 isinstance(event, RenameEvent)
                 and result.failure.kind is not Kind.ACCESS
@@ -243,9 +243,9 @@ class HttpTrigger:
         return _response(event, result)
 
     def _problem_of(self, request: Request) -> Response | None:
-        """Why the request is refused before it is parsed."""
+        """Why the request is rejected before it is parsed."""
         if request.route != (METHOD, PATH):
-            # Requests of an unknown route are a defect of the API definition: an event is lost.
+            # A request with an unknown route is a defect of the API definition: an event is lost.
             self._telemetry.unexpected(None, http_route=" ".join(request.route))
             return _problem(404, "Not Found", f"There is {METHOD} {PATH} and nothing else.")
         if request.media_type not in (STRUCTURED, BINARY):
@@ -280,7 +280,7 @@ def _dry_run_response(dry_run: DryRun) -> Response:
 
 
 def _status(event: RenameEvent | InvalidEvent, failure: Failure | None) -> tuple[int, Mapping[str, str]]:
-    """The status, and the headers that belong to it."""
+    """The status and its headers."""
     if isinstance(event, InvalidEvent) and event.too_large:
         return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, NO_HEADERS
     if failure is None:
@@ -302,13 +302,13 @@ def _queued(event: RenameEvent, *, preferred: bool = False) -> Response:
 
 
 def _problem(status: int, title: str, detail: str, headers: Mapping[str, str] = NO_HEADERS) -> Response:
-    """Problem details by RFC 9457, for requests that hold no rename event to answer."""
+    """Problem details (RFC 9457), for a request without a rename event that could be answered."""
     body = to_json({"type": "about:blank", "title": title, "status": status, "detail": detail})
     return Response(status, "application/problem+json", body, headers)
 
 
 def _decoded(value: str) -> str | None:
-    """By CloudEvents' HTTP protocol binding, 3.1.3.2: out of quotes, then percent-decoded. None if it is no text."""
+    """As in the CloudEvents HTTP protocol binding, 3.1.3.2: unquoted, then percent-decoded. None if it is not text."""
     value = value.strip()
     if quoted := _QUOTED.fullmatch(value):
         value = re.sub(r"\\(.)", r"\1", quoted[1])

@@ -1,8 +1,8 @@
-"""From an SQS event to rename events, and from their results to a partial batch response.
+"""Converts an SQS event to rename events, and their results to a partial batch response.
 
-A message group stays in order: after an unsettled record the later ones of its group go back untouched. Groups run
-concurrently. The visibility timeout of what goes back grows with each receive, so that an outage of an hour does not
-use up the receives. Records that are not done in time go back too, with the queue's own visibility timeout.
+A message group stays in order: after an unsettled record, the later ones of its group are not carried out. Groups run
+concurrently. The visibility timeout of unsettled records grows with each receive, so that an outage of an hour does not
+use up the receives. Records that are not done in time are redelivered too, after the queue's own visibility timeout.
 """
 
 import math
@@ -29,9 +29,9 @@ TRIGGER: Final = "sqs"
 ATTRIBUTE_PREFIX: Final = "ce_"
 FIRST_DELAY_SECONDS: Final = 30
 LONGEST_DELAY_SECONDS: Final = 900
-# SQS keeps a message invisible for twelve hours from its receive at the most.
+# SQS limits the visibility timeout to twelve hours from the receive.
 LONGEST_VISIBILITY_SECONDS: Final = 12 * 3_600 - 900
-# The last request ends this long before the invocation does.
+# The last request ends this long before the end of the invocation.
 _LAST_REQUEST_SECONDS: Final = 0.5
 
 
@@ -42,13 +42,13 @@ class SourceQueue(Protocol):
 
 
 class Record:
-    """A message of an SQS event. Read lazily, so that a malformed message fails alone."""
+    """A message of an SQS event. Read lazily, so that a malformed message does not affect the others."""
 
     def __init__(self, message: Mapping[str, Any]) -> None:
         self._message = message
         self._system: Mapping[str, str] = message["attributes"]
         self.message_id: str = message["messageId"]
-        self.group = self._system.get("MessageGroupId") or self.message_id  # in a standard queue each is by itself
+        self.group = self._system.get("MessageGroupId") or self.message_id  # a standard queue has no groups
 
     @property
     def body(self) -> str:
@@ -75,11 +75,11 @@ class Record:
 
     @property
     def attributes(self) -> Attributes:
-        """The event's attributes that it carries, and the defaults for the others."""
+        """The event's attributes in the message, and defaults for the others."""
         return Attributes.carried(
             carried_attributes(self.message_attributes, "dataType", "stringValue"),
             event_id=self.message_id,
-            # A dead letter's event was sent to the queue that it was moved from.
+            # A dead letter was sent to the queue that it was moved from.
             source=self._system.get("DeadLetterQueueSourceArn") or self._message["eventSourceARN"],
             time=rfc3339(datetime.fromtimestamp(int(self._system["SentTimestamp"]) / 1000, UTC)),
         )
@@ -102,9 +102,9 @@ class SqsTrigger:
     ) -> None:
         """
         Args:
-            queue: None leaves the next delivery to the queue's visibility timeout.
-            workers: as many as message groups may run concurrently.
-            max_receives: the queue's maxReceiveCount; None if it is not known.
+            queue: None to leave the next delivery to the queue's visibility timeout.
+            workers: their number limits the message groups that run concurrently.
+            max_receives: the queue's maxReceiveCount; None if unknown.
         """
         self._parser = parser
         self._policy = policy
@@ -116,7 +116,7 @@ class SqsTrigger:
         self._max_receives = max_receives
 
     def handle(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
-        """Returns a partial batch response that names every record that is not settled."""
+        """Returns a partial batch response with the records that are not settled."""
         groups: dict[str, _Group] = {}
         records = [Record(message) for message in event["Records"]]
         for record in records:
@@ -137,7 +137,7 @@ class SqsTrigger:
                 return  # the invocation has reported without this group
             try:
                 unsettled = self._settle(record, group.blocking_failure, deadline)
-            except Exception as error:  # noqa: BLE001 - this record goes back, and other groups go on
+            except Exception as error:  # noqa: BLE001 - this record is redelivered, and other groups go on
                 self._telemetry.unexpected(error, message_id=record.message_id)
                 unsettled = failures.internal_error()
             if unsettled is None:
@@ -147,9 +147,9 @@ class SqsTrigger:
         group.is_done = True
 
     def _settle(self, record: Record, blocking_failure: Failure | None, deadline: Deadline) -> Failure | None:
-        """Why the record must go back to the queue, None if it need not."""
+        """Why the record must be redelivered, None if it need not be."""
         event = self._policy.judge(self._parser.parse(record.body, record.attributes), deadline)
-        # An invalid event changes no endpoint service, so it need not wait; unless it may have been valid before.
+        # An invalid event changes no endpoint service, so it need not wait, unless it may have been valid before.
         may_be_carried_out = isinstance(event, RenameEvent) or event.candidate is not None
         if blocking_failure is not None and may_be_carried_out:
             result: Outcome | Unsettled = Unsettled(blocking_failure)
@@ -172,10 +172,10 @@ class SqsTrigger:
         return self._max_receives is not None and record.receive_count >= self._max_receives
 
     def _extend_visibility(self, groups: Sequence["_Group"], deadline: Deadline) -> None:
-        """SQS delivers a group only when none of its messages is invisible: all of them wait for the first."""
+        """SQS delivers a group only if none of its messages is invisible, so all of them get the same delay."""
         delays: dict[str, int] = {}
         for group in groups:
-            # A group with a malformed record keeps the queue's own timeout.
+            # A group with a malformed record keeps the queue's own visibility timeout.
             with suppress(KeyError, ValueError):
                 delay = self._delay(group)
                 if delay is not None:
@@ -186,17 +186,17 @@ class SqsTrigger:
             self._workers.run([partial(self._queue.extend_visibility, delays, last)], last)
 
     def _delay(self, group: "_Group") -> int | None:
-        """Seconds until the group comes again; None if that is left to the queue."""
+        """Seconds until the group is redelivered; None for the queue's own visibility timeout."""
         record, failure = group.first_unsettled, group.blocking_failure
         if record is None or failure is None:
             return None
         if self._is_last(record):
-            return 0  # its next receive is the one that moves it to the dead-letter queue
+            return 0  # its next receive moves it to the dead-letter queue
         delay: float = FIRST_DELAY_SECONDS * 2 ** min(record.receive_count - 1, 10)
         delay = min(LONGEST_DELAY_SECONDS, delay) * self._uniform(0.8, 1.0)
         named = failure.retry_after
         if named is not None:
-            # Throttling says when it ends. An outage does not: a short delay, repeated, would use up the receives.
+            # The end of throttling is known. That of an outage is not: repeated short delays would use up the receives.
             least = delay if failure.kind is Kind.UNAVAILABLE else FIRST_DELAY_SECONDS
             delay = max(least, named * self._uniform(1.0, 1.1))
         return min(LONGEST_VISIBILITY_SECONDS, math.ceil(delay))
@@ -204,13 +204,13 @@ class SqsTrigger:
 
 @dataclass(slots=True)
 class _Group:
-    """The records of a message group in one batch, and how far it has come.
+    """The records of a message group in one batch, and its progress.
 
     Attributes:
-        settled: records that are done with.
-        first_unsettled: the later ones of the group wait for it.
+        settled: records that need no redelivery.
+        first_unsettled: the later records of the group wait for it.
         blocking_failure: why it is not settled.
-        is_done: no record is being worked on any more.
+        is_done: no record is being processed any more.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -221,5 +221,5 @@ class _Group:
 
 
 def _is_final(result: Outcome | Unsettled) -> bool:
-    """On the bus; an event that was given up has an outcome there before its final one."""
+    """Whether the outcome on the bus is final: that of a given-up event is not."""
     return isinstance(result, Outcome) and (result.failure is None or not result.failure.retryable)
