@@ -1,1 +1,1 @@
-"""vpcep-rename, the operator's command: over the domain and the Huawei adapter of the function, or through a stack."""
+"""vpcep-rename, the operator's command: uses the function's domain and Huawei adapter, or a deployed stack."""

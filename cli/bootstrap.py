@@ -1,4 +1,4 @@
-"""The composition root of the command: from the environment and the options to a way to rename."""
+"""The command's composition root: creates a renamer from the environment and the options."""
 
 import os
 from collections.abc import Mapping
@@ -14,31 +14,31 @@ if TYPE_CHECKING:
     from cli.stack import Stack
 
 REQUIRED: Final = ("HUAWEICLOUD_REGION", "HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_PROJECT_ID")
-# Of the function's settings those that are about Huawei Cloud and about names.
+# The function's settings for Huawei Cloud and for names.
 _SETTINGS: Final = ("HUAWEICLOUD_REGION", "VPCEP_ENDPOINT", "NAME_MAX_LENGTH", "NAME_PATTERN")
 _SDK: Final = "HUAWEICLOUD_SDK_"
 _ENDPOINTS: Final = "HUAWEICLOUD_SDK_REGION_VPCEP_"
 _OF_FEDERATION: Final = ("HUAWEICLOUD_SDK_IDP_ID", "HUAWEICLOUD_SDK_IAM_ENDPOINT")
-# What the function needs, and the command has no use for.
+# Required by the function, and not used by the command.
 _OF_FUNCTION: Final = {"OUTCOME_BUS": "none", "AWS_REGION": "none"}
 
 
 class _Everything:
-    """What an operator may name: whatever the key allows."""
+    """Allows all projects and regions: only the key limits an operator."""
 
     def __contains__(self, name: object) -> bool:
         return True
 
 
 def renamer(pace: Pace, *, stack: str | None, api_url: str | None, parallel: int) -> Renamer:
-    """The way that the options name.
+    """The renamer for the given options.
 
     Raises:
         UsageError: a setting is missing or malformed.
     """
     if stack is None and api_url is None:
         return direct(parallel=parallel)
-    from cli.stack import Api  # noqa: PLC0415 - boto3: only for those who go through a stack
+    from cli.stack import Api  # noqa: PLC0415 - boto3: only if a stack is used
 
     url = api_url or deployed(stack).api_url()
     if not url.startswith(("https://", "http://localhost", "http://127.0.0.1")):
@@ -55,7 +55,7 @@ def deployed(name: str | None) -> "Stack":
 
 
 def direct(*, parallel: int, environment: Mapping[str, str] = os.environ) -> "Direct":
-    """The function's own parts, without AWS.
+    """A renamer with the function's own objects, without AWS.
 
     Raises:
         UsageError: a setting is missing or malformed.
@@ -74,7 +74,7 @@ def direct(*, parallel: int, environment: Mapping[str, str] = os.environ) -> "Di
         settings = load(own | _OF_FUNCTION)
     except SettingsError as error:
         raise UsageError(f"{error}.") from None
-    # The SDK costs a quarter of a second: not for --help.
+    # Importing the SDK takes a quarter of a second, too long for --help.
     from huaweicloudsdkvpcep.v1.region.vpcep_region import VpcepRegion  # noqa: PLC0415
 
     from cli.direct import Direct, Discard, ListableEndpointServices  # noqa: PLC0415
@@ -88,7 +88,7 @@ def direct(*, parallel: int, environment: Mapping[str, str] = os.environ) -> "Di
     region = settings.huaweicloud_region
     assert isinstance(settings.key, StaticKey)  # noqa: S101 - the settings have no other way to a key here
     key = Credentials(*settings.key)
-    # The SDK finds endpoints of other regions in variables of its own.
+    # The SDK reads the endpoints of other regions from its own variables.
     named = {name.removeprefix(_ENDPOINTS).replace("_", "-").lower() for name in own if name.startswith(_ENDPOINTS)}
     regions = frozenset({*VpcepRegion.static_fields, *named, region})
     try:

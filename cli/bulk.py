@@ -1,4 +1,4 @@
-"""``apply`` and ``undo``: a plan, a question, and then line by line into the results file."""
+"""``apply`` and ``undo``: a plan, a confirmation, and then each line with its result in the results file."""
 
 import uuid
 from collections import Counter
@@ -31,11 +31,11 @@ _GOES_ON: Final = frozenset({None, Result.QUEUED, Result.UNSETTLED})
 
 @dataclass(slots=True)
 class Bulk:
-    """Many renames, one way.
+    """Many renames with one renamer.
 
     Attributes:
         parallel: renames at once.
-        counts: what became of the lines.
+        counts: number of lines by result.
     """
 
     renamer: Renamer
@@ -54,7 +54,7 @@ class Bulk:
             The exit status.
 
         Raises:
-            UsageError: the results are of another input, or two lines turn out to name one endpoint service.
+            UsageError: the results are of another input, or two lines name the same endpoint service.
         """
         states = {} if results is None else results.states
         if results is not None:
@@ -89,7 +89,7 @@ class Bulk:
         return self._status()
 
     def undo(self, results: ResultsFile, *, yes: bool, dry_run: bool) -> int:
-        """Rename back what still has the name that was given. Returns the exit status."""
+        """Rename back the services that still have their new name. Returns the exit status."""
         plans = {plan.line: plan for plan in results.renamed()}
         if not plans:
             self.display.note(f"{results.path} has nothing to undo.")
@@ -128,7 +128,7 @@ class Bulk:
         return self._status()
 
     def _plan(self, lines: list[Line], open_plans: list[Planned], results: ResultsFile | None) -> list[Planned]:
-        """Read the present names; what is to be renamed, and in the results what became of the other lines."""
+        """Read the current names. Returns the lines to rename, and records the results of the others."""
         planned: list[Planned] = []
         seen: dict[tuple[str, str, str], int] = {}
         shown = self.display.plan()
@@ -215,14 +215,14 @@ def _has_ended(state: State | None) -> bool:
 
 
 def _open_plan(state: State | None) -> Plan | None:
-    """What goes out as planned: an event of this identity may be on its way already."""
+    """A plan that must be repeated unchanged: an event with its identity may have been sent already."""
     if state is None or state.undone or state.result not in _GOES_ON:
         return None
     return state.plan
 
 
 def _result_without_rename(preview: Preview, line: Line) -> Result | None:
-    """What became of a line that needs no rename, or cannot be renamed; None where it is to be renamed."""
+    """The result of a line that needs no rename, or cannot be renamed; None if it is to be renamed."""
     if preview.problem is not None:
         return Result.NOT_READ if preview.problem.retryable else Result.FAILED
     return Result.UNCHANGED if preview.service_name == line.endpoint_service_name else None

@@ -1,4 +1,4 @@
-"""The direct way: the function's domain and its adapter of Huawei Cloud in this process, without AWS."""
+"""Renames directly: with the function's domain and Huawei adapter in this process, without AWS."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from function.domain.rename_service import RenameService, Unsettled
 from function.domain.service_calls import short_name
 from function.domain.strict_json import to_json
 
-# As long as an HTTP caller of the function waits.
+# The same as for an HTTP caller of the function.
 EVENT_SECONDS: Final = 25.0
 READ_SECONDS: Final = 10.0
 PAGE: Final = 100
@@ -29,22 +29,22 @@ TRIGGER: Final = "http"
 
 
 class Discard:
-    """Publishes no outcomes: they are in the results."""
+    """Publishes nothing: outcomes are in the results."""
 
     def publish(self, outcome: Outcome, deadline: Deadline) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
 
 class ListableEndpointServices(HuaweiEndpointServices):
-    """The endpoint services of a key, and a list of them. The function never lists, so this is not its adapter's."""
+    """Endpoint services that can be listed. The function never lists them, so its adapter cannot."""
 
-    reply_models = model  # all of the SDK's, with those of lists
+    reply_models = model  # all models of the SDK, including those of lists
 
     def page(self, target: Target, offset: int, deadline: Deadline) -> list[Any]:
-        """Some endpoint services of the target's region and project, the oldest first: new ones do not move the pages.
+        """One page of endpoint services, oldest first, so that new ones do not move pages.
 
         Raises:
-            RenameFailedError: for whatever the SDK raised.
+            RenameFailedError: for any exception of the SDK.
         """
         request = ListEndpointServiceRequest(limit=PAGE, offset=offset, sort_key="create_at", sort_dir="asc")
         found: list[Any] = []
@@ -61,7 +61,7 @@ class ListableEndpointServices(HuaweiEndpointServices):
 
 
 class Direct:
-    """Renames with the key of the environment."""
+    """Renames with the key from the environment."""
 
     notes: Sequence[str] = ("Without a stack there is no ledger: duplicates and stale events are not recognised.",)
 
@@ -77,9 +77,9 @@ class Direct:
     ) -> None:
         """
         Args:
-            endpoint: of the default region, for people.
+            endpoint: of the default region, for display.
             project_id: the key's own.
-            regions: that the services know.
+            regions: known to the services.
         """
         self._services = services
         self._policy = policy
@@ -124,7 +124,7 @@ class Direct:
         """Region, project, id, name and status of each endpoint service.
 
         Raises:
-            StoppedError: Huawei Cloud refuses, or does not answer.
+            StoppedError: Huawei Cloud rejects the request, or does not respond.
         """
         target = Target(region or self.default[0], project_id or self.default[1], "list")
         offset = 0

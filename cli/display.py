@@ -1,4 +1,4 @@
-"""What an operator sees: results on the standard output, everything about them on the standard error."""
+"""Output for the operator: results on standard output, messages about them on standard error."""
 
 import json
 import sys
@@ -14,9 +14,9 @@ from rich.table import Table
 
 from cli.model import Line, Outcome, Problem, Result, UsageError, printable
 
-# Of a plan; all of it is in the results file.
+# Lines of a plan; the results file has all of them.
 SHOWN: Final = 20
-# Without a terminal, where a line cannot be redrawn: one line each so many per cent.
+# Without a terminal, which could redraw a line: a new line per this many per cent.
 STEP_PERCENT: Final = 10
 _WIDE: Final = 240
 _WORDS: Final = {
@@ -33,14 +33,14 @@ _WORDS: Final = {
 class Display:
     """
     Attributes:
-        json: outcomes are printed, as JSON Lines; then nothing else is on the standard output.
+        json: print outcomes as JSON Lines, and nothing else on standard output.
     """
 
     def __init__(self, *, json: bool = False) -> None:
         self.json = json
         for stream in (sys.stdout, sys.stderr):
             if callable(reconfigure := getattr(stream, "reconfigure", None)):
-                reconfigure(errors="replace")  # a terminal that knows no arrow
+                reconfigure(errors="replace")  # for a terminal without the arrow character
         self._err = _console(sys.stderr)
         self._out = self._err if json else _console(sys.stdout)
 
@@ -48,7 +48,7 @@ class Display:
         self._err.print(_safe(text), soft_wrap=True)
 
     def say(self, text: str) -> None:
-        """A result."""
+        """Print a result."""
         self._out.print(_safe(text), soft_wrap=True)
 
     def outcome(self, outcome: Outcome) -> None:
@@ -78,7 +78,7 @@ class Display:
 
     @contextmanager
     def progress(self, title: str, total: int) -> Iterator[Callable[[], None]]:
-        """Gives what is to be called for each item that is done."""
+        """Yields a function to be called for each item that is done."""
         if not total:
             yield lambda: None
         elif self._err.is_terminal:
@@ -109,7 +109,7 @@ class Display:
 
 
 class PlanTable:
-    """Old → new, and what would fail, of the first lines; a count of the others."""
+    """Old and new names of the first lines, and what would fail; a count of the others."""
 
     def __init__(self, display: Display) -> None:
         self._display = display
@@ -140,7 +140,7 @@ class PlanTable:
 
 
 def _console(stream: IO[str]) -> Console:
-    """Names and messages are no markup. Without a terminal a line is as long as it is."""
+    """Names and messages are not markup. Without a terminal the width is fixed."""
     options: dict[str, Any] = {"markup": False, "highlight": False, "emoji": False}
     return Console(file=stream, width=None if stream.isatty() else _WIDE, **options)
 

@@ -1,4 +1,4 @@
-"""The file that ``apply`` is given, CSV or JSON Lines: every line is checked, and all problems are reported at once."""
+"""Reads the input of ``apply``, CSV or JSON Lines. Checks every line, and reports all problems at once."""
 
 import csv
 import hashlib
@@ -20,7 +20,7 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 MAX_LINES: Final = 100_000
 MAX_PROBLEMS: Final = 100
 _DELIMITERS: Final = (",", ";", "\t")
-# Any valid ones: they are not the operator's.
+# Any valid values: they are not part of the input.
 _ID, _TIME = "check", "2000-01-01T00:00:00Z"
 
 Fields = dict[str, str | None]
@@ -40,7 +40,7 @@ def read_input(path: Path, violations: Callable[[Line], list[str]], default: tup
     """Read and check a file.
 
     Args:
-        violations: what else forbids a line.
+        violations: returns further violations of a line.
         default: region and project of lines that name none.
 
     Raises:
@@ -72,7 +72,7 @@ def read_input(path: Path, violations: Callable[[Line], list[str]], default: tup
 
 
 def identity(line: Line, default: tuple[str, str]) -> tuple[str, str, str]:
-    """What makes two lines name one endpoint service."""
+    """Equal for two lines that name the same endpoint service."""
     region, project_id = line.region or default[0], line.project_id or default[1]
     return region.casefold(), project_id.casefold(), line.vpc_endpoint_service_id.casefold()
 
@@ -105,7 +105,7 @@ def _text(path: Path, content: bytes) -> str:
 
 
 def schema_violations(line: Line, parser: EventParser | None = None) -> Iterator[str]:
-    """What the contract forbids of a line."""
+    """Violations of the event schema by a line."""
     text = json.dumps(rename_event(line, _ID, _TIME))
     attributes = Attributes(_ID, "/", _TIME, {})
     event = (parser or EventParser()).parse(text, attributes, structured=True, may_be_enveloped=False)
@@ -174,7 +174,7 @@ def _csv_rows(text: str, problems: list[str]) -> Iterator[tuple[int, Fields]]:
             if not given.get(REQUIRED[0]) or REQUIRED[1] not in given:
                 problems.append(f"line {number}: has no {REQUIRED[1] if given.get(REQUIRED[0]) else REQUIRED[0]}")
                 continue
-            # A CSV cannot tell an empty field from none. Only a new name may be empty: it takes the name away.
+            # CSV cannot distinguish an empty field from none. Only a new name may be empty: it removes the name.
             optional = {name: given.get(name) or None for name in OPTIONAL}
             yield number, {**{name: given[name] for name in REQUIRED}, **optional}
 

@@ -1,4 +1,4 @@
-"""The command line: arguments, exit statuses, and nothing else."""
+"""The command line: arguments and exit statuses."""
 
 import json
 import sys
@@ -29,7 +29,7 @@ Command = Callable[..., Any]
 
 
 def main() -> NoReturn:
-    """The entry point: one sentence for each error, and the exit status that is documented."""
+    """The entry point: prints one sentence per error, and exits with the documented status."""
     try:
         sys.exit(commands.main(prog_name="vpcep-rename", standalone_mode=False))
     except click.ClickException as error:

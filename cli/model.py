@@ -1,4 +1,4 @@
-"""What the command works on, as values, and what it needs of either way to rename, as a protocol."""
+"""The command's value objects, and the protocol of its renamers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ class UsageError(Exception):
 
 
 class StoppedError(Exception):
-    """It makes no sense to go on: exit status 1. Its text is for the operator."""
+    """The command cannot go on: exit status 1. Its text is for the operator."""
 
 
 class Line(NamedTuple):
-    """One rename that a file asks for.
+    """One rename of an input file.
 
     Attributes:
-        number: where it begins in the file, from 1.
+        number: of its first line in the file, from 1.
         project_id, region: None for the default.
         expected_name: None for any.
     """
@@ -45,7 +45,7 @@ class Line(NamedTuple):
 
 
 class Planned(NamedTuple):
-    """A line with what its rename event holds.
+    """A line with the values of its rename event.
 
     Attributes:
         old_name: as read for the plan, and sent as ``expected_name``.
@@ -61,15 +61,15 @@ class Planned(NamedTuple):
 
     @property
     def event(self) -> Event:
-        """With region and project as the plan showed them, whatever the defaults are by now."""
+        """With region and project of the plan, even if the defaults have changed."""
         line = self.line._replace(expected_name=self.old_name, region=self.region, project_id=self.project_id)
         return rename_event(line, self.id, self.time)
 
 
 class Result(StrEnum):
-    """What became of a line.
+    """The result of a line.
 
-    ``queued``, ``unsettled`` and ``not_read`` are no ends: the same command goes on with these lines.
+    ``queued``, ``unsettled`` and ``not_read`` are not final: the same command, run again, continues with these lines.
     """
 
     RENAMED = "renamed"
@@ -92,8 +92,8 @@ class Problem:
     Attributes:
         code: as in an outcome.
         retryable: the same event may succeed later.
-        throttled: it is only too fast.
-        fatal: so would everything else; what to do about it.
+        throttled: the calls were too fast.
+        fatal: all other calls would fail too; the message says what to do.
         retry_after: seconds that the other side asked to wait.
     """
 
@@ -113,7 +113,7 @@ def problem_of_error(error: Mapping[str, Any], retry_after: float | None, *, key
     Args:
         error: as in an outcome.
         retry_after: seconds that the other side asked to wait.
-        key_advice: what to do about a key that Huawei Cloud refuses.
+        key_advice: what to do about a key that Huawei Cloud rejects.
     """
     message = str(error["message"])
     if error["violations"]:
@@ -133,12 +133,12 @@ def problem_of_error(error: Mapping[str, Any], retry_after: float | None, *, key
 
 
 class Preview(NamedTuple):
-    """What a rename event would do.
+    """The result that a rename event would have.
 
     Attributes:
-        service_name: what the service is called now, without region and id; None where it could not be read.
-        problem: why it would fail; None where it would not.
-        outcome: of an event that has one.
+        service_name: the service's current name, without region and id; None if it could not be read.
+        problem: why it would fail; None if it would not.
+        outcome: the event's recorded outcome, if any.
     """
 
     region: str
@@ -149,10 +149,10 @@ class Preview(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What became of an event that was sent.
+    """The result of an event that was sent.
 
     Attributes:
-        outcome: None where there is none yet.
+        outcome: None if there is none yet.
         problem: None for a success, and for an event that waits in the queue.
     """
 
@@ -161,32 +161,32 @@ class Answer(NamedTuple):
 
 
 class Renamer(Protocol):
-    """A way to rename endpoint services. Safe for threads; never raises for what is wrong with one event."""
+    """Renames endpoint services. Thread-safe. Does not raise for the failure of a single event."""
 
     @property
     def where(self) -> str:
-        """Endpoint and project, for the question before anything is changed."""
+        """Endpoint and project, for the confirmation before anything is changed."""
 
     @property
     def default(self) -> tuple[str, str]:
-        """Region and project of lines that name none; empty where only the other side knows them."""
+        """Region and project of lines that name none; empty if only the other side knows them."""
 
     @property
     def notes(self) -> Sequence[str]:
-        """What an operator must know of this way."""
+        """What an operator must know about this renamer."""
 
     def violations(self, line: Line) -> list[str]:
-        """What the settings forbid of a line, before any call."""
+        """Violations of the settings by a line. Makes no call."""
 
     def preview(self, event: Event) -> Preview:
-        """What the event would do, without doing it.
+        """The result that the event would have, without carrying it out.
 
         Raises:
-            StoppedError: it is not sure that nothing would be done.
+            StoppedError: the other side might carry it out.
         """
 
     def rename(self, event: Event) -> Answer:
-        """Do what the event asks for."""
+        """Carry out the event."""
 
 
 def rename_event(line: Line, event_id: str, time: str) -> Event:
@@ -202,5 +202,5 @@ def rename_event(line: Line, event_id: str, time: str) -> Event:
 
 
 def printable(text: str) -> str:
-    """Without what would command a terminal, for texts that others wrote."""
+    """Replaces characters that could control a terminal, in texts from others."""
     return "".join(character if character.isprintable() else " " for character in text)

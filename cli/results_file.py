@@ -1,7 +1,7 @@
-"""The results file: a plan, and what became of each line of it, as CSV that only grows.
+"""The results file: the plan and the result of each line, as CSV that is only appended to.
 
-Each record is a row, and the last one about a line holds. So a run that is killed has lost nothing that was known, and
-the next one goes on behind the last whole row.
+Each record is a row, and the last one of a line is valid. So a run that is killed loses no result, and the next run
+continues after the last complete row.
 """
 
 import csv
@@ -33,7 +33,7 @@ SUFFIX: Final = ".results.csv"
 
 
 class Plan(NamedTuple):
-    """What a results file holds of a line's latest plan.
+    """The latest plan of a line in a results file.
 
     Attributes:
         line: its number in the input.
@@ -54,10 +54,10 @@ class Plan(NamedTuple):
 
 @dataclass(slots=True)
 class State:
-    """What is known of a line.
+    """The state of a line.
 
     Attributes:
-        result: None while there is none.
+        result: None if there is none yet.
     """
 
     plan: Plan | None = None
@@ -66,7 +66,7 @@ class State:
 
 
 class ResultsFile:
-    """One results file, open for one process."""
+    """A results file, which only one process may open at a time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -84,14 +84,14 @@ class ResultsFile:
         self._file.close()
 
     def start(self, sha256: str) -> None:
-        """Write whose results these are; or make sure that they are this input's.
+        """Write the input's hash, or check that the file has it.
 
         Raises:
-            UsageError: they are of another input.
+            UsageError: the results are of another input.
         """
         if self.sha256 is None:
             self._file.seek(0)
-            self._file.truncate()  # a header may be there
+            self._file.truncate()  # there may be a header
             self._write([",".join(COLUMNS)])
             self._append(record=INPUT, input_sha256=sha256)
             self.sha256 = sha256
@@ -124,11 +124,11 @@ class ResultsFile:
         self.states[plan.line].undone = True
 
     def remove(self) -> None:
-        """Of a plan that was not agreed to."""
+        """For a plan that is not carried out."""
         self.path.unlink()
 
     def renamed(self) -> Iterator[Plan]:
-        """What has been renamed, and not been undone."""
+        """What has been renamed and not undone."""
         for state in self.states.values():
             if state.plan is not None and state.result is Result.RENAMED and not state.undone:
                 yield state.plan
@@ -151,7 +151,7 @@ class ResultsFile:
         self._write([buffer.getvalue()])
 
     def _write(self, rows: list[str]) -> None:
-        """At once: what has been renamed must be in the file before anything else happens."""
+        """Flushes at once: a rename must be in the file before anything else happens."""
         self._file.write("".join(f"{row}\n" for row in rows).encode())
         self._file.flush()
 
@@ -224,7 +224,7 @@ def _plan_of(planned: Planned) -> Plan:
 
 
 def _lock(file: io.BufferedRandom, path: Path) -> None:
-    """Two runs of one file would rename everything twice."""
+    """Two runs with one file would rename everything twice."""
     if fcntl is None:
         return
     lock: Callable[[int, int], None] = fcntl.flock

@@ -1,4 +1,4 @@
-"""Many at a time, slower while the other side throttles, and to an orderly end on Ctrl-C."""
+"""Runs work concurrently, slows down while the other side throttles, and finishes running work on Ctrl-C."""
 
 import signal
 import threading
@@ -15,14 +15,14 @@ from function.domain.backoff import full_jitter
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
-# Without a throttling window in the reply: how long everything stops, doubled each time.
+# How long all calls pause if the reply has no throttling window; doubled each time.
 FIRST_PAUSE_SECONDS: Final = 1.0
 MAX_PAUSE_SECONDS: Final = 60.0
-# Throttled for this long without a single success: an operator must look.
+# After this long with throttling and without a success, an operator must act.
 PATIENCE_SECONDS: Final = 1800.0
-# Of transient failures, in addition to the domain's own retries.
+# For transient failures, in addition to the domain's own retries.
 MAX_TRIES: Final = 3
-# Failures of that kind in a row, of all workers: the other side is down.
+# After this many transient failures in a row, of all workers, the other side is considered down.
 MAX_UNANSWERED: Final = 30
 
 
@@ -43,10 +43,10 @@ class Pace:
             pass
 
     def throttled(self, retry_after: float | None) -> bool:
-        """Everything stops for a while. False where that has been so for too long."""
+        """Pause all calls. False if throttling has lasted too long."""
         with self._lock:
             now = self._now()
-            if now >= self._resume_at:  # the first one of those that were in flight
+            if now >= self._resume_at:  # only the first of the calls in flight
                 self._pause = min(MAX_PAUSE_SECONDS, max(FIRST_PAUSE_SECONDS, 2 * self._pause))
                 self._resume_at = now + max(retry_after or 0.0, self._pause)
             return now - self._last_success < PATIENCE_SECONDS
@@ -76,7 +76,7 @@ def retry(call: Callable[[], Value], problem_of: Callable[[Value], Problem | Non
     """Call until it succeeds or fails permanently.
 
     Raises:
-        StoppedError: it makes no sense to go on with anything.
+        StoppedError: all other calls would fail too.
     """
     tries = 0
     while True:
@@ -105,9 +105,9 @@ def retry(call: Callable[[], Value], problem_of: Callable[[Value], Problem | Non
 def each(
     items: Iterable[Item], work: Callable[[Item], Value], *, pace: Pace, parallel: int
 ) -> Iterator[tuple[Item, Value]]:
-    """The work for each item, as it is done; so many at a time, and no more than that waiting.
+    """Yields each item with the result of its work, as it is done. At most ``parallel`` items are in progress.
 
-    When it is interrupted, or the work raises, what is in flight is finished and yielded first.
+    On an interrupt, or if the work raises, running work is finished and yielded first.
 
     Raises:
         KeyboardInterrupt: it was interrupted.
@@ -141,7 +141,7 @@ def each(
 
 @contextmanager
 def interruptible(pace: Pace) -> Iterator[None]:
-    """Ctrl-C, or a signal to end, lets what is in flight come to its end; the second one does not wait for that."""
+    """On SIGINT or SIGTERM, finish running work; a second signal does not wait for it."""
 
     def stop(*_: object) -> None:
         if pace.stopping.is_set():

@@ -1,6 +1,6 @@
-"""The way through a deployed stack: its HTTP API, signed by the caller's AWS credentials; its log and its dead letters.
+"""Uses a deployed stack: its HTTP API, with the caller's AWS credentials, its outcome log and its dead letters.
 
-boto3 is imported here alone, and this module only where a stack is named.
+Only this module imports boto3, and it is imported only if a stack is used.
 """
 
 import json
@@ -21,23 +21,23 @@ from cli.model import SOURCE, Answer, Event, Line, Outcome, Preview, Problem, St
 from function.domain.service_calls import short_name
 
 OUTCOME: Final = "application/cloudevents+json"
-# An API answers within 29 seconds, by API Gateway's own limit.
+# API Gateway's own timeout is 29 seconds.
 TIMEOUT_SECONDS: Final = (5.0, 32.0)
-# How long an event is followed that the function has handed to its queue.
+# How long to wait for the outcome of an event that the function has queued.
 FOLLOW_SECONDS: Final = 300.0
 FIRST_LOOK_SECONDS: Final = 1.0
 MAX_LOOK_SECONDS: Final = 15.0
 POLL_SECONDS: Final = 2.0
 OUTCOME_LOG: Final = "OutcomeLog"
 REDRIVE_FUNCTION: Final = "SettleDeadLetters"
-# What a probe asks for: a name that the schema refuses, so that it renames nothing even where dry runs are not known.
+# The new name in a probe. The schema rejects it, so a probe renames nothing even if a stack does not know dry runs.
 REFUSED_NAME: Final = "no name: a probe"
 _THROTTLED: Final = 429
 _SERVER_ERRORS: Final = range(500, 600)
 
 
 class Stack:
-    """A deployed stack, by its name."""
+    """A deployed stack."""
 
     def __init__(self, name: str, session: "boto3.Session | None" = None) -> None:
         self.name = name
@@ -47,13 +47,13 @@ class Stack:
         return self._output("RenameApiUrl")
 
     def watch(self, *, since: float, stopping: threading.Event, follow: bool = True) -> Iterator[str]:
-        """The lines of the outcome log as they come, each once; creates nothing.
+        """The lines of the outcome log as they arrive, each once. Creates nothing.
 
         Args:
             since: seconds since the epoch.
 
         Raises:
-            StoppedError: the stack has no such log, or AWS refuses.
+            StoppedError: the stack has no such log, or AWS returns an error.
         """
         group = self._resource(OUTCOME_LOG)
         if group is None:
@@ -75,16 +75,16 @@ class Stack:
                 raise StoppedError(_aws_says(error)) from None
             if not follow:
                 return
-            # Some come late: each look goes back a minute behind the last one.
+            # Some lines arrive late: each request starts a minute before the latest line.
             start = max([start, *(stamp - 60_000 for stamp in seen.values())])
             seen = {event_id: stamp for event_id, stamp in seen.items() if stamp >= start}
             stopping.wait(POLL_SECONDS)
 
     def redrive(self) -> Iterator[int]:
-        """Bring dead letters back to the queue; how many, after each call, until there are no more.
+        """Redrive dead letters until there are none left. Yields how many each call has moved.
 
         Raises:
-            StoppedError: the function fails, or AWS refuses.
+            StoppedError: the function fails, or AWS returns an error.
         """
         function = self._resource(REDRIVE_FUNCTION)
         if function is None:
@@ -114,7 +114,7 @@ class Stack:
         return str(outputs[name])
 
     def _resource(self, logical_id: str) -> str | None:
-        """Its physical id; None where the stack has none."""
+        """The physical id; None if the stack has no such resource."""
         client = self._client("cloudformation")
         try:
             found = client.describe_stack_resources(StackName=self.name)["StackResources"]
@@ -131,7 +131,7 @@ class Stack:
 
 
 class Api:
-    """Renames through the HTTP API of a stack: ledger, outcomes, all of it holds."""
+    """Renames through the HTTP API of a stack, with its ledger and its outcomes."""
 
     notes: Sequence[str] = ()
     default = "", ""
@@ -141,10 +141,10 @@ class Api:
         Args:
             url: the stack's output ``RenameApiUrl``.
             parallel: requests at once.
-            stopping: nothing is followed any more once it is set.
+            stopping: once set, no outcome is waited for.
 
         Raises:
-            UsageError: there is no region to sign for, or no credentials.
+            UsageError: there is no region to sign for, or there are no credentials.
         """
         session = session or aws_session()
         self._url = url
@@ -184,7 +184,7 @@ class Api:
         return Answer(None, _problem_of_reply(status, body))
 
     def _follow(self, event: Event) -> Answer:
-        """Wait for an event that is in the queue; only looks, for to send it again would put it there once more."""
+        """Wait for the outcome of a queued event. Only by dry runs: sending it again would queue it again."""
         until, seconds = time.monotonic() + FOLLOW_SECONDS, FIRST_LOOK_SECONDS
         while time.monotonic() < until and not self._stopping.wait(seconds):
             seconds = min(MAX_LOOK_SECONDS, 1.5 * seconds)
@@ -199,7 +199,7 @@ class Api:
     def _probe(self, event: Event) -> Problem | None:
         """
         Raises:
-            StoppedError: the stack does not know dry runs, and would rename.
+            StoppedError: the stack does not support dry runs, and would rename.
         """
         data = {"vpc_endpoint_service_id": "probe", "endpoint_service_name": REFUSED_NAME}
         reply = self._post(event | {"id": f"probe-{event['id']}", "source": SOURCE, "data": data}, dry_run=True)
@@ -233,7 +233,7 @@ class Api:
         )
 
     def _post(self, event: Event, *, dry_run: bool = False) -> Problem | tuple[int, dict[str, Any], bool]:
-        """Status, body, and whether that is an outcome."""
+        """Status, body, and whether the body is an outcome."""
         url = f"{self._url}?dry_run=true" if dry_run else self._url
         request = AWSRequest("POST", url, headers={"Content-Type": OUTCOME}, data=json.dumps(event).encode())
         try:
@@ -259,7 +259,7 @@ class Api:
 
 
 def problem_of(outcome: Outcome) -> Problem | None:
-    """Of an outcome; None of a success."""
+    """The problem of an outcome; None for a success."""
     error = outcome["data"].get("error")
     return _problem_of_error(error, outcome.get("retry_after")) if error else None
 
@@ -270,7 +270,7 @@ def _problem_of_error(error: dict[str, Any], retry_after: float | None) -> Probl
 
 
 def _problem_of_reply(status: int, body: dict[str, Any]) -> Problem:
-    """Of a reply that is no outcome: the API's own, or one that no outcome could be published for."""
+    """For a reply without an outcome: from API Gateway, or because no outcome could be published."""
     text = str(body.get("detail") or body.get("message") or body.get("Message") or "no reason was given")
     message = f"The API answers {status}: {text}"
     if status in (401, 403):
@@ -295,7 +295,7 @@ def _aws_says(error: Exception) -> str:
 
 
 def _region_of(url: str) -> str | None:
-    """From API Gateway's own addresses; a custom domain has none."""
+    """From API Gateway's own host names; None for a custom domain."""
     match (urlsplit(url).hostname or "").split("."):
         case [_, "execute-api", region, *_]:
             return region
