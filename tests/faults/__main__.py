@@ -1,4 +1,4 @@
-"""`python -m tests.faults --seeds 1000`: as many runs as wanted; `--replay SEED`: one run, step by step."""
+"""`python -m tests.faults --seeds 1000`: so many runs; `--replay SEED`: one run, step by step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def main() -> int:
     swept = sweep(wanted.first, wanted.seeds)
     seconds = time.monotonic() - started
     for seed, broken in swept.broken:
-        print(f"seed {seed}: promise {broken.promise} is broken: {broken.text}")
+        print(f"seed {seed}: invariant {broken.invariant} is broken: {broken.text}")
     print(f"{wanted.seeds} runs, {swept.events} events, {swept.steps} steps in {seconds:.0f} s")
     return _show(swept.broken[0][0]) if swept.broken else 0
 
@@ -31,9 +31,9 @@ def _show(seed: int) -> int:
     result = run(seed, tracing=True)
     print(*result.trace, sep="\n")
     if result.broken is None:
-        print(f"seed {seed}: {result.events} events, all promises kept")
+        print(f"seed {seed}: {result.events} events, all invariants hold")
         return 0
-    print(f"seed {seed}: promise {result.broken.promise} is broken: {result.broken.text}")
+    print(f"seed {seed}: invariant {result.broken.invariant} is broken: {result.broken.text}")
     return 1
 
 

@@ -1,7 +1,7 @@
-"""The function, broken on purpose: what the simulator must catch, for one that finds nothing proves nothing.
+"""Broken variants of the function, each of which the simulation must catch; without them its success proves nothing.
 
-Each variant switches off one thing that a promise rests on, and names the promises that may be seen to break first.
-Where a change to the function makes a variant a sound function again, the test that it is caught fails.
+Each variant removes one thing that an invariant depends on, and names the invariants that may be the first to break.
+Where a change to the function makes a variant correct again, the test that it is caught fails.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Variant(NamedTuple):
     """A broken function.
 
     Attributes:
-        promises: one of them breaks first.
+        invariants: one of these is the first to break.
     """
 
     build: Build
-    promises: set[int]
+    invariants: set[int]
 
 
 # ---- The ledger
@@ -49,7 +49,7 @@ def _ledger(edit: Callable[[dict[str, Any], bool], object]) -> Build:
 
 
 def _replaced(expression: str, text: str, by: str) -> Build:
-    """An expression says something else than it should."""
+    """Another text in an expression."""
 
     def edit(request: dict[str, Any], is_claim: bool) -> None:
         request[expression] = request.get(expression, "attribute_exists(id)").replace(text, by)
@@ -68,38 +68,29 @@ def _remembering_elsewhere(request: dict[str, Any], is_claim: bool) -> None:
         request["ConditionExpression"] = "attribute_exists(id) OR attribute_not_exists(id)"
 
 
-class _ForgetsGivenUp(DynamoDbLedger):
+class _RemembersNoGivenUp(DynamoDbLedger):
     def conclude(self, *_: Any, **__: Any) -> None:
         pass
 
 
-class _LapsesAtOnce(DynamoDbLedger):
-    def claim(self, event: RenameEvent, target: Any, deadline: Deadline, *args: Any) -> Any:
-        soon = replace(deadline, invocation_ends_at=deadline.now() + 5.0 - CLAIM_SLACK_SECONDS)
-        return super().claim(event, target, soon, *args)
+def _claims_until(expires_at: Callable[[Deadline], float]) -> Build:
+    """Another time at which claims expire."""
+
+    class Edited(DynamoDbLedger):
+        def claim(self, event: RenameEvent, target: Any, deadline: Deadline, *args: Any) -> Any:
+            ends_at = expires_at(deadline) - CLAIM_SLACK_SECONDS
+            return super().claim(event, target, replace(deadline, invocation_ends_at=ends_at), *args)
+
+    return Build(ledger=Edited)
 
 
-class _NeverLapses(DynamoDbLedger):
-    def claim(self, event: RenameEvent, target: Any, deadline: Deadline, *args: Any) -> Any:
-        never = replace(deadline, invocation_ends_at=deadline.invocation_ends_at + 1e9)
-        return super().claim(event, target, never, *args)
-
-
-class _LapsesAfterSixSeconds(DynamoDbLedger):
-    """As the first version did: an effect may be later, and clocks differ by more."""
-
-    def claim(self, event: RenameEvent, target: Any, deadline: Deadline, *args: Any) -> Any:
-        soon = replace(deadline, invocation_ends_at=deadline.invocation_ends_at + 6.0 - CLAIM_SLACK_SECONDS)
-        return super().claim(event, target, soon, *args)
-
-
-class _FreesInDoubt(DynamoDbLedger):
+class _SettlesAndReleasesInDoubt(DynamoDbLedger):
     def settle(self, *args: Any, release: bool) -> Any:
         return super().settle(*args, release=True)
 
 
-class _TakesItsOwnClaimOver(DynamoDbLedger):
-    """An event does not wait for the claim that an invocation before took for it."""
+class _TakesOverClaimOfSameEvent(DynamoDbLedger):
+    """An event takes over the claim that an earlier invocation has for it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -124,8 +115,8 @@ class _TakesItsOwnClaimOver(DynamoDbLedger):
         return refused
 
 
-class _TellsCapitalsApart(DynamoDbLedger):
-    """An id in capitals is another service."""
+class _TreatsIdsAsCaseSensitive(DynamoDbLedger):
+    """The ids of a service in upper and in lower case have a claim each."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -152,7 +143,7 @@ class _TellsCapitalsApart(DynamoDbLedger):
 
 
 class _LosesDoubtToAnOpenBreaker(OutageBreaker):
-    """A call's failure becomes that of the breaker where somebody else has opened it meanwhile."""
+    """A call fails with the breaker's failure where another invocation has opened it meanwhile."""
 
     def rename(self, target: Any, name: str, deadline: Deadline) -> Reply:
         try:
@@ -163,14 +154,14 @@ class _LosesDoubtToAnOpenBreaker(OutageBreaker):
             raise
 
 
-class _CountsWhatWasNotCalled(OutageBreaker):
-    """A call that was never made counts as one that was."""
+class _CountsCallsNotMade(OutageBreaker):
+    """A call that was not made counts as an attempt."""
 
     def __init__(self, services: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(_SaysItCalled(services), *args, **kwargs)
+        super().__init__(_CountsEachFailure(services), *args, **kwargs)
 
 
-class _SaysItCalled:
+class _CountsEachFailure:
     def __init__(self, services: Any) -> None:
         self._services = services
 
@@ -184,29 +175,29 @@ class _SaysItCalled:
         return called
 
 
-class _TakesErrorsForTheEnd(Huawei):
-    """An error reply other than 504 says that the rename is over."""
+class _Takes5xxAsFinal(Huawei):
+    """No rename takes effect after an error reply other than 504."""
 
-    def _answer(self, *args: Any, **options: Any) -> Reply:
+    def _response(self, *args: Any, **options: Any) -> Reply:
         try:
-            return super()._answer(*args, **options)
+            return super()._response(*args, **options)
         except RenameFailedError as error:
             if error.failure.http_status in (500, 502, 503):
                 raise RenameFailedError(replace(error.failure, in_doubt=False)) from None
             raise
 
 
-class _SendsLate(Huawei):
-    """A thread that got no connection in time gets one later, and sends."""
+class _SendsAfterDeadline(Huawei):
+    """A thread that got no connection in time gets one later, and sends its request."""
 
     def rename(self, target: Any, name: str, deadline: Deadline) -> Reply:
         world, invocation = self._world, running(self._world)
         request = cast("RenameEvent", invocation.event).cloud_event
-        service = self._promises.service(target.project_id, target.vpc_endpoint_service_id)
+        service = self._invariants.service(target.project_id, target.vpc_endpoint_service_id)
 
         def send() -> None:
-            rename = self._promises.rename_is_called(service, request, invocation)
-            self._land(rename)
+            rename = self._invariants.rename_called(service, request, invocation)
+            self._apply(rename)
 
         try:
             return super().rename(target, name, deadline)
@@ -216,11 +207,11 @@ class _SendsLate(Huawei):
             raise
 
 
-# ---- The decision
+# ---- The rename service
 
 
-class _HasNoDoubt(RenameService):
-    """Releases the claim although the rename may yet take effect."""
+class _ReleasesInDoubt(RenameService):
+    """Releases the claim although the rename may still take effect."""
 
     def _carry_out(self, claim: Any, attempt: Any) -> Outcome:
         try:
@@ -239,12 +230,12 @@ def _with_calls(calls: type[ServiceCalls]) -> type[RenameService]:
     return _OfTheseCalls
 
 
-class _TakesDoubtForSuccess(ServiceCalls):
+class _TakesDoubtAsSuccess(ServiceCalls):
     def _read_in_doubt(self, target: Any, attempt: Any, doubt: Failure) -> Reply:
         return Reply(attempt.event.endpoint_service_name, 200, None)
 
 
-class _TakesDoubtForFailure(RenameService):
+class _TakesDoubtAsFailure(RenameService):
     def _result(self, event: RenameEvent, target: Any, attempt: Any) -> Any:
         try:
             return super()._result(event, target, attempt)
@@ -252,8 +243,8 @@ class _TakesDoubtForFailure(RenameService):
             return failures.as_conflict(error.failure)
 
 
-class _TrustsALook(ServiceCalls):
-    """Takes the name that a service bears for proof that a call in doubt is over."""
+class _ReadEndsDoubt(ServiceCalls):
+    """After a read of the name a call is no longer in doubt."""
 
     def rename(self, target: Any, name: str, attempt: Any) -> Reply:
         before = attempt.doubt
@@ -262,8 +253,8 @@ class _TrustsALook(ServiceCalls):
         return reply
 
 
-class _TrustsAConflict(ServiceCalls):
-    """Takes a conflict with the service's state for proof that there was no rename."""
+class _StateConflictEndsDoubt(ServiceCalls):
+    """After a conflict with the service's state a call is no longer in doubt."""
 
     def retry(self, attempt: Any, call: Callable[[], Reply]) -> Reply:
         try:
@@ -272,8 +263,8 @@ class _TrustsAConflict(ServiceCalls):
             raise RenameFailedError(replace(error.failure, state_conflict=False)) from None
 
 
-class _PublishesFirst(RenameService):
-    """Publishes before the ledger remembers."""
+class _PublishesBeforeRemembering(RenameService):
+    """Publishes an outcome before the ledger has it."""
 
     def _outcome(self, attempt: Any, result: Any) -> Outcome:
         outcome = super()._outcome(attempt, result)
@@ -281,8 +272,8 @@ class _PublishesFirst(RenameService):
         return outcome
 
 
-class _IgnoresRounds(RenameService):
-    """Follows a given-up outcome under the same id."""
+class _IgnoresRedriveCycles(RenameService):
+    """The outcome of a redriven event has the id of the given-up one."""
 
     def _outcome(self, attempt: Any, result: Any) -> Outcome:
         cycle, attempt.cycle = attempt.cycle, type(attempt.cycle)()
@@ -292,13 +283,13 @@ class _IgnoresRounds(RenameService):
             attempt.cycle = cycle
 
 
-class _GivesDeadLettersAnOutcomeMore(RenameService):
+class _GivesDeadLettersAnotherOutcome(RenameService):
     def _give_up(self, attempt: Any, failure: Failure, *, follow: bool) -> Outcome:
         return super()._give_up(attempt, failure, follow=True)
 
 
-class _NamesNobody(RenameService):
-    """Superseded by itself."""
+class _SupersedesByItself(RenameService):
+    """An event is superseded by itself."""
 
     def _outcome(self, attempt: Any, result: Any) -> Outcome:
         if isinstance(result, Failure) and result.superseded_by:
@@ -306,43 +297,43 @@ class _NamesNobody(RenameService):
         return super()._outcome(attempt, result)
 
 
-class _LosesOutcomes(Bus):
-    """Takes an outcome that is refused for one that is published."""
+class _IgnoresFailedPublish(Bus):
+    """An outcome that the bus refused counts as published."""
 
     def publish(self, outcome: Outcome, deadline: Deadline) -> None:
         with suppress(RenameFailedError):
             super().publish(outcome, deadline)
 
 
-class _RepeatsNothing(Bus):
-    """Tells each outcome once."""
+class _NeverRepeatsOutcomes(Bus):
+    """Publishes each outcome once."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._told: set[str] = set()
+        self._published: set[str] = set()
 
     def publish(self, outcome: Outcome, deadline: Deadline) -> None:
-        if outcome.id not in self._told:
+        if outcome.id not in self._published:
             super().publish(outcome, deadline)
-            self._told.add(outcome.id)
+            self._published.add(outcome.id)
 
 
-class _SameContent(RenameEvent):
-    """All contents are one."""
+class _EventWithoutDigest(RenameEvent):
+    """Its content is not compared."""
 
     digest = ""
 
 
-class _ComparesNoContent(EventParser):
+class _ComparesNoDigests(EventParser):
     def parse(self, *args: Any, **kwargs: Any) -> Any:
         event = super().parse(*args, **kwargs)
         if isinstance(event, RenameEvent):
-            return _SameContent(*(getattr(event, field.name) for field in fields(event)))
+            return _EventWithoutDigest(*(getattr(event, field.name) for field in fields(event)))
         return event
 
 
-class _ForgetsVerdicts(Policy):
-    """Judges by the clock of the day, each day anew."""
+class _ForgetsPolicyViolations(Policy):
+    """A violation of the policy at one time does not hold at another."""
 
     def judge(self, *args: Any, **kwargs: Any) -> Any:
         event = super().judge(*args, **kwargs)
@@ -352,8 +343,8 @@ class _ForgetsVerdicts(Policy):
 # ---- The triggers
 
 
-class _ForgetsTheGroupOfADefect(SqsTrigger):
-    """After a record that ends in an exception the next ones of its group are carried out."""
+class _ContinuesGroupAfterException(SqsTrigger):
+    """After a record that ends in an exception the next ones of its group are handled."""
 
     def _settle(self, record: Any, blocking_failure: Failure | None, deadline: Deadline) -> Failure | None:
         if blocking_failure == failures.internal_error():
@@ -361,8 +352,8 @@ class _ForgetsTheGroupOfADefect(SqsTrigger):
         return super()._settle(record, blocking_failure, deadline)
 
 
-class _SendsAllBackForOneRefusal(SqsTrigger):
-    """Whatever one event of a batch was refused for, no other is tried."""
+class _ReturnsBatchForOneRefusal(SqsTrigger):
+    """After one refusal no other event of the batch is tried."""
 
     def handle(self, *args: Any) -> dict[str, Any]:
         self._refusal: Failure | None = None
@@ -381,8 +372,8 @@ class _AcknowledgesAll(SqsTrigger):
         return {"batchItemFailures": []}
 
 
-class _PromisesTheQueue(HttpTrigger):
-    """Says 202 whether or not the queue took the event."""
+class _Answers202Regardless(HttpTrigger):
+    """Responds with 202 even where the queue has not accepted the event."""
 
     def _hand_over(self, *args: Any) -> bool:
         super()._hand_over(*args)
@@ -394,8 +385,8 @@ class _DropsDeadLetters(DeadLetterTrigger):
         return {"batchItemFailures": []}
 
 
-class _ClaimsForADryRun(DynamoDbLedger):
-    """Looks up by taking, and gives back."""
+class _ClaimsInDryRun(DynamoDbLedger):
+    """A dry run takes a claim and releases it."""
 
     def preview(self, event: Any, target: Any, deadline: Deadline, **_: Any) -> Any:
         found = self.claim(event, target, deadline)
@@ -404,8 +395,8 @@ class _ClaimsForADryRun(DynamoDbLedger):
         return found
 
 
-class _LosesDeadLetters(DeadLetterTrigger):
-    """Takes a dead letter that was not forwarded for one that was."""
+class _IgnoresFailedForward(DeadLetterTrigger):
+    """A dead letter counts as forwarded even where the queue has not accepted it."""
 
     def _conclude_dead_letter(self, *args: Any) -> bool:
         super()._conclude_dead_letter(*args)
@@ -413,28 +404,28 @@ class _LosesDeadLetters(DeadLetterTrigger):
 
 
 VARIANTS: Final = {
-    "a dry run claims": Variant(Build(ledger=_ClaimsForADryRun), {9}),
-    "publish before remember": Variant(Build(rename_service=_PublishesFirst), {1}),
-    "outcome not remembered": Variant(_ledger(_remembering_elsewhere), {1, 3}),
-    "give-up forgotten": Variant(Build(ledger=_ForgetsGivenUp), {1}),
-    "rounds ignored": Variant(Build(rename_service=_IgnoresRounds), {1}),
-    "an outcome more for dead letters": Variant(Build(rename_service=_GivesDeadLettersAnOutcomeMore), {1}),
-    "verdict of the clock forgotten": Variant(Build(policy=_ForgetsVerdicts), {1, 3}),
-    "doubt taken for success": Variant(Build(rename_service=_with_calls(_TakesDoubtForSuccess)), {2}),
-    "doubt taken for failure": Variant(Build(rename_service=_TakesDoubtForFailure), {2}),
-    "a conflict believed": Variant(Build(rename_service=_with_calls(_TrustsAConflict)), {2}),
-    "no event check in the claim": Variant(_ledger(_without_event_check), {3}),
-    "identifier digest not compared": Variant(Build(parser=_ComparesNoContent), {3}),
-    "outcome not repeated": Variant(Build(bus=_RepeatsNothing), {3}),
-    "fence off": Variant(
+    "dry run takes a claim": Variant(Build(ledger=_ClaimsInDryRun), {9}),
+    "published before it is stored": Variant(Build(rename_service=_PublishesBeforeRemembering), {1}),
+    "outcome not stored": Variant(_ledger(_remembering_elsewhere), {1, 3}),
+    "given-up outcome not stored": Variant(Build(ledger=_RemembersNoGivenUp), {1}),
+    "redrive cycles ignored": Variant(Build(rename_service=_IgnoresRedriveCycles), {1}),
+    "another outcome for dead letters": Variant(Build(rename_service=_GivesDeadLettersAnotherOutcome), {1}),
+    "policy violation at one time forgotten": Variant(Build(policy=_ForgetsPolicyViolations), {1, 3}),
+    "doubt treated as success": Variant(Build(rename_service=_with_calls(_TakesDoubtAsSuccess)), {2}),
+    "doubt treated as failure": Variant(Build(rename_service=_TakesDoubtAsFailure), {2}),
+    "state conflict ends doubt": Variant(Build(rename_service=_with_calls(_StateConflictEndsDoubt)), {2}),
+    "claim without a check of the event": Variant(_ledger(_without_event_check), {3}),
+    "digest not compared": Variant(Build(parser=_ComparesNoDigests), {3}),
+    "outcome not repeated": Variant(Build(bus=_NeverRepeatsOutcomes), {3}),
+    "claim without a check of the newest rename": Variant(
         _replaced("ConditionExpression", " AND (attribute_not_exists(newest_time) OR newest_time <= :time)", ""),
         {4},
     ),
     "project not pinned": Variant(_ledger(without_target), {3}),
     "microseconds compared": Variant(_ledger(in_whole_microseconds), {4}),
-    "newest rename forgotten": Variant(_replaced("UpdateExpression", "newest_time = ", "forgotten = "), {4}),
-    "superseded by nobody": Variant(Build(rename_service=_NamesNobody), {4}),
-    "claim off": Variant(
+    "newest rename not stored": Variant(_replaced("UpdateExpression", "newest_time = ", "forgotten = "), {4}),
+    "superseded by itself": Variant(Build(rename_service=_SupersedesByItself), {4}),
+    "claim of another invocation ignored": Variant(
         _replaced(
             "ConditionExpression",
             "(attribute_not_exists(#owner) OR lapses < :now)",
@@ -442,29 +433,29 @@ VARIANTS: Final = {
         ),
         {3, 4, 5},
     ),
-    "claim lapses at once": Variant(Build(ledger=_LapsesAtOnce), {2, 5}),
-    "claim lapses after six seconds": Variant(Build(ledger=_LapsesAfterSixSeconds), {2, 4, 5}),
-    "claim taken over by its own event": Variant(Build(ledger=_TakesItsOwnClaimOver), {5}),
-    "ids in capitals are others": Variant(Build(ledger=_TellsCapitalsApart), {2, 4, 5}),
+    "claim expires during its invocation": Variant(_claims_until(lambda it: it.now() + 5.0), {2, 5}),
+    "claim expires after six seconds": Variant(_claims_until(lambda it: it.invocation_ends_at + 6.0), {2, 4, 5}),
+    "claim taken over by its own event": Variant(Build(ledger=_TakesOverClaimOfSameEvent), {5}),
+    "ids are case-sensitive": Variant(Build(ledger=_TreatsIdsAsCaseSensitive), {2, 4, 5}),
     "doubt lost to an open breaker": Variant(Build(breaker=_LosesDoubtToAnOpenBreaker), {2, 3, 4, 5}),
-    "5xx taken for the end": Variant(Build(huawei=_TakesErrorsForTheEnd), {2, 4, 5}),
-    "a straggler sends": Variant(Build(huawei=_SendsLate), {2, 3, 4, 5}),
-    "claim never lapses": Variant(Build(ledger=_NeverLapses), {5}),
-    "claim released in doubt": Variant(Build(rename_service=_HasNoDoubt), {2, 5}),
-    "claim settled free in doubt": Variant(Build(ledger=_FreesInDoubt), {2, 5}),
-    "a look believed": Variant(Build(rename_service=_with_calls(_TrustsALook)), {2, 5}),
-    "claims forgotten with the service": Variant(
+    "5xx treated as final": Variant(Build(huawei=_Takes5xxAsFinal), {2, 4, 5}),
+    "request sent after its deadline": Variant(Build(huawei=_SendsAfterDeadline), {2, 3, 4, 5}),
+    "claim never expires": Variant(_claims_until(lambda it: it.invocation_ends_at + 1e9), {5}),
+    "claim released in doubt": Variant(Build(rename_service=_ReleasesInDoubt), {2, 5}),
+    "claim released by settling in doubt": Variant(Build(ledger=_SettlesAndReleasesInDoubt), {2, 5}),
+    "read ends doubt": Variant(Build(rename_service=_with_calls(_ReadEndsDoubt)), {2, 5}),
+    "claim expires with an item of a service": Variant(
         _replaced(
             "UpdateExpression", "if_not_exists(kept_until, :expiration)", "if_not_exists(expiration, :expiration)"
         ),
         {2, 4, 5},
     ),
-    "acknowledged though unsettled": Variant(Build(sqs=_AcknowledgesAll), {6}),
-    "acknowledged though unpublished": Variant(Build(bus=_LosesOutcomes), {3, 6}),
-    "dead letters dropped": Variant(Build(dead_letters=_DropsDeadLetters), {6}),
-    "dead letters lost": Variant(Build(dead_letters=_LosesDeadLetters), {3, 6}),
-    "queued without the queue": Variant(Build(http=_PromisesTheQueue), {6}),
-    "what was not called is counted": Variant(Build(breaker=_CountsWhatWasNotCalled), {7}),
-    "group of a defect goes on": Variant(Build(sqs=_ForgetsTheGroupOfADefect), {8}),
-    "one refusal for all": Variant(Build(sqs=_SendsAllBackForOneRefusal), {8}),
+    "deleted though not settled": Variant(Build(sqs=_AcknowledgesAll), {6}),
+    "deleted though not published": Variant(Build(bus=_IgnoresFailedPublish), {3, 6}),
+    "dead letters deleted": Variant(Build(dead_letters=_DropsDeadLetters), {6}),
+    "dead letters deleted though not forwarded": Variant(Build(dead_letters=_IgnoresFailedForward), {3, 6}),
+    "202 without a message in the queue": Variant(Build(http=_Answers202Regardless), {6}),
+    "call that was not made counted": Variant(Build(breaker=_CountsCallsNotMade), {7}),
+    "group continued after an exception": Variant(Build(sqs=_ContinuesGroupAfterException), {8}),
+    "one refusal returns the batch": Variant(Build(sqs=_ReturnsBatchForOneRefusal), {8}),
 }

@@ -1,21 +1,21 @@
-"""Huawei Cloud and AWS in memory, as far as the function touches them, with their faults.
+"""Huawei Cloud and AWS in memory, as far as the function uses them, with their faults.
 
-Bounds, as reality has them:
+Assumptions about the real clouds:
 
 * A rename takes effect at most ``LATEST_EFFECT_SECONDS`` after the time-out of the invocation that called it: Lambda
-  has ended that invocation, its connections are gone, and a gateway passes a request on at once or not at all. Against
-  a rename that could happen minutes later no claim helps, only a fencing token, which VPCEP does not know.
-* The clocks of two environments are at most ``MAX_SKEW_SECONDS`` apart. Both bounds together are what a claim lasts
-  past the end of its invocation: ``function.adapters.aws.dynamodb_ledger.CLAIM_SLACK_SECONDS``.
-* An error reply with a code of VPCEP's own, other than ``EndPoint.0013``, is the end of its rename: it has taken effect
-  before, or never does. After any other 5xx it may yet take effect, unless the gateway says that it reached no backend.
-* What Huawei Cloud refuses for good it refuses each time: a name, an endpoint service that does not exist. Only a
-  conflict with the service's state (``EndPoint.3045``) comes and goes, and what a key may do.
-* Ids of endpoint services are the same in upper and lower case.
-* A read shows what has taken effect.
-* Queues are FIFO, lose nothing, and show a message again when its visibility time-out is over, never while the
-  invocation that has it may still live: AWS refuses a time-out below the function's. By the redrive policy a message
-  keeps its id and gets a new timestamp; by a redrive it gets both anew.
+  has ended that invocation and its connections, and a gateway forwards a request at once or not at all. Against a
+  rename that takes effect minutes later no claim helps, only a fencing token, which VPCEP does not have.
+* The clocks of two environments are at most ``MAX_SKEW_SECONDS`` apart. A claim outlasts its invocation by the sum of
+  both bounds: ``function.adapters.aws.dynamodb_ledger.CLAIM_SLACK_SECONDS``.
+* An error reply with a code of VPCEP's own, other than ``EndPoint.0013``, is final: the rename has taken effect before,
+  or never will. After any other 5xx it may still take effect, unless the gateway says that it reached no backend.
+* Permanent errors are repeated: for a name, for an endpoint service that does not exist. Only a conflict with the
+  service's state (``EndPoint.3045``) and the permissions of a key change.
+* Ids of endpoint services are case-insensitive.
+* A read returns the last rename that took effect.
+* Queues are FIFO, lose nothing, and make a message visible again after its visibility time-out, never while the
+  invocation that received it may still run: AWS refuses a time-out below the function's. The redrive policy keeps a
+  message's id and gives it a new timestamp; a redrive gives it both anew.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from function.domain.model import Outcome, RenameEvent, Target
 from function.domain.ports import ReadPurpose, Reply
 from function.domain.strict_json import to_json
 from tests.faults.dynamodb import Table, conflict
-from tests.faults.promises import Event, Promises, Rename, Service
+from tests.faults.invariants import Event, Invariants, Rename, Service
 from tests.faults.world import Invocation, World
 
 LATEST_EFFECT_SECONDS: Final = 50.0
@@ -67,25 +67,25 @@ ERRORS: Final = {
 }
 IN_DOUBT: Final = ("silent", "broken", "gateway_timeout", "bad_gateway", "error", "busy", "backend_timeout")
 UNAVAILABLE: Final = (*IN_DOUBT, "unreachable", "backend_error", "no_backend")
-TROUBLES: Final = (*UNAVAILABLE, "garbled", "throttled", "state", "waited")
+HUAWEI_FAULTS: Final = (*UNAVAILABLE, "garbled", "throttled", "state", "waited")
 
 
 @dataclass
-class Clouds:
-    """Everything that the function talks to."""
+class SimulatedClouds:
+    """Every service that the function calls."""
 
     world: World
-    promises: Promises
+    invariants: Invariants
     huawei: Huawei
     bus: Bus
     ledger: LedgerClient
     queue: Queue
     hand_over: HandOver
-    rest: Rest
+    dead_letter_queue: DeadLetterQueue
 
 
-class RefusedError(Exception):
-    """What a call of the bus or of SQS ends with that fails."""
+class CallFailedError(Exception):
+    """A call of the bus or of SQS has failed."""
 
 
 # ---- Huawei Cloud
@@ -104,12 +104,12 @@ class Secret(NamedTuple):
 
 @dataclass
 class Account:
-    """What a secret and Huawei Cloud hold, and from when on. It stays so when the weather turns calm.
+    """Changes of the secret and of Huawei Cloud's keys. The end of the faults does not undo them.
 
     Attributes:
-        rotated_at: from then the secret has the second key.
-        revoked_at: from then Huawei Cloud refuses the first one.
-        moved_at: from then the secret names the other project.
+        rotated_at: from then on the secret has the second key.
+        revoked_at: from then on Huawei Cloud refuses the first one.
+        moved_at: from then on the secret names the other project.
     """
 
     rotated_at: float = math.inf
@@ -124,17 +124,18 @@ class Account:
 
 
 class Huawei:
-    """The endpoint services, and what keeps the key for them.
+    """The endpoint services, and the provider of the key for them.
 
-    How a call is taken is drawn by the weights of the weather: ``fine``; ``garbled``, done but without a proof; one of
-    ``IN_DOUBT``, which may take effect before the answer, after it, or never; ``unreachable``; ``backend_error``, which
-    may come after the effect; ``no_backend``; ``throttled``, some with a window; ``state``, a conflict with the
-    service's state; ``waited``, not called at all, for another call was in its way until its time was over.
+    The behaviour of each call is drawn by the weights of the fault profile: ``fine``; ``garbled``, renamed but
+    unconfirmed; one of ``IN_DOUBT``, where the rename takes effect before the response, after it, or never;
+    ``unreachable``; ``backend_error``, possibly after the effect; ``no_backend``; ``throttled``, some with a window;
+    ``state``, a conflict with the service's state; ``waited``, not sent, since another call blocked it until its
+    deadline.
     """
 
-    def __init__(self, world: World, promises: Promises) -> None:
+    def __init__(self, world: World, invariants: Invariants) -> None:
         self._world = world
-        self._promises = promises
+        self._invariants = invariants
         self.account = Account()
 
     def default_project(self, deadline: Deadline) -> str:
@@ -144,61 +145,61 @@ class Huawei:
         world, invocation, seconds = self._world, running(self._world), deadline.remaining()
         expect_no_dry_run(world, "renames")
         event = cast("RenameEvent", invocation.event)
-        service = self._promises.service(target.project_id, target.vpc_endpoint_service_id)
-        taken = self._drawn(target, service, name)
-        rename = self._promises.rename_is_called(service, event.cloud_event, invocation)
-        world.note("rename of %s to %r: %s", service.id, name, taken)
+        service = self._invariants.service(target.project_id, target.vpc_endpoint_service_id)
+        behaviour = self._draw(target, service, name)
+        rename = self._invariants.rename_called(service, event.cloud_event, invocation)
+        world.note("rename of %s to %r: %s", service.id, name, behaviour)
         can_happen = service.exists and name != REFUSED_NAME
-        late = can_happen and taken in IN_DOUBT and world.chance(0.5)
-        maybe = taken in (*IN_DOUBT, "backend_error") and world.chance(0.5)
-        happens = can_happen and (taken in ("fine", "garbled") or maybe)
+        late = can_happen and behaviour in IN_DOUBT and world.chance(0.5)
+        maybe = behaviour in (*IN_DOUBT, "backend_error") and world.chance(0.5)
+        happens = can_happen and (behaviour in ("fine", "garbled") or maybe)
         pending = False
 
-        def lands_late() -> None:
+        def apply_late() -> None:
             nonlocal pending
             pending = True
-            world.at(self._late(invocation), lambda: self._land(rename))
+            world.at(self._late_effect_time(invocation), lambda: self._apply(rename))
 
-        there = min(world.latency(), seconds / 2)
+        latency = min(world.latency(), seconds / 2)
         try:
-            invocation.pause(there, sent=lands_late if late or happens else None)
+            invocation.pause(latency, sent=apply_late if late or happens else None)
             if late:
-                lands_late()
+                apply_late()
             elif happens:
-                self._land(rename)
-            self._wait_for_answer(taken, seconds - there)
+                self._apply(rename)
+            self._wait_for_response(behaviour, seconds - latency)
         finally:
             if not pending and rename in service.in_flight:
                 service.in_flight.remove(rename)
-        return self._answer(taken, name, service)
+        return self._response(behaviour, name, service)
 
     def read(self, target: Target, deadline: Deadline, purpose: ReadPurpose = ReadPurpose.DECISION) -> Reply:
         world, invocation, seconds = self._world, running(self._world), deadline.remaining()
         event = cast("RenameEvent", invocation.event)
-        service = self._promises.service(target.project_id, target.vpc_endpoint_service_id)
-        taken = self._drawn(target, service, "", purpose)
+        service = self._invariants.service(target.project_id, target.vpc_endpoint_service_id)
+        behaviour = self._draw(target, service, "", purpose)
         if not invocation.is_dry_run:
-            self._promises.is_called(service, event.cloud_event)
-        there = min(world.latency(), seconds / 2)
-        invocation.pause(there)
+            self._invariants.call_made(service, event.cloud_event)
+        latency = min(world.latency(), seconds / 2)
+        invocation.pause(latency)
         name = service.name
-        self._wait_for_answer(taken, seconds - there)
-        world.note("read of %s: %s", service.id, repr(name) if taken == "fine" else taken)
-        return self._answer(
-            "fine" if taken == "state" else taken, name, service, counts=purpose is not ReadPurpose.OUTCOME
+        self._wait_for_response(behaviour, seconds - latency)
+        world.note("read of %s: %s", service.id, repr(name) if behaviour == "fine" else behaviour)
+        return self._response(
+            "fine" if behaviour == "state" else behaviour, name, service, counts=purpose is not ReadPurpose.OUTCOME
         )
 
     def is_refused(self, event: RenameEvent) -> bool:
-        """Whether this environment has heard a refusal that concerns the event."""
+        """Whether this environment has received a refusal that covers the event."""
         refused = running(self._world).environment.refused_until
         service = event.vpc_endpoint_service_id.lower()
         projects = (event.project_id,) if event.project_id else (PROJECT, OTHER_PROJECT)
         return None in refused or any(project in refused or (project, service) in refused for project in projects)
 
-    def _late(self, invocation: Invocation) -> float:
-        """When a rename takes effect that does so late: soon, some time, or as late as it may."""
+    def _late_effect_time(self, invocation: Invocation) -> float:
+        """Half of them soon, the others at any time up to the bound, or close to it."""
         world = self._world
-        latest = invocation.deadline + world.weather.latest_effect_seconds
+        latest = invocation.deadline + world.profile.latest_effect_seconds
         match world.random.randrange(4):
             case 0 | 1:
                 return min(latest, world.now + world.random.expovariate(0.2))
@@ -209,7 +210,7 @@ class Huawei:
 
     def _secret(self) -> Secret:
         world, environment = self._world, running(self._world).environment
-        if world.chance(world.weather.keyless):
+        if world.chance(world.profile.key_unavailable):
             world.note("there is no key for Huawei Cloud")
             raise RenameFailedError(failures.credentials("", kind=Kind.UNAVAILABLE))
         if environment.secret is None or world.now >= environment.secret_good_until:
@@ -217,50 +218,50 @@ class Huawei:
             environment.secret_good_until = world.now + SECRET_SECONDS
         return environment.secret
 
-    def _wait_for_answer(self, taken: str, seconds: float) -> None:
-        running(self._world).pause(seconds if taken == "silent" else min(self._world.latency(), seconds))
+    def _wait_for_response(self, behaviour: str, seconds: float) -> None:
+        running(self._world).pause(seconds if behaviour == "silent" else min(self._world.latency(), seconds))
 
-    def _land(self, rename: Rename) -> None:
-        self._promises.rename_takes_effect(rename)
+    def _apply(self, rename: Rename) -> None:
+        self._invariants.rename_took_effect(rename)
         rename.service.in_flight.remove(rename)
 
-    def _drawn(self, target: Target, service: Service, name: str, purpose: ReadPurpose = ReadPurpose.DECISION) -> str:
+    def _draw(self, target: Target, service: Service, name: str, purpose: ReadPurpose = ReadPurpose.DECISION) -> str:
         world, environment = self._world, running(self._world).environment
         environment.is_answered = False
         secret, scopes = self._secret(), (None, target.project_id, (target.project_id, service.id))
         if any(environment.refused_until.get(scope, 0.0) > world.now for scope in scopes):
             raise RenameFailedError(replace(from_reply("APIGW.0301", "", status=401), counts_as_attempt=False))
-        taken = self._taken(target, service, name, secret)
-        if taken == "waited":
+        behaviour = self._draw_behaviour(target, service, name, secret)
+        if behaviour == "waited":
             raise RenameFailedError(replace(failures.timeout(), counts_as_attempt=False))
         refused = {"wrong_key": scopes[0], "wrong_project": scopes[1], "forbidden": scopes[2]}
-        if taken in refused and (taken != "forbidden" or purpose is not ReadPurpose.OUTCOME):
+        if behaviour in refused and (behaviour != "forbidden" or purpose is not ReadPurpose.OUTCOME):
             environment.secret = None
-            environment.refused_until[refused[taken]] = world.now + REFUSAL_SECONDS
-        return taken
+            environment.refused_until[refused[behaviour]] = world.now + REFUSAL_SECONDS
+        return behaviour
 
-    def _taken(self, target: Target, service: Service, name: str, secret: Secret) -> str:
-        weather, now = self._world.weather, self._world.now
-        if now < weather.refuses_until or not self.account.accepts(secret.key, now):
+    def _draw_behaviour(self, target: Target, service: Service, name: str, secret: Secret) -> str:
+        profile, now = self._world.profile, self._world.now
+        if now < profile.key_refused_until or not self.account.accepts(secret.key, now):
             return "wrong_key"
-        if now < weather.forbidden_until:
+        if now < profile.forbidden_until:
             if target.project_id != secret.project:
                 return "wrong_project"
-            if service.id in weather.forbidden:
+            if service.id in profile.forbidden:
                 return "forbidden"
-        if now < weather.outage_until:
-            return self._world.random.choice(weather.outage)
-        taken = str(self._world.random.choices(*weather.huawei)[0])
-        if taken in ("fine", "garbled", "state") and (not service.exists or name == REFUSED_NAME):
+        if now < profile.outage_until:
+            return self._world.random.choice(profile.outage)
+        behaviour = str(self._world.random.choices(*profile.huawei)[0])
+        if behaviour in ("fine", "garbled", "state") and (not service.exists or name == REFUSED_NAME):
             return "refused" if service.exists else "unknown"
-        return taken
+        return behaviour
 
-    def _answer(self, taken: str, name: str, service: Service, *, counts: bool = True) -> Reply:
+    def _response(self, behaviour: str, name: str, service: Service, *, counts: bool = True) -> Reply:
         environment = running(self._world).environment
         if counts:
-            environment.is_answered = taken not in UNAVAILABLE
+            environment.is_answered = behaviour not in UNAVAILABLE
             environment.unavailable_answers = 0 if environment.is_answered else environment.unavailable_answers + 1
-        match taken:
+        match behaviour:
             case "fine":
                 long = f"{REGION}.{name}.{service.id}" if name else f"{REGION}.{service.id}"
                 return Reply(long if self._world.chance(0.5) else name, 200, "request")
@@ -269,12 +270,12 @@ class Huawei:
             case "silent":
                 failure = failures.timeout(in_doubt=True)
             case "broken" | "unreachable":
-                failure = failures.connection_failed(in_doubt=taken == "broken")
+                failure = failures.connection_failed(in_doubt=behaviour == "broken")
             case "throttled":
                 window = self._world.random.choice(("", ", limit_time:1 minute", ", limit_time:1 hour"))
                 failure = from_reply("APIGW.0308", f"The throttling threshold was reached{window}", status=429)
             case _:
-                code, status = ERRORS[taken]
+                code, status = ERRORS[behaviour]
                 failure = from_reply(code, "", status=status)
         raise RenameFailedError(failure)
 
@@ -284,23 +285,23 @@ class Huawei:
 
 def expect_no_dry_run(world: World, what: str) -> None:
     if running(world).is_dry_run:
-        world.breaks(9, f"a dry run {what}")
+        world.mark_broken(9, f"a dry run {what}")
 
 
 class Bus:
     """The outcome bus."""
 
-    def __init__(self, world: World, promises: Promises) -> None:
+    def __init__(self, world: World, invariants: Invariants) -> None:
         self._world = world
-        self._promises = promises
+        self._invariants = invariants
 
     def publish(self, outcome: Outcome, deadline: Deadline) -> None:
         cloud_event = outcome.cloud_event
         expect_no_dry_run(self._world, "publishes")
         running(self._world).call(
             "the bus",
-            lambda: self._promises.published(cloud_event),
-            self._world.weather.bus,
+            lambda: self._invariants.published(cloud_event),
+            self._world.profile.bus,
             lambda: RenameFailedError(failures.not_published("InternalException")),
         )
 
@@ -322,7 +323,7 @@ class LedgerClient:
         items = list(TransactItems)
 
         def effect() -> None:
-            if self._world.chance(self._world.weather.conflict):
+            if self._world.chance(self._world.profile.conflict):
                 raise conflict(len(items), self._world.random.randrange(len(items)))
             self._table.transact(items)
 
@@ -352,7 +353,7 @@ class LedgerClient:
 
         if operation != "get_item":
             expect_no_dry_run(self._world, f"writes: {operation}")
-        running(self._world).call(f"ledger, {operation}", effect, self._world.weather.ledger, refusal)
+        running(self._world).call(f"ledger, {operation}", effect, self._world.profile.ledger, refusal)
 
 
 @dataclass(eq=False)
@@ -361,8 +362,8 @@ class Message:
 
     Attributes:
         attributes: as Lambda delivers them.
-        stamped: hears of a new timestamp.
-        came_from: the queue that the redrive policy took it from.
+        on_new_timestamp: called with the timestamp that the redrive policy gives it.
+        source_arn: of the queue that the redrive policy took it from.
     """
 
     id: str
@@ -371,14 +372,14 @@ class Message:
     group: str
     sent: float
     event: Event
-    stamped: Callable[[float], object] | None = None
+    on_new_timestamp: Callable[[float], object] | None = None
     receives: int = 0
     visible_at: float = 0.0
-    came_from: str | None = None
+    source_arn: str | None = None
 
 
 class Queue:
-    """A FIFO queue, and the pollers that serve it to the function."""
+    """A FIFO queue, and the pollers that invoke the function with its messages."""
 
     def __init__(
         self,
@@ -401,7 +402,7 @@ class Queue:
     def serve(self, invoke: Callable[[list[Message], Callable[[set[str]], None]], None]) -> None:
         """
         Args:
-            invoke: starts an invocation with messages, and tells which of them it is done with.
+            invoke: starts an invocation with messages, and calls its second argument with the ids to delete.
         """
         self._invoke = invoke
 
@@ -410,12 +411,12 @@ class Queue:
         return f"{self.arn.rpartition(':')[2]}-{self._ids}"
 
     def add(self, message: Message) -> None:
-        """A message comes in."""
+        """A message is sent."""
         self.messages.append(message)
         self._world.after(0, self.poll)
 
     def is_duplicate(self, deduplication_id: str) -> bool:
-        """Whether SQS accepts it, and keeps it to itself."""
+        """Whether SQS accepts the message without delivering it."""
         now = self._world.now
         if self._deduplication.get(deduplication_id, 0.0) + DEDUPLICATION_SECONDS > now:
             return True
@@ -430,10 +431,10 @@ class Queue:
                 seconds = delays.get(_receipt_handle(message))
                 if seconds is not None and message.visible_at > self._world.now:
                     self._show_at(message, self._world.now + seconds)
-                    self._world.note("%s is put off for %s s", message.event.label, seconds)
+                    self._world.note("%s: visibility extended to %s s", message.event.label, seconds)
 
-        with suppress(RefusedError):
-            running(self._world).call("put off", effect, self._world.weather.queue, RefusedError)
+        with suppress(CallFailedError):
+            running(self._world).call("extend visibility", effect, self._world.profile.queue, CallFailedError)
 
     def poll(self) -> None:
         while self._idle and (messages := self._receive()):
@@ -445,7 +446,7 @@ class Queue:
         self._world.at(time, self.poll)
 
     def _receive(self) -> list[Message]:
-        """Nothing of a group while a message of it is in flight."""
+        """Messages of groups of which none is in flight."""
         now, size = self._world.now, self._world.random.randint(1, MAX_BATCH)
         invisible = {message.group for message in self.messages if message.visible_at > now}
         batch: list[Message] = []
@@ -455,9 +456,9 @@ class Queue:
             if self._dead_letters and self._max_receives and message.receives >= self._max_receives:
                 self._world.note("%s has used up its receives", message.event.label)
                 self.messages.remove(message)
-                message.sent, message.came_from, message.receives, message.visible_at = now, self.arn, 0, 0.0
-                if message.stamped:
-                    message.stamped(now)
+                message.sent, message.source_arn, message.receives, message.visible_at = now, self.arn, 0, 0.0
+                if message.on_new_timestamp:
+                    message.on_new_timestamp(now)
                 self._dead_letters.add(message)
                 continue
             batch.append(message)
@@ -468,7 +469,7 @@ class Queue:
 
     def _finish(self, messages: list[Message], done: set[str]) -> None:
         self._idle += 1
-        if done and self._world.chance(self._world.weather.unheard):
+        if done and self._world.chance(self._world.profile.response_lost):
             self._world.note("the messages are not deleted")
         else:
             for message in messages:
@@ -484,8 +485,8 @@ def sqs_record(message: Message, arn: str) -> dict[str, Any]:
         "SentTimestamp": str(int(message.sent * 1000)),
         "MessageGroupId": message.group,
     }
-    if message.came_from:
-        attributes["DeadLetterQueueSourceArn"] = message.came_from
+    if message.source_arn:
+        attributes["DeadLetterQueueSourceArn"] = message.source_arn
     return {
         "messageId": message.id,
         "receiptHandle": _receipt_handle(message),
@@ -499,15 +500,15 @@ def sqs_record(message: Message, arn: str) -> dict[str, Any]:
 
 
 class HandOver:
-    """The rename queue, as the HTTP trigger sees it."""
+    """The rename queue of the HTTP trigger."""
 
-    def __init__(self, world: World, promises: Promises, queue: Queue) -> None:
+    def __init__(self, world: World, invariants: Invariants, queue: Queue) -> None:
         self._world = world
-        self._promises = promises
+        self._invariants = invariants
         self._queue = queue
 
     def send(self, event: RenameEvent, deduplication_id: str, deadline: Deadline) -> bool:
-        known = self._promises.find(event.cloud_event)
+        known = self._invariants.find(event.cloud_event)
         body, group = to_json(event.cloud_event), event.vpc_endpoint_service_id
 
         def effect() -> None:
@@ -517,26 +518,26 @@ class HandOver:
                 self._world.note("%s is handed over to the queue", known.label)
 
         try:
-            running(self._world).call("hand over", effect, self._world.weather.queue, RefusedError)
-        except RefusedError:
-            # It may be in the queue for all that, and then lives on beside its request.
-            known.lives += 1
+            running(self._world).call("hand over", effect, self._world.profile.queue, CallFailedError)
+        except CallFailedError:
+            # It may be in the queue nevertheless, as another submission.
+            known.submissions += 1
             return False
         return True
 
 
-class Rest:
-    """The dead-letter queue, as the dead letter trigger sees it."""
+class DeadLetterQueue:
+    """The dead-letter queue of the dead letter trigger."""
 
-    def __init__(self, world: World, from_: Queue, queue: Queue) -> None:
+    def __init__(self, world: World, unsettled: Queue, queue: Queue) -> None:
         self._world = world
-        self._from = from_
+        self._unsettled = unsettled
         self._queue = queue
 
     def forward(
         self, body: str, group: str, attributes: Mapping[str, Any], message_id: str, deadline: Deadline
     ) -> bool:
-        event = next(message.event for message in self._from.messages if message.id == message_id)
+        event = next(message.event for message in self._unsettled.messages if message.id == message_id)
         as_delivered = {
             name: {"stringValue": attribute["StringValue"], "dataType": attribute["DataType"]}
             for name, attribute in attributes.items()
@@ -545,12 +546,12 @@ class Rest:
         def effect() -> None:
             if not self._queue.is_duplicate(message_id):
                 self._queue.add(Message(self._queue.new_id(), body, as_delivered, group, self._world.now, event))
-                event.rests += 1
-                event.has_rested = True
+                event.dead_letters += 1
+                event.was_dead_letter = True
 
         try:
-            running(self._world).call("forward", effect, self._world.weather.queue, RefusedError)
-        except RefusedError:
+            running(self._world).call("forward", effect, self._world.profile.queue, CallFailedError)
+        except CallFailedError:
             return False
         return True
 

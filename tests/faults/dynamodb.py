@@ -1,6 +1,6 @@
 """DynamoDB in memory, as far as the ledger uses it: one table, and the expressions of its conditional writes.
 
-Whatever it does not know it refuses loudly, so that a ledger that comes to use more cannot pass by accident.
+Unsupported expressions raise an error, so that a ledger that uses more does not pass by accident.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Table:
 
 
 def conflict(actions: int, at: int) -> TransactionCanceledError:
-    """What a transaction hears when another one is at one of its items."""
+    """The error of a transaction, one of whose items another transaction is writing."""
     reasons = [{"Code": "None"} for _ in range(actions)]
     reasons[at] = {"Code": "TransactionConflict", "Message": "Transaction is ongoing for the item"}
     return TransactionCanceledError(reasons)
@@ -122,7 +122,7 @@ def _updated(request: Mapping[str, Any], item: Item | None) -> Item:
 
 
 class _Scope:
-    """What the words of an expression stand for."""
+    """The values of an expression's names and placeholders."""
 
     def __init__(self, request: Mapping[str, Any], item: Item | None) -> None:
         self.names: Mapping[str, str] = request.get("ExpressionAttributeNames", {})
@@ -133,7 +133,7 @@ class _Scope:
 _Operand = Callable[[_Scope], Any]
 _Condition = Callable[[_Scope], bool]
 
-_WORD: Final = re.compile(r"\s*(<=|>=|[=<>(),]|[#:]?\w+)")
+_TOKEN: Final = re.compile(r"\s*(<=|>=|[=<>(),]|[#:]?\w+)")
 _COMPARISONS: Final = {
     "=": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge
 }  # fmt: skip
@@ -141,113 +141,113 @@ _COMPARISONS: Final = {
 
 @cache
 def _condition(text: str) -> _Condition:
-    words = _Words(text)
-    condition = _any_of(words)
-    words.end()
+    tokens = _Tokens(text)
+    condition = _any_of(tokens)
+    tokens.end()
     return condition
 
 
 @cache
 def _update(text: str) -> list[tuple[str, _Operand | None]]:
-    """Which attribute becomes what; None removes it."""
-    words = _Words(text)
+    """Each attribute with its new value; None removes it."""
+    tokens = _Tokens(text)
     changes: list[tuple[str, _Operand | None]] = []
-    while not words.at_end():
-        clause = words.next()
+    while not tokens.at_end():
+        clause = tokens.next()
         if clause not in ("SET", "REMOVE"):
             raise NotImplementedError(clause)
         while True:
-            path = words.next()
+            path = tokens.next()
             if clause == "SET":
-                words.expect("=")
-            changes.append((path, _operand(words) if clause == "SET" else None))
-            if not words.skip(","):
+                tokens.expect("=")
+            changes.append((path, _operand(tokens) if clause == "SET" else None))
+            if not tokens.skip(","):
                 break
     return changes
 
 
-class _Words:
+class _Tokens:
     def __init__(self, text: str) -> None:
-        self._words = _WORD.findall(text)
-        if "".join(self._words) != re.sub(r"\s", "", text):
+        self._tokens = _TOKEN.findall(text)
+        if "".join(self._tokens) != re.sub(r"\s", "", text):
             raise NotImplementedError(text)
-        self._words.reverse()
+        self._tokens.reverse()
 
     def at_end(self) -> bool:
-        return not self._words
+        return not self._tokens
 
     def next(self) -> str:
-        return str(self._words.pop())
+        return str(self._tokens.pop())
 
-    def skip(self, word: str) -> bool:
-        if self._words and self._words[-1] == word:
-            self._words.pop()
+    def skip(self, token: str) -> bool:
+        if self._tokens and self._tokens[-1] == token:
+            self._tokens.pop()
             return True
         return False
 
-    def expect(self, word: str) -> None:
-        if not self.skip(word):
-            raise NotImplementedError(self._words[::-1])
+    def expect(self, token: str) -> None:
+        if not self.skip(token):
+            raise NotImplementedError(self._tokens[::-1])
 
     def end(self) -> None:
-        if self._words:
-            raise NotImplementedError(self._words[::-1])
+        if self._tokens:
+            raise NotImplementedError(self._tokens[::-1])
 
 
-def _any_of(words: _Words) -> _Condition:
-    one = _all_of(words)
-    if not words.skip("OR"):
+def _any_of(tokens: _Tokens) -> _Condition:
+    one = _all_of(tokens)
+    if not tokens.skip("OR"):
         return one
-    other = _any_of(words)
+    other = _any_of(tokens)
     return lambda scope: one(scope) or other(scope)
 
 
-def _all_of(words: _Words) -> _Condition:
-    one = _single(words)
-    if not words.skip("AND"):
+def _all_of(tokens: _Tokens) -> _Condition:
+    one = _single(tokens)
+    if not tokens.skip("AND"):
         return one
-    other = _all_of(words)
+    other = _all_of(tokens)
     return lambda scope: one(scope) and other(scope)
 
 
-def _single(words: _Words) -> _Condition:
-    if words.skip("NOT"):
-        negated = _single(words)
+def _single(tokens: _Tokens) -> _Condition:
+    if tokens.skip("NOT"):
+        negated = _single(tokens)
         return lambda scope: not negated(scope)
-    if words.skip("("):
-        inner = _any_of(words)
-        words.expect(")")
+    if tokens.skip("("):
+        inner = _any_of(tokens)
+        tokens.expect(")")
         return inner
     for function in ("attribute_exists", "attribute_not_exists"):
-        if words.skip(function):
-            words.expect("(")
-            attribute = _operand(words)
-            words.expect(")")
+        if tokens.skip(function):
+            tokens.expect("(")
+            attribute = _operand(tokens)
+            tokens.expect(")")
             if function == "attribute_exists":
                 return lambda scope: attribute(scope) is not None
             return lambda scope: attribute(scope) is None
-    left, compare, right = _operand(words), _COMPARISONS[words.next()], _operand(words)
+    left, compare, right = _operand(tokens), _COMPARISONS[tokens.next()], _operand(tokens)
     return lambda scope: _holds(left(scope), compare, right(scope))
 
 
-def _operand(words: _Words) -> _Operand:
-    if words.skip("if_not_exists"):
-        words.expect("(")
-        attribute = _operand(words)
-        words.expect(",")
-        otherwise = _operand(words)
-        words.expect(")")
-        return lambda scope: attribute(scope) or otherwise(scope)
-    word = words.next()
-    if word.startswith(":"):
-        return lambda scope: scope.values[word]
-    if word.startswith("#"):
-        return lambda scope: scope.item.get(scope.names[word])
-    return lambda scope: scope.item.get(word)
+def _operand(tokens: _Tokens) -> _Operand:
+    if tokens.skip("if_not_exists"):
+        tokens.expect("(")
+        attribute = _operand(tokens)
+        tokens.expect(",")
+        default = _operand(tokens)
+        tokens.expect(")")
+        return lambda scope: attribute(scope) or default(scope)
+    token = tokens.next()
+    if token.startswith(":"):
+        return lambda scope: scope.values[token]
+    if token.startswith("#"):
+        return lambda scope: scope.item.get(scope.names[token])
+    return lambda scope: scope.item.get(token)
 
 
 def _holds(left: Value | None, compare: Callable[[Any, Any], bool], right: Value | None) -> bool:
-    """What is not there, or of another type, compares as false."""
+    """A comparison with a missing attribute, or one of another type, is false."""
     if left is None or right is None or left.keys() != right.keys():
         return False
     ((kind, one),) = left.items()

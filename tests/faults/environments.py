@@ -1,8 +1,8 @@
-"""The function as it is deployed: execution environments, each of the version of code and settings that it began with.
+"""The deployed function: execution environments, each with the version of code and settings that it started with.
 
-An environment serves one invocation at a time, has a clock of its own, and keeps what the function keeps between
+An environment runs one invocation at a time, has a clock of its own, and keeps the function's state between
 invocations: the outage breaker and the secret that was read last. Powertools keeps a breaker's counters and the owner
-of a probe in module attributes, for a process is an environment; here they are exchanged at each turn.
+of a probe in module attributes, since a process is one environment; here each environment sets its own when it runs.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from function.triggers.dead_letters import DeadLetterTrigger
 from function.triggers.http import HttpTrigger
 from function.triggers.sqs import SqsTrigger
 from function.workers import Workers
-from tests.faults.clouds import REGION, Bus, Clouds, Huawei, Secret, running
+from tests.faults.clouds import REGION, Bus, Huawei, Secret, SimulatedClouds, running
+from tests.faults.invariants import CloudEvent
 from tests.faults.ledger_v1 import first_version
-from tests.faults.promises import CloudEvent
 from tests.faults.world import DefectError, World
 
 TABLE: Final = "ledger"
@@ -48,7 +48,7 @@ TABLE: Final = "ledger"
 
 @dataclass(frozen=True)
 class Build:
-    """What the function is made of."""
+    """The classes that the function and its clouds are built of."""
 
     parser: type[EventParser] = EventParser
     policy: type[Policy] = Policy
@@ -82,7 +82,7 @@ class Version:
 class Function:
     """One version, wired as function.app wires it."""
 
-    def __init__(self, build: Build, version: Version, clouds: Clouds, max_receives: int) -> None:
+    def __init__(self, build: Build, version: Version, clouds: SimulatedClouds, max_receives: int) -> None:
         self.version = version
         self._world = world = clouds.world
 
@@ -90,13 +90,13 @@ class Function:
             return datetime.fromtimestamp(running(world).clock(), UTC)
 
         def wait(_: float) -> None:
-            """Not by the ledger's own dice, for a run depends on its seed alone."""
+            """Not the ledger's own random back-off, since a run depends on its seed alone."""
             running(world).pause(world.random.uniform(0, 0.1))
 
         ledger_type = first_version(build.ledger) if version.is_first else build.ledger
         self.ledger = ledger_type(cast("Any", clouds.ledger), TABLE, now=lambda: running(world).clock(), sleep=wait)
-        ledger: Any = _Traced(self.ledger, world) if world.tracing else self.ledger
-        services = _OfThisEnvironment(world)
+        ledger: Any = _TracedLedger(self.ledger, world) if world.tracing else self.ledger
+        services = _ServicesOfRunningEnvironment(world)
         policy = build.policy(
             region=REGION,
             name_max_length=version.name_max_length,
@@ -121,11 +121,11 @@ class Function:
             rename_service,
             cast("Telemetry", _Telemetry(clouds)),
         )
-        workers = cast("Workers", _InTurn())
+        workers = cast("Workers", _SequentialWorkers())
         self.sqs = build.sqs(
             *common, queue=clouds.queue, workers=workers, max_receives=max_receives, uniform=world.random.uniform
         )
-        self.dead_letters = build.dead_letters(*common, queue=clouds.rest, workers=workers)
+        self.dead_letters = build.dead_letters(*common, queue=clouds.dead_letter_queue, workers=workers)
         self.http = build.http(*common, queue=clouds.hand_over, workers=workers)
 
 
@@ -135,8 +135,8 @@ class Environment:
 
     Attributes:
         skew_seconds: of its clock.
-        unavailable_answers: in a row, to calls that were made, since the breaker turned.
-        is_answered: the last call was made, and its answer was none of an outage.
+        unavailable_answers: in a row, to calls that were made, since the breaker's last transition.
+        is_answered: the last call was made, and its response was not that of an outage.
     """
 
     function: Function
@@ -154,7 +154,7 @@ class Environment:
     _owner: SimpleNamespace = field(default_factory=SimpleNamespace)
 
     def enter(self) -> None:
-        """From now on this environment runs."""
+        """Make this the environment that runs."""
         base._LOCAL_FAILURES = self._failures
         base._LOCAL_SUCCESSES = self._successes
         base._LAST_OBSERVED_STATE = self._observed
@@ -162,9 +162,9 @@ class Environment:
 
 
 class Fleet:
-    """The environments of one function: a warm one is used again, a new one is of one of the versions deployed."""
+    """The environments of one function: a warm one is reused, a new one has one of the deployed versions."""
 
-    def __init__(self, build: Build, clouds: Clouds, max_receives: int) -> None:
+    def __init__(self, build: Build, clouds: SimulatedClouds, max_receives: int) -> None:
         self._build = build
         self._clouds = clouds
         self._world = clouds.world
@@ -175,12 +175,12 @@ class Fleet:
         self.versions: tuple[Version, ...] = (Version(),)
 
     def deploy(self, *versions: Version) -> None:
-        """From now on these versions serve, each a part of the traffic. Whoever is at work ends in peace."""
+        """Each of the versions gets a part of the traffic from now on. Running invocations end normally."""
         self.versions = versions
         self._idle.clear()
 
     def take(self, name: str) -> Environment:
-        """An environment of the function of this name, for one invocation."""
+        """An environment for one invocation of the function with this name."""
         idle = self._idle.get(name)
         if idle and self._world.random.random() < 0.8:
             return idle.pop(self._world.random.randrange(len(idle)))
@@ -197,7 +197,7 @@ class Fleet:
         if function is None:
             function = self._functions[version] = Function(self._build, version, clouds, self._max_receives)
 
-        def turned(transition: CircuitTransition) -> None:
+        def transitioned(transition: CircuitTransition) -> None:
             _check_transition(world, environment, transition)
 
         def failed(error: Exception) -> None:
@@ -209,11 +209,11 @@ class Fleet:
             cast("Any", clouds.ledger),
             table=TABLE,
             item=breaker_item,
-            on_transition=turned,
+            on_transition=transitioned,
             on_error=failed,
             now=lambda: running(world).clock(),
         )
-        skew = world.random.uniform(-0.5, 0.5) * world.weather.skew_seconds
+        skew = world.random.uniform(-0.5, 0.5) * world.profile.skew_seconds
         environment = Environment(function, breaker, skew)
         self._environments += 1
         environment._owner.pid, environment._owner.id = os.getpid(), f"owner-{self._environments}"
@@ -225,21 +225,21 @@ def _check_transition(world: World, environment: Environment, transition: Circui
     match transition.from_state, transition.to_state:
         case CircuitState.CLOSED, CircuitState.OPEN:
             if environment.unavailable_answers < FAILURE_THRESHOLD:
-                world.breaks(7, f"the breaker opens after {environment.unavailable_answers} unavailable answers")
+                world.mark_broken(7, f"the breaker opens after {environment.unavailable_answers} unavailable answers")
         case CircuitState.HALF_OPEN, CircuitState.OPEN:
             if environment.unavailable_answers == 0:
-                world.breaks(7, "the breaker opens again without an unavailable answer")
+                world.mark_broken(7, "the breaker opens again without an unavailable answer")
         case CircuitState.HALF_OPEN, CircuitState.CLOSED:
             if not environment.is_answered:
-                world.breaks(7, "the breaker closes without an answer")
+                world.mark_broken(7, "the breaker closes without an answer")
         case _:
             return
     environment.unavailable_answers = 0
 
 
 @contextmanager
-def powertools_in(world: World) -> Iterator[None]:
-    """Powertools goes by the clock of whoever runs, says nothing, and is left as it was."""
+def powertools_on_virtual_time(world: World) -> Iterator[None]:
+    """Powertools uses the clock of the running invocation and does not log, until the end of the `with` block."""
 
     class _Clock:
         @staticmethod
@@ -263,8 +263,8 @@ def powertools_in(world: World) -> Iterator[None]:
                 logger.disabled = False
 
 
-class _OfThisEnvironment:
-    """The endpoint services as the running environment has them: behind its own breaker."""
+class _ServicesOfRunningEnvironment:
+    """The endpoint services, behind the breaker of the environment that runs."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -280,40 +280,40 @@ class _OfThisEnvironment:
         return running(self._world).environment.services
 
 
-class _InTurn:
-    """Workers that are one: threads would not take the same turns twice."""
+class _SequentialWorkers:
+    """Runs tasks one after another: the order of threads would not be reproducible."""
 
     def run(self, tasks: Sequence[Callable[[], object]], deadline: Deadline) -> None:
         for task in tasks:
             task()
 
 
-# ---- What observes the function
+# ---- Observers within the function
 
 
 class _ObservedParser:
-    """The parser. Tells what each invocation is at."""
+    """The parser. Sets the event that the invocation handles, and injects unexpected exceptions."""
 
     def __init__(self, parser: EventParser, world: World) -> None:
         self._parser = parser
         self._world = world
-        parser._validator = _QuickValidator(parser._validator)  # type: ignore[assignment]
+        parser._validator = _CachingValidator(parser._validator)  # type: ignore[assignment]
 
     def parse(self, text: str, attributes: Attributes, **options: Any) -> RenameEvent | InvalidEvent:
         event = self._parser.parse(text, attributes, **options)
         running(self._world).event = None if isinstance(event, InvalidEvent) else event
-        if self._world.chance(self._world.weather.defect):
+        if self._world.chance(self._world.profile.defect):
             raise DefectError
         return event
 
 
-class _QuickValidator:
-    """The schema's validator, which would take a third of the time: it remembers its verdicts in all runs.
+class _CachingValidator:
+    """The schema's validator, which would take a third of the time, with a cache for all runs.
 
-    By the attributes that are there and by the data, for a plan puts nothing invalid into an attribute.
+    Its key is the names of the attributes and the data, since a plan sends no invalid attribute.
     """
 
-    _verdicts: ClassVar[dict[object, list[Any]]] = {}
+    _errors: ClassVar[dict[object, list[Any]]] = {}
 
     def __init__(self, validator: Any) -> None:
         self._validator = validator
@@ -321,15 +321,15 @@ class _QuickValidator:
 
     def iter_errors(self, event: CloudEvent) -> list[Any]:
         key = (self._max_length, *event, *event["data"].items())
-        if key not in self._verdicts:
-            self._verdicts[key] = list(self._validator.iter_errors(event))
-        return self._verdicts[key]
+        if key not in self._errors:
+            self._errors[key] = list(self._validator.iter_errors(event))
+        return self._errors[key]
 
 
 class _Telemetry:
-    """Hears what became of each event, and checks what only the function knows."""
+    """Checks the result of each event for what is not visible outside of the function."""
 
-    def __init__(self, clouds: Clouds) -> None:
+    def __init__(self, clouds: SimulatedClouds) -> None:
         self._clouds = clouds
 
     def handled(
@@ -341,12 +341,12 @@ class _Telemetry:
             return
         invocation = running(self._clouds.world)
         group = invocation.groups.get(keys.get("message_id"))
-        goes_back_refused = isinstance(result, Unsettled) and result.failure.kind is Kind.ACCESS
+        was_refused = isinstance(result, Unsettled) and result.failure.kind is Kind.ACCESS
         if self._clouds.huawei.is_refused(event):
             invocation.refused_groups.add(group)
-        elif goes_back_refused and group not in invocation.refused_groups:
-            label = self._clouds.promises.find(event.cloud_event).label
-            self._clouds.world.breaks(8, f"{label} goes back for another's refusal")
+        elif was_refused and group not in invocation.refused_groups:
+            label = self._clouds.invariants.find(event.cloud_event).label
+            self._clouds.world.mark_broken(8, f"{label} returns for a refusal of another event")
 
     def dry_run(self, dry_run: DryRun, trigger: str, **keys: object) -> None:
         if dry_run.cause is not None:
@@ -357,8 +357,8 @@ class _Telemetry:
         assert isinstance(error, DefectError), error
 
 
-class _Traced:
-    """The ledger, with each of its answers in the trace."""
+class _TracedLedger:
+    """The ledger, with each of its results in the trace."""
 
     def __init__(self, ledger: DynamoDbLedger, world: World) -> None:
         self._ledger = ledger
@@ -366,7 +366,7 @@ class _Traced:
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         def traced(*args: Any, **kwargs: Any) -> Any:
-            answer: object = "never heard"
+            answer: object = "no result"
             try:
                 answer = getattr(self._ledger, method)(*args, **kwargs)
             except RenameFailedError as error:

@@ -1,4 +1,4 @@
-"""The ledger of the first version, as far as it wrote something else. During a canary both work on one table."""
+"""The ledger of the first version, where it wrote something else. In a gradual deployment both use one table."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from function.domain.deadline import Deadline
 
 Update = Mapping[str, Any]
 
-# Past the end of the invocation; and the bounds that this is enough for.
+# After the end of the invocation; and the bounds for which this suffices.
 CLAIM_SLACK_SECONDS_V1: Final = 6.0
 LATEST_EFFECT_SECONDS_V1: Final = 3.0
-MOST_SKEW_SECONDS_V1: Final = 2.0
+MAX_SKEW_SECONDS_V1: Final = 2.0
 
 
 def edited(ledger: type[DynamoDbLedger], edit: Callable[[dict[str, Any], bool], object]) -> type[DynamoDbLedger]:
@@ -42,21 +42,21 @@ def remembers(request: Mapping[str, Any]) -> bool:
 
 
 def first_version(ledger: type[DynamoDbLedger]) -> type[DynamoDbLedger]:
-    """Whole microseconds, claims that last six seconds past the end of their invocation, and no pinned target."""
+    """Whole microseconds, claims that last six seconds after the end of their invocation, and no pinned target."""
 
     def edit(request: dict[str, Any], is_claim: bool) -> None:
         in_whole_microseconds(request, is_claim)
         without_target(request, is_claim)
         values = request.get("ExpressionAttributeValues", {})
         if ":lapses" in values:
-            lapses = float(values[":lapses"]["N"]) - CLAIM_SLACK_SECONDS + CLAIM_SLACK_SECONDS_V1
-            values[":lapses"] = {"N": repr(lapses)}
+            expires_at = float(values[":lapses"]["N"]) - CLAIM_SLACK_SECONDS + CLAIM_SLACK_SECONDS_V1
+            values[":lapses"] = {"N": repr(expires_at)}
 
     return edited(ledger, edit)
 
 
 def without_target(request: dict[str, Any], is_claim: bool) -> None:
-    """The event's item neither gets a region and project nor is asked for them."""
+    """The event's item has no region and project, and they are not part of a condition."""
     request["UpdateExpression"] = request["UpdateExpression"].replace(", #target = :target", "")
     condition = request["ConditionExpression"]
     request["ConditionExpression"] = condition.replace(" AND (attribute_not_exists(#target) OR #target = :target)", "")

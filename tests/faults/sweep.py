@@ -1,4 +1,4 @@
-"""Many runs, on all processors. A run depends on its seed alone, so it does not matter which of them has it."""
+"""Many runs, on all processors. A run depends on its seed alone, whichever process makes it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Final, NamedTuple
 
 from tests.faults.broken import VARIANTS
 from tests.faults.simulation import Result, run
-from tests.faults.world import BrokenPromise
+from tests.faults.world import BrokenInvariant
 
 CHUNK: Final = 20
 
 
 class Sweep(NamedTuple):
-    """What came of many runs.
+    """The result of many runs.
 
     Attributes:
         broken: by seed, in order.
@@ -25,7 +25,7 @@ class Sweep(NamedTuple):
 
     events: int
     steps: int
-    broken: list[tuple[int, BrokenPromise]]
+    broken: list[tuple[int, BrokenInvariant]]
 
 
 def sweep(first: int, seeds: int) -> Sweep:
@@ -34,19 +34,19 @@ def sweep(first: int, seeds: int) -> Sweep:
         return _total(pool.imap(_run, range(first, first + seeds), CHUNK))
 
 
-def catch_variants(most_seeds: int) -> dict[str, tuple[int, BrokenPromise] | None]:
+def catch_variants(max_seeds: int) -> dict[str, tuple[int, BrokenInvariant] | None]:
     """For each broken variant the first seed that catches it, and how; None where none does."""
     with _processes() as pool:
-        return dict(pool.imap_unordered(_caught, ((name, most_seeds) for name in VARIANTS)))
+        return dict(pool.imap_unordered(_caught, ((name, max_seeds) for name in VARIANTS)))
 
 
 def _processes() -> Pool:
-    # Spawned, not forked: the processes share nothing with whoever asks, threads least of all.
+    # Spawned, not forked: a fork of a process with threads may deadlock.
     return multiprocessing.get_context("spawn").Pool(os.cpu_count(), _tune)
 
 
 def _tune() -> None:
-    """Collecting garbage would take a tenth of the time."""
+    """Garbage collection would take a tenth of the time."""
     gc.freeze()
     gc.set_threshold(100_000)
 
@@ -59,9 +59,9 @@ def _run(seed: int) -> Result:
         raise
 
 
-def _caught(task: tuple[str, int]) -> tuple[str, tuple[int, BrokenPromise] | None]:
-    name, most_seeds = task
-    results = (run(seed, VARIANTS[name].build) for seed in range(most_seeds))
+def _caught(task: tuple[str, int]) -> tuple[str, tuple[int, BrokenInvariant] | None]:
+    name, max_seeds = task
+    results = (run(seed, VARIANTS[name].build) for seed in range(max_seeds))
     return name, next(((result.seed, result.broken) for result in results if result.broken), None)
 
 

@@ -15,7 +15,7 @@ def main() -> int:
     wanted = arguments.parse_args()
     report = run(wanted.events, wanted.seed)
     for broken in report.broken:
-        print(f"promise {broken.promise} is broken: {broken.text}")
+        print(f"invariant {broken.invariant} is broken: {broken.text}")
     print(report)
     return 1 if report.broken else 0
 

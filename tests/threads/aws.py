@@ -85,7 +85,7 @@ class Aws(LoopbackServer):
     def _listen(self) -> ThreadingHTTPServer:
         return _Server(self)
 
-    def _drawn(self) -> str | None:
+    def _draw(self) -> str | None:
         with self._lock:
             if self._random.random() >= self.fault_rate:
                 return None
@@ -185,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._reset()
             return
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        fault = aws._drawn()
+        fault = aws._draw()
         if fault == "reset":
             self._reset()
             return

@@ -3,7 +3,7 @@
 What the simulation leaves out, for threads do not take the same turns twice: pools of connections, group commits, the
 guard of the key, the SDK. Several environments take batches from a FIFO queue, and now and then an HTTP request.
 Connections are reset before and after a request takes effect, and at their next use after a freeze; answers come late,
-or never. The promises are those of `tests.faults.promises`, and beside them:
+or never. The invariants are those of `tests.faults.invariants`, and beside them:
 
 9. *Time.* An invocation reports before its time-out.
 
@@ -29,8 +29,8 @@ from unittest.mock import patch
 from function.domain.model import Outcome
 from function.domain.rename_service import Unsettled
 from tests.faults.clouds import Message, sqs_record
-from tests.faults.promises import CloudEvent, Event, Promises, Rename, Service
-from tests.faults.world import BrokenPromise, World
+from tests.faults.invariants import CloudEvent, Event, Invariants, Rename, Service
+from tests.faults.world import BrokenInvariant, World
 from tests.threads.aws import Aws
 from tests.threads.huawei import FaultyHuaweiCloud
 
@@ -59,7 +59,7 @@ class Report:
     Attributes:
         faults: injected into requests to AWS and to Huawei Cloud.
         returned: messages that went back to the queue.
-        broken: promises, each with what broke it.
+        broken: invariants, each with what broke it.
     """
 
     events: int = 0
@@ -69,7 +69,7 @@ class Report:
     thaws: int = 0
     returned: int = 0
     seconds: float = 0.0
-    broken: list[BrokenPromise] = field(default_factory=list)
+    broken: list[BrokenInvariant] = field(default_factory=list)
 
     def __str__(self) -> str:
         return (
@@ -94,7 +94,7 @@ class FaultProfile:
 
 
 def run(events: int, seed: int, profile: FaultProfile = FaultProfile()) -> Report:
-    """Send so many events, and settle them all; or stop where a promise is broken.
+    """Send so many events, and settle them all; or stop where a invariant is broken.
 
     Args:
         seed: decides what is sent and how often something goes wrong, but not the turns that threads take.
@@ -107,14 +107,14 @@ def run(events: int, seed: int, profile: FaultProfile = FaultProfile()) -> Repor
 
 
 class _World(World):
-    """What the promises know of a world."""
+    """What the invariants know of a world."""
 
     def __init__(self, report: Report) -> None:
         super().__init__(seed=0)
         self._report = report
 
-    def breaks(self, promise: int, text: str) -> None:
-        self._report.broken.append(BrokenPromise(promise, text))
+    def mark_broken(self, invariant: int, text: str) -> None:
+        self._report.broken.append(BrokenInvariant(invariant, text))
 
 
 class _Context:
@@ -134,8 +134,8 @@ class _Run:
         self._random = Random(seed)
         self._world = _World(self.report)
         self._services = [Service(f"service-{number}", "old") for number in range(SERVICES)]
-        self._promises = Promises(self._world, {(PROJECT, service.id): service for service in self._services})
-        # Of all that is below, and of the promises.
+        self._invariants = Invariants(self._world, {(PROJECT, service.id): service for service in self._services})
+        # Of all that is below, and of the invariants.
         self._turn = threading.Condition()
         self._skipped_seconds = 0.0
         self._requests: dict[str, CloudEvent] = {}
@@ -164,8 +164,8 @@ class _Run:
                 self._unsent, self._dead_letters = self._dead_letters, []
                 self._work_off(functions)
         if not self.report.broken:
-            self._promises.at_rest(in_calm=True)
-        self.report.events = len(self._promises.events)
+            self._invariants.check_when_idle(fault_free=True)
+        self.report.events = len(self._invariants.events)
         self.report.faults = self._aws.faults + self._huawei.faults
 
     def _planned(self, events: int) -> Iterator[CloudEvent]:
@@ -204,8 +204,8 @@ class _Run:
         self._aws.age(whole)
 
     def _add(self, request: CloudEvent) -> None:
-        event = self._promises.sent(request)
-        event.lives += 1
+        event = self._invariants.sent(request)
+        event.submissions += 1
         event.queued = True
         self._ids += 1
         group = request["data"]["vpc_endpoint_service_id"]
@@ -221,7 +221,7 @@ class _Run:
                 self._queue.remove(message)
                 self._dead_letters.append(json.loads(message.body))
                 if not message.event.outcomes:
-                    self._world.breaks(6, f"{message.event.label} is given up without an outcome")
+                    self._world.mark_broken(6, f"{message.event.label} is given up without an outcome")
         batch = [message for message in visible if message in self._queue][: self._random.randint(5, MAX_BATCH)]
         for message in batch:
             message.receives += 1
@@ -287,18 +287,18 @@ class _Run:
             for message in batch:
                 was_called = len(message.event.renames) > calls_before[message.event]
                 if message.group in stopped and was_called and self._is_sent_once(message.event):
-                    self._world.breaks(8, f"{message.event.label} overtakes another one of its group")
+                    self._world.mark_broken(8, f"{message.event.label} overtakes another one of its group")
                 if message.id in failed:
                     stopped.add(message.group)
                 else:
-                    self._promises.acknowledged(message.event, is_dead_letter=False)
+                    self._invariants.acknowledged(message.event, is_dead_letter=False)
                     self._queue.remove(message)
             self.report.returned += len(failed)
 
     def _post(self, function: Any, request: CloudEvent) -> None:
         with self._turn:
-            event = self._promises.sent(request)
-            event.lives += 1
+            event = self._invariants.sent(request)
+            event.submissions += 1
             self._invocation_of[event] = object()
             self._ids += 1
             request_id = f"request-{self._ids}"
@@ -321,7 +321,7 @@ class _Run:
         }
         answer = self._invoke(function, proxy_event)
         with self._turn:
-            if self._promises.answered(event, answer["statusCode"], answer["body"]):
+            if self._invariants.answered(event, answer["statusCode"], answer["body"]):
                 self._dead_letters.append(request)
 
     def _invoke(self, function: Any, event: dict[str, Any]) -> dict[str, Any]:
@@ -332,7 +332,7 @@ class _Run:
             raise AssertionError from _SilentTelemetry.defects[0]
         if late > 0:
             with self._turn:
-                self._world.breaks(9, f"an invocation reports {late:.1f} s after its time-out")
+                self._world.mark_broken(9, f"an invocation reports {late:.1f} s after its time-out")
         return answer
 
     def _is_sent_once(self, event: Event) -> bool:
@@ -347,13 +347,13 @@ class _Run:
                 if until <= now:
                     self._doubtful.remove((until, doubtful))
                     doubtful.service.in_flight.remove(doubtful)
-            service, event = self._promises.service(PROJECT, service_id), self._promises.find(request)
+            service, event = self._invariants.service(PROJECT, service_id), self._invariants.find(request)
             # Where there are copies, nobody can tell which of them calls.
             invocation = self._invocation_of[event] if self._is_sent_once(event) else event
-            rename = self._promises.rename_is_called(service, request, cast("Any", invocation))
+            rename = self._invariants.rename_called(service, request, cast("Any", invocation))
             self.report.renames += 1
             if applied:
-                self._promises.rename_takes_effect(rename)
+                self._invariants.rename_took_effect(rename)
             if in_doubt:
                 self._doubtful.append((now + DOUBT_SECONDS, rename))
             else:
@@ -361,7 +361,7 @@ class _Run:
 
     def _published(self, outcome: CloudEvent) -> None:
         with self._turn:
-            self._promises.published(outcome)
+            self._invariants.published(outcome)
 
     def _sent(self, request: dict[str, Any]) -> None:
         with self._turn:

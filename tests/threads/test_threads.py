@@ -1,4 +1,4 @@
-"""The promises hold with threads over real sockets; and they are seen to break where the function is broken."""
+"""The invariants hold with threads over real sockets; and they are seen to break where the function is broken."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ def _not_reporting(self: Workers, tasks: Sequence[Callable[[], object]], _: Dead
 
 
 @pytest.mark.parametrize(
-    ("part", "method", "broken", "promises"),
+    ("part", "method", "broken", "invariants"),
     [
         (DynamoDbLedger, "settle", _releasing, {2, 4, 5}),
         (EventBridge, "_put", _taking_a_refusal_for_a_yes, {3, 6}),
         (Workers, "run", _not_reporting, {9}),
     ],
-    ids=["claim released in doubt", "refusal taken for a yes", "deadline ignored"],
+    ids=["claim released in doubt", "refusal behaviour for a yes", "deadline ignored"],
 )
-def test_broken_function_is_caught(part: type, method: str, broken: Any, promises: set[int]) -> None:
+def test_broken_function_is_caught(part: type, method: str, broken: Any, invariants: set[int]) -> None:
     with patch.object(part, method, broken):
         report = run(EVENTS_TO_CATCH, seed=3, profile=FaultProfile(request=0.3))
 
     assert report.broken
-    assert report.broken[0].promise in promises, report.broken[0]
+    assert report.broken[0].invariant in invariants, report.broken[0]
