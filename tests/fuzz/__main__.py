@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz --inputs 200000`: as many raw Lambda events as wanted, on all processors."""
+"""`python -m tests.fuzz --inputs 200000`: so many raw Lambda events, on all processors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHUNK = 1_000
 def main() -> int:
     arguments = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     arguments.add_argument("--inputs", type=int, default=200_000, help="how many (%(default)s)")
-    arguments.add_argument("--seed", type=int, help="of a run before, to have the same inputs again")
+    arguments.add_argument("--seed", type=int, help="of an earlier run, to repeat its inputs")
     wanted = arguments.parse_args()
     first = random.randrange(2**32) if wanted.seed is None else wanted.seed
     print(f"Seed {first}", flush=True)
@@ -35,9 +35,7 @@ def main() -> int:
                 print(f"{target}: {fault}")
                 return 1
     counts = ", ".join(f"{inputs:,} {target}" for target, inputs in taken.items())
-    print(
-        f"{sum(taken.values()):,} inputs ({counts}), nothing but documented answers; {time.monotonic() - began:.0f} s"
-    )
+    print(f"{sum(taken.values()):,} inputs ({counts}), only documented responses; {time.monotonic() - began:.0f} s")
     return 0
 
 

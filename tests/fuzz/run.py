@@ -1,4 +1,4 @@
-"""Throws inputs at a target."""
+"""Calls a target with generated inputs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from tests.fuzz.targets import TARGETS, weather
+from tests.fuzz.targets import TARGETS, FaultyWorld, faults
 
 
 def fuzz(target: str, inputs: int, seed_: int | None = None) -> int:
-    """How many inputs it took; the first that finds a fault is raised, made as small as it gets.
+    """Returns the number of inputs; raises the smallest failure that is found.
 
     Args:
         seed_: None for the same inputs each time.
@@ -26,13 +26,13 @@ def fuzz(target: str, inputs: int, seed_: int | None = None) -> int:
         phases=[Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
-    @given(events, weather)
-    def throw(event: Any, conditions: dict[str, Any]) -> None:
+    @given(events, faults)
+    def call(event: Any, faults: dict[str, Any]) -> None:
         nonlocal taken
         taken += 1
-        check(event, conditions)
+        check(event, FaultyWorld(faults))
 
-    (throw if seed_ is None else seed(seed_)(throw))()
+    (call if seed_ is None else seed(seed_)(call))()
     return taken
 
 
@@ -45,8 +45,8 @@ class Task(NamedTuple):
 
 
 def run(task: Task) -> tuple[str, int, str | None]:
-    """The target, how many inputs it took, and the fault that was found."""
+    """The target, its number of inputs, and the failure that was found."""
     try:
         return task.target, fuzz(task.target, task.inputs, task.seed), None
-    except BaseException as error:  # noqa: BLE001 - a failed assertion is what is looked for
+    except BaseException as error:  # noqa: BLE001 - also a failed assertion
         return task.target, 0, "\n".join([repr(error), *getattr(error, "__notes__", ())])

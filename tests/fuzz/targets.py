@@ -1,7 +1,7 @@
-"""What is thrown at the handler, and what it may answer.
+"""The inputs of the fuzzer, and the checks of the handler's responses.
 
-An input is a raw Lambda event of either trigger, around a body that is anything from a valid rename event to noise, in
-a world where Huawei Cloud, the ledger or the bus may fail. An answer is right when the contract's documents know it.
+An input is a raw Lambda event of either trigger, whose body is anything from a valid rename event to noise, with faults
+of Huawei Cloud and the bus. A response is right when the contract's documents describe it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import base64
 import json
 import os
 import string
-import threading
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from importlib import import_module
 from types import ModuleType, SimpleNamespace
 from typing import Any, Final, cast
@@ -28,13 +28,13 @@ from function.triggers.http import HttpTrigger
 from function.triggers.sqs import SqsTrigger
 from function.workers import Workers
 from tests.contract.documents import OPENAPI, validator
+from tests.fakes.dynamodb import FakeDynamoDb
 from tests.fakes.environment import ENVIRONMENT
 from tests.fakes.events import cloud_event, http_request, sqs_record
 from tests.fakes.failures import not_found, refusal, throttled, unavailable, wrong_key
 from tests.fakes.identifiers import SERVICE
 from tests.fakes.lambda_context import FakeContext
 from tests.fakes.world import World
-from tests.faults.dynamodb import Table
 
 MAX_RECEIVES: Final = 3
 
@@ -74,7 +74,7 @@ def _text(content: object) -> str:
 
 @st.composite
 def _mangled(draw: st.DrawFn) -> str:
-    """A text with some of it lost, doubled or replaced."""
+    """A text of which a part is lost, doubled or replaced."""
     text = draw(events.map(_text))
     begin = draw(st.integers(0, len(text)))
     end = draw(st.integers(begin, len(text)))
@@ -145,6 +145,10 @@ attributes = st.dictionaries(
     ),
     max_size=4,
 )
+DRY_RUN: Final = {"dry_run": ["true"]}
+queries = st.sampled_from(
+    [None, None, DRY_RUN, {"dry_run": ["false"]}, {"dry_run": ["1"]}, {"dry_run": ["true", "true"]}, {"x": ["true"]}]
+)
 headers = st.dictionaries(
     st.sampled_from(["Content-Type", "content-type", "ce-id", "CE-Time", "ce-source", "Prefer", "Idempotency-Key"])
     | names,
@@ -175,7 +179,7 @@ def sqs_events(draw: st.DrawFn) -> dict[str, Any]:
         for number in range(draw(st.integers(0, 4)))
     ]
     for record in records:
-        if draw(st.integers(0, 19)) == 0:  # not as SQS makes them
+        if draw(st.integers(0, 19)) == 0:  # unlike those of SQS
             part = draw(st.sampled_from([record, record["attributes"]]))
             part[draw(st.sampled_from(sorted(set(part) - {"messageId", "attributes", "eventSource"})))] = draw(noise)
     return {"Records": records}
@@ -196,82 +200,75 @@ def http_events(draw: st.DrawFn) -> dict[str, Any]:
     )
     request["requestContext"]["identity"] = draw(st.none() | st.fixed_dictionaries({"userArn": st.none() | callers}))
     request["requestContext"]["requestTimeEpoch"] = draw(st.integers(0, 4_000_000_000_000))
+    request["multiValueQueryStringParameters"] = draw(queries)
     return request
 
 
-strangers = st.one_of(
+unknown_events = st.one_of(
     values, st.dictionaries(st.sampled_from(["Records", "httpMethod", "requestContext", "redrive"]), values)
 )
 
-# ---- The world around it
+# ---- Faults
 
-ANSWERS: Final[tuple[Failure | None, ...]] = (None, None, unavailable(), throttled(60.0), wrong_key(), not_found())
-weather = st.fixed_dictionaries(
+FAILURES: Final[tuple[Failure | None, ...]] = (None, None, unavailable(), throttled(60.0), wrong_key(), not_found())
+faults = st.fixed_dictionaries(
     {
-        "huawei": st.sampled_from([*ANSWERS, refusal("EndPoint.3045", 400), refusal("EndPoint.0011", 500)]),
+        "rename": st.sampled_from([*FAILURES, refusal("EndPoint.3045", 400), refusal("EndPoint.0011", 500)]),
+        "read": st.sampled_from(FAILURES),
         "bus": st.sampled_from([False, False, False, True]),
         "queue": st.booleans(),
     }
 )
 
 
-class _Ledger(DynamoDbLedger):
-    """The real one, on a table in memory."""
-
-    def __init__(self, world: World) -> None:
-        client = SimpleNamespace(transact_write_items=self._transact_in_memory, update_item=self._update_in_memory)
-        super().__init__(
-            cast("Any", client), "ledger", now=lambda: world.clock.now().timestamp(), sleep=world.clock.sleep
-        )
-        self._items = Table(lambda expired: False)
-        self._lock = threading.Lock()
-
-    def _transact_in_memory(self, _: object, **request: Any) -> None:
-        with self._lock:
-            self._items.transact(request["TransactItems"])
-
-    def _update_in_memory(self, _: object, **request: Any) -> None:
-        with self._lock:
-            self._items.update(request)
-
-
-def _world(conditions: dict[str, Any]) -> World:
-    world = World()
-    world.ledger = cast("Any", _Ledger(world))
-    if conditions["huawei"]:
-        world.services.refuse(conditions["huawei"], times=None)
-    if conditions["bus"]:
-        world.bus.refuse()
-    return world
-
-
 @cache
 def app() -> ModuleType:
-    """The module of the handler, which wires itself by the environment when it is imported first."""
+    """The module of the handler, which reads the environment when it is imported."""
     with patch.dict(os.environ, ENVIRONMENT):
         return import_module("function.app")
 
 
-def handle(event: Any, conditions: dict[str, Any], *, dead_letters: bool = False) -> tuple[Any, World]:
-    """What the handler answers; it may raise nothing but UnknownTriggerError."""
-    world = _world(conditions)
-    queue = world.queue if conditions["queue"] else None
-    common = world.of_every_trigger()
-    wired = app().Function.__new__(app().Function)
-    trigger = SqsTrigger(*common, queue=queue, workers=Workers(4), max_receives=MAX_RECEIVES, uniform=world.jitter)
-    components = SimpleNamespace(
-        telemetry=world.telemetry,
-        find_recorded_outage=None,
-        rename_queue=None,
-        dead_letter_queue=None,
-        sqs=DeadLetterTrigger(*common, queue=world.queue, workers=Workers(1)) if dead_letters else trigger,
-        http=HttpTrigger(*common, queue=queue, workers=Workers(1)),
-    )
-    vars(wired).update(_components=components, _ledger_is_checked=True)
-    return wired.handle(event, cast("Any", FakeContext(60.0))), world
+class FaultyWorld(World):
+    """The function with its ledger on a table in memory, and faults."""
+
+    def __init__(self, faults: dict[str, Any]) -> None:
+        super().__init__()
+        self.dynamodb = FakeDynamoDb(self._timestamp)
+        client, sleep = self.dynamodb.client(), self.clock.sleep
+        self.ledger = cast("Any", DynamoDbLedger(client, "ledger", now=self._timestamp, sleep=sleep))
+        self._queue = self.queue if faults["queue"] else None
+        for operation in ("rename", "read"):
+            if faults[operation]:
+                self.services.refuse(faults[operation], on=operation, times=None)
+        if faults["bus"]:
+            self.bus.refuse()
+
+    def handle(self, event: Any, *, dead_letters: bool = False) -> Any:
+        """The handler's response; it may raise nothing but UnknownTriggerError."""
+        common, queue = self.of_every_trigger(), self._queue
+        function = app().Function.__new__(app().Function)
+        trigger = SqsTrigger(*common, queue=queue, workers=Workers(4), max_receives=MAX_RECEIVES, uniform=self.jitter)
+        components = SimpleNamespace(
+            telemetry=self.telemetry,
+            find_recorded_outage=None,
+            rename_queue=None,
+            dead_letter_queue=None,
+            sqs=DeadLetterTrigger(*common, queue=self.queue, workers=Workers(1)) if dead_letters else trigger,
+            http=HttpTrigger(*common, queue=queue, workers=Workers(1)),
+        )
+        vars(function).update(_components=components, _ledger_is_checked=True)
+        return function.handle(event, cast("Any", FakeContext(60.0)))
+
+    def written(self) -> list[list[Any]]:
+        """All renames, writes to the ledger's table, outcomes on the bus and messages sent to the queue."""
+        writes = [call for call in self.dynamodb.calls if call.operation != "GetItem"]
+        return [self.services.calls_of("rename"), writes, list(self.bus.outcomes), list(self.queue.sent)]
+
+    def _timestamp(self) -> float:
+        return self.clock.now().timestamp()
 
 
-# ---- What is right
+# ---- Checks
 
 
 @cache
@@ -281,13 +278,14 @@ def schema(name: str) -> Draft202012Validator:
 
 
 def check_http(answer: Any, event: Any, world: World) -> None:
-    """A proxy response with a status, a content type and a body that the document knows together."""
+    """A proxy response whose status, content type and body are described together."""
     status = str(int(answer["statusCode"]))
     media_type = answer["multiValueHeaders"]["Content-Type"][0]
     if (event["httpMethod"], event["resource"]) != ("POST", "/rename-events"):
         assert (status, media_type) == ("404", "application/problem+json")
-        return  # which the API itself sends nobody to
+        return  # the API itself never sends such a request
     assert world.telemetry.defects == []
+    assert [dry_run.cause for dry_run in world.telemetry.dry_runs if dry_run.cause] == []
     replies = OPENAPI["paths"]["/rename-events"]["post"]["responses"]
     name = replies[status]["content"][media_type]["schema"]["$ref"].rpartition("/")[2]
     schema(name).validate(json.loads(answer["body"]))
@@ -300,11 +298,11 @@ def check_batch(answer: Any, event: Any, world: World) -> None:
     assert answer == {}
     assert len(set(named)) == len(named)
     assert set(named) <= set(came)
-    if not any(map(_is_strange, event["Records"])):
+    if not any(map(_is_malformed, event["Records"])):
         assert world.telemetry.defects == []
 
 
-def _is_strange(record: dict[str, Any]) -> bool:
+def _is_malformed(record: dict[str, Any]) -> bool:
     whole = sqs_record(message_id=record["messageId"])
     system = record["attributes"]
     return not (
@@ -316,7 +314,7 @@ def _is_strange(record: dict[str, Any]) -> bool:
 
 
 def check_outcomes(world: World) -> None:
-    """Whatever is on the bus keeps the contract, and one id has one content."""
+    """Each outcome on the bus conforms to the contract, and one id has one content."""
     by_id: dict[str, Any] = {}
     for outcome in world.bus.outcomes:
         assert outcome.failure is None or outcome.failure.kind in Kind
@@ -324,34 +322,30 @@ def check_outcomes(world: World) -> None:
         assert by_id.setdefault(outcome.id, outcome.cloud_event) == outcome.cloud_event
 
 
-def fuzz_sqs(event: Any, conditions: dict[str, Any]) -> None:
-    answer, world = handle(event, conditions)
-    check_batch(answer, event, world)
+def fuzz_sqs(event: Any, world: FaultyWorld, *, dead_letters: bool = False) -> None:
+    check_batch(world.handle(event, dead_letters=dead_letters), event, world)
     check_outcomes(world)
 
 
-def fuzz_dead_letters(event: Any, conditions: dict[str, Any]) -> None:
-    answer, world = handle(event, conditions, dead_letters=True)
-    check_batch(answer, event, world)
+def fuzz_http(event: Any, world: FaultyWorld) -> None:
+    """The request, before it and after it as a dry run; a dry run, or a query that is refused, writes nothing."""
+    for query in (DRY_RUN, event["multiValueQueryStringParameters"], DRY_RUN):
+        written = world.written()
+        check_http(world.handle(event | {"multiValueQueryStringParameters": query}), event, world)
+        assert world.written() == written or (query or {}).get("dry_run") in (None, ["false"])
     check_outcomes(world)
 
 
-def fuzz_http(event: Any, conditions: dict[str, Any]) -> None:
-    answer, world = handle(event, conditions)
-    check_http(answer, event, world)
-    check_outcomes(world)
-
-
-def fuzz_stranger(event: Any, conditions: dict[str, Any]) -> None:
+def fuzz_unknown(event: Any, world: FaultyWorld) -> None:
     if isinstance(event, dict) and (event.get("redrive") is True or event.get("Records") == []):
         return
     with pytest.raises(app().UnknownTriggerError):
-        handle(event, conditions)
+        world.handle(event)
 
 
-TARGETS: Final = {
+TARGETS: Final[dict[str, tuple[st.SearchStrategy[Any], Callable[[Any, FaultyWorld], None]]]] = {
     "sqs": (sqs_events(), fuzz_sqs),
     "http": (http_events(), fuzz_http),
-    "dead letters": (sqs_events(), fuzz_dead_letters),
-    "strangers": (strangers, fuzz_stranger),
+    "dead letters": (sqs_events(), partial(fuzz_sqs, dead_letters=True)),
+    "unknown": (unknown_events, fuzz_unknown),
 }

@@ -1,4 +1,4 @@
-"""The fuzz targets at work, on the same inputs each time; `make fuzz` throws two hundred thousand others."""
+"""The fuzz targets with the same inputs each time; `make fuzz` tries two hundred thousand others."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from tests.fuzz.targets import TARGETS
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_nothing_but_documented_answers(target: str) -> None:
+def test_handler_gives_only_documented_responses(target: str) -> None:
     assert fuzz(target, inputs=200) == 200
