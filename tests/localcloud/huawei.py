@@ -29,8 +29,6 @@ import hashlib
 import hmac
 import json
 import re
-import socket
-import struct
 import sys
 import threading
 import time
@@ -40,12 +38,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Any, Literal, get_args
 from urllib.parse import parse_qsl, quote, unquote
 
-from tests.localcloud.server import LoopbackServer
+from tests.localcloud.server import ConnectionTrackingServer, LoopbackServer, reset
 
 Operation = Literal["rename", "read", "list"]
 Kind = Literal["status", "reset", "truncate", "garbage", "drip", "hang", "slow"]
@@ -501,35 +499,14 @@ class HuaweiCloud(LoopbackServer):
         return replace(reply, headers=fault.headers)
 
 
-class _Server(ThreadingHTTPServer):
-    # The default of 5 drops connection attempts of a burst, and each dropped one costs its client a second.
-    request_queue_size = 128
-
+class _Server(ConnectionTrackingServer):
     def __init__(self, cloud: HuaweiCloud) -> None:
         self.cloud = cloud
-        self._connections: set[socket.socket] = set()
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._connections.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        """Close only: the orderly shutdown of the base class would turn a reset into an ordinary end."""
-        self._connections.discard(request)
-        self.close_request(request)
-
-    def server_close(self) -> None:
-        super().server_close()
-        for connection in list(self._connections):
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
+        super().__init__(_Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exception()
-        if error and not isinstance(error, OSError):  # an OSError is a client that did not wait for its answer
+        if error and not isinstance(error, OSError):  # an OSError is a client that has closed the connection
             self.cloud._defects.append(error)
 
 
@@ -555,9 +532,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault and stopping.wait(None if kind == "hang" else fault.delay):
             self.close_connection = True
         elif kind == "reset":
-            # Closing a socket that does not linger resets the connection.
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.close_connection = True
+            reset(self)
         else:
             self._start(reply)
             if self.command == "HEAD" or reply.status in _WITHOUT_BODY:

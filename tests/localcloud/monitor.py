@@ -11,6 +11,7 @@ from threading import Condition, Event, RLock, Thread
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
+from cli.model import printable
 from tests.localcloud.huawei import Call
 from tests.localcloud.stack import FUNCTIONS, Clouds
 
@@ -156,7 +157,7 @@ class Monitor:
     def _add(self, kind: Literal["VPCEP", "outcome", "fault", "log"], text: str, detail: Any = None) -> None:
         with self._change:
             self._added += 1
-            self._entries.append(Entry(self._added, time.time(), kind, _printable(text), detail))
+            self._entries.append(Entry(self._added, time.time(), kind, printable(text).strip(), detail))
             self._change.notify_all()
 
 
@@ -176,11 +177,6 @@ def _outcome_line(outcome: dict[str, Any]) -> str:
     else:
         result = f"is named {data['service_name']!r}"
     return f"{outcome['type']}: {data.get('vpc_endpoint_service_id')} {result}"
-
-
-def _printable(text: str) -> str:
-    """On one line, and nothing that a terminal would obey."""
-    return "".join(letter if letter.isprintable() else " " for letter in text).strip()
 
 
 def as_json(entry: Entry) -> str:

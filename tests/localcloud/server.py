@@ -1,11 +1,15 @@
-"""Servers on a free port of the loopback interface, and one that answers each POST with JSON."""
+"""HTTP servers on a free port of the loopback interface."""
 
 from __future__ import annotations
 
 import json
+import socket
+import struct
+import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -13,7 +17,7 @@ from typing import Any, NamedTuple, Self
 
 
 class Reply(NamedTuple):
-    """What is answered; a body of None is empty."""
+    """The response to a request; a body of None is empty."""
 
     status: int
     body: Any
@@ -21,7 +25,7 @@ class Reply(NamedTuple):
 
 
 class LoopbackServer(ABC):
-    """Up for as long as the `with` block lasts; `_stopping` tells those who wait that it ends."""
+    """Runs until the end of the `with` block, which sets `_stopping`."""
 
     def __init__(self) -> None:
         self._stopping = threading.Event()
@@ -46,11 +50,43 @@ class LoopbackServer(ABC):
 
     @abstractmethod
     def _listen(self) -> ThreadingHTTPServer:
-        """The server, on a port of its own."""
+        """The server, on a free port."""
 
 
-class _Server(ThreadingHTTPServer):
-    request_queue_size = 128  # with five, a batch's connections wait for a second
+class ConnectionTrackingServer(ThreadingHTTPServer):
+    """Closes all connections when it is closed. Its handlers may `reset` a connection."""
+
+    # The default of 5 drops connection attempts of a burst, and each dropped one costs its client a second.
+    request_queue_size = 128
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        self._connections: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", 0), handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close only: the orderly shutdown of the base class would turn a reset into an ordinary end."""
+        self._connections.discard(request)
+        self.close_request(request)
+
+    def server_close(self) -> None:
+        super().server_close()
+        for connection in list(self._connections):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), OSError):  # an OSError is a client that has closed the connection
+            super().handle_error(request, client_address)
+
+
+def reset(handler: BaseHTTPRequestHandler) -> None:
+    """Reset the connection, as closing a socket that does not linger does."""
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.close_connection = True
 
 
 class JsonServer(LoopbackServer):
@@ -63,11 +99,11 @@ class JsonServer(LoopbackServer):
         self.delay = 0.0
 
     def _listen(self) -> ThreadingHTTPServer:
-        return _Server(("127.0.0.1", 0), _handler_of(self))
+        return ConnectionTrackingServer(_handler_of(self))
 
     @abstractmethod
     def _receive(self, path: str, headers: Message, body: bytes) -> Reply | None:
-        """The reply to a request; None hangs up."""
+        """The reply to a request; None closes the connection."""
 
 
 def _handler_of(server: JsonServer) -> type[BaseHTTPRequestHandler]:

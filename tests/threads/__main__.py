@@ -1,4 +1,4 @@
-"""`python -m tests.threads --events 20000`: as many events as wanted."""
+"""`python -m tests.threads --events 20000`: so many events."""
 
 from __future__ import annotations
 

@@ -1,62 +1,57 @@
-"""DynamoDB, EventBridge and SQS on the loopback interface, over HTTP as AWS speaks it, with the faults of a network."""
+"""DynamoDB, EventBridge and SQS on the loopback interface, with AWS's HTTP protocol and the faults of a network."""
 
 from __future__ import annotations
 
 import json
-import socket
-import struct
-import sys
+import math
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from random import Random
 from typing import Any, Final, NamedTuple, cast
 
 from botocore.exceptions import ClientError
 
 from tests.faults.dynamodb import Table, conflict
-from tests.localcloud.server import LoopbackServer
+from tests.localcloud.server import ConnectionTrackingServer, LoopbackServer, reset
 
-# What a fault does: the connection is reset before the request is carried out, or after it; the answer comes late, or
-# is that of a server which failed.
+# The connection is reset before or after the request is carried out; the response is slow, later than the function
+# waits for it, or an error.
 FAULTS: Final = ("reset", "reset after", "slow", "hang", "error", "conflict")
 SLOW_SECONDS: Final = 0.3
-# Longer than the function waits for an answer.
 HANG_SECONDS: Final = 2.5
 
 
 class Answer(NamedTuple):
-    """Of one request."""
+    """The response to one request."""
 
     status: int
     body: dict[str, Any]
 
 
 class Aws(LoopbackServer):
-    """Up for as long as the `with` block lasts.
+    """Runs until the end of the `with` block.
 
     Attributes:
         table: the ledger's.
         fault_rate: of all requests, as a probability.
-        faults: so many have been injected.
+        faults: how many have been injected.
     """
 
     def __init__(
         self,
         seed: int,
-        *,
         put_event: Callable[[dict[str, Any]], object],
         send_message: Callable[[dict[str, Any]], object],
-        put_off: Callable[[str, int], object],
+        extend_visibility: Callable[[str, int], object],
     ) -> None:
         """
         Args:
-            put_event: takes the detail of an entry that the bus took.
-            send_message: takes the request.
-            put_off: takes a receipt handle, and seconds.
+            put_event: called with the detail of each entry.
+            send_message: called with the request.
+            extend_visibility: called with a receipt handle, and seconds.
         """
         super().__init__()
         self.table = Table(lambda expired: False)
@@ -65,24 +60,24 @@ class Aws(LoopbackServer):
         self._random = Random(seed)
         self._put_event = put_event
         self._send_message = send_message
-        self._extend_visibility = put_off
+        self._extend_visibility = extend_visibility
         self._lock = threading.Lock()
         self._done: set[str] = set()
-        self._thawed_at = 0.0
+        self._frozen_at = 0.0
 
-    def thaw(self) -> None:
-        """Every connection that is open now is reset when it is used next, as after a freeze."""
-        self._thawed_at = time.monotonic()
+    def freeze(self) -> None:
+        """Reset every connection that is idle now at its next use, as after a freeze of its environment."""
+        self._frozen_at = time.monotonic()
 
     def age(self, seconds: float) -> None:
-        """Time passes for whatever is stored."""
+        """Make all stored times earlier."""
         with self._lock:
             for item in self.table.items():
                 for name in ("lapses", "opened_at", "probe_lease_expiry"):
                     if name in item:
                         item[name] = {"N": str(Decimal(item[name]["N"]) - Decimal(int(seconds)))}
 
-    def _listen(self) -> ThreadingHTTPServer:
+    def _listen(self) -> ConnectionTrackingServer:
         return _Server(self)
 
     def _draw(self) -> str | None:
@@ -136,34 +131,10 @@ class Aws(LoopbackServer):
         return {}
 
 
-class _Server(ThreadingHTTPServer):
-    request_queue_size = 128
-
-    daemon_threads = True
-
+class _Server(ConnectionTrackingServer):
     def __init__(self, aws: Aws) -> None:
         self.aws = aws
-        self._connections: set[socket.socket] = set()
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._connections.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        """Close only: an orderly shutdown would turn a reset into an ordinary end."""
-        self._connections.discard(request)
-        self.close_request(request)
-
-    def server_close(self) -> None:
-        super().server_close()
-        for connection in list(self._connections):
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), OSError):  # which is a client that did not wait for its answer
-            super().handle_error(request, client_address)
+        super().__init__(_Handler)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -174,24 +145,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
-        self._opened_at = time.monotonic()
+        self._idle_since = math.inf
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
     def do_POST(self) -> None:
         aws = self.server.aws
-        if self._opened_at < aws._thawed_at:
-            self._reset()
+        if self._idle_since < aws._frozen_at:
+            reset(self)
             return
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         fault = aws._draw()
         if fault == "reset":
-            self._reset()
+            reset(self)
             return
         answer = aws._carry_out(self.headers["X-Amz-Target"].partition(".")[2], request, fault)
         if fault == "reset after":
-            self._reset()
+            reset(self)
             return
         if fault in ("slow", "hang") and aws._stopping.wait(SLOW_SECONDS if fault == "slow" else HANG_SECONDS):
             self.close_connection = True
@@ -203,9 +174,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/x-amz-json-1.0")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        self._idle_since = time.monotonic()
         self.wfile.write(body)
-
-    def _reset(self) -> None:
-        # Closing a socket that does not linger resets the connection.
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.close_connection = True

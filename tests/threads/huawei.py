@@ -1,4 +1,4 @@
-"""The local Huawei Cloud, which fails calls by chance, and tells an observer of each rename that reaches it."""
+"""The local Huawei Cloud with random faults, and a callback for each rename that reaches it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from tests.localcloud.huawei import HuaweiCloud
 
-# What may happen to any call, by its weight. Nothing of it means a failure for good.
+# The faults of any call, with their weights. None of them is permanent.
 FAULTS: Final[tuple[tuple[float, dict[str, Any]], ...]] = (
     (4, {"kind": "reset"}),
     (4, {"kind": "reset", "applied": True}),
@@ -34,14 +34,14 @@ class FaultyHuaweiCloud(HuaweiCloud):
     """
     Attributes:
         fault_rate: of all calls, as a probability.
-        faults: so many have been injected.
+        faults: how many have been injected.
     """
 
     def __init__(self, seed: int, on_rename: Callable[[str, str, bool, bool], None], *args: Any) -> None:
         """
         Args:
-            on_rename: hears the id of the service, the name, whether it took effect, and whether the answer leaves
-                that in doubt.
+            on_rename: called with the id of the service, the name, whether it took effect, and whether the response
+                leaves that in doubt.
         """
         super().__init__(*args)
         self.fault_rate = 0.0
@@ -59,7 +59,7 @@ class FaultyHuaweiCloud(HuaweiCloud):
     def _receive(self, method: str, target: str, headers: Message, body: bytes) -> Any:
         with self._lock:
             reply, fault = super()._receive(method, target, headers, body)
-            call = self._calls.pop()  # a journal of thousands would be copied with each look
+            call = self._calls.pop()  # a journal of thousands would be copied at each read
             if call.operation == "rename" and call.service_id is not None and call.name is not None:
                 applied, in_doubt = True, False
                 if fault is not None and fault.kind != "slow":

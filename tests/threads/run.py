@@ -1,13 +1,16 @@
 """Thousands of rename events through the wired function, over real sockets, with ten threads an invocation.
 
-What the simulation leaves out, for threads do not take the same turns twice: pools of connections, group commits, the
-guard of the key, the SDK. Several environments take batches from a FIFO queue, and now and then an HTTP request.
-Connections are reset before and after a request takes effect, and at their next use after a freeze; answers come late,
-or never. The invariants are those of `tests.faults.invariants`, and beside them:
+It tests what the simulation leaves out, since the order of threads is not reproducible: connection pools, group
+commits, the key guard, the SDK. Several environments receive batches from a FIFO queue, and some HTTP requests.
+Connections are reset before and after a request takes effect, and at their next use after a freeze; responses come
+late, or never. The invariants are those of `tests.faults.invariants`, and one more:
 
-9. *Time.* An invocation reports before its time-out.
+10. *Time.* An invocation responds before its time-out.
 
-Time passes by itself, and is skipped while no message is visible: then all that is stored grows older.
+A *freeze*: Lambda suspends an environment between two invocations and thaws it for the next one; meanwhile the other
+end may have closed its connections.
+
+Time is real, and skipped while no message is visible: then all stored times become earlier.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ MAX_RECEIVES: Final = 8
 MAX_VISIBLE: Final = 300
 INVOCATION_SECONDS: Final = 8.0
 VISIBILITY_SECONDS: Final = 60.0
-# For so long after the call a rename in doubt may yet take effect. Its claim lasts for longer.
+# For so long after the call a rename in doubt may still take effect. Its claim lasts for longer.
 DOUBT_SECONDS: Final = 50.0
 MAX_REDRIVES: Final = 5
 _FOREIGN: Final = ("HUAWEICLOUD_", "AWS_", "POWERTOOLS_")
@@ -54,11 +57,11 @@ _PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 @dataclass
 class Report:
-    """What came of a run.
+    """The figures of a run.
 
     Attributes:
         faults: injected into requests to AWS and to Huawei Cloud.
-        returned: messages that went back to the queue.
+        returned: messages that returned to the queue.
         broken: invariants, each with what broke it.
     """
 
@@ -66,7 +69,7 @@ class Report:
     invocations: int = 0
     renames: int = 0
     faults: int = 0
-    thaws: int = 0
+    freezes: int = 0
     returned: int = 0
     seconds: float = 0.0
     broken: list[BrokenInvariant] = field(default_factory=list)
@@ -74,40 +77,40 @@ class Report:
     def __str__(self) -> str:
         return (
             f"{self.events} events, {self.invocations} invocations, {self.renames} renames, {self.faults} faults, "
-            f"{self.thaws} thaws, {self.returned} returned, in {self.seconds:.0f} s"
+            f"{self.freezes} freezes, {self.returned} returned, in {self.seconds:.0f} s"
         )
 
 
 @dataclass(frozen=True)
-class FaultProfile:
-    """How often something happens, as probabilities.
+class Rates:
+    """Probabilities.
 
     Attributes:
-        request: a request to AWS or Huawei Cloud fails in some way.
-        thaw: before an invocation all connections to AWS have died.
-        http: an event comes over HTTP.
+        request: a request to AWS or Huawei Cloud fails.
+        freeze: before an invocation all connections to AWS have been closed.
+        http: an event is sent by HTTP.
     """
 
     request: float = 0.04
-    thaw: float = 0.1
+    freeze: float = 0.1
     http: float = 0.1
 
 
-def run(events: int, seed: int, profile: FaultProfile = FaultProfile()) -> Report:
-    """Send so many events, and settle them all; or stop where a invariant is broken.
+def run(events: int, seed: int, rates: Rates = Rates()) -> Report:
+    """Send so many events, and settle them all; or stop when an invariant is broken.
 
     Args:
-        seed: decides what is sent and how often something goes wrong, but not the turns that threads take.
+        seed: decides what is sent and how many faults there are, but not the order of threads.
     """
     started = time.monotonic()
-    threads = _Run(events, seed, profile)
+    threads = _Run(events, seed, rates)
     threads.run()
     threads.report.seconds = time.monotonic() - started
     return threads.report
 
 
 class _World(World):
-    """What the invariants know of a world."""
+    """Collects the broken invariants in the report."""
 
     def __init__(self, report: Report) -> None:
         super().__init__(seed=0)
@@ -118,7 +121,7 @@ class _World(World):
 
 
 class _Context:
-    """Lambda's, as far as the function looks at it."""
+    """Lambda's, as far as the function uses it."""
 
     def __init__(self) -> None:
         self.ends_at = time.time() + INVOCATION_SECONDS
@@ -128,15 +131,15 @@ class _Context:
 
 
 class _Run:
-    def __init__(self, events: int, seed: int, profile: FaultProfile) -> None:
+    def __init__(self, events: int, seed: int, rates: Rates) -> None:
         self.report = Report()
-        self._profile = profile
+        self._rates = rates
         self._random = Random(seed)
         self._world = _World(self.report)
         self._services = [Service(f"service-{number}", "old") for number in range(SERVICES)]
         self._invariants = Invariants(self._world, {(PROJECT, service.id): service for service in self._services})
-        # Of all that is below, and of the invariants.
-        self._turn = threading.Condition()
+        # The lock of everything below, and of the invariants.
+        self._condition = threading.Condition()
         self._skipped_seconds = 0.0
         self._requests: dict[str, CloudEvent] = {}
         self._copies: Counter[str] = Counter()
@@ -148,7 +151,9 @@ class _Run:
         self._working = 0
         self._ids = 0
         self._unsent = list(self._planned(events))
-        self._aws = Aws(seed, put_event=self._published, send_message=self._sent, put_off=self._extend_visibility)
+        self._aws = Aws(
+            seed, put_event=self._published, send_message=self._sent, extend_visibility=self._extend_visibility
+        )
         self._huawei = FaultyHuaweiCloud(seed, self._renamed, AK, SK, PROJECT, REGION)
 
     def run(self) -> None:
@@ -156,20 +161,20 @@ class _Run:
             for service in self._services:
                 self._huawei.add_service(service.id, service.name)
             functions = [wire() for _ in range(ENVIRONMENTS)]
-            self._aws.fault_rate = self._huawei.fault_rate = self._profile.request
-            self._work_off(functions)
+            self._aws.fault_rate = self._huawei.fault_rate = self._rates.request
+            self._drain(functions)
             self._aws.fault_rate = self._huawei.fault_rate = 0.0
-            self._profile = FaultProfile(request=0.0, thaw=0.0)
+            self._rates = Rates(request=0.0, freeze=0.0)
             for _ in range(MAX_REDRIVES):
                 self._unsent, self._dead_letters = self._dead_letters, []
-                self._work_off(functions)
+                self._drain(functions)
         if not self.report.broken:
             self._invariants.check_when_idle(fault_free=True)
         self.report.events = len(self._invariants.events)
         self.report.faults = self._aws.faults + self._huawei.faults
 
     def _planned(self, events: int) -> Iterator[CloudEvent]:
-        """A tenth comes twice, a fifth is late by up to a minute, some use an identifier again."""
+        """A tenth is sent twice, a fifth is up to a minute late, some reuse an identifier."""
         random, start = self._random, time.time() - events / 100
         for number in range(events):
             decided = start + number / 100 - (random.uniform(0, 60) if random.random() < 0.2 else 0)
@@ -212,7 +217,7 @@ class _Run:
         self._queue.append(Message(f"message-{self._ids}", json.dumps(request), {}, group, self._now(), event))
 
     def _receive(self) -> list[Message]:
-        """The first messages of each group, in the order that FIFO queues keep."""
+        """The first messages of each group, in the order of a FIFO queue."""
         now = self._now()
         hidden = {message.group for message in self._queue if message.visible_at > now}
         visible = [message for message in self._queue if message.group not in hidden]
@@ -221,7 +226,7 @@ class _Run:
                 self._queue.remove(message)
                 self._dead_letters.append(json.loads(message.body))
                 if not message.event.outcomes:
-                    self._world.mark_broken(6, f"{message.event.label} is given up without an outcome")
+                    self._world.mark_broken(6, f"{message.event.label} is a dead letter without an outcome")
         batch = [message for message in visible if message in self._queue][: self._random.randint(5, MAX_BATCH)]
         for message in batch:
             message.receives += 1
@@ -229,16 +234,16 @@ class _Run:
         return batch
 
     def _next(self) -> list[Message] | CloudEvent | None:
-        """A batch, or a request over HTTP; None when everything is done."""
+        """A batch, or an event to send by HTTP; None when everything is done."""
         while True:
             while self._unsent and len(self._queue) < MAX_VISIBLE:
-                if self._random.random() < self._profile.http:
+                if self._random.random() < self._rates.http:
                     return self._unsent.pop(0)
                 self._add(self._unsent.pop(0))
             if batch := self._receive():
                 return batch
             if self._working:
-                self._turn.wait()
+                self._condition.wait()
             elif hidden := [message.visible_at for message in self._queue if message.visible_at > self._now()]:
                 self._skip(min(hidden) - self._now())
             else:
@@ -246,43 +251,43 @@ class _Run:
 
     # ---- The function's invocations
 
-    def _work_off(self, functions: list[Any]) -> None:
-        """Until nothing is left to be sent or received."""
+    def _drain(self, functions: list[Any]) -> None:
+        """Run until nothing is left to be sent or received."""
         with ThreadPoolExecutor(len(functions)) as threads:
             for done in [threads.submit(self._serve, function) for function in functions]:
                 done.result()
 
     def _serve(self, function: Any) -> None:
         while True:
-            with self._turn:
+            with self._condition:
                 work = self._next()
                 if work is None or self.report.broken:
-                    self._turn.notify_all()
+                    self._condition.notify_all()
                     return
                 self._working += 1
                 self.report.invocations += 1
-                if self._random.random() < self._profile.thaw:
-                    self.report.thaws += 1
-                    self._aws.thaw()
+                if self._random.random() < self._rates.freeze:
+                    self.report.freezes += 1
+                    self._aws.freeze()
             try:
                 if isinstance(work, list):
                     self._deliver(function, work)
                 else:
                     self._post(function, work)
             finally:
-                with self._turn:
+                with self._condition:
                     self._working -= 1
-                    self._turn.notify_all()
+                    self._condition.notify_all()
 
     def _deliver(self, function: Any, batch: list[Message]) -> None:
         invocation = object()
-        with self._turn:
+        with self._condition:
             calls_before = {message.event: len(message.event.renames) for message in batch}
             self._invocation_of |= dict.fromkeys(calls_before, invocation)
             records = [sqs_record(message, ARN) for message in batch]
         answer = self._invoke(function, {"Records": records})
         failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
-        with self._turn:
+        with self._condition:
             stopped: set[str] = set()
             for message in batch:
                 was_called = len(message.event.renames) > calls_before[message.event]
@@ -296,7 +301,7 @@ class _Run:
             self.report.returned += len(failed)
 
     def _post(self, function: Any, request: CloudEvent) -> None:
-        with self._turn:
+        with self._condition:
             event = self._invariants.sent(request)
             event.submissions += 1
             self._invocation_of[event] = object()
@@ -320,7 +325,7 @@ class _Run:
             },
         }
         answer = self._invoke(function, proxy_event)
-        with self._turn:
+        with self._condition:
             if self._invariants.answered(event, answer["statusCode"], answer["body"]):
                 self._dead_letters.append(request)
 
@@ -331,24 +336,24 @@ class _Run:
         if _SilentTelemetry.defects:
             raise AssertionError from _SilentTelemetry.defects[0]
         if late > 0:
-            with self._turn:
-                self._world.mark_broken(9, f"an invocation reports {late:.1f} s after its time-out")
+            with self._condition:
+                self._world.mark_broken(10, f"an invocation responds {late:.1f} s after its time-out")
         return answer
 
     def _is_sent_once(self, event: Event) -> bool:
         return self._copies[cast("CloudEvent", event.requests[0])["data"]["endpoint_service_name"]] == 1
 
-    # ---- What the clouds hear
+    # ---- Calls that reach the clouds
 
     def _renamed(self, service_id: str, name: str, applied: bool, in_doubt: bool) -> None:
-        with self._turn:
+        with self._condition:
             request, now = self._requests[name], self._now()
             for until, doubtful in list(self._doubtful):
                 if until <= now:
                     self._doubtful.remove((until, doubtful))
                     doubtful.service.in_flight.remove(doubtful)
             service, event = self._invariants.service(PROJECT, service_id), self._invariants.find(request)
-            # Where there are copies, nobody can tell which of them calls.
+            # Of several copies it is unknown which one calls.
             invocation = self._invocation_of[event] if self._is_sent_once(event) else event
             rename = self._invariants.rename_called(service, request, cast("Any", invocation))
             self.report.renames += 1
@@ -360,18 +365,18 @@ class _Run:
                 service.in_flight.remove(rename)
 
     def _published(self, outcome: CloudEvent) -> None:
-        with self._turn:
+        with self._condition:
             self._invariants.published(outcome)
 
     def _sent(self, request: dict[str, Any]) -> None:
-        with self._turn:
+        with self._condition:
             if request["MessageDeduplicationId"] not in self._handed_over:
                 self._handed_over.add(request["MessageDeduplicationId"])
                 self._add(json.loads(request["MessageBody"]))
-                self._turn.notify_all()
+                self._condition.notify_all()
 
     def _extend_visibility(self, receipt_handle: str, seconds: int) -> None:
-        with self._turn:
+        with self._condition:
             for message in self._queue:
                 if receipt_handle == f"{message.id}/{message.receives}":
                     message.visible_at = self._now() + seconds
@@ -379,7 +384,7 @@ class _Run:
 
 @contextmanager
 def _wiring(aws: str, huawei: str) -> Iterator[Callable[[], Any]]:
-    """Makes functions as function.app does, in an environment of their own, that say nothing."""
+    """A factory of functions, wired as in function.app, with environment variables of their own and no logs."""
     own = {
         "HUAWEICLOUD_REGION": REGION,
         "HUAWEICLOUD_SDK_AK": AK,
@@ -410,12 +415,12 @@ def _wiring(aws: str, huawei: str) -> Iterator[Callable[[], Any]]:
 
 
 class _SilentTelemetry:
-    """Keeps what nobody expects."""
+    """Collects unexpected exceptions."""
 
     defects: ClassVar[list[BaseException | None]] = []
 
     def __init__(self, *_: object) -> None:
-        """Of no namespace."""
+        """Without a namespace."""
 
     def handled(self, event: object, result: Outcome | Unsettled, *_: object, **__: object) -> None:
         if isinstance(result, Unsettled) and result.cause is not None:

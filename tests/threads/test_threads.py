@@ -1,4 +1,4 @@
-"""The invariants hold with threads over real sockets; and they are seen to break where the function is broken."""
+"""The invariants hold with threads over real sockets; and broken variants of the function break them."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from function.adapters.aws.dynamodb_ledger import DynamoDbLedger
 from function.adapters.aws.eventbridge import EventBridge
 from function.domain.deadline import Deadline
 from function.workers import Workers
-from tests.threads.run import INVOCATION_SECONDS, FaultProfile, run
+from tests.threads.run import INVOCATION_SECONDS, Rates, run
 
 EVENTS: Final = 2_000
 EVENTS_TO_CATCH: Final = 400
+Record = Callable[[str, object], None]
 _settle = DynamoDbLedger.settle
 
 
-def test_all_promises_hold(record_property: pytest.FixtureRequest) -> None:
+def test_invariants_hold_under_faults_with_real_threads(record_property: Record) -> None:
     report = run(EVENTS, seed=1)
 
-    record_property("figures", str(report))  # type: ignore[operator]
+    record_property("figures", str(report))
     assert report.broken == []
     assert report.events > EVENTS * 0.9
 
 
-def test_nothing_goes_back_after_a_freeze(record_property: pytest.FixtureRequest) -> None:
-    report = run(300, seed=2, profile=FaultProfile(request=0.0, thaw=1.0, http=0.0))
+def test_no_message_returns_to_the_queue_where_each_invocation_follows_a_freeze(record_property: Record) -> None:
+    report = run(300, seed=2, rates=Rates(request=0.0, freeze=1.0, http=0.0))
 
-    record_property("figures", str(report))  # type: ignore[operator]
+    record_property("figures", str(report))
     assert report.broken == []
-    assert report.thaws == report.invocations
+    assert report.freezes == report.invocations
     assert report.returned == 0
 
 
@@ -41,11 +42,11 @@ def _releasing(self: DynamoDbLedger, *args: Any, release: bool) -> Any:
     return _settle(self, *args, release=True)
 
 
-def _taking_a_refusal_for_a_yes(self: EventBridge, *_: Any) -> None:
+def _ignoring_a_refusal(self: EventBridge, *_: Any) -> None:
     return None
 
 
-def _not_reporting(self: Workers, tasks: Sequence[Callable[[], object]], _: Deadline) -> None:
+def _ignoring_the_deadline(self: Workers, tasks: Sequence[Callable[[], object]], _: Deadline) -> None:
     for task in tasks:
         task()
     time.sleep(INVOCATION_SECONDS)
@@ -55,14 +56,14 @@ def _not_reporting(self: Workers, tasks: Sequence[Callable[[], object]], _: Dead
     ("part", "method", "broken", "invariants"),
     [
         (DynamoDbLedger, "settle", _releasing, {2, 4, 5}),
-        (EventBridge, "_put", _taking_a_refusal_for_a_yes, {3, 6}),
-        (Workers, "run", _not_reporting, {9}),
+        (EventBridge, "_put", _ignoring_a_refusal, {3, 6}),
+        (Workers, "run", _ignoring_the_deadline, {10}),
     ],
-    ids=["claim released in doubt", "refusal behaviour for a yes", "deadline ignored"],
+    ids=["claim released in doubt", "refusal of the bus ignored", "deadline ignored"],
 )
-def test_broken_function_is_caught(part: type, method: str, broken: Any, invariants: set[int]) -> None:
+def test_broken_variant_is_caught_with_real_threads(part: type, method: str, broken: Any, invariants: set[int]) -> None:
     with patch.object(part, method, broken):
-        report = run(EVENTS_TO_CATCH, seed=3, profile=FaultProfile(request=0.3))
+        report = run(EVENTS_TO_CATCH, seed=3, rates=Rates(request=0.3))
 
     assert report.broken
     assert report.broken[0].invariant in invariants, report.broken[0]

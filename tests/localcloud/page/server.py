@@ -7,8 +7,7 @@ reach nothing here: a `Host` or `Origin` other than this server's own is refused
 from __future__ import annotations
 
 import json
-import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +15,7 @@ import urllib3
 
 from tests.localcloud.aws import ROOT
 from tests.localcloud.monitor import FAULTS, Monitor, as_json
-from tests.localcloud.server import LoopbackServer
+from tests.localcloud.server import ConnectionTrackingServer, LoopbackServer
 from tests.localcloud.stack import Clouds
 
 OPENAPI: Final = ROOT / "docs" / "openapi.json"
@@ -50,18 +49,14 @@ class Page(LoopbackServer):
         self.clouds = clouds
         self.monitor = monitor
 
-    def _listen(self) -> ThreadingHTTPServer:
+    def _listen(self) -> ConnectionTrackingServer:
         return _Server(self)
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(ConnectionTrackingServer):
     def __init__(self, page: Page) -> None:
         self.page = page
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), OSError):  # an OSError is a browser that has left
-            super().handle_error(request, client_address)
+        super().__init__(_Handler)
 
 
 class _Handler(BaseHTTPRequestHandler):
