@@ -1,12 +1,11 @@
-"""A local Huawei Cloud in a process of its own, so that its work is nobody else's.
+"""A local Huawei Cloud in a process of its own, so that its CPU time is not that of the benchmark.
 
 `python -m tests.bench.huawei_process SERVICES SECONDS` prints its URL and ends when its standard input closes.
 """
 
 import sys
 
-from tests.localcloud.huawei import HuaweiCloud
-from tests.localcloud.stack import LOCAL_ACCOUNT
+from tests.localcloud.stack import local_huawei
 
 
 def service_id(number: int) -> str:
@@ -15,8 +14,7 @@ def service_id(number: int) -> str:
 
 
 def main(services: int, delay: float) -> None:
-    account = LOCAL_ACCOUNT
-    with HuaweiCloud(ak=account.ak, sk=account.sk, project_id=account.project_id, region=account.region) as cloud:
+    with local_huawei() as cloud:
         for number in range(services):
             cloud.add_service(service_id(number))
         if delay:

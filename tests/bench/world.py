@@ -1,4 +1,4 @@
-"""What the measured packages work with: a local AWS and local Huawei Clouds, each in a process of its own."""
+"""The clouds of the measured packages: a local AWS and two local Huawei Clouds, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.localcloud.lambda_runtime import LambdaRuntime
 from tests.localcloud.stack import LOCAL_ACCOUNT, rename_event
 
 BUS = "outcomes"
-# As floor and peer, which read nothing before a rename. The template's default is true: a call more.
+# As floor and peer, which read nothing before a rename. The template's default is true, which costs a call.
 READ_PREVIOUS_NAME = "false"
 SERVICES = 1_000
 SLOW_SECONDS = 0.05
@@ -32,12 +32,12 @@ TIMEOUT_SECONDS = 60
 
 @dataclass(frozen=True)
 class World:
-    """Both clouds.
+    """The clouds.
 
     Attributes:
-        huawei: the URL of a Huawei Cloud that answers at once.
-        slow_huawei: of one that answers after 50 ms.
-        ca: what certifi trusts, and the local AWS: on Lambda botocore reads that much for each new connection.
+        huawei: the URL of a Huawei Cloud that responds at once.
+        slow_huawei: of one that responds after 50 ms.
+        ca: certifi's certificates and the local AWS's: on Lambda botocore reads as many for each new connection.
     """
 
     aws: LocalAws
@@ -54,16 +54,12 @@ class World:
             AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
             KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
         )
-        account = LOCAL_ACCOUNT
         environment = ROOT_USER | {
             "AWS_ENDPOINT_URL": self.aws.endpoint,
             "AWS_CA_BUNDLE": str(self.ca),
             "AWS_REGION": self.aws.region,
             "AWS_DEFAULT_REGION": self.aws.region,
-            "HUAWEICLOUD_REGION": account.region,
-            "HUAWEICLOUD_SDK_AK": account.ak,
-            "HUAWEICLOUD_SDK_SK": account.sk,
-            "HUAWEICLOUD_SDK_PROJECT_ID": account.project_id,
+            **LOCAL_ACCOUNT.environment(),
             "HUAWEICLOUD_SDK_REGION_VPCEP_CN_NORTH_4": self.slow_huawei if slow else self.huawei,
             "OUTCOME_BUS": BUS,
             "LEDGER_TABLE": table,

@@ -46,10 +46,7 @@ def variables(clouds: Clouds) -> dict[str, str]:
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "RENAME_QUEUE_URL": f"{aws.endpoint}/{queue}",
         "RENAME_API_URL": clouds.rename_api_url,
-        "HUAWEICLOUD_REGION": account.region,
-        "HUAWEICLOUD_SDK_AK": account.ak,
-        "HUAWEICLOUD_SDK_SK": account.sk,
-        "HUAWEICLOUD_SDK_PROJECT_ID": account.project_id,
+        **account.environment(),
         "HUAWEICLOUD_SDK_IAM_ENDPOINT": clouds.local_iam.url,
         # Other regions too, so that none leads to the real one.
         **{

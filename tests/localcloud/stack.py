@@ -46,10 +46,25 @@ class HuaweiAccount:
         fields = {"ak": self.ak, "sk": self.sk, "project_id": self.project_id, "security_token": self.security_token}
         return json.dumps({name: value for name, value in fields.items() if value})
 
+    def environment(self) -> dict[str, str]:
+        """The variables of the function and of the command."""
+        return {
+            "HUAWEICLOUD_REGION": self.region,
+            "HUAWEICLOUD_SDK_AK": self.ak,
+            "HUAWEICLOUD_SDK_SK": self.sk,
+            "HUAWEICLOUD_SDK_PROJECT_ID": self.project_id,
+        }
+
 
 LOCAL_ACCOUNT = HuaweiAccount(
     ak="LOCALACCESSKEY", sk="local-secret-key", project_id="0f5b3c6a9d7e4b1f8a2c5d6e7f809112", region="cn-north-4"
 )
+
+
+def local_huawei() -> HuaweiCloud:
+    """With the local account."""
+    account = LOCAL_ACCOUNT
+    return HuaweiCloud(ak=account.ak, sk=account.sk, project_id=account.project_id, region=account.region)
 
 
 @dataclass(frozen=True)
@@ -309,11 +324,9 @@ def local_clouds(
         huawei = iam = None
         if account is None:
             progress("Starting a local Huawei Cloud …")
-            local = LOCAL_ACCOUNT
-            huawei = HuaweiCloud(ak=local.ak, sk=local.sk, project_id=local.project_id, region=local.region)
-            cleanup.enter_context(huawei)
+            huawei = cleanup.enter_context(local_huawei())
             iam = cleanup.enter_context(HuaweiIam(huawei))
-            account = replace(local, endpoint=huawei.url)
+            account = replace(LOCAL_ACCOUNT, endpoint=huawei.url)
         progress("Starting a local AWS …")
         aws = cleanup.enter_context(LocalAws(region))
         if keyless:

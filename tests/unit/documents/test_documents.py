@@ -219,7 +219,7 @@ def test_documented_replay_of_a_seed_runs() -> None:
 
     done = run(*shlex.split(command), seconds=120)
 
-    assert "all promises kept" in done.stdout.splitlines()[-1]
+    assert "all invariants hold" in done.stdout.splitlines()[-1]
 
 
 # ---- Links
