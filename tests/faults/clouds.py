@@ -35,15 +35,14 @@ from function.domain.failures import Kind, RenameFailedError
 from function.domain.model import Outcome, RenameEvent, Target
 from function.domain.ports import ReadPurpose, Reply
 from function.domain.strict_json import to_json
+from tests.fakes import events
+from tests.fakes.identifiers import OTHER_PROJECT, PROJECT, REGION
 from tests.faults.dynamodb import Table, conflict
 from tests.faults.invariants import Event, Invariants, Rename, Service
 from tests.faults.world import Invocation, World
 
 LATEST_EFFECT_SECONDS: Final = 50.0
 MAX_SKEW_SECONDS: Final = 10.0
-PROJECT: Final = "0123456789abcdef0123456789abcdef"
-OTHER_PROJECT: Final = "fedcba9876543210fedcba9876543210"
-REGION: Final = "cn-north-4"
 VISIBILITY_SECONDS: Final = 360.0
 DEDUPLICATION_SECONDS: Final = 300.0
 SECRET_SECONDS: Final = 300.0
@@ -480,23 +479,13 @@ class Queue:
 
 def sqs_record(message: Message, arn: str) -> dict[str, Any]:
     """As Lambda delivers it."""
-    attributes = {
-        "ApproximateReceiveCount": str(message.receives),
-        "SentTimestamp": str(int(message.sent * 1000)),
-        "MessageGroupId": message.group,
-    }
+    record = events.sqs_record(
+        message.body, message_id=message.id, group=message.group, receive_count=message.receives
+    ) | {"receiptHandle": _receipt_handle(message), "messageAttributes": message.attributes, "eventSourceARN": arn}
+    record["attributes"]["SentTimestamp"] = str(int(message.sent * 1000))
     if message.source_arn:
-        attributes["DeadLetterQueueSourceArn"] = message.source_arn
-    return {
-        "messageId": message.id,
-        "receiptHandle": _receipt_handle(message),
-        "body": message.body,
-        "attributes": attributes,
-        "messageAttributes": message.attributes,
-        "eventSource": "aws:sqs",
-        "eventSourceARN": arn,
-        "awsRegion": "eu-west-1",
-    }
+        record["attributes"]["DeadLetterQueueSourceArn"] = message.source_arn
+    return record
 
 
 class HandOver:

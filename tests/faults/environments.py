@@ -38,7 +38,8 @@ from function.triggers.dead_letters import DeadLetterTrigger
 from function.triggers.http import HttpTrigger
 from function.triggers.sqs import SqsTrigger
 from function.workers import Workers
-from tests.faults.clouds import REGION, Bus, Huawei, Secret, SimulatedClouds, running
+from tests.fakes.identifiers import REGION
+from tests.faults.clouds import Bus, Huawei, Secret, SimulatedClouds, running
 from tests.faults.invariants import CloudEvent
 from tests.faults.ledger_v1 import first_version
 from tests.faults.world import DefectError, World

@@ -22,16 +22,15 @@ from typing import Any, Final, NamedTuple, cast
 from function.adapters.aws.dynamodb_ledger import RETENTION
 from function.domain.deadline import Deadline
 from function.domain.model import RENAME_REQUESTED, rfc3339
-from function.triggers.http import BINARY, PATH, STRUCTURED
+from function.triggers.http import BINARY, STRUCTURED
+from tests.fakes.events import http_request
+from tests.fakes.identifiers import API_ID, OTHER_PROJECT, PROJECT, REGION
 from tests.faults.clouds import (
     HUAWEI_FAULTS,
     IN_DOUBT,
     LATEST_EFFECT_SECONDS,
     MAX_SKEW_SECONDS,
-    OTHER_PROJECT,
-    PROJECT,
     REFUSED_NAME,
-    REGION,
     UNAVAILABLE,
     DeadLetterQueue,
     HandOver,
@@ -54,7 +53,6 @@ REPORT_MARGIN_SECONDS: Final = 4.0
 POLLERS: Final = 5
 
 ARN: Final = "arn:aws:sqs:eu-west-1:123456789012:"
-API: Final = "api"
 DAY: Final = 86_400.0
 DEAD_LETTER_RETENTION_SECONDS: Final = 14 * DAY
 
@@ -269,7 +267,7 @@ class _Simulation:
         world = self.world
         self._requests += 1
         request_id = f"request-{self._requests}"
-        transport_attributes = {"id": request_id, "source": API, "time": _rfc3339(world.now)}
+        transport_attributes = {"id": request_id, "source": API_ID, "time": _rfc3339(world.now)}
         event = self.invariants.sent(submission.request(transport_attributes))
         event.submissions += 1
         event.has_no_id = not submission.structured and "id" not in submission.attributes
@@ -279,21 +277,10 @@ class _Simulation:
             headers["idempotency-key" if name == "id" else f"ce-{name}"] = value
         if submission.prefers_async:
             headers["prefer"] = "respond-async"
-        proxy_event = {
-            "httpMethod": "POST",
-            "path": PATH,
-            "resource": PATH,
-            "headers": headers,
-            "body": submission.body,
-            "isBase64Encoded": False,
-            "requestContext": {"requestId": request_id, "apiId": API, "requestTimeEpoch": int(world.now * 1000)},
-        }
-        self._dry_run(proxy_event)
-        environment = self._fleet.take(API)
+        proxy_event = http_request(submission.body, headers=headers)
+        proxy_event["requestContext"] |= {"requestId": request_id, "requestTimeEpoch": int(world.now * 1000)}
 
         def answered(answer: dict[str, Any] | None) -> None:
-            if answer is not None:
-                self._fleet.give_back(API, environment)
             again = answer is None or self.invariants.answered(event, answer["statusCode"], answer["body"])
             again = again or world.chance(world.profile.response_lost)
             if again and tries > 1:
@@ -301,27 +288,10 @@ class _Simulation:
             elif again:
                 self._to_resend.append(submission)
 
-        def handle(invocation: Invocation) -> dict[str, Any]:
-            return environment.function.http.handle(proxy_event, _begin(invocation))
-
-        Invocation(world, request_id, environment, HTTP_TIMEOUT_SECONDS, handle, answered)
-
-    def _dry_run(self, proxy_event: dict[str, Any]) -> None:
-        """With some probability, concurrently with the rename of the same event."""
-        if not self.world.chance(0.2):
-            return
-        environment = self._fleet.take(API)
-
-        def answered(answer: dict[str, Any] | None) -> None:
-            if answer is not None:
-                self._fleet.give_back(API, environment)
-
-        def handle(invocation: Invocation) -> dict[str, Any]:
-            invocation.is_dry_run = True
+        if world.chance(0.2):
             query = {"queryStringParameters": {"dry_run": "true"}}
-            return environment.function.http.handle(proxy_event | query, _begin(invocation))
-
-        Invocation(self.world, "dry run", environment, HTTP_TIMEOUT_SECONDS, handle, answered)
+            self._start(API_ID, "dry run", HTTP_TIMEOUT_SECONDS, proxy_event | query).is_dry_run = True
+        self._start(API_ID, request_id, HTTP_TIMEOUT_SECONDS, proxy_event, answered)
 
     def _invoke(self, queue: Queue, messages: list[Message], finish: Callable[[set[str]], None]) -> None:
         records = [sqs_record(message, queue.arn) for message in messages]
@@ -329,13 +299,11 @@ class _Simulation:
         name = f"{'queue' if queue is self._queue else 'dead'}-{self._requests}"
         labels = ", ".join(f"{message.event.label} ({message.receives})" for message in messages)
         self.world.note("%s gets %s", name, labels)
-        environment = self._fleet.take(queue.arn)
 
         def ended(answer: dict[str, Any] | None) -> None:
             if answer is None:
                 finish(set())
                 return
-            self._fleet.give_back(queue.arn, environment)
             failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
             if queue is self._queue:
                 batch = [(message.event, message.group, message.id in failed) for message in messages]
@@ -345,13 +313,29 @@ class _Simulation:
                     self.invariants.acknowledged(message.event, is_dead_letter=queue is self._unsettled_queue)
             finish({message.id for message in messages} - failed)
 
-        def handle(invocation: Invocation) -> dict[str, Any]:
-            function = environment.function
-            trigger = function.sqs if queue is self._queue else function.dead_letters
-            return trigger.handle({"Records": records}, _begin(invocation))
-
-        invocation = Invocation(self.world, name, environment, QUEUE_TIMEOUT_SECONDS, handle, ended)
+        invocation = self._start(queue.arn, name, QUEUE_TIMEOUT_SECONDS, {"Records": records}, ended)
         invocation.groups = {message.id: message.group for message in messages}
+
+    def _start(
+        self,
+        source: str,
+        name: str,
+        timeout: float,
+        event: dict[str, Any],
+        ended: Callable[[dict[str, Any] | None], object] = lambda answer: None,
+    ) -> Invocation:
+        """Start an invocation of the function that this source invokes: a queue's ARN or the API's id."""
+        environment = self._fleet.take(source)
+        function = environment.function
+        triggers: dict[str, Any] = {API_ID: function.http, self._queue.arn: function.sqs}
+        trigger = triggers.get(source, function.dead_letters)
+
+        def end(answer: dict[str, Any] | None) -> None:
+            if answer is not None:
+                self._fleet.give_back(source, environment)
+            ended(answer)
+
+        return Invocation(self.world, name, environment, timeout, lambda it: trigger.handle(event, _begin(it)), end)
 
 
 def _begin(invocation: Invocation) -> Deadline:

@@ -7,6 +7,8 @@ from email.message import Message
 from random import Random
 from typing import Any, Final
 
+from tests.fakes.environment import ENVIRONMENT
+from tests.fakes.identifiers import PROJECT, REGION
 from tests.localcloud.huawei import HuaweiCloud
 
 # The faults of any call, with their weights. None of them is permanent.
@@ -37,13 +39,14 @@ class FaultyHuaweiCloud(HuaweiCloud):
         faults: how many have been injected.
     """
 
-    def __init__(self, seed: int, on_rename: Callable[[str, str, bool, bool], None], *args: Any) -> None:
+    def __init__(self, seed: int, on_rename: Callable[[str, str, bool, bool], None]) -> None:
         """
         Args:
             on_rename: called with the id of the service, the name, whether it took effect, and whether the response
                 leaves that in doubt.
         """
-        super().__init__(*args)
+        ak, sk = ENVIRONMENT["HUAWEICLOUD_SDK_AK"], ENVIRONMENT["HUAWEICLOUD_SDK_SK"]
+        super().__init__(ak, sk, PROJECT, REGION)
         self.fault_rate = 0.0
         self.faults = 0
         self._random = Random(seed)

@@ -31,16 +31,16 @@ from unittest.mock import patch
 
 from function.domain.model import Outcome
 from function.domain.rename_service import Unsettled
+from function.triggers.http import STRUCTURED
+from tests.fakes.environment import ENVIRONMENT
+from tests.fakes.events import http_request
+from tests.fakes.identifiers import PROJECT, QUEUE_ARN
 from tests.faults.clouds import Message, sqs_record
 from tests.faults.invariants import CloudEvent, Event, Invariants, Rename, Service
 from tests.faults.world import BrokenInvariant, World
 from tests.threads.aws import Aws
 from tests.threads.huawei import FaultyHuaweiCloud
 
-REGION: Final = "cn-north-4"
-PROJECT: Final = "0123456789abcdef0123456789abcdef"
-AK, SK = "THREADSACCESSKEY", "threads-secret-key"
-ARN: Final = "arn:aws:sqs:eu-west-1:123456789012:rename.fifo"
 SERVICES: Final = 100
 ENVIRONMENTS: Final = 10
 MAX_BATCH: Final = 10
@@ -154,7 +154,7 @@ class _Run:
         self._aws = Aws(
             seed, put_event=self._published, send_message=self._sent, extend_visibility=self._extend_visibility
         )
-        self._huawei = FaultyHuaweiCloud(seed, self._renamed, AK, SK, PROJECT, REGION)
+        self._huawei = FaultyHuaweiCloud(seed, self._renamed)
 
     def run(self) -> None:
         with self._aws, self._huawei, _wiring(self._aws.url, self._huawei.url) as wire:
@@ -284,7 +284,7 @@ class _Run:
         with self._condition:
             calls_before = {message.event: len(message.event.renames) for message in batch}
             self._invocation_of |= dict.fromkeys(calls_before, invocation)
-            records = [sqs_record(message, ARN) for message in batch]
+            records = [sqs_record(message, QUEUE_ARN) for message in batch]
         answer = self._invoke(function, {"Records": records})
         failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
         with self._condition:
@@ -307,23 +307,8 @@ class _Run:
             self._invocation_of[event] = object()
             self._ids += 1
             request_id = f"request-{self._ids}"
-        proxy_event = {
-            "httpMethod": "POST",
-            "path": "/rename-events",
-            "resource": "/rename-events",
-            "headers": {"content-type": "application/cloudevents+json"},
-            "multiValueHeaders": {"content-type": ["application/cloudevents+json"]},
-            "queryStringParameters": None,
-            "multiValueQueryStringParameters": None,
-            "body": json.dumps(request),
-            "isBase64Encoded": False,
-            "requestContext": {
-                "requestId": request_id,
-                "apiId": "api",
-                "requestTimeEpoch": int(time.time() * 1000),
-                "identity": {"userArn": None},
-            },
-        }
+        proxy_event = http_request(request, headers={"content-type": STRUCTURED})
+        proxy_event["requestContext"] |= {"requestId": request_id, "requestTimeEpoch": int(time.time() * 1000)}
         answer = self._invoke(function, proxy_event)
         with self._condition:
             if self._invariants.answered(event, answer["statusCode"], answer["body"]):
@@ -385,22 +370,12 @@ class _Run:
 @contextmanager
 def _wiring(aws: str, huawei: str) -> Iterator[Callable[[], Any]]:
     """A factory of functions, wired as in function.app, with environment variables of their own and no logs."""
-    own = {
-        "HUAWEICLOUD_REGION": REGION,
-        "HUAWEICLOUD_SDK_AK": AK,
-        "HUAWEICLOUD_SDK_SK": SK,
-        "HUAWEICLOUD_SDK_PROJECT_ID": PROJECT,
+    own = ENVIRONMENT | {
         "VPCEP_ENDPOINT": huawei,
-        "OUTCOME_BUS": "outcomes",
         "LEDGER_TABLE": "ledger",
         "RENAME_QUEUE_URL": f"{aws}/123456789012/rename.fifo",
         "MAX_RECEIVES": str(MAX_RECEIVES),
         "AWS_ENDPOINT_URL": aws,
-        "AWS_REGION": "eu-west-1",
-        "AWS_DEFAULT_REGION": "eu-west-1",
-        "AWS_ACCESS_KEY_ID": "threads",
-        "AWS_SECRET_ACCESS_KEY": "threads-aws-secret-key",
-        "AWS_EC2_METADATA_DISABLED": "true",
     }
     others = {
         name: value
