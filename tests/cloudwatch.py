@@ -1,8 +1,8 @@
-"""CloudWatch's statistics, metric math and alarms over recorded data points, as its documentation has them.
+"""CloudWatch's statistics, metric math and alarms over recorded data points, as documented.
 
 docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring: alarm-evaluation.html, alarms-and-missing-data.html,
-using-metric-math.html. An alarm is evaluated each minute over a sliding window, with what has arrived by then. What the
-documentation leaves open is named where it is decided here.
+using-metric-math.html. An alarm is evaluated each minute over a sliding window, with the data points that have arrived
+by then. Where the documentation is silent, a comment names the choice.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _COMPARE: Final = {
 
 
 class Metric(NamedTuple):
-    """What data points belong to: the dimensions as sorted pairs of name and value."""
+    """The key of data points: the dimensions as sorted pairs of name and value."""
 
     namespace: str
     name: str
@@ -100,8 +100,8 @@ def compute(
 ) -> Value:
     """One data point of an expression.
 
-    What goes over a whole time series, as SUM of a single one, is refused: an alarm retrieves more data points than it
-    evaluates, so that its value says nothing.
+    A function of a whole time series, as SUM of a single one, is rejected: an alarm retrieves more data points than it
+    evaluates, so that its value is undefined.
 
     Args:
         values: of each metric and expression at this time, by id.

@@ -1,9 +1,9 @@
-"""`make dashboard`: the template's dashboard over a run with an outage in it, on the local clouds.
+"""`make dashboard`: the template's dashboard for a run with an outage, on the local clouds.
 
-For five minutes events come in by both triggers, and for a minute and a half of them Huawei Cloud answers 503. What
-CloudWatch would have of it is recorded from where AWS has it: the function's metrics and durations from its logs, the
-queues' sizes by asking each second, the API's from its replies. A period of the dashboard is a sixtieth of what the
-template says, just as the run is a sixtieth of five hours.
+For five minutes events are sent to both triggers, and for a minute and a half of them Huawei Cloud responds with 503.
+The data points of CloudWatch are recorded from the sources that AWS uses: the function's metrics and durations from its
+logs, the queues' sizes once a second, the API's from its responses. Each period of the dashboard is a sixtieth of that
+in the template, just as the run is a sixtieth of five hours.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SENT_A_SECOND: Final = 2
 SERVICES: Final = 40
 TIMES_FASTER: Final = 60
 QUEUES: Final = ("RenameQueue", "UnsettledQueue", "RenameDeadLetterQueue")
-# SQS's age leaves out what was received that often.
+# SQS's age excludes messages that were received so often.
 COUNTED_RECEIVES: Final = 3
 
 
@@ -47,8 +47,8 @@ def main() -> None:
 
 
 def figures(record: Record) -> dict[str, Any]:
-    """What each widget shows: its lines by label, or its values; and the alarms that are on at the end."""
-    told: list[dict[str, Any]] = []
+    """For each widget its lines by label, or its values; and the state of the alarms at the end."""
+    shown_widgets: list[dict[str, Any]] = []
     for widget in widgets():
         properties = widget["properties"]
         place = {name: widget[name] for name in ("type", "x", "y", "width", "height")}
@@ -69,9 +69,9 @@ def figures(record: Record) -> dict[str, Any]:
                     "period": period,
                     "lines": _lines(widget, record, period),
                 }
-        told.append(place | shown)
+        shown_widgets.append(place | shown)
     outage = [OUTAGE_SECONDS.start, OUTAGE_SECONDS.stop]
-    return {"seconds": RUN_SECONDS, "outage": outage, "times_faster": TIMES_FASTER, "widgets": told}
+    return {"seconds": RUN_SECONDS, "outage": outage, "times_faster": TIMES_FASTER, "widgets": shown_widgets}
 
 
 def _lines(widget: dict[str, Any], record: Record, period: int) -> dict[str, list[float | None]]:
@@ -90,7 +90,7 @@ def _state(name: str, record: Record) -> str:
 
 
 def _text(value: Any) -> str:
-    """An intrinsic function as Fn::Sub has it."""
+    """An intrinsic function in the syntax of Fn::Sub."""
     if isinstance(value, dict):
         [named] = value.values()
         return f"${{{named}}}"
@@ -98,7 +98,7 @@ def _text(value: Any) -> str:
 
 
 class _Run:
-    """Sends events, and records what CloudWatch would have of it."""
+    """Sends events, and records the data points of CloudWatch."""
 
     def __init__(self, clouds: Clouds) -> None:
         self._clouds = clouds
@@ -117,7 +117,7 @@ class _Run:
         with ThreadPoolExecutor(8) as posts:
             for number in range(RUN_SECONDS * SENT_A_SECOND):
                 time.sleep(max(0.0, number / SENT_A_SECOND - self._now()))
-                self._turn(number, progress)
+                self._command_outage(number, progress)
                 event = _event(number)
                 if number % 5 == 0:
                     posts.submit(self._post, event)
@@ -131,12 +131,12 @@ class _Run:
         self._read_logs()
         return self._record
 
-    def _turn(self, number: int, progress: Any) -> None:
+    def _command_outage(self, number: int, progress: Any) -> None:
         if number == OUTAGE_SECONDS.start * SENT_A_SECOND:
-            progress("Huawei Cloud answers 503 from now on …")
+            progress("The outage of Huawei Cloud begins …")
             self._clouds.huawei.fail(503, "APIGW.0613", times=None, on="any")
         if number == OUTAGE_SECONDS.stop * SENT_A_SECOND:
-            progress("Huawei Cloud answers again …")
+            progress("The outage of Huawei Cloud ends …")
             self._clouds.huawei.reset()
 
     def _now(self) -> float:
@@ -185,8 +185,8 @@ class _Run:
                     self._put(at, Metric.of("AWS/Lambda", "Errors", FunctionName=function), 1.0)
                 elif line.startswith('{"_aws"'):
                     self._read_metrics(json.loads(line))
-                elif line.startswith("{") and (told := json.loads(line)).get("message") == "rename event handled":
-                    handled.setdefault(told["correlation_id"], []).append(told | {"at": at})
+                elif line.startswith("{") and (entry := json.loads(line)).get("message") == "rename event handled":
+                    handled.setdefault(entry["correlation_id"], []).append(entry | {"at": at})
         self._put_age(handled)
 
     def _log_lines(self, function: str) -> Iterator[tuple[float, str]]:
@@ -210,9 +210,9 @@ class _Run:
         counted: list[tuple[float, float]] = []
         for id_, sent in self._sent.items():
             ends = [
-                told["at"]
-                for told in handled.get(id_, [])
-                if told["status"] == "settled" or told.get("receive_count", 1) >= COUNTED_RECEIVES
+                entry["at"]
+                for entry in handled.get(id_, [])
+                if entry["status"] == "settled" or entry.get("receive_count", 1) >= COUNTED_RECEIVES
             ]
             counted.append((sent, min(ends, default=RUN_SECONDS)))
         for second in range(RUN_SECONDS):
@@ -222,7 +222,7 @@ class _Run:
 
 
 def _event(number: int) -> Event:
-    """Mostly right ones; some of a service that does not exist, and some with a name that may not be."""
+    """Most are valid; some are for a service that does not exist, and some have an invalid name."""
     service, name = f"service-{number % SERVICES}", f"name-{number}"
     if number % 50 == 7:
         service = "no-such-service"

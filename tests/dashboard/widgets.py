@@ -1,4 +1,4 @@
-"""The widgets of the template's dashboard: what each shows, over recorded data points."""
+"""The widgets of the template's dashboard, evaluated over recorded data points."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SEARCH: Final = re.compile(r"SEARCH\('\{([\w,/]+)\} (.*)', '(\w+)', \d+\)")
 
 
 def widgets() -> list[dict[str, Any]]:
-    """As the template has them: ``${…}`` is text."""
+    """Those of the template, with ``${…}`` unresolved."""
     [dashboard] = of_type("AWS::CloudWatch::Dashboard").values()
     return list(json.loads(dashboard["DashboardBody"]["Fn::Sub"])["widgets"])
 
@@ -39,7 +39,7 @@ def rows(widget: Mapping[str, Any]) -> Iterator[tuple[list[str], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Line:
-    """What a widget shows under one label: a metric's statistic, or an expression of others."""
+    """The content of one label: a metric's statistic, or an expression of other lines."""
 
     label: str
     id: str | None
@@ -75,7 +75,7 @@ def lines(widget: Mapping[str, Any], record: Record) -> list[Line]:
 def values(shown: list[Line], record: Record, start: float, end: float) -> dict[str, Value]:
     """Of a span of time, by label, for the lines that are visible."""
     by_id: dict[str, Value] = {}
-    told: dict[str, Value] = {}
+    values_by_label: dict[str, Value] = {}
     for line in shown:
         if line.metric:
             value = record.statistic(line.metric, line.stat, start, end)
@@ -84,12 +84,12 @@ def values(shown: list[Line], record: Record, start: float, end: float) -> dict[
         if line.id:
             by_id[line.id] = value
         if line.visible:
-            told[line.label] = value
-    return told
+            values_by_label[line.label] = value
+    return values_by_label
 
 
 def resolve(text: str) -> str:
-    """A resource is called by its logical id."""
+    """Replace a resource by its logical id, and the stack's name."""
     text = text.replace("${AWS::StackName}", STACK)
     return re.sub(r"\$\{(\w+)(?:\.\w+)?\}", r"\1", text)
 
@@ -117,14 +117,14 @@ def _searched(search: re.Match[str], record: Record) -> Iterator[Line]:
 
 
 def _labelled(found: list[Line]) -> list[Line]:
-    """Where there is no label: what tells a line from the others, as the console does it."""
+    """The label that the console generates where there is none: what distinguishes the line from the others."""
     metrics = [line.metric for line in found if line.metric]
     several_names = len({metric.name for metric in metrics}) > 1
     several_stats = len({line.stat for line in found if line.metric}) > 1 and not several_names
 
     def label(line: Line) -> str:
         assert line.metric
-        # A dimension tells two lines apart where they have the same name.
+        # A dimension distinguishes two lines that have the same name.
         twins = [metric for metric in metrics if metric.name == line.metric.name]
         differing = [
             value

@@ -1,7 +1,7 @@
-"""`make mutants`: a sample of mutants of `function/`, and which of them the unit and contract tests do not notice.
+"""`make mutants`: a sample of mutants of `function/`, and which of them the unit and contract tests do not detect.
 
-Coverage tells which tests run a line; a mutant meets those tests only, in a copy of the checkout. A survivor is a test
-that is missing, or a change that is equal in effect: somebody has to look.
+By coverage, each mutant is tested only by the tests that run its lines, in a copy of the checkout. A survivor means a
+missing test, or an equivalent mutant: it takes a person to tell.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.mutants.mutations import Mutant, mutants
 ROOT = Path(__file__).parents[2]
 TESTS = ("tests/unit", "tests/contract")
 IGNORED = shutil.ignore_patterns(".git", ".venv", ".build", ".aws-sam", "__pycache__", ".*_cache", ".hypothesis")
-TEST_SECONDS = 60  # some mutants never end
+TEST_SECONDS = 60  # of a mutant that does not end
 MUTANT_SECONDS = 300.0
 WORKERS = 2
 
@@ -46,7 +46,7 @@ class Case(NamedTuple):
 def main() -> int:
     arguments = argparse.ArgumentParser(prog="make mutants")
     arguments.add_argument("--mutants", type=int, default=60)
-    arguments.add_argument("--seconds", type=float, default=1800.0, help="begin no mutant after that")
+    arguments.add_argument("--seconds", type=float, default=1800.0, help="start no mutant after that")
     arguments.add_argument("--seed", type=int, default=0)
     options = arguments.parse_args()
     ends_at = time.monotonic() + options.seconds
@@ -64,8 +64,8 @@ def main() -> int:
         sample = random.Random(options.seed).sample(every, min(options.mutants, len(every)))
         print(f"{len(sample)} of {len(every)} mutants, with --seed {options.seed}", flush=True)
 
-        def meets_its_tests(case: Case) -> bool | None:
-            """Whether it survives; None where the time is over."""
+        def survives_its_tests(case: Case) -> bool | None:
+            """None where the time is over."""
             if time.monotonic() > ends_at:
                 return None
             copy = copies.get()
@@ -77,7 +77,7 @@ def main() -> int:
             return survives
 
         with ThreadPoolExecutor(WORKERS) as workers:
-            results = list(workers.map(meets_its_tests, sample))
+            results = list(workers.map(survives_its_tests, sample))
 
     survivors = [case for case, survives in zip(sample, results, strict=True) if survives]
     print(f"\n{results.count(False)} killed, {len(survivors)} survived, {results.count(None)} not tried.")
@@ -102,7 +102,7 @@ def _pytest(copy: Path, *arguments: str, seconds: float) -> subprocess.Completed
 
 
 def _covered(copy: Path) -> dict[Path, dict[int, list[str]]]:
-    """The tests that run each line of each file. What only importing runs is there without a test."""
+    """The tests that run each line of each file; none for a line that only an import runs."""
     measured = ("--cov", "--cov-context=test", "--cov-report=", "--cov-fail-under=0")
     done = _pytest(copy, *TESTS, *measured, f"-n{WORKERS}", seconds=1200.0)
     if done.returncode:

@@ -27,7 +27,7 @@ _OPPOSITES: dict[type[ast.AST], Any] = {
 
 
 class Mutant(NamedTuple):
-    """One fault: `lines` first and last, as `before` reads there and what is in its place."""
+    """One fault: its first and last line, the text before and after, and the whole mutated source."""
 
     lines: tuple[int, int]
     before: str
@@ -36,7 +36,7 @@ class Mutant(NamedTuple):
 
 
 def mutants(source: str) -> list[Mutant]:
-    """All mutants of a module; of its docstrings, messages and annotations there are none."""
+    """All mutants of a module, except of docstrings, messages and annotations."""
     found = []
     for node, replacement in _Faults().of(ast.parse(source)):
         before = ast.get_source_segment(source, node)

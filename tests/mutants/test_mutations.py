@@ -1,4 +1,4 @@
-"""Mutants of small sources: one fault each, in its place."""
+"""Mutants of small sources have one fault each, at its place."""
 
 import ast
 
@@ -25,7 +25,7 @@ from tests.mutants.mutations import mutants
         ("a = (\n    b\n    == c\n)", ["a = (\n    (b != c)\n)"]),
     ],
 )
-def test_each_mutant_has_one_fault(source: str, expected: list[str]) -> None:
+def test_source_has_one_mutant_for_each_possible_fault(source: str, expected: list[str]) -> None:
     assert [mutant.source for mutant in mutants(source)] == expected
 
 
@@ -38,13 +38,13 @@ def test_each_mutant_has_one_fault(source: str, expected: list[str]) -> None:
         "return_ = f'{a + 1}'",
     ],
 )
-def test_what_no_test_could_notice_has_no_mutant(source: str) -> None:
+def test_docstring_annotation_or_message_has_no_mutant(source: str) -> None:
     ast.parse(source)
 
     assert mutants(source) == []
 
 
-def test_a_mutant_tells_where_it_is() -> None:
+def test_mutant_of_two_lines_has_their_numbers_and_text() -> None:
     [mutant] = mutants("a = 1\n".replace("1", "b ==\\\n c"))
 
     assert (mutant.lines, mutant.before, mutant.after) == ((1, 2), "b ==\\\n c", "(b != c)")
