@@ -1,6 +1,6 @@
-"""`make bench`: measures the function against the peer and the floor, all in the same run, and prints a table.
+"""`make bench`: compares the function with the peer and the floor, all in the same run, and prints a table.
 
-With 15 runs or more the results are kept in results.json, from which the plots are drawn; fewer are only shown.
+The results of 15 runs or more are stored in results.json, from which the plots are drawn.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import measurements
+from tests.bench.clouds import READ_PREVIOUS_NAME, bench_clouds
 from tests.bench.packages import Package, compile_runtime, floor, ours, peer
 from tests.bench.report import table
-from tests.bench.world import READ_PREVIOUS_NAME, world
 
 RESULTS = Path(__file__).with_name("results.json")
 RUNS = 15
@@ -47,7 +47,7 @@ def main(runs: int) -> None:
         "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
         "packages": {package.name: _described(package) for package in (measured, other, least)},
     }
-    with world() as clouds:
+    with bench_clouds() as clouds:
         pair = (measured, other)
         results |= measurements.cold_starts(clouds, (*pair, least), runs, progress)
         results |= measurements.batches(clouds, pair, runs, progress)
@@ -60,7 +60,7 @@ def main(runs: int) -> None:
 
 
 def to_json(results: dict[str, Any]) -> str:
-    """With a line for each list of samples."""
+    """JSON with a line for each list of samples."""
     return re.sub(r"\[[^\[\]{}]*\]", lambda samples: " ".join(samples[0].split()), json.dumps(results, indent=1)) + "\n"
 
 

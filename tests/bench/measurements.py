@@ -1,4 +1,4 @@
-"""The measurements. Each alternates between the packages, so that what disturbs one disturbs the others as well."""
+"""The measurements. Each alternates between the packages, so that other load on the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.bench.clouds import SERVICES, BenchClouds, batch, request
 from tests.bench.packages import Package
-from tests.bench.world import SERVICES, World, batch, request
 from tests.localcloud.lambda_runtime import LambdaRuntime
 
 TRIGGERS = ("sqs", "http")
@@ -23,31 +23,32 @@ WARM_UP = 5
 
 Progress = Callable[[str], object]
 Samples = dict[str, list[float]]
+Runtimes = Mapping[str, LambdaRuntime]
 
 
 class WrongAnswerError(Exception):
-    """A package did not do what it is measured for."""
+    """A package gave a wrong response."""
 
 
-def cold_starts(world: World, packages: Sequence[Package], runs: int, progress: Progress) -> dict[str, Any]:
-    """From the start of the runtime to the answer to its first event: milliseconds of the clock, and of CPU."""
+def cold_starts(clouds: BenchClouds, packages: Sequence[Package], runs: int, progress: Progress) -> dict[str, Any]:
+    """From the start of the runtime to the response to its first event: milliseconds elapsed, and of CPU time."""
     clock: dict[str, Samples] = {trigger: {package.name: [] for package in packages} for trigger in TRIGGERS}
     cpu: dict[str, Samples] = {trigger: {package.name: [] for package in packages} for trigger in TRIGGERS}
     for run in range(runs):
         progress(f"Cold starts {run + 1} of {runs} …")
         for package in packages:
             for trigger in TRIGGERS:
-                with world.runtime(package) as runtime:
+                with clouds.runtime(package) as runtime:
                     seconds = _timed(runtime, batch([run]) if trigger == "sqs" else request(run))
                     clock[trigger][package.name].append(_milliseconds(seconds))
                     cpu[trigger][package.name].append(_milliseconds(_cpu_seconds(runtime)))
     return {"cold_start_ms": clock, "cold_start_cpu_ms": cpu}
 
 
-def batches(world: World, packages: Sequence[Package], runs: int, progress: Progress) -> dict[str, Any]:
+def batches(clouds: BenchClouds, packages: Sequence[Package], runs: int, progress: Progress) -> dict[str, Any]:
     """Milliseconds of one message alone and of ten for ten services, VPCEP answering after 50 ms; warm."""
     samples: dict[str, Samples] = {package.name: {"one": [], "ten": []} for package in packages}
-    with _warm(world, packages, slow=True) as runtimes:
+    with _warm(clouds, packages, slow=True) as runtimes:
         for run in range(runs):
             progress(f"Batches {run + 1} of {runs} …")
             for name, runtime in runtimes.items():
@@ -56,11 +57,11 @@ def batches(world: World, packages: Sequence[Package], runs: int, progress: Prog
     return {"batch_ms": samples}
 
 
-def cpu_per_record(world: World, packages: Sequence[Package], runs: int, progress: Progress) -> dict[str, Any]:
+def cpu_per_record(clouds: BenchClouds, packages: Sequence[Package], runs: int, progress: Progress) -> dict[str, Any]:
     """Milliseconds of CPU that a settled record takes, warm, ledger on, in full batches."""
     samples: Samples = {package.name: [] for package in packages}
     chunk = max(1, CPU_RECORDS // BATCH_SIZE // runs)
-    with _warm(world, packages) as runtimes:
+    with _warm(clouds, packages) as runtimes:
         for run in range(runs):
             progress(f"CPU time {run + 1} of {runs} …")
             for name, runtime in runtimes.items():
@@ -72,37 +73,37 @@ def cpu_per_record(world: World, packages: Sequence[Package], runs: int, progres
     return {"cpu_per_record_ms": samples}
 
 
-def backlogs(world: World, packages: Sequence[Package], runs: int, progress: Progress) -> dict[str, Any]:
-    """Milliseconds an event while an environment works off a backlog of so many, warm, and what memory that takes."""
+def backlogs(clouds: BenchClouds, packages: Sequence[Package], runs: int, progress: Progress) -> dict[str, Any]:
+    """Milliseconds an event while a warm environment drains a backlog of so many, and its memory."""
     every = {10: 1, 100: 3, 1_000: 5}
     drains: dict[str, Samples] = {package.name: {str(size): [] for size in every} for package in packages}
-    with _warm(world, packages) as runtimes:
+    with _warm(clouds, packages) as runtimes:
         for run in range(runs):
             progress(f"Backlogs {run + 1} of {runs} …")
             for size in (size for size, nth in every.items() if run % nth == 0):
                 for name, runtime in runtimes.items():
-                    _timed(runtime, batch(range(BATCH_SIZE)))  # the others' turns have let its connections time out
+                    _timed(runtime, batch(range(BATCH_SIZE)))  # its connections have timed out meanwhile
                     seconds = sum(_timed(runtime, events) for events in _backlog(size // BATCH_SIZE))
                     drains[name][str(size)].append(_milliseconds(seconds / size))
-    endurance = _endurance(world, packages, min(ENDURANCE_BATCHES, ENDURANCE_BATCHES * runs // 15), progress)
+    endurance = _endurance(clouds, packages, min(ENDURANCE_BATCHES, ENDURANCE_BATCHES * runs // 15), progress)
     for package in packages:
         took = endurance[package.name].pop("event_ms")
         drains[package.name][str(endurance["batches"] * BATCH_SIZE)] = took
     return {"backlog_event_ms": drains, "memory": endurance}
 
 
-def _endurance(world: World, packages: Sequence[Package], count: int, progress: Progress) -> dict[str, Any]:
-    """One backlog, worked off by a new environment of each package: time by tenths, memory on the way."""
+def _endurance(clouds: BenchClouds, packages: Sequence[Package], count: int, progress: Progress) -> dict[str, Any]:
+    """One backlog, drained by a new environment of each package: time by tenths, memory by batches."""
     result: dict[str, Any] = {"batches": count}
     early, step = min(EARLY_BATCH, count // 2), max(1, count // 20)
     with ExitStack() as cleanup:
-        runtimes = {package.name: cleanup.enter_context(world.runtime(package)) for package in packages}
+        runtimes = {package.name: cleanup.enter_context(clouds.runtime(package)) for package in packages}
         resident: dict[str, dict[str, float]] = {name: {} for name in runtimes}
         seconds: Samples = {name: [] for name in runtimes}
         for begin in range(0, count, step):
             numbers = range(begin + 1, min(begin + step, count) + 1)
             progress(f"Batch {numbers[-1]} of {count} …")
-            # One after another in turns, for a backlog has no breaks.
+            # Alternately, but without pauses, as in a backlog.
             for name, runtime in runtimes.items():
                 for number, events in zip(numbers, _backlog(step), strict=False):
                     seconds[name].append(_timed(runtime, events))
@@ -110,7 +111,7 @@ def _endurance(world: World, packages: Sequence[Package], count: int, progress: 
                         resident[name][str(number)] = _memory_mib(runtime, "VmRSS")
         for name, runtime in runtimes.items():
             tenth = max(1, count // 10)
-            # The first batch is the cold start, which is another measure.
+            # The first batch is the cold start, which is measured separately.
             parts = [seconds[name][begin : begin + tenth] for begin in range(0, count - tenth + 1, tenth)]
             parts[0] = parts[0][1:] or parts[0]
             result[name] = {
@@ -125,10 +126,10 @@ def _endurance(world: World, packages: Sequence[Package], count: int, progress: 
 
 
 @contextmanager
-def _warm(world: World, packages: Sequence[Package], *, slow: bool = False) -> Iterator[Mapping[str, LambdaRuntime]]:
-    """An environment of each package that has handled a few batches, each size of batch among them."""
+def _warm(clouds: BenchClouds, packages: Sequence[Package], *, slow: bool = False) -> Iterator[Runtimes]:
+    """An environment of each package that has handled some batches of each size."""
     with ExitStack() as cleanup:
-        runtimes = {package.name: cleanup.enter_context(world.runtime(package, slow=slow)) for package in packages}
+        runtimes = {package.name: cleanup.enter_context(clouds.runtime(package, slow=slow)) for package in packages}
         for runtime in runtimes.values():
             for _ in range(WARM_UP):
                 _timed(runtime, batch(range(1)))
@@ -144,7 +145,7 @@ def _backlog(batches_: int) -> Iterator[dict[str, Any]]:
 
 
 def _timed(runtime: LambdaRuntime, event: Mapping[str, Any]) -> float:
-    """Seconds until the answer, which must be that all went well."""
+    """Seconds until the response, which must be a success."""
     began = time.perf_counter()
     answer = runtime.invoke(event)
     seconds = time.perf_counter() - began

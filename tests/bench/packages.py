@@ -1,4 +1,4 @@
-"""The three packages that are measured against each other, built as they would be deployed."""
+"""The three packages that are compared, built as for deployment."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Package:
 
 
 def ours() -> Package:
-    """The function, as `sam build` makes it. A copy, since the next build takes the place of the last."""
+    """The function, built by `sam build`. A copy, since the next build overwrites it."""
     built = build().parent / "RenameFromQueue"
     directory = BENCH / "ours"
     shutil.rmtree(directory, ignore_errors=True)
@@ -60,7 +60,7 @@ def floor() -> Package:
 
 
 def compile_runtime() -> None:
-    """What Lambda's own runtime brings has bytecode there; pip left it out here."""
+    """Compile the packages of Lambda's runtime, which have bytecode there; pip has not compiled them here."""
     for name in _RUNTIME_PACKAGES:
         spec = find_spec(name)
         origin = Path(spec.origin) if spec and spec.origin else None
@@ -71,7 +71,7 @@ def compile_runtime() -> None:
 
 
 def _others() -> Path:
-    """`sam build` of what the function is measured against. Nothing is built where nothing has changed."""
+    """The peer and the floor, built by `sam build`, unless their sources are unchanged."""
     directory, record = BENCH / "others", BENCH / "others.built-from"
     digest = _digest()
     if not record.exists() or record.read_text() != digest:

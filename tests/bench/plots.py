@@ -1,6 +1,6 @@
-"""Draws the kept results and the model as SVG, for docs/performance.md: run by the environment that has matplotlib.
+"""Draws the stored results and the model as SVG, for docs/performance.md, in the environment that has matplotlib.
 
-Grey text and lines on no background at all can be read on white and on black alike.
+Grey text and lines on a transparent background are readable on white and on black.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ RESULTS = Path(__file__).with_name("results.json")
 GREY = "#808080"
 COLOURS = {"ours": "#1f8fdb", "peer": "#e07b39", "floor": "#b4b4b4"}
 STYLE = {
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "plots",  # the same plot is the same file
+    "svg.fonttype": "none",  # text as text, not as paths
+    "svg.hashsalt": "plots",  # the same plot gives the same file
     "font.family": "sans-serif",
     "font.size": 10,
     "axes.spines.top": False,

@@ -1,4 +1,4 @@
-"""What the results say: a table of the goals, and whether each is reached."""
+"""A table of the results: the goals, and whether each is reached."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from statistics import median
 from typing import Any
 
 FLATNESS = 0.15
-# A page more or less is no growth: what an allocator holds wobbles by that much.
-MEMORY_WOBBLE_MIB = 1.0
+# The memory of an allocator varies by a few pages without growth.
+MEMORY_NOISE_MIB = 1.0
 
 Results = Mapping[str, Any]
 
@@ -25,7 +25,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Goal:
-    """A ratio (or a difference) and its bound; `reached` is None for one that is only told."""
+    """A ratio (or a difference) and its bound; `reached` is None for one without a bound."""
 
     text: str
     value: float
@@ -76,11 +76,11 @@ def _cold_start(results: Results, trigger: str, what: str, *, peer_goal: float, 
 
 
 def _cold_start_cpu(results: Results, trigger: str, what: str) -> Row:
-    """Beside the clock, since neighbours on the machine disturb it less."""
+    """In addition to the elapsed time, since other processes on the machine affect it less."""
     samples = results["cold_start_cpu_ms"][trigger]
     ours = median(samples["ours"])
-    told = [Goal(f"× {other}", ours / median(samples[other])) for other in ("peer", "floor")]
-    return Row(f"CPU time of that cold start, {what}", _spreads(samples, "ms"), told)
+    ratios = [Goal(f"× {other}", ours / median(samples[other])) for other in ("peer", "floor")]
+    return Row(f"CPU time of that cold start, {what}", _spreads(samples, "ms"), ratios)
 
 
 def _batch(results: Results) -> Row:
@@ -117,7 +117,7 @@ def _memory(results: Results) -> Row:
         [*(f"{it['peak_mib']:.1f} MiB; {it['last_mib'] - it['early_mib']:+.1f} MiB" for it in (ours, peer)), ""],
         [
             _at_most(1.0, ours["peak_mib"] / peer["peak_mib"], "× peer"),
-            Goal("no growth (MiB)", growth, reached=growth <= MEMORY_WOBBLE_MIB),
+            Goal("no growth (MiB)", growth, reached=growth <= MEMORY_NOISE_MIB),
         ],
     )
 
@@ -133,7 +133,7 @@ def _backlog(results: Results) -> Row:
         [*(", ".join(f"{value:.1f}" for value in times.values()) + " ms" for times in (ours, peer)), ""],
         [
             Goal(f"flat within {FLATNESS:.0%}", flatness, reached=flatness <= FLATNESS),
-            # What disturbed the machine, or slowed the local clouds, disturbed both.
+            # Other load on the machine affects both.
             Goal("as a multiple of the peer's", _flatness([ours[size] / peer[size] for size in ours])),
         ],
     )

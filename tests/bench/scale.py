@@ -1,12 +1,12 @@
-"""Scale on paper: how long a backlog takes to drain, what bounds it, and what a million renames and a month cost.
+"""A model of scale: how long a backlog takes to drain, what limits it, and what a million renames and a month cost.
 
-`python -m tests.bench.scale` prints all as Markdown. Every number is a named constant or a field of `Deployment`, so
-that whoever has other quotas, latencies or prices puts them in.
+`python -m tests.bench.scale` prints all as Markdown. Every number is a named constant or a field of `Deployment`, to be
+replaced by other quotas, latencies or prices.
 
-Lambda takes a FIFO queue's messages in batches of ten, five batches at a time to begin with and 300 more a minute, up
+Lambda receives a FIFO queue's messages in batches of ten, at first five batches concurrently and 300 more a minute, up
 to the event source's MaximumConcurrency, and never two batches of one message group at a time. SQS fills a batch from
-one group as far as that has messages. In a batch the groups run side by side and each group in order, so that it takes
-the latency of the longest group, and the CPU time of all its renames at the share of a core that the memory size buys.
+one group as long as that has messages. A batch handles its groups concurrently and each group in order, so that it
+takes the latency of the longest group, and the CPU time of all its renames at the memory size's share of a core.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CONCURRENCY_A_SECOND = 300 / 60
 MOST_CONCURRENCY = 1_000
 MIB_OF_A_CORE = 1_769
 
-# ---- Other quotas, us-east-1, as an account has them at first
+# ---- Other default quotas, us-east-1
 SQS_FIFO_REQUESTS_A_SECOND = 70_000  # high throughput, for each action
 EVENTBRIDGE_ENTRIES_A_SECOND = 10_000
 
@@ -46,9 +46,9 @@ KMS_REQUEST = 3.00e-6
 SECRET_MONTH = 0.40
 SECRET_REQUEST = 5.00e-6
 
-# ---- What one settled rename makes
+# ---- For each settled rename
 AWS_CALLS = 3  # claim, settle, publish: one after another
-EVENT_ITEM_BYTES = 1_100  # the outcome is kept in it
+EVENT_ITEM_BYTES = 1_100  # with the outcome
 SERVICE_ITEM_BYTES = 200
 LOG_BYTES = 580
 LOG_BYTES_A_BATCH = 650  # START, END, REPORT and the metrics
@@ -57,7 +57,7 @@ ARCHIVED_BYTES = EVENT_ITEM_BYTES + 300  # with EventBridge's own fields
 TRACED_SHARE = 0.05  # X-Ray's default rule, where it has more than a request a second to choose from
 KEPT_MONTHS = 35 / 30
 
-# ---- What there is, however many renames
+# ---- For any number of renames
 METRICS = 12 + 20  # by name, and by kind and code where things fail
 ALARMS = 17
 ALARM_METRICS = 31
@@ -70,16 +70,16 @@ SECRET_SECONDS = 300  # an environment reads it again
 
 @dataclass(frozen=True)
 class Deployment:
-    """What is deployed, and between what.
+    """A deployment and its surroundings.
 
     Attributes:
         max_concurrency: of the event source.
         memory_mib: of the function.
-        services: endpoint services, and so message groups, that the events are spread over; None for one each.
+        services: how many endpoint services, and so message groups, the events are for; None for one each.
         huawei_calls_a_second: the gateway's quota for an API; VPCEP's own is not published.
-        write_units_a_second: that the table bears; a new on-demand one 4,000, a warmed one up to 40,000.
-        huawei_seconds, aws_seconds: what one call takes.
-        cpu_seconds: CPU time of one rename on a whole core, as measured.
+        write_units_a_second: of the table; 4,000 for a new on-demand one, up to 40,000 for a warm one.
+        huawei_seconds, aws_seconds: latency of one call.
+        cpu_seconds: measured CPU time of one rename on a whole core.
         cold_start_seconds: once, before the first batch.
     """
 
@@ -94,7 +94,7 @@ class Deployment:
     cold_start_seconds: float = 1.0
 
     def batch_seconds(self, renames: int = BATCH_SIZE, groups: int | None = None) -> float:
-        """A batch of so many renames, of as many services or of these."""
+        """The time of a batch of so many renames, in so many groups; by default in a group each."""
         in_order = math.ceil(renames / (groups or renames))
         share = min(1.0, self.memory_mib / MIB_OF_A_CORE)
         return in_order * (self.huawei_seconds + AWS_CALLS * self.aws_seconds) + renames * self.cpu_seconds / share
@@ -106,7 +106,7 @@ class Drain:
 
     Attributes:
         rate: renames a second, at its highest.
-        limit: what bounds it.
+        limit: which one applies.
     """
 
     seconds: float
@@ -115,7 +115,7 @@ class Drain:
 
 
 def drain(events: int, deployment: Deployment) -> Drain:
-    """Work off a backlog that is there at once. Nothing fails, and nothing else is in the queue."""
+    """Drain a backlog that is sent at once. Nothing fails, and nothing else is in the queue."""
     services = min(events, deployment.services or events)
     size = min(BATCH_SIZE, events)
     groups = max(1, min(size, size * services // events))
@@ -130,7 +130,7 @@ def drain(events: int, deployment: Deployment) -> Drain:
         "SQS's quota": SQS_FIFO_REQUESTS_A_SECOND * size,
     }
     limit, rate = min(limits.items(), key=lambda item: item[1])
-    # Concurrency grows in a straight line until the rate is reached.
+    # Concurrency grows linearly until the rate is reached.
     busy = rate / of_one
     first = min(FIRST_CONCURRENCY, busy)
     ramp = (busy - first) / CONCURRENCY_A_SECOND
@@ -140,7 +140,7 @@ def drain(events: int, deployment: Deployment) -> Drain:
         seconds, rate, limit = (root - first) / CONCURRENCY_A_SECOND, root * of_one, "Lambda's growth"
     else:
         seconds = ramp + (events - done_on_ramp) / rate
-    # However few they are, a batch takes what it takes.
+    # The time of one batch is the minimum.
     return Drain(deployment.cold_start_seconds + max(seconds, deployment.batch_seconds(size, groups)), rate, limit)
 
 

@@ -1,4 +1,4 @@
-"""The floor: one rename and one PutEvents over the SDK and boto3, and nothing else — no ledger, no checks."""
+"""The floor: one rename and one PutEvents by the SDK and boto3, and nothing else: no ledger, no checks."""
 
 import json
 import os
@@ -29,7 +29,7 @@ vpcep = (
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Renames what the first record, or the HTTP request, asks for."""
+    """Carries out the rename of the first record or of the HTTP request."""
     records = event.get("Records")
     data = json.loads(records[0]["body"] if records else event["body"])["data"]
     body = UpdateEndpointServiceNameRequestBody(endpoint_service_name=data["endpoint_service_name"])

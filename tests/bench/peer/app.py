@@ -1,4 +1,4 @@
-"""The peer: the function that one would write otherwise, as the documentation of its packages suggests it.
+"""The peer: the same function as the documentation of its packages suggests it.
 
 Renames endpoint services as rename events ask for, from SQS and from HTTP, and publishes an outcome for each.
 """
@@ -114,7 +114,7 @@ def rename(event: dict[str, Any], trigger: str) -> dict[str, Any]:
     if "expected_name" in data:
         details = vpcep.list_service_details(ListServiceDetailsRequest(vpc_endpoint_service_id=service_id))
         if short_name(details.service_name) not in (data["expected_name"], name):
-            return failed(event, trigger, "Rename.PreconditionFailed", "The service bears another name.", "conflict")
+            return failed(event, trigger, "Rename.PreconditionFailed", "The service has another name.", "conflict")
     reply = vpcep.update_endpoint_service_name(
         UpdateEndpointServiceNameRequest(
             vpc_endpoint_service_id=service_id,

@@ -31,7 +31,7 @@ TIMEOUT_SECONDS = 60
 
 
 @dataclass(frozen=True)
-class World:
+class BenchClouds:
     """The clouds.
 
     Attributes:
@@ -72,14 +72,14 @@ class World:
 
 
 @contextmanager
-def world() -> Iterator[World]:
+def bench_clouds() -> Iterator[BenchClouds]:
     with ExitStack() as cleanup:
         aws = cleanup.enter_context(LocalAws())
         aws.client("events").create_event_bus(Name=BUS)
         ca = Path(cleanup.enter_context(TemporaryDirectory())) / "ca.pem"
         ca.write_text(Path(certifi.where()).read_text() + aws.ca.read_text())
         huawei, slow_huawei = (cleanup.enter_context(_huawei(delay)) for delay in (0.0, SLOW_SECONDS))
-        yield World(aws, huawei, slow_huawei, ca)
+        yield BenchClouds(aws, huawei, slow_huawei, ca)
 
 
 @contextmanager
