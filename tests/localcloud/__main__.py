@@ -1,4 +1,4 @@
-"""`make run`: the function at work, from the rename event to the outcome, at a glance.
+"""`make run`: the function from the rename event to the outcome.
 
 On two local clouds, or, with a key for Huawei Cloud in the environment, on the real one and a local AWS.
 """
@@ -23,7 +23,7 @@ REQUIRED = {
 
 @dataclass(frozen=True)
 class Rename:
-    """One rename event, on its way in, and what must come of it: a name, or an error code."""
+    """One rename event, its trigger, and the expected name or error code."""
 
     title: str
     trigger: str
@@ -89,7 +89,7 @@ def _sample(name: str) -> Event:
 
 
 def _show(number: int, rename: Rename, clouds: Clouds) -> bool:
-    """Send one event, and print what becomes of it; whether that is as expected."""
+    """Send one event, and print its calls and its outcome; whether that is as expected."""
     event, data = rename.event, rename.event["data"]
     service_id, name = data["vpc_endpoint_service_id"], data["endpoint_service_name"]
     calls_before = len(clouds.huawei.calls) if clouds.local_huawei else 0

@@ -1,7 +1,7 @@
-"""AWS on one machine: MiniStack, and template.yml deployed to it by the SAM CLI, as a user deploys it.
+"""A local AWS: MiniStack, with template.yml deployed by the SAM CLI.
 
-What it does as AWS does, and what the tests therefore may rely on: it transforms the template, evaluates the policies
-of the functions' roles, of the bus and of the queues (hence TLS, which those insist on), checks the signatures of HTTP
+It behaves as AWS in this, so that tests may rely on it: it transforms the template, evaluates the policies
+of the functions' roles, of the bus and of the queues (hence TLS, which those require), checks the signatures of HTTP
 requests, signs web identity tokens, delivers FIFO messages in order, counts receives and moves dead letters.
 """
 
@@ -41,7 +41,7 @@ BUILD = ROOT / ".aws-sam" / "local"
 ACCOUNT = "123456789012"
 STARTUP_SECONDS = 60.0
 DEPLOYMENT_SECONDS = 120.0
-# MiniStack takes its own key for the account's root, whom no policy restricts but a Deny.
+# MiniStack's key of the account's root, whom only a Deny restricts.
 ROOT_USER = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 # Variables of botocore's session: the profiles of the machine may not exist, or may name a role to assume.
 WITHOUT_PROFILES = {
@@ -52,12 +52,12 @@ WITHOUT_PROFILES = {
 
 
 class LocalAwsError(Exception):
-    """The local cloud did not come up, or refused the deployment; the text has the end of its log."""
+    """The local cloud did not start, or the deployment failed; the text has the end of its log."""
 
 
 @dataclass(frozen=True)
 class Stack:
-    """What a deployment made."""
+    """A deployed stack."""
 
     name: str
     outputs: Mapping[str, str]
@@ -74,7 +74,7 @@ class LocalAws:
         self._clients: dict[tuple[str, str], Any] = {}
 
     def __enter__(self) -> Self:
-        # Removed at the end of this process, wherever an interrupt comes, and by MiniStack if the process is killed.
+        # Removed at the end of this process, also after an interrupt, and by MiniStack if the process is killed.
         self._temporary = tempfile.TemporaryDirectory(prefix="local-aws-", ignore_cleanup_errors=True)
         self._directory = Path(self._temporary.name)
         self.log = self._directory / "ministack.log"
@@ -121,7 +121,7 @@ class LocalAws:
         self._temporary.cleanup()
 
     def client(self, service: str, **credentials: str) -> Any:
-        """A boto3 client of the account's root, or of whose `credentials` (boto3's names) are given."""
+        """A boto3 client, with the credentials of the account's root or others (boto3's names)."""
         credentials = credentials or {name.lower(): value for name, value in ROOT_USER.items()}
         key = (service, credentials["aws_access_key_id"])
         if key not in self._clients:
@@ -154,7 +154,7 @@ class LocalAws:
         )
 
     def kill(self, function: str) -> int:
-        """SIGKILL the processes that run a function, by its name; how many there were. Where there is a /proc.
+        """SIGKILL the processes that run a function, by its name; how many there were. Needs /proc.
 
         They are children of MiniStack, which starts each in a directory named after its function.
         """
@@ -171,7 +171,7 @@ class LocalAws:
         return killed
 
     def sam_environment(self) -> dict[str, str]:
-        """For a SAM CLI that works on this cloud."""
+        """The environment of a SAM CLI that uses this cloud."""
         return (
             sam_environment(self._directory)
             | ROOT_USER
@@ -188,7 +188,7 @@ class LocalAws:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def _environment(self, port: int) -> dict[str, str]:
-        # Functions inherit it: nothing of the caller's own may be in it.
+        # Functions inherit it: it must not have variables of the caller.
         return ROOT_USER | {
             "PATH": os.environ["PATH"],
             "HOME": str(self._directory),
@@ -217,7 +217,7 @@ class LocalAws:
                     if pool.request("GET", f"{self.endpoint}/_ministack/ready").status == HTTPStatus.OK:
                         return
                 time.sleep(0.05)
-        raise LocalAwsError(f"MiniStack did not come up.\n{self.tail()}")
+        raise LocalAwsError(f"MiniStack did not start.\n{self.tail()}")
 
     def _sam(self, *arguments: str) -> None:
         try:
@@ -227,9 +227,9 @@ class LocalAws:
 
 
 def sam_environment(directory: Path) -> dict[str, str]:
-    """This process's environment without its AWS settings, and with a SAM CLI that asks nobody for newer versions.
+    """This process's environment without its AWS settings, for a SAM CLI that does not look for newer versions.
 
-    Its temporary files are in the directory. Through a proxy it reaches everything but the loopback interface.
+    Its temporary files are in the directory. The loopback interface is reached without a proxy.
     """
     (directory / "sam").mkdir(exist_ok=True)
     settings = {"lastVersionCheck": time.time(), "telemetryEnabled": False}
@@ -246,16 +246,16 @@ def sam_environment(directory: Path) -> dict[str, str]:
 
 
 def no_proxy_on_loopback() -> dict[str, str]:
-    """Environment variables that add the loopback interface to what is reached without a proxy."""
+    """Environment variables that add the loopback interface to the hosts without a proxy."""
     hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")  # in this order, as Python looks them up
     no_proxy = ",".join(filter(None, [hosts, "127.0.0.1", "localhost"]))
     return {"no_proxy": no_proxy, "NO_PROXY": no_proxy}
 
 
 def run_sam(*arguments: str, environment: Mapping[str, str], seconds: float) -> None:
-    """Run the SAM CLI in the checkout; what it printed is shown only where it failed.
+    """Run the SAM CLI in the checkout; its output is shown only where it fails.
 
-    It ends with whatever it started, also where this process is interrupted.
+    All processes that it has started end with it, also after an interrupt.
     """
     with subprocess.Popen(
         [ENVIRONMENTS / "sam/bin/sam", *arguments],
@@ -280,7 +280,7 @@ def run_sam(*arguments: str, environment: Mapping[str, str], seconds: float) -> 
 def build() -> Path:
     """`sam build` for MiniStack, which runs functions with its own interpreter; the template's path.
 
-    Nothing is built where nothing has changed since the last time.
+    Unchanged sources are not built again.
     """
     package = package_environment()
     template = BUILD / "build" / "template.yaml"
@@ -297,7 +297,7 @@ def build() -> Path:
 
 
 def package_environment() -> dict[str, str]:
-    """For a make that builds what this machine can run."""
+    """The environment of a make that builds for this machine."""
     package = {"PACKAGE_PYTHON": "{}.{}".format(*sys.version_info), "PYTHON": sys.executable}
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         package["PACKAGE_PLATFORM"] = ""

@@ -1,4 +1,4 @@
-"""The file that a shell sources to work on the local clouds, and on nothing else."""
+"""The file that a shell sources to use the local clouds, and no real one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ export NO_PROXY="$no_proxy"
 
 
 def variables(clouds: Clouds) -> dict[str, str]:
-    """What leads to the local clouds, with a producer's key."""
+    """The variables that select the local clouds, with a producer's key."""
     assert clouds.local_iam, "for local clouds only"
     account, aws = clouds.account, clouds.aws
     queue = clouds.stack.outputs["RenameQueueUrl"].split("/", 3)[3]
@@ -41,14 +41,14 @@ def variables(clouds: Clouds) -> dict[str, str]:
         "AWS_DEFAULT_REGION": aws.region,
         "AWS_ACCESS_KEY_ID": clouds.producer.access_key,
         "AWS_SECRET_ACCESS_KEY": clouds.producer.secret_key,
-        # What the machine's profiles say takes effect beside the variables.
+        # Profiles of the machine would take effect in addition to the variables.
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "RENAME_QUEUE_URL": f"{aws.endpoint}/{queue}",
         "RENAME_API_URL": clouds.rename_api_url,
         **account.environment(),
         "HUAWEICLOUD_SDK_IAM_ENDPOINT": clouds.local_iam.url,
-        # Other regions too, so that none leads to the real one.
+        # Other regions too, so that none selects the real cloud.
         **{
             f"HUAWEICLOUD_SDK_REGION_VPCEP_{region.upper().replace('-', '_')}": account.endpoint
             for region in sorted({account.region, *VpcepRegion.static_fields})
@@ -66,7 +66,7 @@ def script(variables: Mapping[str, str]) -> str:
 def environment_file(directory: Path, port: int, text: str) -> Iterator[Path]:
     """`local.env` in the directory, or `local-<port>.env` while another process has that; removed at the end.
 
-    A lock says whose it is: files that killed processes left behind are taken over or removed.
+    The process that owns a file has it locked; a file of a killed process is reused or removed.
 
     Raises:
         LocalAwsError: the directory takes no file.

@@ -1,24 +1,24 @@
 """Huawei Cloud's VPC endpoint API on the loopback interface, as far as a rename needs it.
 
-It answers three operations, and refuses everything else as the API gateway in front of the service does:
+It supports three operations, and refuses everything else as the API gateway does:
 
 - rename: ``PUT /v1/{project_id}/vpc-endpoint-services/{id}/name``
 - read: ``GET /v1/{project_id}/vpc-endpoint-services/{id}``
 - list: ``GET /v1/{project_id}/vpc-endpoint-services``, with ``limit`` and ``offset``, in the order of creation
 
-Beyond that it can be told to fail in every way a service, a gateway or a network fails (`HuaweiCloud.fail`), to
-throttle (`HuaweiCloud.throttle`), and it keeps a journal of what it was asked (`HuaweiCloud.calls`).
+A test can inject every fault of a service, a gateway or a network (`HuaweiCloud.fail`) and throttling
+(`HuaweiCloud.throttle`), and read the journal of calls (`HuaweiCloud.calls`).
 
-A call is judged in the order of the real thing, gateway first: route, method, signature, throttling; then what a test
-commanded; then project, body, name, service. So a commanded failure never hides a wrong signature.
+A call is checked in the order of the real cloud, gateway first: route, method, signature, throttling; then the injected
+faults; then project, body, name, service. So an injected fault never hides a wrong signature.
 
-Where Huawei Cloud's API page leaves a choice, this is what was chosen:
+Where Huawei Cloud's API page is silent, these are the choices:
 
 - A project id that is not 1 to 64 letters, digits, ``_`` or ``-`` is malformed: 400 EndPoint.0014. A well-formed one
   which the account does not own is refused by the gateway: 403 APIGW.0304. A service in another project of the account
   does not exist in this one: 400 EndPoint.2003.
-- The name is optional in the body and may be empty. An empty one is a name like any other; an absent (or null) one asks
-  for nothing, so the service keeps its name and the reply reports it.
+- The name is optional in the body and may be empty. An empty one is a name like any other; with an absent (or null) one
+  the service keeps its name, which the reply reports.
 - A service id of more than 64 characters is invalid (EndPoint.3062); any other that is not known is not found.
 - No code is documented for a wrong method: 405 comes with the gateway's "no such API", APIGW.0101.
 """
@@ -62,7 +62,7 @@ _WITHOUT_BODY = (204, 304)
 
 @dataclass(frozen=True)
 class Call:
-    """One call as it arrived, and what it was answered; `status` is None where the answer was withheld."""
+    """One call, and its reply; `status` is None where there was no reply."""
 
     time: float
     method: str
@@ -132,10 +132,10 @@ class _RefusalError(Exception):
 
 
 class HuaweiCloud(LoopbackServer):
-    """The cloud of one account, up for as long as the `with` block lasts.
+    """The cloud of one account, running until the end of the `with` block.
 
-    `reply_form`, `error_generation` and `name_max_length` may be changed at any time. `now` is the cloud's clock: it
-    decides about signatures, locks and throttling, so that a test can move it instead of waiting.
+    `reply_form`, `error_generation` and `name_max_length` may be changed at any time. `now` is the clock of signatures,
+    locks and throttling, so that a test can move it instead of waiting.
     """
 
     def __init__(
@@ -179,17 +179,17 @@ class HuaweiCloud(LoopbackServer):
 
     @property
     def calls(self) -> list[Call]:
-        """The journal, oldest first. A call is in it before its answer leaves, even if that is delayed or withheld."""
+        """The journal, oldest first. A call is in it before its reply is sent, or where none is."""
         with self._lock:
             return list(self._calls)
 
     def set_credentials(self, ak: str, sk: str, security_token: str | None = None) -> None:
-        """From now on these are the only ones that open the door, as after a rotation; a lock on an AK stays."""
+        """Accept only these from now on, as after a rotation; a lock on an AK stays."""
         with self._lock:
             self._ak, self._sk, self._security_token = ak, sk, security_token
 
     def add_temporary_key(self, ak: str, sk: str, security_token: str, expires_at: float) -> None:
-        """One that opens the door beside the account's own, until it expires."""
+        """Accept this one as well as the account's own, until it expires."""
         with self._lock:
             self._temporary_keys[ak] = _TemporaryKey(sk, security_token, expires_at)
 
@@ -198,7 +198,7 @@ class HuaweiCloud(LoopbackServer):
             self._temporary_keys = {ak: replace(key, expires_at=0.0) for ak, key in self._temporary_keys.items()}
 
     def temporary_secrets(self) -> list[str]:
-        """What of the temporary keys nobody but their holder may know."""
+        """The secret parts of the temporary keys."""
         with self._lock:
             return [secret for key in self._temporary_keys.values() for secret in (key.sk, key.security_token)]
 
@@ -241,13 +241,13 @@ class HuaweiCloud(LoopbackServer):
             return taken
 
     def reset(self) -> None:
-        """Forget faults, throttling, locks and the journal; keep services, projects and credentials."""
+        """Remove faults, throttling, locks and the journal; keep services, projects and credentials."""
         with self._lock:
             self._calls: list[Call] = []
             self.end_faults()
 
     def end_faults(self) -> None:
-        """Forget faults, throttling and locks."""
+        """Remove faults, throttling and locks."""
         with self._lock:
             self._faults: list[_Fault] = []
             self._throttle: _Throttle | None = None
@@ -279,21 +279,21 @@ class HuaweiCloud(LoopbackServer):
         delay: float = 0.0,
         pace: float = 0.05,
     ) -> None:
-        """Spoil the next `times` calls (None: until `reset`); commands are used up in the order they were given.
+        """Inject a fault into the next `times` calls (None: until `reset`); faults apply in the order they were given.
 
-        Only well-signed, unthrottled calls count. `applied` renames the service all the same, where the request is a
-        valid one: the answer is bad, not the rename. `delay` seconds go by before the answer, after the rename.
+        Only correctly signed, unthrottled calls count. With `applied` a valid rename takes effect, and only its reply
+        is faulty. The reply is sent `delay` seconds after the rename.
         The kinds:
 
         - status: `status` with an error body for `code`, or, without one, with `body` as it is
         - garbage: 200 with `body` as it is
-        - slow: the true answer, late; always applied
+        - slow: the correct reply, late; always applied
         - truncate: half of the body the Content-Length announces, then the end of the connection
         - drip: the body byte by byte, `pace` seconds apart
-        - reset: the connection is reset without an answer
-        - hang: no answer until the cloud stops
+        - reset: the connection is reset without a reply
+        - hang: no reply until the cloud stops
 
-        truncate and drip send `body` with 200, or, without one, what the call would have been answered if applied.
+        truncate and drip send `body` with 200, or, without one, the reply of an applied call.
         """
         if kind not in get_args(Kind) or on not in (*get_args(Operation), "any"):
             raise ValueError(f"no such failure: {kind} on {on}")
@@ -317,7 +317,7 @@ class HuaweiCloud(LoopbackServer):
             self._faults.append(fault)
 
     def _receive(self, method: str, target: str, headers: Message, body: bytes) -> tuple[_Reply, _Fault | None]:
-        """Decide about a call and write it down. Under one lock, so that the journal is the order of what happened."""
+        """The reply to a call. Under one lock, so that the journal has the order in which calls took effect."""
         with self._lock:
             arrived, request_id = self._now(), uuid.uuid4().hex
             operation, project_id, service_id = None, None, None
@@ -334,8 +334,8 @@ class HuaweiCloud(LoopbackServer):
             except _RefusalError as refusal:
                 reply = self._error(refusal, request_id)
             if fault:
-                reply = self._spoil(fault, reply, request_id)
-            withheld = fault is not None and fault.kind in ("reset", "hang")
+                reply = self._faulty(fault, reply, request_id)
+            unsent = fault is not None and fault.kind in ("reset", "hang")
             self._calls.append(
                 Call(
                     time=arrived,
@@ -345,8 +345,8 @@ class HuaweiCloud(LoopbackServer):
                     service_id=service_id,
                     project_id=project_id,
                     name=_requested_name(body),
-                    status=None if withheld else reply.status,
-                    code=None if withheld else reply.code,
+                    status=None if unsent else reply.status,
+                    code=None if unsent else reply.code,
                     request_id=request_id,
                     authenticated=authenticated,
                 )
@@ -478,7 +478,7 @@ class HuaweiCloud(LoopbackServer):
         }
 
     def _error(self, refusal: _RefusalError, request_id: str) -> _Reply:
-        """The gateway speaks the new form whatever the service behind it speaks."""
+        """The gateway's errors have the new form, whichever the service's have."""
         data: dict[str, Any]
         if self.error_generation == "old" and not refusal.code.upper().startswith(("APIGW.", "APIG.")):
             data = {"error": {"code": refusal.code, "message": refusal.message}}
@@ -486,7 +486,7 @@ class HuaweiCloud(LoopbackServer):
             data = {"error_code": refusal.code, "error_msg": refusal.message, "request_id": request_id}
         return _Reply(refusal.status, json.dumps(data).encode(), refusal.code, headers=refusal.headers)
 
-    def _spoil(self, fault: _Fault, truth: _Reply, request_id: str) -> _Reply:
+    def _faulty(self, fault: _Fault, correct: _Reply, request_id: str) -> _Reply:
         if fault.kind == "status" and fault.code is not None:
             reply = self._error(_RefusalError(fault.status, fault.code, fault.message), request_id)
         elif fault.kind in ("status", "garbage"):
@@ -495,7 +495,7 @@ class HuaweiCloud(LoopbackServer):
         elif fault.body is not None:
             reply = _Reply(200, fault.body, content_type=fault.content_type)
         else:
-            reply = truth
+            reply = correct
         return replace(reply, headers=fault.headers)
 
 
@@ -580,11 +580,11 @@ def _route(method: str, target: str) -> tuple[Operation, str, str]:
 
 
 def _sign(sk: str, method: str, target: str, headers: Message, signed: list[str], body: bytes) -> str:
-    """The signature SDK-HMAC-SHA256 asks for, from what arrived.
+    """The signature of a received request by SDK-HMAC-SHA256.
 
-    The body's hash is always that of the body received: a client that declares its payload unsigned (the SDK does so
-    for other content types than JSON) has no business here. A signed header that did not arrive counts as empty, so the
-    signature does not fit. Header values are the received bytes, which `http.server` hands out as Latin-1.
+    The hash is always that of the received body: a client that declares its payload unsigned (the SDK does so for
+    content types other than JSON) is refused. A signed header that is missing counts as empty, so the signature does
+    not match. Header values are the received bytes, which `http.server` decodes as Latin-1.
     """
     path, _, query = target.partition("?")
     uri = quote(unquote(path), safe="/~")
@@ -616,7 +616,7 @@ def _unauthorized(reason: str) -> _RefusalError:
 
 
 def _requested_name(body: bytes) -> str | None:
-    """What the journal shows, whether or not the call gets so far that its body is judged."""
+    """For the journal, whether or not the call is accepted."""
     try:
         name = json.loads(body)["endpoint_service_name"]
     except (ValueError, TypeError, KeyError):

@@ -1,12 +1,12 @@
 """Huawei Cloud's IAM on the loopback interface, as far as federation by OpenID Connect needs it.
 
-It answers two operations:
+It supports two operations:
 
 - the token for an id token: ``POST /v3.0/OS-AUTH/id-token/tokens``
 - the temporary key for that token: ``POST /v3.0/OS-CREDENTIAL/securitytokens``
 
 An identity provider is registered as on the real one: by hand, with the issuer, the client id and the public keys.
-Where the API pages leave a choice, an unknown identity provider is a 404 and a token that is not accepted a 401, both
+Where the API pages are silent, an unknown identity provider is a 404 and a token that is not accepted a 401, both
 in Keystone's form of errors.
 """
 
@@ -41,7 +41,7 @@ Jwks = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class IdentityProvider:
-    """What an id token must be like: `iss`, `aud`, and the keys that it may be signed by."""
+    """The required `iss` and `aud` of an id token, and the keys of its signature."""
 
     issuer: str
     client_id: str
@@ -49,7 +49,7 @@ class IdentityProvider:
 
 
 class IamCall(NamedTuple):
-    """One call as it arrived, and what it was answered; `reason` tells why it was refused."""
+    """One call, the status of its reply, and the reason of a refusal."""
 
     path: str
     idp_id: str | None
@@ -65,7 +65,7 @@ class _RefusalError(Exception):
 
 
 class HuaweiIam(JsonServer):
-    """Gives keys that open the `cloud` until they expire; up for as long as the `with` block lasts.
+    """Issues temporary keys of the `cloud`; runs until the end of the `with` block.
 
     `identity_providers` and `delay` may be changed at any time. `now` is the clock that tokens and keys expire by.
     """
@@ -81,7 +81,7 @@ class HuaweiIam(JsonServer):
         self._lock = threading.Lock()
 
     def fail(self, status: int = 503, body: Any = None, headers: Mapping[str, str] | None = None) -> None:
-        """Answer the next call so, whatever it asks for."""
+        """Give this reply to the next call."""
         with self._lock:
             self._faults.append(Reply(status, body, headers or {}))
 
@@ -121,8 +121,8 @@ class HuaweiIam(JsonServer):
             raise _unauthorized("expired")
         token, expires_at = secrets.token_urlsafe(48), self._now() + TOKEN_SECONDS
         self._tokens[token] = expires_at
-        told = {"expires_at": _timestamp(expires_at), "methods": ["mapped"], "user": {"name": claims["sub"]}}
-        return Reply(201, {"token": told}, {"X-Subject-Token": token})
+        content = {"expires_at": _timestamp(expires_at), "methods": ["mapped"], "user": {"name": claims["sub"]}}
+        return Reply(201, {"token": content}, {"X-Subject-Token": token})
 
     def _key(self, identity: dict[str, Any]) -> Reply:
         if identity["methods"] != ["token"] or self._tokens.get(identity["token"]["id"], 0.0) <= self._now():
@@ -133,8 +133,8 @@ class HuaweiIam(JsonServer):
         ak, sk = f"HST{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30)
         security_token, expires_at = secrets.token_urlsafe(96), self._now() + seconds
         self._cloud.add_temporary_key(ak, sk, security_token, expires_at)
-        told = {"access": ak, "secret": sk, "securitytoken": security_token, "expires_at": _timestamp(expires_at)}
-        return Reply(201, {"credential": told})
+        credential = {"access": ak, "secret": sk, "securitytoken": security_token, "expires_at": _timestamp(expires_at)}
+        return Reply(201, {"credential": credential})
 
 
 def _verified(id_token: str, keys: Jwks) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What AWS signs the web identity tokens of one account with, and the public half as its issuer publishes it."""
+"""The issuer of the web identity tokens of one AWS account, with its key pair."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Issuer:
         return f"{signed}.{_encoded(self._key.sign(signed.encode(), PKCS1v15(), SHA256()))}"
 
     def write_to(self, path: Path) -> None:
-        """Private half included, for whoever signs."""
+        """With the private key, for the process that signs."""
         numbers = self._key.private_numbers()
         key = {"issuer": self.url, "kid": self._kid, "n": numbers.public_numbers.n, "d": numbers.d}
         path.write_text(json.dumps(key))

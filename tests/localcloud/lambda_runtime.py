@@ -1,7 +1,7 @@
-"""A built package in the Lambda runtime itself: the interface emulator of the SAM CLI, and Lambda's own Python client.
+"""A built package in the Lambda runtime: the interface emulator of the SAM CLI, and Lambda's own Python client.
 
-MiniStack calls a handler by a worker of its own; here the package is loaded, initialised and invoked as on Lambda, and
-finds nothing beside it but what Lambda's runtime brings.
+MiniStack calls a handler from a worker of its own; here the package is loaded, initialised and invoked as on Lambda,
+with no other packages than those of Lambda's runtime.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from tests.localcloud.aws import ENVIRONMENTS
 EMULATOR = "lib/python{}.{}/site-packages/samcli/local/rapid/aws-lambda-rie-x86_64"
 STARTUP_SECONDS = 10.0
 
-# The interpreter that the environments were made of, for those have packages which a deployed function has not.
+# The interpreter of the virtual environments, which have packages that a deployed function has not.
 BASE_PYTHON: str = sys._base_executable  # type: ignore[attr-defined]
 
-# What Lambda's Python runtime has beside the function: boto3 and the runtime's client, with what they need.
+# The packages of Lambda's Python runtime: boto3 and the runtime's client, with their dependencies.
 _RUNTIME_PACKAGES = (
     *("awslambdaric", "snapshot_restore_py", "runtime_client", "simplejson"),
     *("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3"),
@@ -82,7 +82,7 @@ class LambdaRuntime:
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def invoke(self, event: Mapping[str, Any]) -> Any:
-        """The handler's answer; an error of the runtime or of the function raises."""
+        """The handler's response. Raises an error of the runtime or of the function."""
         reply = urllib3.request("POST", self._url, json=event, timeout=self._timeout + 5, retries=False)
         answer = reply.json()
         if reply.status != 200 or (isinstance(answer, dict) and "errorType" in answer):
@@ -106,7 +106,7 @@ class LambdaRuntime:
 
 
 def runtime_packages(directory: Path) -> Path:
-    """A directory in this one that holds what Lambda's runtime has beside the function."""
+    """A new directory in this one, with the packages of Lambda's runtime."""
     runtime = directory / "runtime"
     runtime.mkdir()
     for package in _RUNTIME_PACKAGES:

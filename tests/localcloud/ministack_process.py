@@ -1,7 +1,7 @@
 """MiniStack's process: run by MiniStack's own interpreter, never imported by the tests.
 
-It ends, and every function that it runs with it, when the pipe to whoever started it closes, however that one ends. The
-directory that it was given is removed then.
+It ends, with all functions that it runs, when the pipe from its parent closes, however that one ends. Then it removes
+its directory.
 """
 
 import base64
@@ -35,7 +35,7 @@ _access_denied = iam_actions.access_denied_response
 
 
 def _with_condition_keys(service: str, action: str, body: bytes, parameters: dict) -> dict:
-    """MiniStack does not know those that the functions' roles restrict PutEvents and GetWebIdentityToken by."""
+    """MiniStack lacks those with which the functions' roles restrict PutEvents and GetWebIdentityToken."""
     context = _tag_context(service, action, body, parameters)
     if action == "events:PutEvents":
         sources = sorted({entry["Source"] for entry in json.loads(body)["Entries"]})
@@ -49,7 +49,7 @@ def _with_condition_keys(service: str, action: str, body: bytes, parameters: dic
 
 
 def _resolved(key: str, context: iam_evaluator.EvalContext) -> object:
-    """MiniStack takes the session's ARN for the role's, and tells services from others by no key."""
+    """MiniStack has the session's ARN instead of the role's, and no key for services."""
     value = _resolve_condition_key(key, context)
     match key.lower():
         case "aws:principalarn":
@@ -66,7 +66,7 @@ def _tell_denied(service: str, action: str, principal: str = "", *rest: object, 
 
 
 def _create_bus_policy(logical_id: str, properties: dict, stack: str) -> tuple[str, dict]:
-    """MiniStack's CloudFormation makes none, and its API knows no Deny."""
+    """MiniStack's CloudFormation does not create them, and its API does not support Deny."""
     bus, sid = properties["EventBusName"], properties["StatementId"]
     statement = {"Sid": sid, **properties["Statement"]}
     eventbridge._event_bus_policies[bus] = {"Version": "2012-10-17", "Statement": [statement]}
@@ -74,13 +74,13 @@ def _create_bus_policy(logical_id: str, properties: dict, stack: str) -> tuple[s
 
 
 def _bus_policy(arn: str) -> tuple[dict, str] | None:
-    """MiniStack keeps the policy of a bus, and asks it nothing."""
+    """MiniStack stores the policy of a bus, and does not evaluate it."""
     policy = eventbridge._event_bus_policies.get(arn.rpartition("/")[2])
     return (policy, get_account_id()) if policy else None
 
 
 def _with_parameters(template: dict, provided: list | None = None, previous: dict | None = None) -> dict:
-    """MiniStack lets SAM see the parameters' defaults only: the values take their places."""
+    """MiniStack's SAM sees the parameters' defaults only: they are replaced by the values."""
     values = engine._transform_parameters(template, provided, previous)
     declared = template.get("Parameters", {})
     parameters = {name: {**declared[name], "Default": value} for name, value in values.items()}
@@ -88,7 +88,7 @@ def _with_parameters(template: dict, provided: list | None = None, previous: dic
 
 
 def _create_archive(logical_id: str, properties: dict, stack: str) -> tuple[str, dict]:
-    """MiniStack has archives, but its CloudFormation makes none."""
+    """MiniStack has archives, but its CloudFormation does not create them."""
     name = f"{stack}-{logical_id}"
     status, _, body = eventbridge._create_archive(
         {
@@ -104,12 +104,12 @@ def _create_archive(logical_id: str, properties: dict, stack: str) -> tuple[str,
 
 
 def _note_query(logical_id: str, properties: dict, stack: str) -> tuple[str, dict]:
-    """MiniStack knows no saved queries: their names are all that is kept."""
+    """MiniStack has no saved queries: only their names are stored."""
     return properties["Name"], {}
 
 
 def _create_alarm(logical_id: str, properties: dict, stack: str) -> tuple[str, dict]:
-    """MiniStack computes no metric math: of alarms by it, the names are all that is kept."""
+    """MiniStack has no metric math: only the names of such alarms are stored."""
     if "Metrics" not in properties:
         return _alarm["create"](logical_id, properties, stack)
     name = f"{stack}-{logical_id}"
@@ -121,7 +121,7 @@ def _delete_nothing(physical_id: str, properties: dict) -> None:
 
 
 async def _with_signed_tokens(*request: object) -> tuple:
-    """MiniStack's web identity tokens are of its root user, and signed so that nobody can verify it."""
+    """MiniStack's web identity tokens are those of its root user, and their signature cannot be verified."""
     status, headers, body = await _sts(*request)
     body = body.encode() if isinstance(body, str) else body
     if found := _TOKEN.search(body):
@@ -132,7 +132,7 @@ async def _with_signed_tokens(*request: object) -> tuple:
 
 
 def _signed(claims: dict) -> bytes:
-    """By RS256 (RSASSA-PKCS1-v1_5), for MiniStack's environment has no library for it."""
+    """By RS256 (RSASSA-PKCS1-v1_5), since MiniStack's environment has no library for it."""
     issuer = json.loads(Path("issuer.json").read_text())
     role = re.sub(r":sts:(.*):assumed-role/([^/]+)/.*", r":iam:\1:role/\2", iam_evaluator.caller_arn())
     header = {"alg": "RS256", "kid": issuer["kid"], "typ": "JWT"}

@@ -1,4 +1,4 @@
-"""What happens on the local clouds while they are up: calls to VPCEP, outcomes, faults, and log lines on demand."""
+"""Events of the running local clouds: calls to VPCEP, outcomes, faults, and log lines on request."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _KEPT_ENTRIES: Final = 10_000
 
 @dataclass(frozen=True)
 class Entry:
-    """Something that happened; `text` is one line, `detail` what a reader may want beside it."""
+    """An event on the local clouds: one line of text, and the data that it is made from."""
 
     number: int
     time: float
@@ -43,7 +43,7 @@ class Entry:
 
 
 class Monitor:
-    """Watches the clouds for as long as the `with` block lasts, and commands faults of Huawei Cloud."""
+    """Collects entries until the end of the `with` block, and injects faults of Huawei Cloud."""
 
     def __init__(self, clouds: Clouds) -> None:
         self.fault = NO_FAULT
@@ -81,13 +81,13 @@ class Monitor:
             thread.join()
 
     def after(self, number: int, seconds: float) -> list[Entry]:
-        """The entries after one, oldest first; none where nothing happens for so many seconds."""
+        """The entries after this number, oldest first; waits for one for so many seconds."""
         with self._change:
             self._change.wait_for(lambda: self._added > number or self.error is not None, timeout=seconds)
             return [entry for entry in self._entries if entry.number > number]
 
     def set_fault(self, name: str) -> None:
-        """From now on Huawei Cloud has this fault and no other.
+        """Inject this fault of Huawei Cloud, and end the one before.
 
         Raises:
             KeyError: there is no such fault.
@@ -110,7 +110,7 @@ class Monitor:
             self._add("fault", f"{name}: {text}")
 
     def show_logs(self, *, wanted: bool) -> None:
-        """Log lines of the functions, from now on or no more."""
+        """Start or stop showing log lines of the functions."""
         with self._order:
             if wanted and not self.shows_logs:
                 self._logs_since = time.time()
@@ -120,7 +120,7 @@ class Monitor:
         try:
             while not self._stopping.wait(seconds):
                 collect()
-        except Exception as error:  # noqa: BLE001 - whatever it is, who started this process must see it
+        except Exception as error:  # noqa: BLE001 - any error ends the command, with its text
             with self._change:
                 self.error = error
                 self._change.notify_all()
@@ -133,7 +133,7 @@ class Monitor:
     def _collect_outcome(self) -> None:
         for outcome in self._clouds.outcomes(timeout=1.0):
             with self._order:
-                self._collect_calls()  # which came before it
+                self._collect_calls()  # which were made before it
                 self._add("outcome", _outcome_line(outcome), outcome)
 
     def _collect_logs(self) -> None:

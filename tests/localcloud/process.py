@@ -1,4 +1,4 @@
-"""How a command of the local clouds ends: by a signal, or because nobody reads its output any more."""
+"""The end of a command of the local clouds: by a signal, or because its output is closed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def quiet_end() -> Iterator[None]:
-    """Let a signal unwind the process, once, and without a traceback.
+    """End the process on a signal, with its cleanup, once, and without a traceback.
 
-    The exit status is 128 and the signal's number. It is 0 after Ctrl-C, for make, which gets the interrupt too, would
-    report any other; and where a reader of the output leaves, as `head` does. What the output's encoding does not have
-    is replaced.
+    The exit status is 128 plus the signal's number. It is 0 after Ctrl-C, since make, which gets the interrupt too,
+    would report any other; and where the output is closed, as by `head`. Characters that the output's encoding lacks
+    are replaced.
     """
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace", line_buffering=True)  # type: ignore[union-attr]

@@ -1,7 +1,7 @@
-"""Both clouds at once, with the function deployed between them: what the integration tests and `make run` stand on.
+"""Both local clouds with the deployed function, for the integration tests and `make run`.
 
-Nothing is replaced between a queue and a bus here: the events go in as a producer sends them, under a producer's own
-permissions, and the outcomes are read from the bus as a consumer reads them, by a rule.
+Nothing is replaced between a queue and a bus: events are sent with a producer's own permissions, and outcomes are read
+from the bus by a rule, as a consumer does.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True)
 class HuaweiAccount:
-    """Whose endpoint services are renamed; `endpoint` is empty for the region's own."""
+    """The account of the endpoint services; `endpoint` is empty for the region's own."""
 
     ak: str
     sk: str
@@ -69,7 +69,7 @@ def local_huawei() -> HuaweiCloud:
 
 @dataclass(frozen=True)
 class Reply:
-    """What the HTTP API answered; header names are in lower case."""
+    """The HTTP API's response; header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -81,7 +81,7 @@ class Reply:
 
 @dataclass
 class Clouds:
-    """The deployed function, and the clouds on both sides of it. `huawei` is None where the real one is used."""
+    """The deployed function and both clouds. `local_huawei` is None where the real one is used."""
 
     aws: LocalAws
     stack: Stack
@@ -104,7 +104,7 @@ class Clouds:
 
     @property
     def rename_api_url(self) -> str:
-        """Where to post. On AWS the host names the API; MiniStack, which has no names for its hosts, wants a path."""
+        """On AWS the host names the API; on MiniStack, without host names, the path does."""
         host, path = self.stack.outputs["RenameApiUrl"].removeprefix("https://").split("/", 1)
         return f"{self.aws.endpoint}/_aws/execute-api/{host.split('.')[0]}/{path}"
 
@@ -117,7 +117,7 @@ class Clouds:
     ) -> str:
         """Send an event to the queue as a producer does; the message's id.
 
-        The message group is the endpoint service, where the event tells it.
+        The message group is the endpoint service of the event.
         """
         message = _message(event, message_attributes, group, dedup)
         sent = self._producer_client("sqs").send_message(QueueUrl=self.stack.outputs["RenameQueueUrl"], **message)
@@ -133,7 +133,7 @@ class Clouds:
     def post_rename_event(
         self, event: Event | str, headers: Mapping[str, str] | None = None, *, signed: bool = True, query: str = ""
     ) -> Reply:
-        """Post an event to the HTTP API as a producer does, with a SigV4 signature unless told otherwise."""
+        """Post an event to the HTTP API as a producer does, by default with a SigV4 signature."""
         url = f"{self.rename_api_url}?{query}" if query else self.rename_api_url
         given = {"content-type": "application/cloudevents+json"} | {k.lower(): v for k, v in (headers or {}).items()}
         request = AWSRequest("POST", url, headers=given, data=_body(event).encode())
@@ -152,9 +152,9 @@ class Clouds:
         timeout: float = OUTCOME_SECONDS,
         where: Callable[[Event], bool] = lambda outcome: True,
     ) -> list[Event]:
-        """The next outcomes from the bus for which `where` holds, in order of arrival; others are held for later.
+        """The next outcomes from the bus for which `where` holds, in order of arrival; others are kept for later.
 
-        Fewer than `wait_for` where no more come in time.
+        Fewer than `wait_for` after the time-out.
         """
         found: list[Event] = []
         deadline = time.monotonic() + timeout
@@ -168,14 +168,14 @@ class Clouds:
             self._held += self._tapped(wait=min(int(left) + 1, 5))
 
     def outcomes_so_far(self) -> list[Event]:
-        """All outcomes from the bus that nobody has taken yet."""
+        """All outcomes from the bus that have not been returned yet."""
         while tapped := self._tapped(wait=0):
             self._held += tapped
         held, self._held = self._held, []
         return held
 
     def forget_outcomes(self) -> None:
-        """Drop what is on the way from the bus, so that a test sees its own outcomes only."""
+        """Discard outcomes of earlier tests."""
         self.outcomes_so_far()
 
     def function_logs(self, function: str) -> list[str]:
@@ -191,12 +191,12 @@ class Clouds:
         return json.loads(done["Payload"].read())
 
     def use_secret(self, account: HuaweiAccount) -> None:
-        """From now on the functions use this key: they start anew, for they remember the old one for a while."""
+        """Change the secret, and start the functions anew, since they cache it."""
         self.aws.client("secretsmanager").put_secret_value(SecretId=SECRET, SecretString=account.secret())
         self.start_anew()
 
     def start_anew(self, *functions: str) -> None:
-        """Let functions, all by default, run in fresh environments from now on. What they are at is cut off."""
+        """Run functions, all by default, in new environments. Running invocations are ended."""
         client = self.aws.client("lambda")
         for function in functions or FUNCTIONS:
             name = self.stack.resources[function]
@@ -205,7 +205,7 @@ class Clouds:
 
     @contextmanager
     def configured(self, function: str, *, timeout: int | None = None, **variables: str) -> Iterator[None]:
-        """For a while a function has another time-out or other variables, and runs in fresh environments."""
+        """A function with another time-out or other variables, in new environments, for the `with` block."""
         client, name = self.aws.client("lambda"), self.stack.resources[function]
         before = client.get_function_configuration(FunctionName=name)
         environment = before["Environment"]["Variables"]
@@ -223,7 +223,7 @@ class Clouds:
 
     @contextmanager
     def queue_with(self, url: str, **attributes: str) -> Iterator[None]:
-        """For a while a queue has other attributes."""
+        """A queue with other attributes, for the `with` block."""
         sqs = self.aws.client("sqs")
         before = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(attributes))["Attributes"]
         sqs.set_queue_attributes(QueueUrl=url, Attributes=attributes)
@@ -233,22 +233,22 @@ class Clouds:
             sqs.set_queue_attributes(QueueUrl=url, Attributes=before)
 
     def messages(self, url: str) -> int:
-        """How many a queue holds, in flight or not."""
+        """How many are in a queue, in flight or not."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         found = self.aws.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
         return sum(int(found[name]) for name in names)
 
     def permissions(self, function: str) -> set[tuple[str, str]]:
-        """What the template permits a function's role: the Sid of each statement, and each of its actions."""
+        """Those of a function's role in the template: each action with the Sid of its statement."""
         iam, role = self.aws.client("iam"), self.stack.resources[f"{function}Role"]
         policy = iam.get_role_policy(RoleName=role, PolicyName=function)["PolicyDocument"]
         return {(statement["Sid"], action) for statement in policy["Statement"] for action in _actions(statement)}
 
     @contextmanager
     def without(self, function: str, *actions: str, sid: str | None = None) -> Iterator[None]:
-        """For a while a function's role lacks actions: in every statement, or in that of the `sid`. It shows at once.
+        """A function's role without actions, in every statement or in that of the `sid`, for the `with` block.
 
-        The secret and the state of the outage breaker are remembered by running environments: see `start_anew`.
+        Running environments cache the secret and the state of the outage breaker: see `start_anew`.
         """
         iam, role = self.aws.client("iam"), self.stack.resources[f"{function}Role"]
         before = {
@@ -273,7 +273,7 @@ class Clouds:
                 iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(policy))
 
     def kill(self, function: str) -> int:
-        """Kill what runs a function, if anything does, as a host that fails; how many processes there were."""
+        """Kill the processes that run a function, as when a host fails; how many there were."""
         return self.aws.kill(self.stack.resources[function])
 
     def _producer_client(self, service: str) -> Any:
@@ -313,11 +313,11 @@ def local_clouds(
     keyless: bool = False,
     region: str = "eu-central-1",
 ) -> Iterator[Clouds]:
-    """Start what is needed, deploy, and take everything down again.
+    """Start the clouds, deploy, and stop everything at the end.
 
-    With an `account` the real Huawei Cloud is used. `parameters` of the template come on top of those that connect it;
-    a function gets the local AWS first, to make what they name.
-    `keyless`, there is no secret: the local Huawei Cloud knows the local AWS as an identity provider.
+    With an `account` the real Huawei Cloud is used. `parameters` of the template are added to those that connect it; as
+    a function they get the local AWS, to create the resources that they name.
+    With `keyless` there is no secret: the local AWS is an identity provider of the local Huawei Cloud.
     `region` is that of the local AWS.
     """
     with ExitStack() as cleanup:
@@ -367,16 +367,16 @@ def rename_event(service_id: str, name: str, **data: str) -> Event:
 
 
 def _serve_latest(aws: LocalAws, stack: Stack) -> None:
-    """Let each alias serve what is not published, so that a function which is configured anew serves anew at once."""
+    """Point each alias to the unpublished version, so that a changed configuration takes effect at once."""
     client = aws.client("lambda")
     for function in FUNCTIONS:
         client.update_alias(FunctionName=stack.resources[function], Name="live", FunctionVersion="$LATEST")
 
 
 def _allow_batches(aws: LocalAws, stack: Stack) -> None:
-    """Let the functions' roles do with ten messages what they may do with one.
+    """Permit the functions' roles the batch actions of their SQS actions.
 
-    AWS knows no actions for batches, for those for single messages allow them: MiniStack asks for them.
+    On AWS the action for single messages includes batches; MiniStack has an action for each.
     """
     iam = aws.client("iam")
     for function in FUNCTIONS:
@@ -407,7 +407,7 @@ def _producer(aws: LocalAws, stack: Stack) -> Credentials:
             {"Effect": "Allow", "Action": action, "Resource": f"arn:aws:{resource}"}
             for action, resource in [
                 ("sqs:SendMessage", f"sqs:{aws.region}:{ACCOUNT}:{queue}"),
-                # AWS knows no such action, for SendMessage allows it: MiniStack asks for it.
+                # On AWS SendMessage includes batches; MiniStack has an action for them.
                 ("sqs:SendMessageBatch", f"sqs:{aws.region}:{ACCOUNT}:{queue}"),
                 ("execute-api:Invoke", f"execute-api:{aws.region}:{ACCOUNT}:{api}/v1/POST/rename-events"),
             ]
@@ -421,7 +421,7 @@ def _producer(aws: LocalAws, stack: Stack) -> Credentials:
 
 
 def tap(aws: LocalAws, bus: str, name: str, pattern: Mapping[str, Any]) -> str:
-    """A queue that gets from the bus what matches the pattern, by a rule of its own; its URL."""
+    """A queue, with a rule of the bus that sends matching events to it; its URL."""
     sqs, events = aws.client("sqs"), aws.client("events")
     url = str(sqs.create_queue(QueueName=name, Attributes={"VisibilityTimeout": "600"})["QueueUrl"])
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]

@@ -1,6 +1,6 @@
-"""`make up`: the deployed function between two local clouds that stay up, for events of one's own.
+"""`make up`: the deployed function between two local clouds that stay up, for your own events.
 
-Keys of a real cloud that the environment holds are not looked at.
+Keys of a real cloud in the environment are not used.
 """
 
 import json
@@ -29,7 +29,7 @@ QUEUE_COMMAND: Final = (
     '--message-deduplication-id "$(date +%s)-$RANDOM" '
     r'--message-body "{\"vpc_endpoint_service_id\": \"$SERVICE_ID_1\", \"endpoint_service_name\": \"orders\"}"'
 )
-# Without the braces zsh would take :e for a modifier.
+# Without the braces :e would be a modifier in zsh.
 HTTP_COMMAND: Final = (
     'curl "$RENAME_API_URL" --cacert "$AWS_CA_BUNDLE" --aws-sigv4 "aws:amz:${AWS_REGION}:execute-api" '
     '--user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" -H "content-type: application/json" '
@@ -111,7 +111,7 @@ Calls to VPCEP and outcomes, until Ctrl-C:
 
 
 def _follow(monitor: Monitor, clouds: Clouds) -> None:
-    """Print what happens, for as long as somebody reads it."""
+    """Print entries until the output is closed."""
     last = 0
     while not monitor.error:
         _raise_if_reader_left()
@@ -124,7 +124,7 @@ def _follow(monitor: Monitor, clouds: Clouds) -> None:
 
 
 def _raise_if_reader_left() -> None:
-    """Where nothing happens nothing is printed, and a pipe would be found broken too late."""
+    """While nothing is printed a broken pipe would not be noticed."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), select.POLLERR)
     if any(events & select.POLLERR for _, events in poll.poll(0)):
@@ -132,7 +132,7 @@ def _raise_if_reader_left() -> None:
 
 
 def _outcomes_queue(clouds: Clouds) -> str:
-    """A queue of outcomes for the user, beside the one that this process reads; its URL."""
+    """A queue of outcomes for the user, in addition to the one that this process reads; its URL."""
     url = tap(clouds.aws, clouds.stack.outputs["OutcomeBusName"], "outcomes", {"source": [OUTCOME_SOURCE]})
     attributes = {"VisibilityTimeout": "30", "MessageRetentionPeriod": str(OUTCOMES_KEPT_SECONDS)}
     clouds.aws.client("sqs").set_queue_attributes(QueueUrl=url, Attributes=attributes)
@@ -140,7 +140,7 @@ def _outcomes_queue(clouds: Clouds) -> str:
 
 
 def _let_operate(clouds: Clouds) -> None:
-    """Let the producer read outcomes as well, and do what an operator of the stack does."""
+    """Permit the producer to read outcomes too, and to use the operator's command."""
     resources = {
         "sqs:ReceiveMessage": f"sqs:{REGION}:{ACCOUNT}:outcomes",
         "sqs:DeleteMessage": f"sqs:{REGION}:{ACCOUNT}:outcomes",

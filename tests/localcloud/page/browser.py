@@ -1,7 +1,7 @@
-"""`make page-test`: the page of `make up` as a person uses it, in headless Chromium; its picture goes where it is told.
+"""`make page-test`: tests the page of `make up` in headless Chromium, and draws its picture.
 
-Playwright and Chromium are not among the tools of `make test`, so this is a program of its own. What the page's server
-replies is in `tests/unit/localcloud/test_page.py` and `tests/integration/test_up.py`.
+Playwright and Chromium are not among the tools of `make test`, so this is a separate program. The page's server is
+tested in `tests/unit/localcloud/test_page.py` and `tests/integration/test_up.py`.
 """
 
 from __future__ import annotations

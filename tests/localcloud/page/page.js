@@ -1,4 +1,4 @@
-// What the API's document says becomes a form; what the server tells becomes text, never markup.
+// The form is made of the API's document; content of the server is shown as text, never as markup.
 const KEPT_ENTRIES = 500;
 const get = (id) => document.getElementById(id);
 

@@ -1,7 +1,7 @@
-"""The page of `make up`: the API with "try it", the endpoint services, calls and outcomes as they come.
+"""The page of `make up`: the API with "try it", the endpoint services, and the calls and outcomes as they happen.
 
-The browser talks to this server alone, which signs what it tries with the producer's key. A page of another site must
-reach nothing here: a `Host` or `Origin` other than this server's own is refused.
+The browser uses this server alone, which signs its requests to the API with the producer's key. Pages of other sites
+have no access: a `Host` or `Origin` other than this server's own is refused.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _TEXT: Final = "text/plain; charset=utf-8"
 
 
 class Page(LoopbackServer):
-    """On a free port of the loopback interface, for as long as the `with` block lasts."""
+    """On a free port of the loopback interface, until the end of the `with` block."""
 
     def __init__(self, clouds: Clouds, monitor: Monitor) -> None:
         super().__init__()
@@ -145,8 +145,8 @@ class _Handler(BaseHTTPRequestHandler):
         except (urllib3.exceptions.HTTPError, ValueError) as error:  # ValueError: a header that HTTP does not have
             self._refuse(502, f"The API has not answered: {type(error).__name__}.")
             return
-        told = {name.lower() for each in operation["responses"].values() for name in each.get("headers", {})}
-        kept = {name: value for name, value in reply.headers.items() if name in told}
+        documented = {name.lower() for each in operation["responses"].values() for name in each.get("headers", {})}
+        kept = {name: value for name, value in reply.headers.items() if name in documented}
         content_type = reply.headers.get("content-type", "application/octet-stream")
         self._reply(reply.status, reply.body.encode(), content_type, kept)
 
@@ -161,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
             for entry in self.server.page.monitor.after(last, seconds=1.0):
                 last = entry.number
                 self.wfile.write(f"id: {last}\ndata: {as_json(entry)}\n\n".encode())
-            self.wfile.write(b":\n\n")  # fails where nobody reads any more
+            self.wfile.write(b":\n\n")  # fails where the connection is closed
             self.wfile.flush()
 
     def _refuse(self, status: int, text: str) -> None:
