@@ -5,10 +5,8 @@ The results of 15 runs or more are stored in results.json, from which the plots 
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import re
 import sys
 import time
 from datetime import UTC, datetime
@@ -19,7 +17,7 @@ from typing import Any
 from tests.bench import measurements
 from tests.bench.clouds import READ_PREVIOUS_NAME, bench_clouds
 from tests.bench.packages import Package, compile_runtime, floor, ours, peer
-from tests.bench.report import table
+from tests.bench.report import table, to_json
 
 RESULTS = Path(__file__).with_name("results.json")
 RUNS = 15
@@ -57,11 +55,6 @@ def main(runs: int) -> None:
     if runs >= RUNS:
         RESULTS.write_text(to_json(results))
     print(table(results))
-
-
-def to_json(results: dict[str, Any]) -> str:
-    """JSON with a line for each list of samples."""
-    return re.sub(r"\[[^\[\]{}]*\]", lambda samples: " ".join(samples[0].split()), json.dumps(results, indent=1)) + "\n"
 
 
 def _described(package: Package) -> dict[str, Any]:

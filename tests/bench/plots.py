@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from tests.bench import scale
 
@@ -137,11 +138,15 @@ def _bars(axes: Axes, groups: Mapping[str, Mapping[str, list[float]]]) -> None:
 def _plot(name: str, height: float) -> Iterator[Axes]:
     figure, axes = plt.subplots(figsize=(7.2, height), layout="constrained")
     yield axes
-    path = PLOTS / f"{name}.svg"
+    save(figure, PLOTS / f"{name}.svg")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Without the blanks that matplotlib leaves at the ends of lines."""
     figure.savefig(path, transparent=True, metadata={"Date": None})
     plt.close(figure)
-    # matplotlib leaves blanks at the ends of lines.
-    path.write_text("".join(f"{line.rstrip()}\n" for line in path.read_text().splitlines()))
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("".join(f"{line.rstrip()}\n" for line in lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

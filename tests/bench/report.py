@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -30,6 +32,11 @@ class Goal:
     text: str
     value: float
     reached: bool | None = None
+
+
+def to_json(results: Results) -> str:
+    """With a line for each list of samples."""
+    return re.sub(r"\[[^\[\]{}]*\]", lambda samples: " ".join(samples[0].split()), json.dumps(results, indent=1)) + "\n"
 
 
 def table(results: Results) -> str:

@@ -19,7 +19,7 @@ from jsonschema import Draft202012Validator
 
 from tests.bench import __main__ as bench
 from tests.bench import scale
-from tests.bench.report import rows, table
+from tests.bench.report import rows, table, to_json
 from tests.fakes.aws import FakeAws
 from tests.integration.lambda_events import proxy_event, sqs_event
 from tests.localcloud.aws import ROOT
@@ -295,7 +295,7 @@ def test_only_the_package_of_the_peer_lacks_bytecode() -> None:
 
 
 def test_results_are_stored_in_the_format_of_make_bench() -> None:
-    assert bench.to_json(RESULTS) == bench.RESULTS.read_text()
+    assert to_json(RESULTS) == bench.RESULTS.read_text()
 
 
 def test_table_has_a_row_for_each_goal() -> None:
@@ -308,7 +308,7 @@ def test_table_has_a_row_for_each_goal() -> None:
 def test_document_shows_the_stored_results() -> None:
     header, _, rows_ = table(RESULTS).partition("\n\n")
 
-    assert header in DOCUMENT
+    assert header in " ".join(DOCUMENT.split())
     assert rows_ in DOCUMENT
 
 

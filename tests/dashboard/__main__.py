@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
+from tests.bench.report import to_json
 from tests.cloudwatch import Alarm, Metric, Record
 from tests.dashboard.widgets import STACK, lines, resolve, values, widgets
 from tests.localcloud.stack import FUNCTIONS, Clouds, Event, local_clouds, rename_event
@@ -43,7 +44,7 @@ def main() -> None:
     with local_clouds(progress) as clouds:
         progress(f"Ready. Sending events for {RUN_SECONDS} seconds …")
         record = _Run(clouds).record(progress)
-    FIGURES.write_text(json.dumps(figures(record), indent=1) + "\n", encoding="utf-8")
+    FIGURES.write_text(to_json(figures(record)), encoding="utf-8")
 
 
 def figures(record: Record) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from tests.bench.plots import GREY, STYLE
+from tests.bench.plots import GREY, STYLE, save
 
 FIGURES = Path(__file__).with_name("figures.json")
 PICTURE = Path(__file__).parents[2] / "docs" / "dashboard.svg"
@@ -24,10 +24,10 @@ def main() -> None:
     figures = json.loads(FIGURES.read_text(encoding="utf-8"))
     mpl.use("svg")
     mpl.rcParams.update(STYLE | {"font.size": 8, "svg.hashsalt": "dashboard"})
-    PICTURE.write_text(picture(figures), encoding="utf-8")
+    draw(figures)
 
 
-def picture(figures: Mapping[str, Any]) -> str:
+def draw(figures: Mapping[str, Any]) -> None:
     rows = max(widget["y"] + widget["height"] for widget in figures["widgets"])
     size = (COLUMNS * COLUMN_INCHES, rows * ROW_INCHES)
     figure = plt.figure(figsize=size)
@@ -46,12 +46,7 @@ def picture(figures: Mapping[str, Any]) -> str:
             _values(axes, widget["values"])
         else:
             _lines(axes, widget, figures)
-    path = PICTURE.with_suffix(".tmp.svg")
-    figure.savefig(path, transparent=True, metadata={"Date": None})
-    plt.close(figure)
-    text = "".join(f"{line.rstrip()}\n" for line in path.read_text(encoding="utf-8").splitlines())
-    path.unlink()
-    return text
+    save(figure, PICTURE)
 
 
 def _lines(axes: Axes, widget: Mapping[str, Any], figures: Mapping[str, Any]) -> None:
