@@ -1,4 +1,4 @@
-"""How tests are shared out to processes, and what they found out in figures."""
+"""The distribution of tests to processes, and the figures that tests report."""
 
 import os
 import signal
@@ -11,11 +11,11 @@ from tests.localcloud.aws import no_proxy_on_loopback
 
 pytest.register_assert_rewrite("tests.integration.observer")
 os.environ.update(no_proxy_on_loopback())
-# A shell that starts the tests in the background lets them, and all that they start, ignore it.
+# A shell that starts the tests in the background makes them and their child processes ignore it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# They take long, and wait more than they work: concurrently with the others of the clouds they cost half as much.
-APART = (
+# Slow tests that mostly wait: they run concurrently with the others that use local clouds.
+OF_OTHER_CLOUDS = (
     "tests/integration/test_api_keys.py",
     "tests/integration/test_keyless.py",
     "tests/integration/test_least_privilege.py",
@@ -25,11 +25,11 @@ APART = (
 
 
 class _OneProcessAGroup(LoadScopeScheduling):  # type: ignore[misc]
-    """The marker `xdist_group` has no effect: xdist 3.8 puts it where pytest 9.2 does not look."""
+    """The marker `xdist_group` has no effect with xdist 3.8 and pytest 9.2."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        if path in APART:
+        if path in OF_OTHER_CLOUDS:
             return "other clouds"
         if path.startswith("tests/integration/"):
             return "clouds"
@@ -42,7 +42,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print each property that a test recorded as figures: a process that runs tests for another one shows nothing."""
+    """Print each property that a test recorded as figures, since the output of xdist's processes is not shown."""
     for reports in terminalreporter.stats.values():
         for report in reports:
             for name, figures in getattr(report, "user_properties", ()):

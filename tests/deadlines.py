@@ -1,4 +1,4 @@
-"""Deadlines for tests that call a collaborator without an invocation."""
+"""Deadlines for tests without an invocation."""
 
 import time
 
@@ -6,6 +6,6 @@ from function.domain.deadline import Deadline
 
 
 def within(seconds: float) -> Deadline:
-    """So many seconds from now on, and a few more to report in."""
+    """In so many seconds, with four more to report."""
     at = time.time() + seconds
     return Deadline(at, at + 4.0)

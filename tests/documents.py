@@ -1,4 +1,4 @@
-"""The documents for people, and the fenced blocks in them."""
+"""The documents, and the fenced blocks in them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 ROOT: Final = Path(__file__).parents[1]
-# THIRD_PARTY.md is generated, and holds the licences' own words.
+# THIRD_PARTY.md is generated.
 DOCUMENTS: Final = tuple(
     path.relative_to(ROOT).as_posix()
     for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("function/*.md")])
@@ -30,7 +30,7 @@ def read(document: str) -> str:
 
 
 def blocks(*documents: str) -> list[Block]:
-    """Those of the documents, by default of all, in their order."""
+    """The blocks of these documents, by default of all, in order."""
     return [
         Block(document, language, textwrap.dedent(text))
         for document in documents or DOCUMENTS
@@ -39,6 +39,6 @@ def blocks(*documents: str) -> list[Block]:
 
 
 def block(document: str, start: str) -> str:
-    """The text of the document's one block that begins so."""
+    """The text of the only block of the document that begins so."""
     [found] = [each.text for each in blocks(document) if each.text.startswith(start)]
     return found

@@ -1,4 +1,4 @@
-"""template.yml as data, its intrinsic functions in their long form."""
+"""template.yml as data, with intrinsic functions in their long form."""
 
 from __future__ import annotations
 

@@ -385,7 +385,7 @@ def _brief(answer: object) -> str:
         case None:
             return "done"
         case Claim(_, cycle):
-            return f"granted, round {cycle.number}"
+            return f"granted, redrive cycle {cycle.number}"
         case Known(outcome, next_cycle):
             return f"known, {outcome.failure.code if outcome.failure else 'renamed'}, {next_cycle or 'settled'}"
         case Superseded(by=by):

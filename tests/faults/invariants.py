@@ -82,7 +82,7 @@ class Event:
         queued: it has been in the queue.
         dead_letters: how many copies are in the dead-letter queue.
         was_dead_letter: a copy has been there.
-        is_forgotten: a copy has expired there.
+        has_expired: a copy has expired there.
         has_no_id: its sender gave it no id, and would send it again as another event.
     """
 
@@ -99,7 +99,7 @@ class Event:
     queued: bool = False
     dead_letters: int = 0
     was_dead_letter: bool = False
-    is_forgotten: bool = False
+    has_expired: bool = False
     has_no_id: bool = False
 
     @property
@@ -394,7 +394,7 @@ class Invariants:
         self._world.mark_broken(2, f"{text}, its newest success is {newest[2].label if newest else 'none'}")
 
     def _check_settled(self, event: Event, *, fault_free: bool) -> None:
-        if event.is_settled or (event.is_forgotten and event.outcomes):
+        if event.is_settled or (event.has_expired and event.outcomes):
             return
         if fault_free and (event.queued or not event.has_no_id):
             waits = any(_code(outcome) == IN_PROGRESS for outcome in event.outcomes.values())

@@ -227,7 +227,7 @@ class _Simulation:
         for message in self._dead_letter_queue.messages:
             if message.sent < world.now - DEAD_LETTER_RETENTION_SECONDS:
                 world.note("%s has expired in the dead-letter queue", message.event.label)
-                message.event.is_forgotten = True
+                message.event.has_expired = True
                 message.event.dead_letters -= 1
                 continue
             if not self._queue.is_duplicate(message.id):

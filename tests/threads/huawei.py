@@ -29,7 +29,7 @@ FAULTS: Final[tuple[tuple[float, dict[str, Any]], ...]] = (
     (2, {"status": 429, "body": ""}),
     (2, {"status": 400, "code": "EndPoint.3045"}),
 )
-_DOUBTFUL_KINDS: Final = ("reset", "hang", "truncate", "garbage")
+_IN_DOUBT_KINDS: Final = ("reset", "hang", "truncate", "garbage")
 
 
 class FaultyHuaweiCloud(HuaweiCloud):
@@ -67,6 +67,6 @@ class FaultyHuaweiCloud(HuaweiCloud):
                 applied, in_doubt = True, False
                 if fault is not None and fault.kind != "slow":
                     applied = fault.applied
-                    in_doubt = fault.kind in _DOUBTFUL_KINDS or fault.status == 504
+                    in_doubt = fault.kind in _IN_DOUBT_KINDS or fault.status == 504
                 self._on_rename(call.service_id, call.name, applied, in_doubt)
             return reply, fault

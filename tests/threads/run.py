@@ -144,7 +144,7 @@ class _Run:
         self._requests: dict[str, CloudEvent] = {}
         self._copies: Counter[str] = Counter()
         self._invocation_of: dict[Event, object] = {}
-        self._doubtful: list[tuple[float, Rename]] = []
+        self._in_doubt: list[tuple[float, Rename]] = []
         self._queue: list[Message] = []
         self._dead_letters: list[CloudEvent] = []
         self._handed_over: set[str] = set()
@@ -333,10 +333,10 @@ class _Run:
     def _renamed(self, service_id: str, name: str, applied: bool, in_doubt: bool) -> None:
         with self._condition:
             request, now = self._requests[name], self._now()
-            for until, doubtful in list(self._doubtful):
+            for until, earlier in list(self._in_doubt):
                 if until <= now:
-                    self._doubtful.remove((until, doubtful))
-                    doubtful.service.in_flight.remove(doubtful)
+                    self._in_doubt.remove((until, earlier))
+                    earlier.service.in_flight.remove(earlier)
             service, event = self._invariants.service(PROJECT, service_id), self._invariants.find(request)
             # Of several copies it is unknown which one calls.
             invocation = self._invocation_of[event] if self._is_sent_once(event) else event
@@ -345,7 +345,7 @@ class _Run:
             if applied:
                 self._invariants.rename_took_effect(rename)
             if in_doubt:
-                self._doubtful.append((now + DOUBT_SECONDS, rename))
+                self._in_doubt.append((now + DOUBT_SECONDS, rename))
             else:
                 service.in_flight.remove(rename)
 
