@@ -17,7 +17,7 @@ from botocore.validate import ParamValidator
 
 from function.adapters.aws.client import Aws, DynamoDbClient, Key
 from tests.fakes.aws import AwsCall
-from tests.faults.dynamodb import Table
+from tests.faults.dynamodb import Table, TransactionCanceledError
 
 
 class _DynamoDbFault(NamedTuple):
@@ -42,7 +42,6 @@ class FakeDynamoDb:
         self.calls: list[AwsCall] = []
         self.table = Table(lambda expiration: expiration < now())
         self._faults: deque[_DynamoDbFault] = deque()
-        self._done: set[str] = set()
         self._lock = threading.Lock()
 
     def client(self, sleep: Callable[[float], None] = lambda seconds: None) -> DynamoDbClient:
@@ -95,25 +94,14 @@ class FakeDynamoDb:
         return answer
 
     def _answer(self, operation: str, parameters: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if operation not in ("GetItem", "PutItem", "UpdateItem", "TransactWriteItems"):
+            return 400, {"__type": "UnknownOperationException"}
         try:
-            match operation:
-                case "GetItem":
-                    item = self.table.get(parameters["Key"])
-                    return 200, {"Item": item} if item else {}
-                case "PutItem" | "UpdateItem":
-                    self.table.transact([{operation.removesuffix("Item"): parameters}])
-                case "TransactWriteItems":
-                    token = parameters["ClientRequestToken"]
-                    if token not in self._done:
-                        self.table.transact(parameters["TransactItems"])
-                        self._done.add(token)
-                case _:
-                    return 400, {"__type": "UnknownOperationException"}
-        except ClientError as error:
-            if operation == "TransactWriteItems":
-                return 400, _canceled(cast("dict[str, Any]", error.response)["CancellationReasons"])
+            return 200, self.table.carry_out(operation, parameters)
+        except TransactionCanceledError as error:
+            return 400, _canceled(cast("dict[str, Any]", error.response)["CancellationReasons"])
+        except ClientError:
             return 400, {"__type": "ConditionalCheckFailedException", "message": "The conditional request failed"}
-        return 200, {}
 
 
 @cache

@@ -21,7 +21,7 @@ Assumptions about the real clouds:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, cast
@@ -306,53 +306,40 @@ class Bus:
 
 
 class LedgerClient:
-    """boto3's client of DynamoDB."""
+    """The function's client of DynamoDB."""
 
     def __init__(self, world: World, table: Table) -> None:
         self._world = world
         self._table = table
 
-    def transact_write_items(
-        self,
-        deadline: Deadline,
-        *,
-        TransactItems: Sequence[dict[str, Any]],  # noqa: N803 - boto3's names
-        ClientRequestToken: str,  # noqa: N803
-    ) -> None:
-        items = list(TransactItems)
-
-        def effect() -> None:
-            if self._world.chance(self._world.profile.conflict):
-                raise conflict(len(items), self._world.random.randrange(len(items)))
-            self._table.transact(items)
-
-        self._call("transact_write_items", effect)
+    def transact_write_items(self, deadline: Deadline, **request: Any) -> None:
+        self._call("TransactWriteItems", request)
 
     def update_item(self, deadline: Deadline, **request: Any) -> None:
-        self._call("update_item", lambda: self._table.update(request))
-
-    def get_item(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-
-        def effect() -> None:
-            if item := self._table.get(request["Key"]):
-                found["Item"] = item
-
-        self._call("get_item", effect)
-        return found
+        self._call("UpdateItem", request)
 
     def put_item(self, deadline: Deadline, **request: Any) -> None:
-        self._call("put_item", lambda: self._table.put(request))
+        self._call("PutItem", request)
 
-    def _call(self, operation: str, effect: Callable[[], None]) -> None:
-        def refusal() -> Exception:
-            if self._world.chance(0.5):
+    def get_item(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
+        return self._call("GetItem", request)
+
+    def _call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        world, actions = self._world, len(request.get("TransactItems", ()))
+
+        def effect() -> dict[str, Any]:
+            if actions and world.chance(world.profile.conflict):
+                raise conflict(actions, world.random.randrange(actions))
+            return self._table.carry_out(operation, request)
+
+        def error() -> Exception:
+            if world.chance(0.5):
                 return ReadTimeoutError(endpoint_url="https://dynamodb")
             return ClientError({"Error": {"Code": "InternalServerError", "Message": "Internal error"}}, operation)
 
-        if operation != "get_item":
-            expect_no_dry_run(self._world, f"writes: {operation}")
-        running(self._world).call(f"ledger, {operation}", effect, self._world.profile.ledger, refusal)
+        if operation != "GetItem":
+            expect_no_dry_run(world, f"writes: {operation}")
+        return running(world).call(f"ledger, {operation}", effect, world.profile.ledger, error)
 
 
 @dataclass(eq=False)

@@ -39,6 +39,7 @@ class Table:
             is_gone: whether the time to live has removed an item that expired at this time.
         """
         self._items: dict[str, Item] = {}
+        self._tokens: set[str] = set()
         self._is_gone = is_gone
 
     def get(self, key: Mapping[str, Any]) -> Item | None:
@@ -71,25 +72,25 @@ class Table:
             raise TransactionCanceledError(reasons)
         self._items |= changes
 
-    def put(self, request: dict[str, Any]) -> None:
-        """
-        Raises:
-            ClientError: the condition is not met.
-        """
-        self._write("Put", request)
+    def carry_out(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        """The response to a request of DynamoDB's API; a transaction takes effect once for each token.
 
-    def update(self, request: dict[str, Any]) -> None:
-        """
         Raises:
-            ClientError: the condition is not met.
+            ClientError: a condition is not met.
         """
-        self._write("Update", request)
-
-    def _write(self, action: str, request: dict[str, Any]) -> None:
-        try:
-            self.transact([{action: request}])
-        except TransactionCanceledError:
-            raise ClientError({"Error": {"Code": "ConditionalCheckFailedException"}}, f"{action}Item") from None
+        match operation:
+            case "GetItem":
+                item = self.get(request["Key"])
+                return {"Item": item} if item else {}
+            case "PutItem" | "UpdateItem":
+                try:
+                    self.transact([{operation.removesuffix("Item"): request}])
+                except TransactionCanceledError:
+                    raise ClientError({"Error": {"Code": "ConditionalCheckFailedException"}}, operation) from None
+            case "TransactWriteItems" if request["ClientRequestToken"] not in self._tokens:
+                self.transact(request["TransactItems"])
+                self._tokens.add(request["ClientRequestToken"])
+        return {}
 
 
 def conflict(actions: int, at: int) -> TransactionCanceledError:

@@ -52,7 +52,7 @@ class InMemory:
         self.table.transact([dict(item) for item in request["TransactItems"]])
 
     def update_item(self, deadline: Deadline, **request: Any) -> None:
-        self.table.update(request)
+        self.table.carry_out("UpdateItem", request)
 
     def get_item(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
         item = self.table.get(request["Key"])

@@ -62,7 +62,6 @@ class Aws(LoopbackServer):
         self._send_message = send_message
         self._extend_visibility = extend_visibility
         self._lock = threading.Lock()
-        self._done: set[str] = set()
         self._frozen_at = 0.0
 
     def freeze(self) -> None:
@@ -99,7 +98,9 @@ class Aws(LoopbackServer):
         match operation:
             case "GetItem" | "PutItem" | "UpdateItem" | "TransactWriteItems":
                 with self._lock:
-                    return self._of_the_table(operation, request, fault)
+                    if fault == "conflict" and operation == "TransactWriteItems":
+                        raise conflict(len(request["TransactItems"]), 0)
+                    return self.table.carry_out(operation, request)
             case "PutEvents":
                 for entry in request["Entries"]:
                     self._put_event(json.loads(entry["Detail"]))
@@ -113,22 +114,6 @@ class Aws(LoopbackServer):
                 return {"Successful": [{"Id": entry["Id"]} for entry in request["Entries"]], "Failed": []}
             case _:
                 raise AssertionError(operation)
-
-    def _of_the_table(self, operation: str, request: dict[str, Any], fault: str | None) -> dict[str, Any]:
-        match operation:
-            case "GetItem":
-                item = self.table.get(request["Key"])
-                return {"Item": item} if item else {}
-            case "PutItem":
-                self.table.put(request)
-            case "UpdateItem":
-                self.table.update(request)
-            case _ if fault == "conflict":
-                raise conflict(len(request["TransactItems"]), 0)
-            case _ if request["ClientRequestToken"] not in self._done:
-                self.table.transact(request["TransactItems"])
-                self._done.add(request["ClientRequestToken"])
-        return {}
 
 
 class _Server(ConnectionTrackingServer):
