@@ -39,7 +39,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.message import Message
 from http.server import BaseHTTPRequestHandler
-from types import TracebackType
 from typing import Any, Literal, get_args
 from urllib.parse import parse_qsl, quote, unquote
 
@@ -169,10 +168,8 @@ class HuaweiCloud(LoopbackServer):
     def _listen(self) -> _Server:
         return _Server(self)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, trace)
+    def __exit__(self, *exception: object) -> None:
+        super().__exit__(*exception)
         if self._defects:
             # A defect of this module looks like a lost connection to the client, which many tests expect.
             raise self._defects[0]

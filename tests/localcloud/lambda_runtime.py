@@ -18,7 +18,6 @@ import time
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import urllib3
@@ -74,9 +73,7 @@ class LambdaRuntime:
         _wait_for(address)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(10)
         shutil.rmtree(self._directory, ignore_errors=True)

@@ -8,7 +8,6 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from threading import Condition, Event, RLock, Thread
-from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 from cli.model import printable
@@ -73,9 +72,7 @@ class Monitor:
             thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._stopping.set()
         for thread in self._threads:
             thread.join()

@@ -33,8 +33,9 @@ from function.domain.model import Outcome
 from function.domain.rename_service import Unsettled
 from function.triggers.http import STRUCTURED
 from tests.fakes.environment import ENVIRONMENT
-from tests.fakes.events import http_request
+from tests.fakes.events import cloud_event, http_request
 from tests.fakes.identifiers import PROJECT, QUEUE_ARN
+from tests.fakes.lambda_context import FakeContext
 from tests.faults.clouds import Message, sqs_record
 from tests.faults.invariants import CloudEvent, Event, Invariants, Rename, Service
 from tests.faults.world import BrokenInvariant, World
@@ -120,16 +121,6 @@ class _World(World):
         self._report.broken.append(BrokenInvariant(invariant, text))
 
 
-class _Context:
-    """Lambda's, as far as the function uses it."""
-
-    def __init__(self) -> None:
-        self.ends_at = time.time() + INVOCATION_SECONDS
-
-    def get_remaining_time_in_millis(self) -> int:
-        return int((self.ends_at - time.time()) * 1000)
-
-
 class _Run:
     def __init__(self, events: int, seed: int, rates: Rates) -> None:
         self.report = Report()
@@ -182,17 +173,11 @@ class _Run:
             moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
             id_ = random.randrange(number) if number and random.random() < 0.02 else number
             name = f"name-{number}"
-            self._requests[name] = request = {
-                "specversion": "1.0",
-                "id": f"id-{id_}",
-                "source": "/cmdb",
-                "type": "vpcep.endpoint_service.rename_requested.v1",
-                "time": f"{moment}.{nanoseconds:09}Z",
-                "data": {
-                    "vpc_endpoint_service_id": random.choice(self._services).id,
-                    "endpoint_service_name": name,
-                },
-            }
+            service_id, at = random.choice(self._services).id, f"{moment}.{nanoseconds:09}Z"
+            request = cloud_event(
+                id=f"id-{id_}", time=at, vpc_endpoint_service_id=service_id, endpoint_service_name=name
+            )
+            self._requests[name] = request
             for _ in range(1 + (random.random() < 0.1)):
                 self._copies[name] += 1
                 yield request
@@ -315,9 +300,9 @@ class _Run:
                 self._dead_letters.append(request)
 
     def _invoke(self, function: Any, event: dict[str, Any]) -> dict[str, Any]:
-        context = _Context()
+        context = FakeContext(INVOCATION_SECONDS)
         answer: dict[str, Any] = function.handle(event, context)
-        late = time.time() - context.ends_at
+        late = -context.get_remaining_time_in_millis() / 1000
         if _SilentTelemetry.defects:
             raise AssertionError from _SilentTelemetry.defects[0]
         if late > 0:
