@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from function.adapters.aws.dynamodb_ledger import DynamoDbLedger
 from tests.fakes.dynamodb import FakeDynamoDb
 from tests.fakes.world import World
-from tests.unit.adapters.aws.ledger import ledger_of
+from tests.unit.adapters.aws.ledger import LedgerDriver
 
 
 @pytest.fixture
 def dynamodb(world: World) -> FakeDynamoDb:
-    return FakeDynamoDb(lambda: world.clock.now().timestamp())
+    return FakeDynamoDb(world.clock.epoch)
 
 
 @pytest.fixture
-def ledger(world: World, dynamodb: FakeDynamoDb) -> DynamoDbLedger:
-    return ledger_of(world, dynamodb)
+def ledger(world: World, dynamodb: FakeDynamoDb) -> LedgerDriver:
+    """Used by the world's rename service as well."""
+    driver = LedgerDriver(dynamodb, world.clock)
+    world.ledger = driver.adapter  # type: ignore[assignment]
+    return driver

@@ -1,8 +1,8 @@
-"""Steps of the ledger that several of its tests take."""
+"""Steps of the ledger that several of its tests take, and the events that they are about."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import timedelta
 from typing import Any
 
 from function.adapters.aws.dynamodb_ledger import CLAIM_SLACK_SECONDS, DynamoDbLedger
@@ -10,7 +10,8 @@ from function.domain.deadline import Deadline
 from function.domain.failures import EventName, Failure, RenameFailedError
 from function.domain.model import FIRST_CYCLE, Outcome, RedriveCycle, RenameEvent, Target, rfc3339
 from function.domain.outcomes import OutcomeContext, rename_failed, renamed
-from function.domain.ports import Claim, Conclusion, Superseded
+from function.domain.ports import Claim, Conclusion, Known, Located, Reused, Superseded
+from tests.fakes.clock import FakeClock
 from tests.fakes.dynamodb import FakeDynamoDb
 from tests.fakes.failures import unavailable
 from tests.fakes.identifiers import PROJECT, REGION, SERVICE, START
@@ -24,37 +25,29 @@ A_MINUTE = 60.0
 URL = "https://dynamodb.eu-west-1.amazonaws.com"
 
 
-def ledger_of(world: World, dynamodb: FakeDynamoDb, table: str = TABLE) -> DynamoDbLedger:
-    clock = world.clock
-    return DynamoDbLedger(dynamodb.client(), table, now=lambda: clock.now().timestamp(), sleep=clock.sleep)
+def at(**offset: float) -> str:
+    """A time so long after the start."""
+    return (START + timedelta(**offset)).isoformat().replace("+00:00", "Z")
 
 
-def lasting(ledger: DynamoDbLedger, seconds: float = A_MINUTE) -> Deadline:
-    """Of an invocation whose claims last so long."""
-    now = ledger._now
-    ends_at = now() + seconds - CLAIM_SLACK_SECONDS
-    return Deadline(now() + 60.0, ends_at, now)
+def event(id_: str = "event-1", **data: Any) -> RenameEvent:
+    """An event of the start, by default."""
+    return World().event(id=id_, **data)
 
 
-def claimed(
-    ledger: DynamoDbLedger, event: RenameEvent, target: Target = TARGET, seconds: float = A_MINUTE, **arguments: Any
-) -> Claim:
-    answer = ledger.claim(event, target, lasting(ledger, seconds), **arguments)
-    assert isinstance(answer, Claim), answer
-    return answer
-
-
-def superseded(ledger: DynamoDbLedger, event: RenameEvent) -> tuple[EventName, RedriveCycle]:
-    """By what, and in which round."""
-    answer = ledger.claim(event, TARGET, lasting(ledger))
-    assert isinstance(answer, Superseded), answer
-    return answer.by, answer.cycle
+EVENT = event()
+OTHER_EVENT = event("event-2")
+THIRD_EVENT = event("event-3")
+REUSED_IDENTIFIER = event(endpoint_service_name="other")
+HOUR_BEFORE = event("hour-before", time=at(hours=-1))
+TWO_HOURS_BEFORE = event("two-hours-before", time=at(hours=-2))
+_PROBE = event("probe")
 
 
 def success_of(event: RenameEvent, cycle: RedriveCycle = FIRST_CYCLE, **context: Any) -> Outcome:
     return renamed(
         event,
-        _circumstances(cycle, **context),
+        _context(cycle, **context),
         service_name=event.endpoint_service_name,
         previous_service_name="billing",
         huawei_request_id="request-1",
@@ -62,10 +55,10 @@ def success_of(event: RenameEvent, cycle: RedriveCycle = FIRST_CYCLE, **context:
 
 
 def failure_of(event: RenameEvent, failure: Failure, cycle: RedriveCycle = FIRST_CYCLE) -> Outcome:
-    return rename_failed(event, _circumstances(cycle), failure)
+    return rename_failed(event, _context(cycle), failure)
 
 
-def _circumstances(cycle: RedriveCycle, **given: Any) -> OutcomeContext:
+def _context(cycle: RedriveCycle, **given: Any) -> OutcomeContext:
     defaults: dict[str, Any] = {
         "trigger": "sqs",
         "region": REGION,
@@ -76,30 +69,79 @@ def _circumstances(cycle: RedriveCycle, **given: Any) -> OutcomeContext:
     return OutcomeContext(**defaults | given, cycle=cycle)
 
 
-def settle(
-    ledger: DynamoDbLedger, event: RenameEvent, outcome: Outcome | None = None, target: Target = TARGET
-) -> Outcome:
-    """Claim the service, remember the outcome, a success by default, and give the service free."""
-    claim = claimed(ledger, event, target)
-    outcome = outcome or success_of(event, claim.cycle)
-    assert ledger.settle(claim, outcome, lasting(ledger), release=True) is None
-    return outcome
+class LedgerDriver:
+    """Takes the steps of a ledger, each with a deadline of its own.
 
+    What is called by a participle asserts that its step succeeds.
+    """
 
-def give_up(ledger: DynamoDbLedger, event: RenameEvent, cycle: RedriveCycle = FIRST_CYCLE) -> Outcome:
-    outcome = failure_of(event, unavailable(), cycle)
-    assert ledger.conclude(Conclusion(event, cycle, outcome), lasting(ledger)) is None
-    return outcome
+    def __init__(self, dynamodb: FakeDynamoDb, clock: FakeClock, table: str = TABLE) -> None:
+        self.clock = clock
+        self.adapter = DynamoDbLedger(dynamodb.client(), table, now=clock.epoch, sleep=clock.sleep)
 
+    def deadline(self, seconds: float = A_MINUTE) -> Deadline:
+        """Of an invocation whose claims last so long."""
+        now = self.clock.epoch()
+        return Deadline(now + 60.0, now + seconds - CLAIM_SLACK_SECONDS, self.clock.epoch)
 
-def held(ledger: DynamoDbLedger, event: RenameEvent, target: Target = TARGET) -> bool:
-    """Whether the service is claimed, as an event of the same time sees it."""
-    try:
-        ledger.release(claimed(ledger, event, target), lasting(ledger))
-    except RenameFailedError as error:
-        return error.failure.code == "Rename.InProgress"
-    return False
+    def claim(
+        self, event: RenameEvent, target: Target = TARGET, seconds: float = A_MINUTE, cycle: RedriveCycle = FIRST_CYCLE
+    ) -> Claim | Known | Reused | Superseded:
+        return self.adapter.claim(event, target, self.deadline(seconds), cycle)
 
+    def settle(self, claim: Claim, outcome: Outcome | None = None, *, release: bool = True) -> Known | Reused | None:
+        """With a success, by default."""
+        outcome = outcome or success_of(claim.event, claim.cycle)
+        return self.adapter.settle(claim, outcome, self.deadline(), release=release)
 
-def at(time: datetime) -> str:
-    return time.isoformat().replace("+00:00", "Z")
+    def conclude(
+        self, event: RenameEvent, failure: Failure, cycle: RedriveCycle = FIRST_CYCLE, **conditions: Any
+    ) -> Known | Reused | Located | None:
+        conclusion = Conclusion(event, cycle, failure_of(event, failure, cycle), **conditions)
+        return self.adapter.conclude(conclusion, self.deadline())
+
+    def release(self, claim: Claim) -> None:
+        self.adapter.release(claim, self.deadline())
+
+    def outage_is_recorded(self, region: str = REGION) -> bool:
+        return self.adapter.outage_is_recorded(region, self.deadline())
+
+    def claimed(self, event: RenameEvent, target: Target = TARGET, seconds: float = A_MINUTE) -> Claim:
+        answer = self.claim(event, target, seconds)
+        assert isinstance(answer, Claim), answer
+        return answer
+
+    def claimed_and_released(self, event: RenameEvent, target: Target = TARGET) -> Claim:
+        claim = self.claimed(event, target)
+        self.release(claim)
+        return claim
+
+    def settled(self, event: RenameEvent, failure: Failure | None = None, target: Target = TARGET) -> Outcome:
+        claim = self.claimed(event, target)
+        outcome = failure_of(event, failure, claim.cycle) if failure else success_of(event, claim.cycle)
+        assert self.settle(claim, outcome) is None
+        return outcome
+
+    def given_up(self, event: RenameEvent, cycle: RedriveCycle = FIRST_CYCLE, **conditions: Any) -> Outcome:
+        assert self.conclude(event, unavailable(), cycle, **conditions) is None
+        return failure_of(event, unavailable(), cycle)
+
+    def known(self, event: RenameEvent) -> tuple[Outcome, RedriveCycle | None]:
+        """The outcome, and the next redrive cycle."""
+        answer = self.claim(event)
+        assert isinstance(answer, Known), answer
+        return answer
+
+    def superseded(self, event: RenameEvent) -> tuple[EventName, RedriveCycle]:
+        """By what, and in which redrive cycle."""
+        answer = self.claim(event)
+        assert isinstance(answer, Superseded), answer
+        return answer.by, answer.cycle
+
+    def is_held(self) -> bool:
+        """Whether the service is claimed, as another event of the start sees it."""
+        try:
+            self.claimed_and_released(_PROBE)
+        except RenameFailedError as error:
+            return error.failure.code == "Rename.InProgress"
+        return False

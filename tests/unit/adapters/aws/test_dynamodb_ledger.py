@@ -1,744 +1,561 @@
-"""The ledger: what claim, settle, conclude and release take, and what they refuse and why."""
+"""The ledger: what claim, settle, conclude and release do, what they refuse and why."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from typing import Any
 
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
-from function.adapters.aws.dynamodb_ledger import RETENTION, DynamoDbLedger
+from function.adapters.aws.dynamodb_ledger import RETENTION
 from function.domain import failures
-from function.domain.failures import EventName, Kind
+from function.domain.failures import EventName, Failure, Kind
 from function.domain.model import FIRST_CYCLE, Outcome, RedriveCycle, RenameEvent, Target
 from function.domain.policy import AHEAD_OF_TIME
-from function.domain.ports import Claim, Conclusion, Known, Reused, Superseded
+from function.domain.ports import Claim, Known, Reused
 from function.domain.rename_service import Unsettled
 from tests.fakes.dynamodb import FakeDynamoDb
 from tests.fakes.events import sqs_record
 from tests.fakes.failures import failed, not_found, unavailable
-from tests.fakes.identifiers import OTHER_SERVICE, SERVICE, START
+from tests.fakes.identifiers import OTHER_SERVICE, SERVICE
 from tests.fakes.world import World
 from tests.unit.adapters.aws.ledger import (
     A_MINUTE,
+    EVENT,
+    HOUR_BEFORE,
+    OTHER_EVENT,
     OTHER_TARGET,
+    REUSED_IDENTIFIER,
     TARGET,
+    TWO_HOURS_BEFORE,
     URL,
-    at,
-    claimed,
+    LedgerDriver,
+    event,
     failure_of,
-    give_up,
-    held,
-    lasting,
-    settle,
     success_of,
-    superseded,
 )
 
+OTHER = EventName("/cmdb", "event-2")
 
-class TestClaim:
-    def test_of_a_new_event_on_a_free_service_is_given(self, ledger: DynamoDbLedger, world: World) -> None:
-        claim = claimed(ledger, world.event())
 
-        assert claim.cycle == FIRST_CYCLE
-        assert claim.token
+def outcome_of(result: Outcome | Unsettled) -> Outcome:
+    assert isinstance(result, Outcome), result
+    return result
 
-    def test_is_another_one_each_time(self, ledger: DynamoDbLedger, world: World) -> None:
-        tokens = set()
-        for _ in range(3):
-            claim = claimed(ledger, world.event())
-            tokens.add(claim.token)
-            ledger.release(claim, lasting(ledger))
 
-        assert len(tokens) == 3
+def failure_in(result: Outcome | Unsettled) -> Failure:
+    failure = outcome_of(result).failure
+    assert failure is not None
+    return failure
 
-    @pytest.mark.parametrize("id_", ["event-1", "event-2"])
-    def test_is_refused_while_another_invocation_holds_the_service(
-        self, ledger: DynamoDbLedger, world: World, id_: str
-    ) -> None:
-        claimed(ledger, world.event())
 
-        failure = failed(lambda: ledger.claim(world.event(id=id_), TARGET, lasting(ledger)))
+# ---- Claim
 
-        assert (failure.code, failure.kind, failure.retryable) == ("Rename.InProgress", Kind.UNAVAILABLE, True)
-        assert not failure.retry_in_process
 
-    @pytest.mark.parametrize(
-        "target",
-        [
-            TARGET._replace(vpc_endpoint_service_id="service-2"),
-            TARGET._replace(project_id="another-project"),
-            TARGET._replace(region="eu-west-101"),
-        ],
-    )
-    def test_holds_one_service_only(self, ledger: DynamoDbLedger, world: World, target: Target) -> None:
-        claimed(ledger, world.event())
-
-        assert claimed(ledger, world.event(id="event-2"), target)
-
-    def test_that_was_refused_takes_nothing(self, ledger: DynamoDbLedger, world: World) -> None:
-        # given: a claim that two others could not take
-        claim = claimed(ledger, world.event())
-        for _ in range(2):
-            failed(lambda: ledger.claim(world.event(id="event-2"), TARGET, lasting(ledger, 600.0)))
+def test_event_is_claimed_again_by_another_token_after_a_release(ledger: LedgerDriver) -> None:
+    claims = [ledger.claimed_and_released(EVENT) for _ in range(3)]
 
-        # then: it is still its holder's, for as long as it was
-        assert ledger.settle(claim, success_of(world.event()), lasting(ledger), release=False) is None
-        world.clock.sleep(A_MINUTE + 1)
-        assert claimed(ledger, world.event(id="event-2"))
+    assert {claim.cycle for claim in claims} == {FIRST_CYCLE}
+    assert all(claim.token for claim in claims)
+    assert len({claim.token for claim in claims}) == 3
 
-    def test_lapses(self, ledger: DynamoDbLedger, world: World) -> None:
-        first = claimed(ledger, world.event())
-        world.clock.sleep(A_MINUTE + 0.001)
 
-        second = claimed(ledger, world.event(id="event-2"))
+@pytest.mark.parametrize(
+    ("event", "target"),
+    [
+        pytest.param(EVENT, TARGET, id="the same event"),
+        pytest.param(OTHER_EVENT, TARGET, id="another event"),
+        pytest.param(OTHER_EVENT, TARGET._replace(vpc_endpoint_service_id=SERVICE.upper()), id="id in upper case"),
+    ],
+)
+def test_claim_on_a_held_service_is_refused_until_the_other_one_expires(
+    ledger: LedgerDriver, event: RenameEvent, target: Target
+) -> None:
+    ledger.claimed(EVENT, seconds=100.0)
+    ledger.clock.sleep(30.0)
 
-        assert second.token != first.token
-        assert held(ledger, world.event(id="event-3"))
+    failure = failed(ledger.claim, event, target)
 
-    def test_has_not_lapsed_at_its_last_moment(self, ledger: DynamoDbLedger, world: World) -> None:
-        claimed(ledger, world.event())
-        world.clock.sleep(A_MINUTE)
+    assert (failure.code, failure.kind, failure.retryable) == ("Rename.InProgress", Kind.UNAVAILABLE, True)
+    assert not failure.retry_in_process
+    assert failure.retry_after == pytest.approx(70.0, abs=1.5)
 
-        assert held(ledger, world.event(id="event-2"))
 
-    def test_outlives_the_memory_of_a_service_that_was_never_renamed(
-        self, ledger: DynamoDbLedger, world: World
-    ) -> None:
-        """The time to live must not take a claim away from its holder."""
-        # given: a service that was claimed and not renamed, almost as long ago as that is remembered
-        ledger.release(claimed(ledger, world.event()), lasting(ledger))
-        world.clock.sleep(RETENTION.total_seconds() - 10)
+@pytest.mark.parametrize(
+    "target",
+    [OTHER_TARGET, TARGET._replace(project_id="another-project"), TARGET._replace(region="eu-west-101")],
+    ids=["service", "project", "region"],
+)
+def test_claim_does_not_hold_the_service_of_another(ledger: LedgerDriver, target: Target) -> None:
+    ledger.claimed(EVENT)
 
-        claimed(ledger, world.event(id="event-2"))
-        world.clock.sleep(20)
+    assert ledger.claimed(OTHER_EVENT, target)
 
-        assert held(ledger, world.event(id="event-3"))
 
-    def test_of_a_settled_event_tells_its_outcome(self, ledger: DynamoDbLedger, world: World) -> None:
-        outcome = settle(ledger, world.event())
+def test_refused_claim_neither_takes_nor_prolongs_the_one_that_is_held(ledger: LedgerDriver) -> None:
+    claim = ledger.claimed(EVENT)
+    for _ in range(2):
+        failed(ledger.claim, OTHER_EVENT, TARGET, 600.0)
 
-        assert ledger.claim(world.event(), TARGET, lasting(ledger)) == Known(outcome, next_cycle=None)
+    assert ledger.settle(claim, release=False) is None
+    ledger.clock.sleep(A_MINUTE + 1)
+    assert ledger.claimed(OTHER_EVENT)
 
-    def test_of_a_settled_failure_tells_it_whole(self, ledger: DynamoDbLedger, world: World) -> None:
-        event = world.event()
-        outcome = settle(ledger, event, failure_of(event, not_found()))
 
-        known = ledger.claim(event, TARGET, lasting(ledger))
+def test_claim_is_held_until_its_last_moment_and_taken_over_after_it(ledger: LedgerDriver) -> None:
+    first = ledger.claimed(EVENT)
+    ledger.clock.sleep(A_MINUTE)
+    assert ledger.is_held()
 
-        assert isinstance(known, Known)
-        assert known.next_cycle is None
-        assert known.outcome.cloud_event == outcome.cloud_event
-        assert known.outcome.failure is not None
-        assert (known.outcome.failure.code, known.outcome.failure.kind) == ("EndPoint.2003", Kind.NOT_FOUND)
+    ledger.clock.sleep(0.001)
 
-    def test_of_a_settled_event_leaves_the_service_free(self, ledger: DynamoDbLedger, world: World) -> None:
-        settle(ledger, world.event())
-        ledger.claim(world.event(), TARGET, lasting(ledger))
+    assert ledger.claimed(OTHER_EVENT).token != first.token
+    assert ledger.is_held()
 
-        assert not held(ledger, world.event(id="event-2"))
 
-    def test_takes_an_outcome_of_any_script_and_size(self, ledger: DynamoDbLedger, world: World) -> None:
-        event = world.event(id="名前 🚀 \" ' \\", time=at(START))
-        outcome = settle(ledger, event, success_of(event, project_id="x" * 100_000))
+def test_claim_expires_a_minute_after_its_invocation(ledger: LedgerDriver) -> None:
+    deadline = ledger.clock.until(56.0)
+    claim = ledger.adapter.claim(EVENT, TARGET, deadline)
 
-        assert ledger.claim(event, TARGET, lasting(ledger)) == Known(outcome, None)
+    assert isinstance(claim, Claim)
+    assert claim.expires_at == deadline.invocation_ends_at + 60.0
 
-    @pytest.mark.parametrize("target", [TARGET, OTHER_TARGET])
-    def test_of_another_event_with_its_identity_is_told(
-        self, ledger: DynamoDbLedger, world: World, target: Target
-    ) -> None:
-        outcome = settle(ledger, world.event())
 
-        assert ledger.claim(world.event(endpoint_service_name="other"), target, lasting(ledger)) == Reused()
+def test_claim_outlasts_the_retention_of_a_service_that_was_never_renamed(ledger: LedgerDriver) -> None:
+    """The time to live must not take a claim away from its holder."""
+    ledger.claimed_and_released(EVENT)
+    ledger.clock.sleep(RETENTION.total_seconds() - 10)
 
-        # then: the first one's outcome is as it was
-        assert ledger.claim(world.event(), TARGET, lasting(ledger)) == Known(outcome, None)
+    ledger.claimed(OTHER_EVENT)
+    ledger.clock.sleep(20)
 
-    def test_of_another_event_with_the_identity_of_one_given_up_is_told(
-        self, ledger: DynamoDbLedger, world: World
-    ) -> None:
-        give_up(ledger, world.event())
+    assert ledger.is_held()
 
-        assert ledger.claim(world.event(endpoint_service_name="other"), TARGET, lasting(ledger)) == Reused()
 
-    @pytest.mark.parametrize(
-        ("one", "other"),
-        [
-            ({"source": "/a", "id": "b"}, {"source": "/b", "id": "a"}),
-            ({"source": "/a", "id": "b"}, {"source": "/a", "id": "B"}),
-            ({"source": "/a/b", "id": "c"}, {"source": "/a", "id": "b/c"}),
-            ({"source": "/a", "id": "b"}, {"source": "/a", "id": "b "}),
-            ({"source": "/a", "id": "x" * 1_024}, {"source": "/a", "id": "x" * 1_023 + "y"}),
-        ],
-    )
-    def test_takes_no_event_for_another(
-        self, ledger: DynamoDbLedger, world: World, one: dict[str, str], other: dict[str, str]
-    ) -> None:
-        settle(ledger, world.event(**one))
+def test_claim_for_a_settled_event_returns_its_failure_whole(ledger: LedgerDriver) -> None:
+    outcome = ledger.settled(EVENT, not_found())
 
-        assert claimed(ledger, world.event(**other))
+    known, next_cycle = ledger.known(EVENT)
 
+    assert next_cycle is None
+    assert known.cloud_event == outcome.cloud_event
+    failure = failure_in(known)
+    assert (failure.code, failure.kind) == ("EndPoint.2003", Kind.NOT_FOUND)
 
-class TestGivenUp:
-    def test_is_open_for_a_next_round(self, ledger: DynamoDbLedger, world: World) -> None:
-        outcome = give_up(ledger, world.event())
 
-        claim = claimed(ledger, world.event())
+@pytest.mark.parametrize(
+    ("event", "context"),
+    [(EVENT, {}), (event("名前 🚀 \" ' \\"), {"project_id": "x" * 100_000})],
+    ids=["plain", "any script and size"],
+)
+def test_claim_for_a_settled_event_returns_its_outcome_and_leaves_the_service_free(
+    ledger: LedgerDriver, event: RenameEvent, context: dict[str, Any]
+) -> None:
+    outcome = success_of(event, **context)
+    assert ledger.settle(ledger.claimed(event), outcome) is None
 
-        assert claim.cycle == RedriveCycle(1, outcome.id)
-        assert held(ledger, world.event(id="event-2"))
+    assert ledger.claim(event) == Known(outcome, next_cycle=None)
+    assert not ledger.is_held()
 
-    def test_again_is_open_for_the_round_after(self, ledger: DynamoDbLedger, world: World) -> None:
-        first = give_up(ledger, world.event())
-        second = give_up(ledger, world.event(), RedriveCycle(1, first.id))
-        third = give_up(ledger, world.event(), RedriveCycle(2, second.id))
 
-        assert claimed(ledger, world.event()).cycle == RedriveCycle(3, third.id)
-        assert len({first.id, second.id, third.id}) == 3
+@pytest.mark.parametrize("target", [TARGET, OTHER_TARGET], ids=["the same service", "another service"])
+@pytest.mark.parametrize("is_held", [False, True], ids=["free", "held"])
+def test_duplicate_of_a_settled_event_gets_its_outcome_and_another_event_is_reused(
+    ledger: LedgerDriver, target: Target, is_held: bool
+) -> None:
+    outcome = ledger.settled(EVENT)
+    if is_held:
+        ledger.claimed(OTHER_EVENT)
 
-    def test_and_settled_in_its_next_round_is_settled(self, ledger: DynamoDbLedger, world: World) -> None:
-        give_up(ledger, world.event())
-        outcome = settle(ledger, world.event())
+    assert ledger.claim(REUSED_IDENTIFIER, target) == Reused()
+    assert ledger.claim(EVENT) == Known(outcome, None)
 
-        assert outcome.cloud_event["data"]["follows"]
-        assert ledger.claim(world.event(), TARGET, lasting(ledger)) == Known(outcome, None)
 
-    def test_waits_for_a_service_that_is_held(self, ledger: DynamoDbLedger, world: World) -> None:
-        give_up(ledger, world.event())
-        claimed(ledger, world.event(id="event-2"))
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("/a", "b"), ("/b", "a")),
+        (("/a", "b"), ("/a", "B")),
+        (("/a/b", "c"), ("/a", "b/c")),
+        (("/a", "b"), ("/a", "b ")),
+        (("/a", "x" * 1_024), ("/a", "x" * 1_023 + "y")),
+    ],
+)
+def test_similar_source_and_id_are_of_another_event(
+    ledger: LedgerDriver, one: tuple[str, str], other: tuple[str, str]
+) -> None:
+    ledger.settled(event(one[1], source=one[0]))
 
-        assert failed(lambda: ledger.claim(world.event(), TARGET, lasting(ledger))).code == "Rename.InProgress"
+    assert ledger.claimed(event(other[1], source=other[0]))
 
-    def test_and_stale_meanwhile_is_superseded_in_its_next_round(self, ledger: DynamoDbLedger, world: World) -> None:
-        stale = world.event(time=at(START - timedelta(hours=1)))
-        outcome = give_up(ledger, stale)
-        settle(ledger, world.event(id="event-2"))
 
-        assert superseded(ledger, stale) == (EventName("/cmdb", "event-2"), RedriveCycle(1, outcome.id))
+def test_duplicate_of_an_event_that_is_stale_by_now_gets_its_outcome(ledger: LedgerDriver) -> None:
+    outcome = ledger.settled(HOUR_BEFORE)
+    ledger.settled(OTHER_EVENT)
 
+    assert ledger.claim(HOUR_BEFORE) == Known(outcome, None)
 
-class TestClaimOfAnotherEvent:
-    """Whoever meets a claim learns when it expires, so that no receive of its message is used up before."""
 
-    def test_tells_when_it_expires(self, ledger: DynamoDbLedger, world: World) -> None:
-        claimed(ledger, world.event(), seconds=100.0)
-        world.clock.sleep(30.0)
+# ---- An event that was given up
 
-        failure = failed(lambda: ledger.claim(world.event(id="event-2"), TARGET, lasting(ledger)))
 
-        assert failure.code == "Rename.InProgress"
-        assert failure.retry_after == pytest.approx(70.0, abs=1.5)
+@pytest.mark.parametrize("times", [1, 3])
+def test_event_given_up_is_claimed_in_the_cycle_after(ledger: LedgerDriver, times: int) -> None:
+    cycle = FIRST_CYCLE
+    for number in range(1, times + 1):
+        cycle = RedriveCycle(number, ledger.given_up(EVENT, cycle).id)
 
-    def test_lasts_until_a_minute_after_its_invocation(self, ledger: DynamoDbLedger, world: World) -> None:
-        deadline = world.clock.until(56.0)
-        claim = ledger.claim(world.event(), TARGET, deadline)
+    assert ledger.claimed(EVENT).cycle == cycle
+    assert ledger.is_held()
 
-        assert isinstance(claim, Claim)
-        assert claim.expires_at == deadline.invocation_ends_at + 60.0
 
-    def test_is_not_taken_over_by_its_own_event(self, ledger: DynamoDbLedger, world: World) -> None:
-        claimed(ledger, world.event())
+def test_event_settled_in_its_next_cycle_is_settled(ledger: LedgerDriver) -> None:
+    ledger.given_up(EVENT)
+    outcome = ledger.settled(EVENT)
 
-        assert failed(lambda: ledger.claim(world.event(), TARGET, lasting(ledger))).code == "Rename.InProgress"
+    assert outcome.cloud_event["data"]["follows"]
+    assert ledger.claim(EVENT) == Known(outcome, None)
 
-    def test_holds_the_service_whatever_the_case_of_its_id(self, ledger: DynamoDbLedger, world: World) -> None:
-        claimed(ledger, world.event())
-        shouted = TARGET._replace(vpc_endpoint_service_id=SERVICE.upper())
 
-        failure = failed(lambda: ledger.claim(world.event(id="event-2"), shouted, lasting(ledger)))
+def test_claim_for_an_event_given_up_is_refused_while_the_service_is_held(ledger: LedgerDriver) -> None:
+    ledger.given_up(EVENT)
+    ledger.claimed(OTHER_EVENT)
 
-        assert failure.code == "Rename.InProgress"
+    assert failed(ledger.claim, EVENT).code == "Rename.InProgress"
 
 
-class TestVerdictOfTheSettings:
-    """On an event that is wrong for the clock or the settings alone, and was right before, or elsewhere."""
+def test_event_given_up_and_stale_meanwhile_is_superseded_in_its_next_cycle(ledger: LedgerDriver) -> None:
+    outcome = ledger.given_up(HOUR_BEFORE)
+    ledger.settled(OTHER_EVENT)
 
-    @pytest.fixture(autouse=True)
-    def _ledger(self, ledger: DynamoDbLedger, world: World) -> None:
-        world.ledger = ledger  # type: ignore[assignment]
+    assert ledger.superseded(HOUR_BEFORE) == (OTHER, RedriveCycle(1, outcome.id))
 
-    def test_is_final_where_the_event_was_never_claimed_for(self, world: World) -> None:
-        refused = world.settle(world.event().refused(AHEAD_OF_TIME))
 
-        assert isinstance(refused, Outcome)
-        assert refused.failure is not None
-        assert world.settle() == refused
+# ---- An event that the clock or the settings refuse now, and did not before, or elsewhere
 
-    def test_is_none_where_it_has_been_claimed_for(self, ledger: DynamoDbLedger, world: World) -> None:
-        ledger.release(claimed(ledger, world.event()), lasting(ledger))
+REFUSED = EVENT.refused(AHEAD_OF_TIME)
+GIVEN_UP = Unsettled(unavailable(), attempts=1)
 
-        outcome = world.settle(world.event().refused(AHEAD_OF_TIME))
 
-        assert isinstance(outcome, Outcome)
-        assert outcome.failure is None
+@pytest.mark.usefixtures("ledger")
+def test_refusal_of_an_event_that_was_never_claimed_for_is_final(world: World) -> None:
+    refused = world.settle(REFUSED)
 
-    def test_is_none_where_it_was_given_up(self, ledger: DynamoDbLedger, world: World) -> None:
-        ledger.release(claimed(ledger, world.event()), lasting(ledger))
-        world.give_up(Unsettled(unavailable(), attempts=1))
+    assert failure_in(refused)
+    assert world.settle() == refused
 
-        outcome = world.settle(world.event().refused(AHEAD_OF_TIME))
 
-        assert isinstance(outcome, Outcome)
-        assert outcome.failure is None
+@pytest.mark.parametrize("given_up", [False, True])
+def test_refused_event_is_renamed_after_it_was_claimed_for(ledger: LedgerDriver, world: World, given_up: bool) -> None:
+    ledger.claimed_and_released(EVENT)
+    if given_up:
+        world.give_up(GIVEN_UP)
 
-    def test_waits_for_the_claim(self, ledger: DynamoDbLedger, world: World) -> None:
-        claimed(ledger, world.event())
+    assert outcome_of(world.settle(REFUSED)).failure is None
 
-        result = world.settle(world.event().refused(AHEAD_OF_TIME))
 
-        assert isinstance(result, Unsettled)
-        assert result.failure.code == "Rename.InProgress"
+def test_refused_event_is_unsettled_while_its_claim_is_held(ledger: LedgerDriver, world: World) -> None:
+    ledger.claimed(EVENT)
 
-    def test_is_none_where_the_event_that_was_claimed_for_is_given_up(
-        self, ledger: DynamoDbLedger, world: World
-    ) -> None:
-        ledger.release(claimed(ledger, world.event()), lasting(ledger))
+    result = world.settle(REFUSED)
 
-        outcome = world.give_up(Unsettled(unavailable(), attempts=1), world.event().refused(AHEAD_OF_TIME))
+    assert isinstance(result, Unsettled)
+    assert result.failure.code == "Rename.InProgress"
 
-        assert isinstance(outcome, Outcome)
-        assert outcome.failure is not None
-        assert outcome.failure.retryable
 
-    def test_is_none_on_a_dead_letter_that_was_given_up(self, world: World) -> None:
-        gave_up = world.give_up(Unsettled(unavailable()))
+def test_refused_event_that_was_claimed_for_is_given_up_with_a_retryable_failure(
+    ledger: LedgerDriver, world: World
+) -> None:
+    ledger.claimed_and_released(EVENT)
 
-        outcome = world.rename_service().conclude_dead_letter(
-            world.event().refused(AHEAD_OF_TIME), world.clock.until(60.0), "sqs"
-        )
+    assert failure_in(world.give_up(GIVEN_UP, REFUSED)).retryable
 
-        assert isinstance(gave_up, Outcome)
-        assert isinstance(outcome, Outcome)
-        assert outcome.cloud_event == gave_up.cloud_event
 
-    def test_tells_a_reused_identifier(self, ledger: DynamoDbLedger, world: World) -> None:
-        claimed(ledger, world.event())
+@pytest.mark.usefixtures("ledger")
+def test_refused_dead_letter_that_was_given_up_repeats_its_outcome(world: World) -> None:
+    gave_up = world.give_up(Unsettled(unavailable()))
 
-        outcome = world.settle(world.event(endpoint_service_name="another").refused(AHEAD_OF_TIME))
+    outcome = world.rename_service().conclude_dead_letter(REFUSED, world.clock.until(60.0), "sqs")
 
-        assert isinstance(outcome, Outcome)
-        assert outcome.failure is not None
-        assert outcome.failure.code == failures.IDENTIFIER_REUSED
+    assert outcome_of(outcome).cloud_event == outcome_of(gave_up).cloud_event
 
 
-class TestOwnEarlierTry:
-    """A write that was carried out, and whose next try meets what it wrote itself."""
+def test_refused_event_with_the_identifier_of_another_is_reused(ledger: LedgerDriver, world: World) -> None:
+    ledger.claimed(EVENT)
 
-    @pytest.fixture
-    def lost(self, dynamodb: FakeDynamoDb) -> Callable[[], None]:
-        """The next write is carried out, though DynamoDB says that another transaction was in the way."""
-        return lambda: dynamodb.cancel("TransactionConflict", "None", applied=True)
+    result = world.settle(REUSED_IDENTIFIER.refused(AHEAD_OF_TIME))
 
-    def test_of_a_claim_is_the_claim(self, ledger: DynamoDbLedger, world: World, lost: Callable[[], None]) -> None:
-        lost()
+    assert failure_in(result).code == failures.IDENTIFIER_REUSED
 
-        claim = claimed(ledger, world.event())
 
-        assert ledger.settle(claim, success_of(world.event()), lasting(ledger), release=True) is None
+# ---- Settle
 
-    def test_of_a_settlement_is_the_settlement(
-        self, ledger: DynamoDbLedger, world: World, lost: Callable[[], None]
-    ) -> None:
-        claim = claimed(ledger, world.event())
-        lost()
 
-        assert ledger.settle(claim, success_of(world.event()), lasting(ledger), release=True) is None
+@pytest.mark.parametrize("release", [True, False], ids=["released", "left to expire"])
+@pytest.mark.parametrize("failure", [None, not_found()], ids=["success", "failure"])
+def test_settlement_is_remembered_and_a_success_is_the_newest_rename(
+    ledger: LedgerDriver, failure: Failure | None, release: bool
+) -> None:
+    ledger.settled(TWO_HOURS_BEFORE)
+    claim = ledger.claimed(OTHER_EVENT)
+    outcome = failure_of(OTHER_EVENT, failure) if failure else success_of(OTHER_EVENT)
 
-    def test_to_give_up_is_no_round_before_this_one(
-        self, ledger: DynamoDbLedger, world: World, lost: Callable[[], None]
-    ) -> None:
-        lost()
+    assert ledger.settle(claim, outcome, release=release) is None
 
-        assert (
-            ledger.conclude(
-                Conclusion(world.event(), FIRST_CYCLE, failure_of(world.event(), unavailable())), lasting(ledger)
-            )
-            is None
-        )
+    assert ledger.claim(OTHER_EVENT) == Known(outcome, None)
+    assert ledger.is_held() is not release
+    ledger.clock.sleep(A_MINUTE + 1)
+    if failure:
+        assert ledger.claimed(HOUR_BEFORE)
+    else:
+        assert ledger.superseded(HOUR_BEFORE) == (OTHER, FIRST_CYCLE)
 
-    def test_of_a_release_comes_once_more_after_a_conflict(
-        self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World
-    ) -> None:
-        claim = claimed(ledger, world.event())
-        dynamodb.refuse("TransactionConflictException")
 
-        ledger.release(claim, lasting(ledger))
+def test_settlement_after_the_claim_was_taken_over_is_refused_and_changes_nothing(ledger: LedgerDriver) -> None:
+    lost = ledger.claimed(EVENT)
+    ledger.clock.sleep(A_MINUTE + 1)
+    other = ledger.claimed(OTHER_EVENT)
 
-        assert isinstance(ledger.claim(world.event(id="event-2"), TARGET, lasting(ledger)), Claim)
+    failure = failed(ledger.settle, lost)
 
+    assert (failure.code, failure.kind, failure.retryable) == ("Rename.ClaimLost", Kind.UNAVAILABLE, True)
+    assert ledger.settle(other) is None
+    assert failed(ledger.settle, lost).code == "Rename.ClaimLost"
+    assert ledger.claimed(EVENT)
 
-class TestBothInTheWay:
-    def test_a_duplicate_on_a_held_service_gets_its_outcome(self, ledger: DynamoDbLedger, world: World) -> None:
-        outcome = settle(ledger, world.event())
-        claimed(ledger, world.event(id="event-2"))
 
-        assert ledger.claim(world.event(), TARGET, lasting(ledger)) == Known(outcome, None)
+def test_settlement_with_an_expired_claim_that_nobody_took_over_is_done(ledger: LedgerDriver) -> None:
+    claim = ledger.claimed(EVENT)
+    ledger.clock.sleep(10 * A_MINUTE)
 
-    def test_a_duplicate_of_an_event_that_is_stale_by_now_gets_its_outcome(
-        self, ledger: DynamoDbLedger, world: World
-    ) -> None:
-        first = world.event(time=at(START - timedelta(hours=1)))
-        outcome = settle(ledger, first)
-        settle(ledger, world.event(id="event-2"))
+    assert ledger.settle(claim) is None
 
-        assert ledger.claim(first, TARGET, lasting(ledger)) == Known(outcome, None)
 
-    def test_a_reused_identity_on_a_held_service_is_told(self, ledger: DynamoDbLedger, world: World) -> None:
-        settle(ledger, world.event())
-        claimed(ledger, world.event(id="event-2"))
+def test_settlement_of_an_event_settled_meanwhile_returns_the_first_outcome(ledger: LedgerDriver) -> None:
+    # given: the first invocation took too long, the second one settled the event
+    late = ledger.claimed(EVENT)
+    ledger.clock.sleep(A_MINUTE + 1)
+    first = ledger.settled(EVENT)
 
-        assert ledger.claim(world.event(endpoint_service_name="other"), TARGET, lasting(ledger)) == Reused()
+    assert ledger.settle(late, failure_of(EVENT, not_found())) == Known(first, None)
+    assert ledger.claim(EVENT) == Known(first, None)
 
 
-class TestSettle:
-    def test_of_a_success_moves_the_newest_rename_on_and_frees_the_service(
-        self, ledger: DynamoDbLedger, world: World
-    ) -> None:
-        settle(ledger, world.event(time=at(START - timedelta(hours=2))))
-        settle(ledger, world.event(id="event-2", time=at(START)))
+def test_settlement_of_an_event_concluded_meanwhile_leaves_the_service_as_it_is(ledger: LedgerDriver) -> None:
+    claim = ledger.claimed(EVENT)
+    assert ledger.conclude(EVENT, not_found()) is None
 
-        between = world.event(id="event-3", time=at(START - timedelta(hours=1)))
-        assert superseded(ledger, between) == (EventName("/cmdb", "event-2"), FIRST_CYCLE)
-        assert not held(ledger, world.event(id="event-4"))
+    assert ledger.settle(claim) is not None
 
-    def test_of_a_failure_leaves_the_newest_rename_and_frees_the_service(
-        self, ledger: DynamoDbLedger, world: World
-    ) -> None:
-        settle(ledger, world.event(time=at(START - timedelta(hours=2))))
-        failed = world.event(id="event-2", time=at(START))
-        settle(ledger, failed, failure_of(failed, not_found()))
+    assert ledger.is_held()
+    ledger.clock.sleep(A_MINUTE + 1)
+    assert ledger.claimed(HOUR_BEFORE)
 
-        between = world.event(id="event-3", time=at(START - timedelta(hours=1)))
-        assert claimed(ledger, between)
 
-    @pytest.mark.parametrize("succeeds", [True, False])
-    def test_without_giving_free_leaves_the_claim_to_lapse(
-        self, ledger: DynamoDbLedger, world: World, succeeds: bool
-    ) -> None:
-        event = world.event()
-        claim = claimed(ledger, event)
-        outcome = success_of(event) if succeeds else failure_of(event, not_found())
+def test_settlement_of_an_event_given_up_meanwhile_returns_the_next_cycle(ledger: LedgerDriver) -> None:
+    claim = ledger.claimed(EVENT)
+    given_up = ledger.given_up(EVENT)
 
-        assert ledger.settle(claim, outcome, lasting(ledger), release=False) is None
+    known = ledger.settle(claim)
 
-        # then: the outcome is remembered, the newest rename is moved on by a success, and the service is held
-        assert ledger.claim(event, TARGET, lasting(ledger)) == Known(outcome, None)
-        assert held(ledger, world.event(id="event-2"))
-        world.clock.sleep(A_MINUTE + 1)
-        stale = ledger.claim(world.event(id="event-3", time=at(START - timedelta(hours=1))), TARGET, lasting(ledger))
-        assert isinstance(stale, Superseded if succeeds else Claim)
+    # then: in that cycle the same claim settles it
+    assert isinstance(known, Known)
+    assert known.outcome.cloud_event == given_up.cloud_event
+    assert known.next_cycle == RedriveCycle(1, given_up.id)
+    outcome = success_of(EVENT, known.next_cycle)
+    assert ledger.settle(claim._replace(cycle=known.next_cycle), outcome) is None
+    assert ledger.claim(EVENT) == Known(outcome, None)
 
-    def test_after_the_claim_was_taken_over_is_refused(self, ledger: DynamoDbLedger, world: World) -> None:
-        lost = claimed(ledger, world.event())
-        world.clock.sleep(A_MINUTE + 1)
-        other = claimed(ledger, world.event(id="event-2"))
 
-        failure = failed(lambda: ledger.settle(lost, success_of(world.event()), lasting(ledger), release=True))
+def test_settlement_in_a_cycle_given_up_meanwhile_returns_the_cycle_after(ledger: LedgerDriver) -> None:
+    first = ledger.given_up(EVENT)
+    claim = ledger.claimed(EVENT)
+    second = ledger.given_up(EVENT, RedriveCycle(1, first.id))
 
-        assert (failure.code, failure.kind, failure.retryable) == ("Rename.ClaimLost", Kind.UNAVAILABLE, True)
-        # then: nothing is remembered, and nothing is freed
-        event = world.event(id="event-2")
-        assert ledger.settle(other, success_of(event), lasting(ledger), release=True) is None
-        assert claimed(ledger, world.event())
+    known = ledger.settle(claim)
 
-    def test_after_the_claim_was_taken_over_and_given_free_is_refused(
-        self, ledger: DynamoDbLedger, world: World
-    ) -> None:
-        lost = claimed(ledger, world.event())
-        world.clock.sleep(A_MINUTE + 1)
-        settle(ledger, world.event(id="event-2"))
+    assert isinstance(known, Known)
+    assert known.next_cycle == RedriveCycle(2, second.id)
 
-        failure = failed(lambda: ledger.settle(lost, success_of(world.event()), lasting(ledger), release=True))
 
-        assert failure.code == "Rename.ClaimLost"
+def test_settlement_that_gives_up_awaits_the_next_cycle(ledger: LedgerDriver) -> None:
+    outcome = ledger.settled(EVENT, unavailable())
 
-    def test_after_the_claim_lapsed_and_nobody_took_it_is_done(self, ledger: DynamoDbLedger, world: World) -> None:
-        claim = claimed(ledger, world.event())
-        world.clock.sleep(10 * A_MINUTE)
+    assert ledger.claimed(EVENT).cycle == RedriveCycle(1, outcome.id)
 
-        assert ledger.settle(claim, success_of(world.event()), lasting(ledger), release=True) is None
 
-    def test_of_an_event_that_was_settled_meanwhile_tells_the_first_outcome(
-        self, ledger: DynamoDbLedger, world: World
-    ) -> None:
-        # given: the first invocation took too long, the second one settled the event
-        event = world.event()
-        late = claimed(ledger, event)
-        world.clock.sleep(A_MINUTE + 1)
-        first = settle(ledger, event)
+# ---- Conclude
 
-        known = ledger.settle(late, failure_of(event, not_found()), lasting(ledger), release=True)
 
-        assert known == Known(first, None)
-        assert ledger.claim(event, TARGET, lasting(ledger)) == Known(first, None)
+@pytest.mark.parametrize("given_up", [False, True])
+def test_conclusion_is_remembered_without_a_claim(ledger: LedgerDriver, given_up: bool) -> None:
+    cycle = RedriveCycle(1, ledger.given_up(EVENT).id) if given_up else FIRST_CYCLE
 
-    def test_of_an_event_that_was_settled_meanwhile_changes_nothing_of_the_service(
-        self, ledger: DynamoDbLedger, world: World
-    ) -> None:
-        # given: the claim is good; the event was seen off by somebody who needs none
-        event = world.event()
-        claim = claimed(ledger, event)
-        assert ledger.conclude(Conclusion(event, FIRST_CYCLE, failure_of(event, not_found())), lasting(ledger)) is None
+    assert ledger.conclude(EVENT, not_found(), cycle) is None
 
-        assert ledger.settle(claim, success_of(event), lasting(ledger), release=True) is not None
+    known, next_cycle = ledger.known(EVENT)
+    assert (known.cloud_event, next_cycle) == (failure_of(EVENT, not_found(), cycle).cloud_event, None)
 
-        assert held(ledger, world.event(id="event-2"))
-        world.clock.sleep(A_MINUTE + 1)
-        assert claimed(ledger, world.event(id="event-3", time=at(START - timedelta(hours=1))))
 
-    def test_of_an_event_that_was_given_up_meanwhile_tells_the_next_round(
-        self, ledger: DynamoDbLedger, world: World
-    ) -> None:
-        event = world.event()
-        claim = claimed(ledger, event)
-        given_up = give_up(ledger, event)
+def test_conclusion_leaves_the_claim_on_the_service(ledger: LedgerDriver) -> None:
+    claim = ledger.claimed(EVENT)
 
-        known = ledger.settle(claim, success_of(event), lasting(ledger), release=True)
+    ledger.given_up(OTHER_EVENT)
 
-        # then: in that round the same claim settles it
-        assert isinstance(known, Known)
-        assert known.outcome.cloud_event == given_up.cloud_event
-        assert known.next_cycle == RedriveCycle(1, given_up.id)
-        outcome = success_of(event, known.next_cycle)
-        assert ledger.settle(claim._replace(cycle=known.next_cycle), outcome, lasting(ledger), release=True) is None
-        assert ledger.claim(event, TARGET, lasting(ledger)) == Known(outcome, None)
+    assert ledger.settle(claim) is None
 
-    def test_of_a_round_that_was_given_up_meanwhile_tells_the_round_after(
-        self, ledger: DynamoDbLedger, world: World
-    ) -> None:
-        event = world.event()
-        first = give_up(ledger, event)
-        claim = claimed(ledger, event)
-        second = give_up(ledger, event, RedriveCycle(1, first.id))
 
-        known = ledger.settle(claim, success_of(event, claim.cycle), lasting(ledger), release=True)
+def test_conclusion_of_a_settled_event_returns_its_outcome_and_changes_nothing(ledger: LedgerDriver) -> None:
+    outcome = ledger.settled(EVENT)
 
-        assert isinstance(known, Known)
-        assert known.next_cycle == RedriveCycle(2, second.id)
+    assert ledger.conclude(EVENT, unavailable()) == Known(outcome, None)
+    assert ledger.claim(EVENT) == Known(outcome, None)
 
-    def test_that_gives_up_is_no_settlement(self, ledger: DynamoDbLedger, world: World) -> None:
-        event = world.event()
-        outcome = settle(ledger, event, failure_of(event, unavailable()))
 
-        assert claimed(ledger, event).cycle == RedriveCycle(1, outcome.id)
+@pytest.mark.parametrize("number", [0, 2, 3])
+def test_conclusion_in_another_cycle_than_the_next_changes_nothing(ledger: LedgerDriver, number: int) -> None:
+    outcome = ledger.given_up(EVENT)
+    next_cycle = RedriveCycle(1, outcome.id)
+    cycle = next_cycle._replace(number=number) if number else FIRST_CYCLE
 
+    known = ledger.conclude(EVENT, not_found(), cycle)
 
-class TestConclude:
-    def test_remembers_an_outcome_without_a_claim(self, ledger: DynamoDbLedger, world: World) -> None:
-        event = world.event()
-        outcome = failure_of(event, failures.superseded(EventName("/cmdb", "newer")))
+    assert isinstance(known, Known)
+    assert (known.outcome.id, known.next_cycle) == (outcome.id, next_cycle)
+    assert ledger.claimed(EVENT).cycle == next_cycle
 
-        assert ledger.conclude(Conclusion(event, FIRST_CYCLE, outcome), lasting(ledger)) is None
 
-        known = ledger.claim(event, TARGET, lasting(ledger))
-        assert isinstance(known, Known)
-        assert (known.outcome.cloud_event, known.next_cycle) == (outcome.cloud_event, None)
+# ---- Release
 
-    def test_leaves_the_service_alone(self, ledger: DynamoDbLedger, world: World) -> None:
-        claim = claimed(ledger, world.event())
 
-        give_up(ledger, world.event(id="event-2"))
+def test_release_is_repeated_after_a_conflict(ledger: LedgerDriver, dynamodb: FakeDynamoDb) -> None:
+    claim = ledger.claimed(EVENT)
+    dynamodb.refuse("TransactionConflictException")
 
-        assert ledger.settle(claim, success_of(world.event()), lasting(ledger), release=True) is None
+    ledger.release(claim)
 
-    def test_of_a_settled_event_tells_its_outcome_and_changes_nothing(
-        self, ledger: DynamoDbLedger, world: World
-    ) -> None:
-        event = world.event()
-        outcome = settle(ledger, event)
+    assert ledger.claimed(OTHER_EVENT)
 
-        assert ledger.conclude(
-            Conclusion(event, FIRST_CYCLE, failure_of(event, unavailable())), lasting(ledger)
-        ) == Known(outcome, None)
-        assert ledger.claim(event, TARGET, lasting(ledger)) == Known(outcome, None)
 
-    def test_of_a_given_up_event_tells_the_next_round_and_changes_nothing(
-        self, ledger: DynamoDbLedger, world: World
-    ) -> None:
-        event = world.event()
-        outcome = give_up(ledger, event)
+def test_release_keeps_the_newest_rename(ledger: LedgerDriver) -> None:
+    ledger.settled(EVENT)
+    ledger.claimed_and_released(OTHER_EVENT)
 
-        known = ledger.conclude(Conclusion(event, FIRST_CYCLE, failure_of(event, not_found())), lasting(ledger))
+    assert ledger.superseded(HOUR_BEFORE)
 
-        assert isinstance(known, Known)
-        assert known.next_cycle == RedriveCycle(1, outcome.id)
-        assert claimed(ledger, event).cycle == RedriveCycle(1, outcome.id)
 
-    def test_in_the_next_round_settles_what_was_given_up(self, ledger: DynamoDbLedger, world: World) -> None:
-        event = world.event()
-        cycle = RedriveCycle(1, give_up(ledger, event).id)
-        outcome = failure_of(event, not_found(), cycle)
+def test_release_of_a_lost_claim_leaves_the_claim_of_another(ledger: LedgerDriver) -> None:
+    lost = ledger.claimed(EVENT)
+    ledger.clock.sleep(A_MINUTE + 1)
+    ledger.claimed(OTHER_EVENT)
 
-        assert ledger.conclude(Conclusion(event, cycle, outcome), lasting(ledger)) is None
+    ledger.release(lost)
 
-        known = ledger.claim(event, TARGET, lasting(ledger))
-        assert isinstance(known, Known)
-        assert (known.outcome.cloud_event, known.next_cycle) == (outcome.cloud_event, None)
+    assert ledger.is_held()
 
-    @pytest.mark.parametrize("number", [0, 2, 3])
-    def test_in_another_round_than_the_next_changes_nothing(
-        self, ledger: DynamoDbLedger, world: World, number: int
-    ) -> None:
-        event = world.event()
-        outcome = give_up(ledger, event)
-        cycle = RedriveCycle(number, outcome.id)
 
-        known = ledger.conclude(Conclusion(event, cycle, failure_of(event, not_found(), cycle)), lasting(ledger))
-
-        assert isinstance(known, Known)
-        assert known.outcome.id == outcome.id
-        assert claimed(ledger, event).cycle == RedriveCycle(1, outcome.id)
-
-
-class TestRelease:
-    def test_frees_the_service_and_remembers_nothing(self, ledger: DynamoDbLedger, world: World) -> None:
-        ledger.release(claimed(ledger, world.event()), lasting(ledger))
-
-        assert claimed(ledger, world.event()).cycle == FIRST_CYCLE
-
-    def test_keeps_the_newest_rename(self, ledger: DynamoDbLedger, world: World) -> None:
-        settle(ledger, world.event())
-        ledger.release(claimed(ledger, world.event(id="event-2")), lasting(ledger))
-
-        stale = world.event(id="event-3", time=at(START - timedelta(hours=1)))
-        assert isinstance(ledger.claim(stale, TARGET, lasting(ledger)), Superseded)
-
-    def test_of_a_lost_claim_leaves_the_other_ones(self, ledger: DynamoDbLedger, world: World) -> None:
-        lost = claimed(ledger, world.event())
-        world.clock.sleep(A_MINUTE + 1)
-        claimed(ledger, world.event(id="event-2"))
-
-        ledger.release(lost, lasting(ledger))
-
-        assert held(ledger, world.event(id="event-3"))
-
-    @pytest.mark.parametrize("code", ["ThrottlingException", "AccessDeniedException", "ValidationException"])
-    def test_that_is_refused_is_left_to_lapse(
-        self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World, code: str
-    ) -> None:
-        claim = claimed(ledger, world.event())
+@pytest.mark.parametrize("code", ["ThrottlingException", "AccessDeniedException", "ValidationException", None])
+def test_release_that_fails_leaves_the_claim_to_expire(
+    ledger: LedgerDriver, dynamodb: FakeDynamoDb, code: str | None
+) -> None:
+    claim = ledger.claimed(EVENT)
+    if code:
         dynamodb.refuse(code, times=2)
-
-        ledger.release(claim, lasting(ledger))
-
-        dynamodb.recover()
-        assert held(ledger, world.event(id="event-2"))
-        world.clock.sleep(A_MINUTE + 10)
-        assert claimed(ledger, world.event(id="event-2"))
-
-    def test_that_gets_no_answer_is_left_to_lapse(
-        self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World
-    ) -> None:
-        claim = claimed(ledger, world.event())
+    else:
         dynamodb.break_off(ReadTimeoutError(endpoint_url=URL), times=2)
 
-        ledger.release(claim, lasting(ledger))
+    ledger.release(claim)
 
-        assert held(ledger, world.event(id="event-2"))
-
-    def test_whose_answer_is_lost_is_done(self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World) -> None:
-        claim = claimed(ledger, world.event())
-        dynamodb.break_off(ReadTimeoutError(endpoint_url=URL), applied=True)
-
-        ledger.release(claim, lasting(ledger))
-
-        assert not held(ledger, world.event(id="event-2"))
+    dynamodb.recover()
+    assert ledger.is_held()
+    ledger.clock.sleep(A_MINUTE + 10)
+    assert ledger.claimed(OTHER_EVENT)
 
 
-class TestReusedIdentity:
-    """An event with the identity of another never gets the other's outcome, whenever it comes to light."""
+def test_release_whose_answer_is_lost_is_done(ledger: LedgerDriver, dynamodb: FakeDynamoDb) -> None:
+    claim = ledger.claimed(EVENT)
+    dynamodb.break_off(ReadTimeoutError(endpoint_url=URL), applied=True)
 
-    @pytest.fixture
-    def first(self, ledger: DynamoDbLedger, world: World) -> RenameEvent:
-        world.ledger = ledger  # type: ignore[assignment]
-        return world.event(vpc_endpoint_service_id=OTHER_SERVICE)
+    ledger.release(claim)
 
-    @pytest.fixture
-    def other(self, world: World) -> RenameEvent:
-        return world.event(vpc_endpoint_service_id=SERVICE)
+    assert not ledger.is_held()
 
-    def test_found_when_the_event_is_to_be_renamed(self, world: World, first: RenameEvent, other: RenameEvent) -> None:
-        world.settle(first)
 
-        self._is_told(world.settle(other), other)
+# ---- A reused identifier: never gets the outcome of the event that had it first
 
-    def test_found_while_the_first_one_is_being_renamed(
-        self, world: World, first: RenameEvent, other: RenameEvent
-    ) -> None:
-        meanwhile: list[Outcome | Unsettled] = []
+FIRST = event(vpc_endpoint_service_id=OTHER_SERVICE)
+SECOND = event(vpc_endpoint_service_id=SERVICE)
 
-        def during(_: Target) -> None:
-            world.services.during = lambda _: None
-            meanwhile.append(world.settle(other))
 
-        world.services.during = during
-        outcome = world.settle(first)
+def assert_is_reused(result: Outcome | Unsettled) -> None:
+    assert failure_in(result).code == failures.IDENTIFIER_REUSED
+    assert outcome_of(result).cloud_event["data"]["request"] == SECOND.cloud_event
 
-        self._is_told(meanwhile[0], other)
-        assert isinstance(outcome, Outcome)
-        assert outcome.failure is None
-        assert [call.target.vpc_endpoint_service_id for call in world.services.calls] == [OTHER_SERVICE]
 
-    @pytest.mark.parametrize("ends", ["released", "died"])
-    def test_found_when_the_first_one_was_only_claimed_for(
-        self, ledger: DynamoDbLedger, world: World, first: RenameEvent, other: RenameEvent, ends: str
-    ) -> None:
-        # given: the invocation could not settle the first one, or died over it
-        claim = claimed(ledger, first, OTHER_TARGET)
-        if ends == "released":
-            ledger.release(claim, lasting(ledger))
+@pytest.mark.usefixtures("ledger")
+@pytest.mark.parametrize(
+    "conclude",
+    [
+        lambda world: world.settle(SECOND),
+        lambda world: world.give_up(GIVEN_UP, SECOND),
+        lambda world: world.dead_letters(sqs_record(SECOND.cloud_event)) or world.bus.outcomes[-1],
+    ],
+    ids=["settle", "give up", "dead letter"],
+)
+def test_identifier_of_a_settled_event_is_found_reused(
+    world: World, conclude: Callable[[World], Outcome | Unsettled]
+) -> None:
+    world.settle(FIRST)
 
-        assert ledger.claim(other, TARGET, lasting(ledger)) == Reused()
-        assert (
-            ledger.conclude(Conclusion(other, FIRST_CYCLE, failure_of(other, unavailable())), lasting(ledger))
-            == Reused()
-        )
+    assert_is_reused(conclude(world))
 
-        # then: nothing of it is in the way of the first one, or of its service's next
-        world.clock.sleep(A_MINUTE + 1)
-        assert claimed(ledger, first, OTHER_TARGET).cycle == FIRST_CYCLE
-        assert not held(ledger, world.event(id="event-2"))
 
-    def test_found_in_a_round_after_the_first(
-        self, ledger: DynamoDbLedger, world: World, first: RenameEvent, other: RenameEvent
-    ) -> None:
-        cycle = RedriveCycle(1, give_up(ledger, first).id)
+@pytest.mark.usefixtures("ledger")
+def test_reused_identifier_is_found_while_the_first_event_is_renamed(world: World) -> None:
+    meanwhile: list[Outcome | Unsettled] = []
 
-        assert ledger.claim(other, TARGET, lasting(ledger), cycle) == Reused()
-        assert (
-            ledger.conclude(Conclusion(other, cycle, failure_of(other, not_found(), cycle)), lasting(ledger))
-            == Reused()
-        )
-        assert claimed(ledger, first, OTHER_TARGET).cycle == cycle
+    def during(_: Target) -> None:
+        world.services.during = lambda _: None
+        meanwhile.append(world.settle(SECOND))
 
-    def test_found_when_it_is_given_up(self, world: World, first: RenameEvent, other: RenameEvent) -> None:
-        world.settle(first)
+    world.services.during = during
+    outcome = world.settle(FIRST)
 
-        self._is_told(world.give_up(Unsettled(unavailable()), other), other)
+    assert_is_reused(meanwhile[0])
+    assert outcome_of(outcome).failure is None
+    assert [call.target.vpc_endpoint_service_id for call in world.services.calls] == [OTHER_SERVICE]
 
-    def test_found_when_both_are_given_up_leaves_the_first_one_to_be_redriven(
-        self, world: World, first: RenameEvent, other: RenameEvent
-    ) -> None:
-        given_up = world.give_up(Unsettled(unavailable()), first)
-        assert isinstance(given_up, Outcome)
 
-        self._is_told(world.give_up(Unsettled(unavailable()), other), other)
+@pytest.mark.parametrize("is_released", [True, False], ids=["claim released", "claim left behind"])
+def test_identifier_of_an_event_that_was_claimed_for_is_found_reused(ledger: LedgerDriver, is_released: bool) -> None:
+    claim = ledger.claimed(FIRST, OTHER_TARGET)
+    if is_released:
+        ledger.release(claim)
 
-        redriven = world.settle(first)
-        assert isinstance(redriven, Outcome)
-        assert (redriven.failure, redriven.cloud_event["data"]["follows"]) == (None, given_up.id)
+    assert ledger.claim(SECOND) == Reused()
+    assert ledger.conclude(SECOND, unavailable()) == Reused()
 
-    def test_found_when_it_is_seen_off(self, world: World, first: RenameEvent, other: RenameEvent) -> None:
-        world.settle(first)
+    # then: nothing of it is in the way of the first one, or of the next event of its own service
+    ledger.clock.sleep(A_MINUTE + 1)
+    assert ledger.claimed(FIRST, OTHER_TARGET).cycle == FIRST_CYCLE
+    assert not ledger.is_held()
 
-        world.dead_letters(sqs_record(other.cloud_event))
 
-        self._is_told(world.bus.outcomes[-1], other)
+def test_identifier_of_an_event_given_up_is_found_reused(ledger: LedgerDriver) -> None:
+    next_cycle = RedriveCycle(1, ledger.given_up(FIRST).id)
 
-    def _is_told(self, outcome: Outcome | Unsettled, other: RenameEvent) -> None:
-        assert isinstance(outcome, Outcome)
-        assert outcome.cloud_event["data"]["request"] == other.cloud_event
-        assert outcome.failure is not None
-        assert outcome.failure.code == failures.IDENTIFIER_REUSED
+    for cycle in (FIRST_CYCLE, next_cycle):
+        assert ledger.claim(SECOND, cycle=cycle) == Reused()
+    assert ledger.conclude(SECOND, not_found(), next_cycle) == Reused()
+    assert ledger.claimed(FIRST, OTHER_TARGET).cycle == next_cycle
+
+
+@pytest.mark.usefixtures("ledger")
+def test_first_event_is_redriven_after_both_events_of_an_identifier_were_given_up(world: World) -> None:
+    given_up = outcome_of(world.give_up(GIVEN_UP, FIRST))
+
+    assert_is_reused(world.give_up(GIVEN_UP, SECOND))
+
+    redriven = outcome_of(world.settle(FIRST))
+    assert (redriven.failure, redriven.cloud_event["data"]["follows"]) == (None, given_up.id)

@@ -6,270 +6,227 @@ from datetime import timedelta
 
 import pytest
 
-from function.adapters.aws.dynamodb_ledger import DynamoDbLedger
 from function.domain import failures
 from function.domain.failures import EventName, Kind
-from function.domain.model import FIRST_CYCLE, RedriveCycle, RenameEvent, Target
-from function.domain.ports import Claim, Conclusion, Known, Located, Superseded
+from function.domain.model import FIRST_CYCLE, RedriveCycle, Target
+from function.domain.ports import Claim, Known, Located, Superseded
 from function.domain.rename_service import Unsettled
 from tests.fakes.dynamodb import FakeDynamoDb
 from tests.fakes.failures import failed, unavailable
 from tests.fakes.identifiers import SERVICE, START
 from tests.fakes.world import World
 from tests.unit.adapters.aws.ledger import (
+    EVENT,
+    HOUR_BEFORE,
+    OTHER_EVENT,
     OTHER_TARGET,
     SERVICE_KEY,
     TARGET,
+    LedgerDriver,
     at,
-    claimed,
-    failure_of,
-    give_up,
-    held,
-    lasting,
-    settle,
-    success_of,
-    superseded,
+    event,
 )
 
+NEWER = EventName("/cmdb", "event-2")
 
-class TestNewestRename:
-    """A service bears the name of its newest event."""
 
-    def test_shuts_out_an_older_event_by_a_microsecond(self, ledger: DynamoDbLedger, world: World) -> None:
-        settle(ledger, world.event(id="newer", source="/other", time=at(START)))
-        stale = world.event(time=at(START - timedelta(microseconds=1)))
+def test_event_older_by_a_microsecond_is_superseded(ledger: LedgerDriver) -> None:
+    ledger.settled(event("newer", source="/other"))
 
-        assert superseded(ledger, stale) == (EventName("/other", "newer"), FIRST_CYCLE)
+    assert ledger.superseded(event(time=at(microseconds=-1))) == (EventName("/other", "newer"), FIRST_CYCLE)
 
-    @pytest.mark.parametrize("later", [timedelta(), timedelta(microseconds=1), timedelta(minutes=4)])
-    def test_lets_an_event_of_the_same_time_or_later_pass(
-        self, ledger: DynamoDbLedger, world: World, later: timedelta
-    ) -> None:
-        settle(ledger, world.event(time=at(START)))
 
-        assert claimed(ledger, world.event(id="event-2", time=at(START + later)))
+@pytest.mark.parametrize(
+    "time",
+    [
+        at(),
+        at(microseconds=1),
+        at(minutes=4),
+        # The same moment, in a text that sorts before.
+        f"{(START.replace(tzinfo=None) - timedelta(hours=8)).isoformat()}-08:00",
+    ],
+)
+def test_event_of_the_same_time_or_later_is_claimed_for(ledger: LedgerDriver, time: str) -> None:
+    ledger.settled(EVENT)
 
-    def test_is_compared_by_the_moment_and_not_by_its_text(self, ledger: DynamoDbLedger, world: World) -> None:
-        # given: text that sorts the other way round
-        settle(ledger, world.event(time=at(START)))
-        same = START.replace(tzinfo=None) + timedelta(hours=8)
+    assert ledger.claimed(event("event-2", time=time))
 
-        assert claimed(ledger, world.event(id="event-2", time=f"{same.isoformat()}+08:00"))
 
-    @pytest.mark.parametrize("years", [1, 100, 1_000])
-    def test_shuts_out_events_of_any_age(self, ledger: DynamoDbLedger, world: World, years: int) -> None:
-        settle(ledger, world.event())
-        old = world.event(id="event-2", time=at(START.replace(year=START.year - years)))
+@pytest.mark.parametrize("years", [1, 100, 1_000])
+def test_event_older_by_years_is_superseded(ledger: LedgerDriver, years: int) -> None:
+    ledger.settled(EVENT)
 
-        assert isinstance(ledger.claim(old, TARGET, lasting(ledger)), Superseded)
+    assert ledger.superseded(event("event-2", time=START.replace(year=START.year - years).isoformat()))
 
-    def test_of_an_event_before_1970_is_compared_as_well(self, ledger: DynamoDbLedger, world: World) -> None:
-        settle(ledger, world.event(time="1905-06-30T00:00:00Z"))
 
-        assert isinstance(
-            ledger.claim(world.event(id="e2", time="1905-06-29T00:00:00Z"), TARGET, lasting(ledger)), Superseded
-        )
-        assert claimed(ledger, world.event(id="e3", time="1905-07-01T00:00:00Z"))
+def test_times_before_1970_are_compared(ledger: LedgerDriver) -> None:
+    ledger.settled(event(time="1905-06-30T00:00:00Z"))
 
-    def test_is_of_its_own_service(self, ledger: DynamoDbLedger, world: World) -> None:
-        settle(ledger, world.event())
+    assert ledger.superseded(event("event-2", time="1905-06-29T00:00:00Z"))
+    assert ledger.claimed(event("event-3", time="1905-07-01T00:00:00Z"))
 
-        assert claimed(ledger, world.event(id="event-2", time=at(START - timedelta(days=1))), OTHER_TARGET)
 
-    def test_shuts_out_a_stale_event_though_the_service_is_held(self, ledger: DynamoDbLedger, world: World) -> None:
-        settle(ledger, world.event())
-        claimed(ledger, world.event(id="event-2"))
+def test_newest_rename_does_not_supersede_events_of_other_services(ledger: LedgerDriver) -> None:
+    ledger.settled(EVENT)
 
-        stale = world.event(id="event-3", time=at(START - timedelta(seconds=1)))
+    assert ledger.claimed(event("event-2", time=at(days=-1)), OTHER_TARGET)
 
-        assert superseded(ledger, stale) == (EventName("/cmdb", "event-1"), FIRST_CYCLE)
 
-    def test_takes_nothing_for_a_stale_event(self, ledger: DynamoDbLedger, world: World) -> None:
-        settle(ledger, world.event())
-        ledger.claim(world.event(id="event-2", time=at(START - timedelta(seconds=1))), TARGET, lasting(ledger))
+def test_stale_event_on_a_held_service_is_superseded(ledger: LedgerDriver) -> None:
+    ledger.settled(EVENT)
+    ledger.claimed(OTHER_EVENT)
 
-        assert not held(ledger, world.event(id="event-3"))
+    assert ledger.superseded(HOUR_BEFORE) == (EventName("/cmdb", "event-1"), FIRST_CYCLE)
 
 
-class TestTime:
-    """An event keeps the time of its first claim: a copy that the transport gave a later one is not newer for it."""
+def test_superseded_event_leaves_the_service_free(ledger: LedgerDriver) -> None:
+    ledger.settled(EVENT)
+    ledger.claim(HOUR_BEFORE)
 
-    @pytest.fixture
-    def first(self, world: World) -> RenameEvent:
-        return world.event(time=at(START - timedelta(hours=1)))
+    assert not ledger.is_held()
 
-    @pytest.fixture
-    def copy(self, world: World) -> RenameEvent:
-        return world.event(time=at(START + timedelta(minutes=1)))
 
-    def test_of_the_first_claim_is_the_events(
-        self, ledger: DynamoDbLedger, first: RenameEvent, copy: RenameEvent
-    ) -> None:
-        ledger.release(claimed(ledger, first), lasting(ledger))
+@pytest.mark.parametrize(
+    ("first", "second", "is_stale"),
+    [
+        ("00.123456789Z", "00.123456001Z", True),
+        ("00.123456001Z", "00.123456789Z", False),
+        ("00.123456789Z", "00.123456Z", True),
+        ("00.123456Z", "00.123456000Z", False),
+        ("00.1234567Z", "00.123456700Z", False),
+        ("00.9999999Z", "00.999999899Z", True),
+    ],
+)
+def test_times_are_compared_below_a_microsecond(ledger: LedgerDriver, first: str, second: str, is_stale: bool) -> None:
+    ledger.settled(event("first", time=f"2026-11-24T02:00:{first}"))
 
-        assert claimed(ledger, copy).event == first
+    answer = ledger.claim(event("second", time=f"2026-11-24T02:00:{second}"))
 
-    def test_of_an_only_claim_is_its_own(self, ledger: DynamoDbLedger, copy: RenameEvent) -> None:
-        assert claimed(ledger, copy).event == copy
+    assert isinstance(answer, Superseded if is_stale else Claim)
 
-    def test_of_a_later_copy_does_not_undo_a_newer_rename(
-        self, ledger: DynamoDbLedger, world: World, first: RenameEvent, copy: RenameEvent
-    ) -> None:
-        ledger.release(claimed(ledger, first), lasting(ledger))
-        settle(ledger, world.event(id="event-2", time=at(START)))
 
-        answer = ledger.claim(copy, TARGET, lasting(ledger))
+def test_time_is_stored_in_microseconds_with_decimals(ledger: LedgerDriver, dynamodb: FakeDynamoDb) -> None:
+    ledger.settled(event(time="2026-11-24T02:00:00.123456789Z"))
 
-        assert answer == Superseded(EventName("/cmdb", "event-2"), FIRST_CYCLE, first)
+    assert (dynamodb.item(SERVICE_KEY) or {})["newest_time"] == {"N": "1795485600123456.789"}
 
-    def test_of_a_later_copy_does_not_shut_out_what_is_newer_than_the_first(
-        self, ledger: DynamoDbLedger, world: World, first: RenameEvent, copy: RenameEvent
-    ) -> None:
-        ledger.release(claimed(ledger, first), lasting(ledger))
-        claim = claimed(ledger, copy)
-        assert ledger.settle(claim, success_of(claim.event), lasting(ledger), release=True) is None
 
-        assert claimed(ledger, world.event(id="event-2", time=at(START)))
+# ---- An event keeps the time of its first claim: a copy that the transport gave a later one is not newer for it
 
-    def test_of_a_given_up_event_is_that_of_its_outcome(
-        self, ledger: DynamoDbLedger, first: RenameEvent, copy: RenameEvent
-    ) -> None:
-        give_up(ledger, first)
+FIRST = event(time=at(hours=-1))
+COPY = event(time=at(minutes=1))
 
-        claim = claimed(ledger, copy)
 
-        assert (claim.event, claim.cycle.number) == (first, 1)
+def test_copy_has_the_time_of_the_first_claim(ledger: LedgerDriver) -> None:
+    ledger.claimed_and_released(FIRST)
 
-    def test_of_a_copy_of_a_settled_event_does_not_matter(
-        self, ledger: DynamoDbLedger, first: RenameEvent, copy: RenameEvent
-    ) -> None:
-        outcome = settle(ledger, first)
+    assert ledger.claimed(COPY).event == FIRST
 
-        assert ledger.claim(copy, TARGET, lasting(ledger)) == Known(outcome, None)
 
-    def test_of_a_copy_makes_no_other_event_of_it(
-        self, ledger: DynamoDbLedger, first: RenameEvent, copy: RenameEvent
-    ) -> None:
-        claimed(ledger, first)
+def test_first_claim_has_the_time_of_its_event(ledger: LedgerDriver) -> None:
+    assert ledger.claimed(COPY).event == COPY
 
-        assert failed(lambda: ledger.claim(copy, TARGET, lasting(ledger))).code == "Rename.InProgress"
 
-    def test_that_an_outcome_depends_on_must_be_the_events(
-        self, ledger: DynamoDbLedger, first: RenameEvent, copy: RenameEvent
-    ) -> None:
-        ledger.release(claimed(ledger, first), lasting(ledger))
-        outcome = failure_of(copy, failures.superseded(EventName("/cmdb", "newer")))
+def test_copy_does_not_undo_a_newer_rename(ledger: LedgerDriver) -> None:
+    ledger.claimed_and_released(FIRST)
+    ledger.settled(OTHER_EVENT)
 
-        failure = failed(
-            lambda: ledger.conclude(Conclusion(copy, FIRST_CYCLE, outcome, require_same_time=True), lasting(ledger))
-        )
+    assert ledger.claim(COPY) == Superseded(NEWER, FIRST_CYCLE, FIRST)
 
-        assert (failure.kind, failure.retryable) == (Kind.UNAVAILABLE, True)
-        assert claimed(ledger, first)
 
-    def test_that_an_outcome_does_not_depend_on_may_be_another(
-        self, ledger: DynamoDbLedger, first: RenameEvent, copy: RenameEvent
-    ) -> None:
-        ledger.release(claimed(ledger, first), lasting(ledger))
+def test_settled_copy_does_not_supersede_what_is_newer_than_the_first(ledger: LedgerDriver) -> None:
+    ledger.claimed_and_released(FIRST)
+    assert ledger.settle(ledger.claimed(COPY)) is None
 
-        assert ledger.conclude(Conclusion(copy, FIRST_CYCLE, failure_of(copy, unavailable())), lasting(ledger)) is None
+    assert ledger.claimed(OTHER_EVENT)
 
-    def test_of_the_first_claim_stays_the_events_whoever_gives_it_up(
-        self, ledger: DynamoDbLedger, world: World, first: RenameEvent, copy: RenameEvent
-    ) -> None:
-        # given: the first copy was claimed for and no more, the later one given up without a claim
-        ledger.release(claimed(ledger, first), lasting(ledger))
-        settle(ledger, world.event(id="event-2", time=at(START)))
-        ledger.conclude(Conclusion(copy, FIRST_CYCLE, failure_of(copy, unavailable())), lasting(ledger))
 
-        by, cycle = superseded(ledger, copy)
+def test_copy_of_an_event_given_up_has_the_time_of_its_outcome(ledger: LedgerDriver) -> None:
+    ledger.given_up(FIRST)
 
-        assert (by, cycle.number) == (EventName("/cmdb", "event-2"), 1)
+    claim = ledger.claimed(COPY)
 
+    assert (claim.event, claim.cycle.number) == (FIRST, 1)
 
-class TestTimeBelowAMicrosecond:
-    @pytest.mark.parametrize(
-        ("first", "second", "is_stale"),
-        [
-            ("00.123456789Z", "00.123456001Z", True),
-            ("00.123456001Z", "00.123456789Z", False),
-            ("00.123456789Z", "00.123456Z", True),
-            ("00.123456Z", "00.123456000Z", False),
-            ("00.1234567Z", "00.123456700Z", False),
-            ("00.9999999Z", "00.999999899Z", True),
-        ],
-    )
-    def test_is_compared(self, ledger: DynamoDbLedger, world: World, first: str, second: str, is_stale: bool) -> None:
-        settle(ledger, world.event(id="first", time=f"2026-11-24T02:00:{first}"))
 
-        answer = ledger.claim(world.event(id="second", time=f"2026-11-24T02:00:{second}"), TARGET, lasting(ledger))
+def test_copy_of_a_settled_event_gets_its_outcome(ledger: LedgerDriver) -> None:
+    outcome = ledger.settled(FIRST)
 
-        assert isinstance(answer, Superseded if is_stale else Claim)
+    assert ledger.claim(COPY) == Known(outcome, None)
 
-    def test_is_stored_as_decimals_of_microseconds(
-        self, ledger: DynamoDbLedger, dynamodb: FakeDynamoDb, world: World
-    ) -> None:
-        settle(ledger, world.event(time="2026-11-24T02:00:00.123456789Z"))
 
-        assert (dynamodb.item(SERVICE_KEY) or {})["newest_time"] == {"N": "1795485600123456.789"}
+def test_copy_is_refused_while_the_first_one_is_held(ledger: LedgerDriver) -> None:
+    ledger.claimed(FIRST)
 
+    assert failed(ledger.claim, COPY).code == "Rename.InProgress"
 
-class TestRegionAndProject:
-    """Of an event that names none: those of its first claim."""
 
-    ELSEWHERE = Target("eu-west-101", "another-project", SERVICE)
+def test_conclusion_that_requires_the_same_time_is_refused_for_a_copy(ledger: LedgerDriver) -> None:
+    ledger.claimed_and_released(FIRST)
+    superseded = failures.superseded(EventName("/cmdb", "newer"))
 
-    def test_are_those_of_the_first_claim(self, ledger: DynamoDbLedger, world: World) -> None:
-        ledger.release(claimed(ledger, world.event()), lasting(ledger))
+    failure = failed(lambda: ledger.conclude(COPY, superseded, require_same_time=True))
 
-        assert claimed(ledger, world.event(), self.ELSEWHERE).target == TARGET
+    assert (failure.kind, failure.retryable) == (Kind.UNAVAILABLE, True)
+    assert ledger.claimed(FIRST)
 
-    def test_stay_for_the_rounds_after_a_redrive(self, ledger: DynamoDbLedger, world: World) -> None:
-        ledger.release(claimed(ledger, world.event()), lasting(ledger))
-        gave_up = failure_of(world.event(), unavailable())
-        assert ledger.conclude(Conclusion(world.event(), FIRST_CYCLE, gave_up, target=TARGET), lasting(ledger)) is None
 
-        claim = claimed(ledger, world.event(), self.ELSEWHERE)
+def test_copy_that_is_given_up_without_a_claim_keeps_the_time_of_the_first_claim(ledger: LedgerDriver) -> None:
+    ledger.claimed_and_released(FIRST)
+    ledger.settled(OTHER_EVENT)
+    ledger.given_up(COPY)
 
-        assert (claim.target, claim.cycle.number) == (TARGET, 1)
+    by, cycle = ledger.superseded(COPY)
 
-    def test_of_a_claim_are_held_against_an_outcome_without_one(self, ledger: DynamoDbLedger, world: World) -> None:
-        ledger.release(claimed(ledger, world.event()), lasting(ledger))
-        gave_up = failure_of(world.event(), unavailable())
+    assert (by, cycle.number) == (NEWER, 1)
 
-        answer = ledger.conclude(
-            Conclusion(world.event(), FIRST_CYCLE, gave_up, target=self.ELSEWHERE), lasting(ledger)
-        )
 
-        assert answer == Located(TARGET)
-        assert isinstance(ledger.claim(world.event(), TARGET, lasting(ledger)), Claim)
+# ---- Region and project of an event that names none: those of its first claim
 
-    def test_of_an_event_given_up_are_told_in_its_outcome(self, ledger: DynamoDbLedger, world: World) -> None:
-        world.ledger = ledger  # type: ignore[assignment]
-        ledger.release(claimed(ledger, world.event(), self.ELSEWHERE), lasting(ledger))
+ELSEWHERE = Target("eu-west-101", "another-project", SERVICE)
 
-        world.give_up(Unsettled(unavailable(), attempts=1))
 
-        [outcome] = world.bus.outcomes
-        data = outcome.cloud_event["data"]
-        assert (data["region"], data["project_id"]) == ("eu-west-101", "another-project")
+def test_event_keeps_the_region_and_project_of_its_first_claim(ledger: LedgerDriver) -> None:
+    ledger.claimed_and_released(EVENT)
 
-    def test_are_held_against_the_outcome_of_the_next_round(self, ledger: DynamoDbLedger, world: World) -> None:
-        ledger.release(claimed(ledger, world.event()), lasting(ledger))
-        gave_up = failure_of(world.event(), unavailable())
-        assert ledger.conclude(Conclusion(world.event(), FIRST_CYCLE, gave_up, target=TARGET), lasting(ledger)) is None
-        next_cycle = RedriveCycle(1, gave_up.id)
-        again = failure_of(world.event(), unavailable(), next_cycle)
+    assert ledger.claimed(EVENT, ELSEWHERE).target == TARGET
 
-        answer = ledger.conclude(Conclusion(world.event(), next_cycle, again, target=self.ELSEWHERE), lasting(ledger))
 
-        assert answer == Located(TARGET)
-        assert ledger.conclude(Conclusion(world.event(), next_cycle, again, target=TARGET), lasting(ledger)) is None
+def test_redriven_event_keeps_the_region_and_project_of_its_first_claim(ledger: LedgerDriver) -> None:
+    ledger.claimed_and_released(EVENT)
+    ledger.given_up(EVENT, target=TARGET)
 
-    def test_do_not_change_where_a_service_is_renamed(self, ledger: DynamoDbLedger, world: World) -> None:
-        world.ledger = ledger  # type: ignore[assignment]
-        ledger.release(claimed(ledger, world.event(), self.ELSEWHERE), lasting(ledger))
+    claim = ledger.claimed(EVENT, ELSEWHERE)
 
-        world.settle()
+    assert (claim.target, claim.cycle.number) == (TARGET, 1)
 
-        assert [call.target for call in world.services.calls] == [self.ELSEWHERE]
+
+@pytest.mark.parametrize("is_redriven", [False, True])
+def test_conclusion_for_another_region_returns_the_one_of_the_claim(ledger: LedgerDriver, is_redriven: bool) -> None:
+    ledger.claimed_and_released(EVENT)
+    cycle = RedriveCycle(1, ledger.given_up(EVENT, target=TARGET).id) if is_redriven else FIRST_CYCLE
+
+    assert ledger.conclude(EVENT, unavailable(), cycle, target=ELSEWHERE) == Located(TARGET)
+
+    # then: it changed nothing
+    assert ledger.given_up(EVENT, cycle, target=TARGET)
+
+
+def test_outcome_of_an_event_given_up_has_the_region_and_project_of_its_claim(
+    ledger: LedgerDriver, world: World
+) -> None:
+    ledger.claimed_and_released(EVENT, ELSEWHERE)
+
+    world.give_up(Unsettled(unavailable(), attempts=1))
+
+    [outcome] = world.bus.outcomes
+    data = outcome.cloud_event["data"]
+    assert (data["region"], data["project_id"]) == ("eu-west-101", "another-project")
+
+
+def test_event_is_renamed_in_the_region_and_project_of_its_first_claim(ledger: LedgerDriver, world: World) -> None:
+    ledger.claimed_and_released(EVENT, ELSEWHERE)
+
+    world.settle()
+
+    assert [call.target for call in world.services.calls] == [ELSEWHERE]
