@@ -11,177 +11,160 @@ from typing import Any
 import pytest
 
 from function.adapters.aws.sqs_queue import FifoQueue
+from function.domain.model import RenameEvent
 from tests.deadlines import within
 from tests.fakes.aws import FakeAws
 from tests.fakes.events import cloud_event
 from tests.fakes.identifiers import SERVICE
-from tests.fakes.world import World
+from tests.unit.adapters.aws.ledger import EVENT, event
 
-SECONDS = 10.0
-
-
-@pytest.fixture
-def url(aws: FakeAws) -> str:
-    return f"{aws.url}/123456789012/renames.fifo"
+URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/renames.fifo"
+EXTEND = "ChangeMessageVisibilityBatch"
 
 
 @pytest.fixture
-def queue(aws: FakeAws, url: str) -> FifoQueue:
-    return FifoQueue(aws.sqs(), url)
+def queue(aws: FakeAws) -> FifoQueue:
+    return FifoQueue(aws.sqs(), URL)
 
 
-class TestSending:
-    def test_carries_the_whole_event_in_the_group_of_its_service(
-        self, aws: FakeAws, queue: FifoQueue, url: str, world: World
-    ) -> None:
-        event = world.event(expected_name="billing")
+def send(queue: FifoQueue, event: RenameEvent = EVENT, key: str = "request-1", seconds: float = 10.0) -> bool:
+    return queue.send(event, key, within(seconds))
 
-        assert queue.send(event, "request-1", within(SECONDS))
 
-        [call] = aws.calls_of("SendMessage")
-        assert call["QueueUrl"] == url
-        assert call["MessageGroupId"] == SERVICE
-        assert json.loads(call["MessageBody"]) == event.cloud_event
+def forward(queue: FifoQueue, seconds: float = 10.0, **attributes: Any) -> bool:
+    return queue.forward("not JSON", "group-1", attributes, "message-1", within(seconds))
 
-    @pytest.mark.parametrize("event_id", ["\ufffe", "\uffff", "a\uffffb", "\\uffff", "\ufffd", "名前 🚀 \U0001ffff"])
-    def test_carries_no_character_that_sqs_refuses(
-        self, aws: FakeAws, queue: FifoQueue, world: World, event_id: str
-    ) -> None:
-        event = world.event(id=event_id)
 
-        assert queue.send(event, "request-1", within(SECONDS))
+def extend(queue: FifoQueue, messages: int = 1, seconds: float = 10.0) -> None:
+    queue.extend_visibility({f"handle-{number}": number for number in range(messages)}, within(seconds))
 
-        [call] = aws.calls_of("SendMessage")
-        # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
-        assert re.fullmatch("[\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*", call["MessageBody"])
-        assert json.loads(call["MessageBody"]) == event.cloud_event
 
-    def test_carries_the_largest_event(self, aws: FakeAws, queue: FifoQueue, world: World) -> None:
-        many = {f"x{number}": "😀" * 1024 for number in range(26)}
-        event = replace(world.event(), cloud_event=cloud_event(id="😀" * 1024) | many)
+def sent(aws: FakeAws) -> dict[str, Any]:
+    """The one message."""
+    [call] = aws.calls_of("SendMessage")
+    return call
 
-        queue.send(event, "request-1", within(SECONDS))
 
-        assert len(aws.calls_of("SendMessage")[0]["MessageBody"].encode()) < 256 * 1024
+# ---- Sending
 
-    def test_is_deduplicated_by_the_hand_over_and_not_by_the_event(
-        self, aws: FakeAws, queue: FifoQueue, world: World
-    ) -> None:
-        for hand_over in ("request-1", "request-2", "request-1"):
-            queue.send(world.event(), hand_over, within(SECONDS))
 
-        first, second, third = (call["MessageDeduplicationId"] for call in aws.calls_of("SendMessage"))
-        assert first == third != second
+def test_sent_message_is_the_whole_event_in_the_group_of_its_service(aws: FakeAws, queue: FifoQueue) -> None:
+    whole = event(expected_name="billing")
 
-    @pytest.mark.parametrize("hand_over", ["x" * 1_024, "名前", "with spaces\tand tabs", ""])
-    def test_fits_the_deduplication_id_to_what_sqs_takes(
-        self, aws: FakeAws, queue: FifoQueue, world: World, hand_over: str
-    ) -> None:
-        queue.send(world.event(), hand_over, within(SECONDS))
+    assert send(queue, whole)
 
-        sent = aws.calls_of("SendMessage")[0]["MessageDeduplicationId"]
-        assert sent.isascii()
-        assert sent.isalnum()
-        assert len(sent) <= 128
+    assert (sent(aws)["QueueUrl"], sent(aws)["MessageGroupId"]) == (URL, SERVICE)
+    assert json.loads(sent(aws)["MessageBody"]) == whole.cloud_event
 
-    @pytest.mark.parametrize(
-        ("code", "status"),
-        [
-            ("AccessDenied", 403),
-            ("QueueDoesNotExist", 400),
-            ("RequestThrottled", 400),
-            ("InternalError", 500),
-            ("InvalidParameterValue", 400),
-        ],
-    )
-    def test_that_sqs_refuses_is_told(
-        self, aws: FakeAws, queue: FifoQueue, world: World, code: str, status: int
-    ) -> None:
+
+@pytest.mark.parametrize("id_", ["\ufffe", "\uffff", "a\uffffb", "\\uffff", "\ufffd", "名前 🚀 \U0001ffff"])
+def test_sent_message_has_no_character_that_sqs_refuses(aws: FakeAws, queue: FifoQueue, id_: str) -> None:
+    assert send(queue, event(id_))
+
+    body = sent(aws)["MessageBody"]
+    # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
+    assert re.fullmatch("[\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*", body)
+    assert json.loads(body) == event(id_).cloud_event
+
+
+def test_message_of_the_largest_event_is_within_the_limit_of_sqs(aws: FakeAws, queue: FifoQueue) -> None:
+    many = {f"x{number}": "😀" * 1024 for number in range(26)}
+
+    send(queue, replace(EVENT, cloud_event=cloud_event(id="😀" * 1024) | many))
+
+    assert len(sent(aws)["MessageBody"].encode()) < 256 * 1024
+
+
+def test_messages_are_deduplicated_by_the_id_given_and_not_by_the_event(aws: FakeAws, queue: FifoQueue) -> None:
+    for key in ("request-1", "request-2", "request-1"):
+        send(queue, key=key)
+
+    first, second, third = (call["MessageDeduplicationId"] for call in aws.calls_of("SendMessage"))
+    assert first == third != second
+
+
+@pytest.mark.parametrize("given", ["x" * 1_024, "名前", "with spaces\tand tabs", ""])
+def test_deduplication_id_has_a_form_that_sqs_takes(aws: FakeAws, queue: FifoQueue, given: str) -> None:
+    send(queue, key=given)
+
+    assert re.fullmatch("[A-Za-z0-9]{1,128}", sent(aws)["MessageDeduplicationId"])
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("AccessDenied", 403),
+        ("QueueDoesNotExist", 400),
+        ("RequestThrottled", 400),
+        ("InternalError", 500),
+        ("InvalidParameterValue", 400),
+        (None, None),
+    ],
+)
+@pytest.mark.parametrize("call", [send, forward])
+def test_message_that_sqs_refuses_or_does_not_answer_is_not_sent(
+    aws: FakeAws, queue: FifoQueue, call: Callable[[FifoQueue], bool], code: str | None, status: int
+) -> None:
+    if code:
         aws.fail("SendMessage", code, status=status, times=None)
-
-        assert queue.send(world.event(), "request-1", within(SECONDS)) is False
-
-    def test_that_gets_no_answer_is_told(self, aws: FakeAws, queue: FifoQueue, world: World) -> None:
+    else:
         aws.hang_up("SendMessage", times=None)
 
-        assert queue.send(world.event(), "request-1", within(SECONDS)) is False
+    assert call(queue) is False
 
 
-class TestForwarding:
-    def test_leaves_the_message_as_it_is(self, aws: FakeAws, queue: FifoQueue) -> None:
-        attributes = {"ce_id": {"StringValue": "event-1", "DataType": "String"}}
+def test_forwarded_message_is_unchanged(aws: FakeAws, queue: FifoQueue) -> None:
+    attributes = {"ce_id": {"StringValue": "event-1", "DataType": "String"}}
 
-        assert queue.forward("not JSON", "group-1", attributes, "message-1", within(SECONDS))
+    assert forward(queue, **attributes)
 
-        [call] = aws.calls_of("SendMessage")
-        assert (call["MessageBody"], call["MessageGroupId"]) == ("not JSON", "group-1")
-        assert call["MessageAttributes"] == attributes
-
-    def test_that_sqs_refuses_is_told(self, aws: FakeAws, queue: FifoQueue) -> None:
-        aws.fail("SendMessage", "AccessDenied", status=403)
-
-        assert queue.forward("body", "group-1", {}, "message-1", within(SECONDS)) is False
+    assert (sent(aws)["MessageBody"], sent(aws)["MessageGroupId"]) == ("not JSON", "group-1")
+    assert sent(aws)["MessageAttributes"] == attributes
 
 
-class TestExtendingVisibility:
-    def test_names_each_message_and_its_delay_in_one_request(self, aws: FakeAws, queue: FifoQueue, url: str) -> None:
-        queue.extend_visibility({"handle-1": 60, "handle-2": 0}, within(SECONDS))
-
-        [call] = aws.calls_of("ChangeMessageVisibilityBatch")
-        assert call["QueueUrl"] == url
-        assert delays(call) == {"handle-1": 60, "handle-2": 0}
-        assert len({entry["Id"] for entry in call["Entries"]}) == 2
-
-    def test_of_more_than_a_request_takes_takes_more(self, aws: FakeAws, queue: FifoQueue) -> None:
-        wanted = {f"handle-{number}": number for number in range(21)}
-        aws.answer("ChangeMessageVisibilityBatch", {"Successful": [], "Failed": []}, times=None)
-
-        queue.extend_visibility(wanted, within(SECONDS))
-
-        calls = aws.calls_of("ChangeMessageVisibilityBatch")
-        assert [len(call["Entries"]) for call in calls] == [10, 10, 1]
-        assert delays(*calls) == wanted
-
-    def test_of_nothing_asks_nobody(self, aws: FakeAws, queue: FifoQueue) -> None:
-        queue.extend_visibility({}, within(SECONDS))
-
-        assert aws.calls == []
-
-    @pytest.mark.parametrize("status", [403, 500])
-    def test_that_sqs_refuses_leaves_the_visibility_timeout(self, aws: FakeAws, queue: FifoQueue, status: int) -> None:
-        aws.fail("ChangeMessageVisibilityBatch", "No", status=status, times=2)
-
-        queue.extend_visibility({f"handle-{number}": 60 for number in range(11)}, within(SECONDS))
-
-        # then: what else there is to tell is told
-        assert delays(aws.calls_of("ChangeMessageVisibilityBatch")[-1]) == {"handle-10": 60}
-
-    def test_that_fails_in_part_is_left_at_that(self, aws: FakeAws, queue: FifoQueue) -> None:
-        failed = {"Id": "0", "SenderFault": True, "Code": "ReceiptHandleIsInvalid"}
-        aws.answer("ChangeMessageVisibilityBatch", {"Successful": [{"Id": "1"}], "Failed": [failed]})
-
-        queue.extend_visibility({"handle-1": 60, "handle-2": 60}, within(SECONDS))
-
-        assert len(aws.calls) == 1
+# ---- Extending the visibility timeout
 
 
-def delays(*calls: dict[str, Any]) -> dict[str, int]:
-    return {entry["ReceiptHandle"]: entry["VisibilityTimeout"] for call in calls for entry in call["Entries"]}
+@pytest.mark.parametrize(("messages", "sizes"), [(0, []), (2, [2]), (21, [10, 10, 1])])
+def test_visibility_is_extended_by_requests_of_ten_messages_at_most(
+    aws: FakeAws, queue: FifoQueue, messages: int, sizes: list[int]
+) -> None:
+    aws.answer(EXTEND, {"Successful": [], "Failed": []}, times=None)
+
+    extend(queue, messages)
+
+    calls = aws.calls_of(EXTEND)
+    assert [call["QueueUrl"] for call in calls] == [URL] * len(aws.calls)
+    assert [len({entry["Id"] for entry in call["Entries"]}) for call in calls] == sizes
+    entries = [(entry["ReceiptHandle"], entry["VisibilityTimeout"]) for call in calls for entry in call["Entries"]]
+    assert entries == [(f"handle-{number}", number) for number in range(messages)]
 
 
-class TestTime:
-    @pytest.mark.parametrize(
-        "call",
-        [
-            lambda queue, event, deadline: queue.send(event, "request-1", deadline),
-            lambda queue, _, deadline: queue.forward("body", "group-1", {}, "message-1", deadline),
-            lambda queue, _, deadline: queue.extend_visibility({"handle-1": 60}, deadline),
-        ],
-        ids=["send", "forward", "extend_visibility"],
-    )
-    def test_that_is_up_asks_nobody(
-        self, aws: FakeAws, queue: FifoQueue, world: World, call: Callable[..., bool | None]
-    ) -> None:
-        assert not call(queue, world.event(), within(0))
+@pytest.mark.parametrize("status", [403, 500])
+def test_refused_extension_does_not_keep_the_next_request_from_being_made(
+    aws: FakeAws, queue: FifoQueue, status: int
+) -> None:
+    aws.fail(EXTEND, "No", status=status, times=2)
 
-        assert aws.calls == []
+    extend(queue, 11)
+
+    [entry] = aws.calls_of(EXTEND)[-1]["Entries"]
+    assert (entry["ReceiptHandle"], entry["VisibilityTimeout"]) == ("handle-10", 10)
+
+
+def test_extension_that_fails_in_part_is_not_repeated(aws: FakeAws, queue: FifoQueue) -> None:
+    failed = {"Id": "0", "SenderFault": True, "Code": "ReceiptHandleIsInvalid"}
+    aws.answer(EXTEND, {"Successful": [{"Id": "1"}], "Failed": [failed]})
+
+    extend(queue, 2)
+
+    assert len(aws.calls) == 1
+
+
+@pytest.mark.parametrize("call", [send, forward, extend])
+def test_no_request_is_made_after_the_deadline(
+    aws: FakeAws, queue: FifoQueue, call: Callable[..., bool | None]
+) -> None:
+    assert not call(queue, seconds=0)
+
+    assert aws.calls == []
