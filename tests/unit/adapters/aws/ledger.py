@@ -8,10 +8,11 @@ from typing import Any
 from function.adapters.aws.dynamodb_ledger import CLAIM_SLACK_SECONDS, DynamoDbLedger
 from function.domain.deadline import Deadline
 from function.domain.failures import EventName, Failure, RenameFailedError
-from function.domain.model import FIRST_CYCLE, Outcome, RedriveCycle, RenameEvent, Target, rfc3339
-from function.domain.outcomes import OutcomeContext, rename_failed, renamed
+from function.domain.model import FIRST_CYCLE, Outcome, RedriveCycle, RenameEvent, Target
+from function.domain.outcomes import rename_failed, renamed
 from function.domain.ports import Claim, Conclusion, Known, Located, Reused, Superseded
 from tests.fakes.clock import FakeClock
+from tests.fakes.domain import context
 from tests.fakes.dynamodb import FakeDynamoDb
 from tests.fakes.failures import unavailable
 from tests.fakes.identifiers import PROJECT, REGION, SERVICE, START
@@ -44,10 +45,10 @@ TWO_HOURS_BEFORE = event("two-hours-before", time=at(hours=-2))
 _PROBE = event("probe")
 
 
-def success_of(event: RenameEvent, cycle: RedriveCycle = FIRST_CYCLE, **context: Any) -> Outcome:
+def success_of(event: RenameEvent, cycle: RedriveCycle = FIRST_CYCLE, **fields: Any) -> Outcome:
     return renamed(
         event,
-        _context(cycle, **context),
+        context(cycle=cycle, **fields),
         service_name=event.endpoint_service_name,
         previous_service_name="billing",
         huawei_request_id="request-1",
@@ -55,18 +56,7 @@ def success_of(event: RenameEvent, cycle: RedriveCycle = FIRST_CYCLE, **context:
 
 
 def failure_of(event: RenameEvent, failure: Failure, cycle: RedriveCycle = FIRST_CYCLE) -> Outcome:
-    return rename_failed(event, _context(cycle), failure)
-
-
-def _context(cycle: RedriveCycle, **given: Any) -> OutcomeContext:
-    defaults: dict[str, Any] = {
-        "trigger": "sqs",
-        "region": REGION,
-        "project_id": PROJECT,
-        "attempts": 1,
-        "time": rfc3339(START),
-    }
-    return OutcomeContext(**defaults | given, cycle=cycle)
+    return rename_failed(event, context(cycle=cycle), failure)
 
 
 class LedgerDriver:
@@ -131,6 +121,10 @@ class LedgerDriver:
         answer = self.claim(event)
         assert isinstance(answer, Known), answer
         return answer
+
+    def next_cycle(self, event: RenameEvent, cycle: RedriveCycle = FIRST_CYCLE, **conditions: Any) -> RedriveCycle:
+        """Give up the event in this cycle."""
+        return RedriveCycle(cycle.number + 1, self.given_up(event, cycle, **conditions).id)
 
     def superseded(self, event: RenameEvent) -> tuple[EventName, RedriveCycle]:
         """By what, and in which redrive cycle."""

@@ -1,4 +1,4 @@
-"""The clients of the function's own: on the wire they are boto3's, and they bear what boto3's bear."""
+"""The function's own clients of AWS: they send what boto3 sends, return what it returns, and cope with connections."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import ssl
 import struct
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,17 +38,10 @@ from botocore.exceptions import (
 from botocore.loaders import Loader
 from urllib3.connection import HTTPConnection
 
-from function.adapters.aws.client import (
-    MAX_REQUEST_ATTEMPTS,
-    Aws,
-    DynamoDbClient,
-    EventBridgeClient,
-    Key,
-    SecretsManagerClient,
-    SqsClient,
-    StsClient,
-)
+from function.adapters.aws import client as own
+from function.adapters.aws.client import MAX_REQUEST_ATTEMPTS, Aws, DynamoDbClient, Key
 from function.adapters.connections import MAX_IDLE_SECONDS
+from function.domain.deadline import Deadline
 from tests.deadlines import within
 from tests.fakes.aws import FakeAws
 from tests.fakes.clock import FakeClock
@@ -56,11 +50,11 @@ from tests.fakes.raw_server import RawServer, receive_request
 REGION = "eu-west-1"
 KEY = Key("AKIALOCAL", "local-secret", None)
 CLIENTS = {
-    "dynamodb": DynamoDbClient,
-    "events": EventBridgeClient,
-    "secretsmanager": SecretsManagerClient,
-    "sqs": SqsClient,
-    "sts": StsClient,
+    "dynamodb": own.DynamoDbClient,
+    "events": own.EventBridgeClient,
+    "secretsmanager": own.SecretsManagerClient,
+    "sqs": own.SqsClient,
+    "sts": own.StsClient,
 }
 ID = {"id": {"S": "名前"}}
 QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/renames.fifo"
@@ -83,7 +77,10 @@ REQUESTS: dict[tuple[str, str], dict[str, Any]] = {
         "MessageBody": "名前",
         "MessageGroupId": "group",
         "MessageDeduplicationId": "1",
-        "MessageAttributes": {"ce_id": {"StringValue": "名前", "DataType": "String"}},
+        "MessageAttributes": {
+            "ce_id": {"StringValue": "名前", "DataType": "String"},
+            "proof": {"BinaryValue": b"\x00\xff", "DataType": "Binary"},
+        },
     },
     ("sqs", "receive_message"): {"QueueUrl": QUEUE, "MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"]},
     ("sqs", "delete_message"): {"QueueUrl": QUEUE, "ReceiptHandle": "handle"},
@@ -97,11 +94,14 @@ REQUESTS: dict[tuple[str, str], dict[str, Any]] = {
         "SigningAlgorithm": "RS256",
     },
 }
-EACH = pytest.mark.parametrize(("service", "operation"), REQUESTS)
-PARTITIONS = Loader().load_data("partitions")["partitions"]
+EACH_OPERATION = pytest.mark.parametrize(("service", "operation"), REQUESTS)
+GET = ("dynamodb", "get_item")
+TRANSACT = ("dynamodb", "transact_write_items")
+TOKEN = ("sts", "get_web_identity_token")
+PARTITIONS = {partition["id"]: partition for partition in Loader().load_data("partitions")["partitions"]}
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """What a service sends back."""
 
     status: int
@@ -110,63 +110,72 @@ class Answer(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What a client sends."""
+    """What a client sends, whatever the order of the body's members.
+
+    Attributes:
+        scope: access key, region and service that it is signed for; not the day.
+    """
 
     method: str
     url: str
-    body: bytes
-    headers: Mapping[str, str | bytes]
+    headers: dict[str, str]
+    content: Any
+    scope: list[str]
+
+    @classmethod
+    def of(cls, method: str, url: str, body: bytes | str, headers: Mapping[str, str | bytes]) -> Request:
+        texts = {name: value.decode() if isinstance(value, bytes) else value for name, value in headers.items()}
+        is_form = "form" in texts["Content-Type"]
+        form = body.decode() if isinstance(body, bytes) else body
+        content = parse_qs(form, strict_parsing=True) if is_form else json.loads(body)
+        key, _, *scope, _ = texts["Authorization"].partition("Credential=")[2].partition(",")[0].split("/")
+        kept = {name: texts.get(name, "") for name in ("X-Amz-Target", "Content-Type", "X-Amz-Security-Token")}
+        return cls(method, url, kept, content, [key, *scope])
 
 
-class Wire:
-    """Takes the requests of a client, and answers them all alike; no byte leaves the process."""
+class FakeTransport:
+    """Takes the requests of a client, and gives each the same response; no byte leaves the process."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, response: Response) -> None:
         self.requests: list[Request] = []
-        self._answer = answer
+        self._response = response
 
     def request(self, method: str, url: str, *, body: bytes, headers: Mapping[str, str], **_: Any) -> Any:
         """urllib3's."""
-        self.requests.append(Request(method, url, body, headers))
-        return SimpleNamespace(status=self._answer.status, data=self._answer.body, headers=self._answer.headers)
+        self.requests.append(Request.of(method, url, body, headers))
+        return SimpleNamespace(status=self._response.status, data=self._response.body, headers=self._response.headers)
 
     def __call__(self, request: AWSPreparedRequest, **_: Any) -> AWSResponse:
         """botocore's."""
-        self.requests.append(Request(request.method, request.url, cast("bytes", request.body), dict(request.headers)))
-        raw = urllib3.HTTPResponse(io.BytesIO(self._answer.body), preload_content=False)
+        body, sent = cast("bytes", request.body), dict(request.headers)
+        self.requests.append(Request.of(request.method, request.url, body, sent))
+        raw = urllib3.HTTPResponse(io.BytesIO(self._response.body), preload_content=False)
         headers = HTTPHeaders()
-        for name, value in self._answer.headers.items():
+        for name, value in self._response.headers.items():
             headers[name.title()] = value
-        return AWSResponse(request.url, self._answer.status, headers, raw)
+        return AWSResponse(request.url, self._response.status, headers, raw)
 
 
-OK = Answer(200, b"{}")
 STS_NAMESPACE = 'xmlns="https://sts.amazonaws.com/doc/2011-06-15/"'
-STS_ANSWERS = {
-    "success": Answer(
-        200,
-        f"""<GetWebIdentityTokenResponse {STS_NAMESPACE}>
+STS_TOKEN = f"""<GetWebIdentityTokenResponse {STS_NAMESPACE}>
   <GetWebIdentityTokenResult>
     <WebIdentityToken>eyJh.eyJp.c2ln-_</WebIdentityToken>
     <Expiration>2026-11-24T02:10:52Z</Expiration>
   </GetWebIdentityTokenResult>
   <ResponseMetadata><RequestId>request-1</RequestId></ResponseMetadata>
-</GetWebIdentityTokenResponse>""".encode(),
-        {"x-amzn-requestid": "request-1"},
-    ),
-    "refusal": Answer(
-        403,
-        f"""<ErrorResponse {STS_NAMESPACE}>
+</GetWebIdentityTokenResponse>""".encode()
+STS_REFUSAL = f"""<ErrorResponse {STS_NAMESPACE}>
   <Error><Type>Sender</Type><Code>AccessDenied</Code><Message>No.</Message></Error>
   <RequestId>request-1</RequestId>
-</ErrorResponse>""".encode(),
-        {"x-amzn-requestid": "request-1"},
-    ),
-}
-
-
-def fine(service: str) -> Answer:
-    return STS_ANSWERS["success"] if service == "sts" else OK
+</ErrorResponse>""".encode()
+CANCELED = json.dumps(
+    {
+        "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+        "Message": "Transaction cancelled",
+        "CancellationReasons": [{"Code": "None"}, {"Code": "ConditionalCheckFailed", "Item": {"id": {"S": "1"}}}],
+    }
+).encode()
+REQUEST_ID = {"x-amzn-requestid": "request-1"}
 
 
 @cache
@@ -174,208 +183,167 @@ def session() -> boto3.session.Session:
     return boto3.session.Session("AKIALOCAL", "local-secret")
 
 
-def boto3_call(service: str, operation: str, wire: Wire, region: str = REGION) -> dict[str, Any]:
+def boto3_client(service: str, region: str) -> Any:
     retries: Any = {"mode": "standard", "total_max_attempts": 1}
     config = Config(retries=retries, ignore_configured_endpoint_urls=True)  # type: ignore[call-arg]
-    client = session().client(cast("Any", service), region_name=region, config=config)
-    client.meta.events.register(f"before-send.{service}", wire)
-    answer: dict[str, Any] = getattr(client, operation)(**REQUESTS[service, operation])
-    return answer
+    return session().client(cast("Any", service), region_name=region, config=config)
 
 
-def own_call(service: str, operation: str, wire: Wire, region: str = REGION, key: Key | None = KEY) -> dict[str, Any]:
-    aws = Aws(region=region, endpoints={}, key=key, sleep=lambda seconds: None)
-    aws._http = cast("Any", wire)
-    answer: dict[str, Any] = getattr(CLIENTS[service](aws), operation)(within(10), **REQUESTS[service, operation])
-    return answer
+def boto3_call(transport: FakeTransport, service: str, operation: str, region: str = REGION) -> dict[str, Any]:
+    client = boto3_client(service, region)
+    client.meta.events.register(f"before-send.{service}", transport)
+    return dict(getattr(client, operation)(**REQUESTS[service, operation]))
 
 
-class TestRequests:
-    @EACH
-    @pytest.mark.parametrize("region", [REGION, "us-east-1", "us-gov-west-1", "cn-north-1", "ap-southeast-3"])
-    def test_are_boto3s(self, service: str, operation: str, region: str) -> None:
-        theirs, ours = Wire(fine(service)), Wire(fine(service))
-        boto3_call(service, operation, theirs, region)
-        own_call(service, operation, ours, region)
-
-        [their], [our] = theirs.requests, ours.requests
-        assert (our.method, our.url) == (their.method, their.url)
-        assert content(our) == content(their)
-        for header in ("X-Amz-Target", "Content-Type"):
-            assert text(our.headers.get(header, "")) == text(their.headers.get(header, ""))
-        assert scope(our) == scope(their)
-
-    def test_carry_bytes_in_base64_as_boto3_sends_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        bodies = []
-        for call, value in ((boto3_call, b"\x00\xff"), (own_call, "AP8=")):
-            request = REQUESTS["sqs", "send_message"]
-            attributes = {"proof": {"BinaryValue": value, "DataType": "Binary"}}
-            monkeypatch.setitem(REQUESTS, ("sqs", "send_message"), request | {"MessageAttributes": attributes})
-            wire = Wire(OK)
-            call("sqs", "send_message", wire)
-            bodies.append(content(wire.requests[0]))
-
-        assert bodies[0] == bodies[1]
-
-    @EACH
-    def test_are_signed_by_the_key(self, service: str, operation: str) -> None:
-        wire = Wire(fine(service))
-        own_call(service, operation, wire, key=Key("ASIA1", "secret", "session"))
-
-        [request] = wire.requests
-        assert scope(request)[0] == "ASIA1"
-        assert text(request.headers["X-Amz-Security-Token"]) == "session"
-
-    def test_are_signed_by_the_key_that_botocore_finds_where_none_is_given(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAFOUND")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "found-secret")
-        wire = Wire(OK)
-        own_call("events", "put_events", wire, key=None)
-
-        assert scope(wire.requests[0])[0] == "AKIAFOUND"
-
-    def test_go_to_the_endpoints_of_the_settings(self) -> None:
-        wire = Wire(OK)
-        aws = Aws(region=REGION, endpoints={"": "http://all.example/", "events": "http://events.example"}, key=KEY)
-        aws._http = cast("Any", wire)
-
-        EventBridgeClient(aws).put_events(within(10), Entries=[])
-        DynamoDbClient(aws).get_item(within(10), TableName="ledger", Key=ID)
-
-        assert [request.url for request in wire.requests] == ["http://events.example/", "http://all.example/"]
-
-    @pytest.mark.parametrize("partition", [entry["id"] for entry in PARTITIONS])
-    def test_go_to_the_hosts_of_each_partition(self, partition: str) -> None:
-        """In every region of it that botocore knows."""
-        [entry] = [entry for entry in PARTITIONS if entry["id"] == partition]
-        regions = [region for region in entry["regions"] if not region.endswith("-global")]
-
-        assert regions
-        for region in regions:
-            aws = Aws(region=region, endpoints={}, key=KEY)
-            for service in CLIENTS:
-                assert aws._endpoint(service) == f"https://{service}.{region}.{entry['outputs']['dnsSuffix']}"
-
-    @pytest.mark.parametrize("service", CLIENTS)
-    @pytest.mark.parametrize(
-        "region", ["eusc-de-east-1", "us-iso-east-1", "us-isob-east-1", "us-gov-west-1", "cn-north-1"]
-    )
-    def test_go_where_boto3s_go(self, region: str, service: str) -> None:
-        config = Config(ignore_configured_endpoint_urls=True)  # type: ignore[call-arg]
-        client = boto3.client(cast("Any", service), region_name=region, config=config)
-
-        assert Aws(region=region, endpoints={}, key=KEY)._endpoint(service) == client.meta.endpoint_url
+def own_call(
+    transport: FakeTransport,
+    service: str,
+    operation: str,
+    region: str = REGION,
+    key: Key | None = KEY,
+    endpoints: Mapping[str, str] = {},
+) -> dict[str, Any]:
+    """Bytes are given in base64."""
+    aws = Aws(region=region, endpoints=endpoints, key=key, sleep=lambda seconds: None)
+    aws._http = cast("Any", transport)
+    call = getattr(CLIENTS[service](aws), operation)
+    request = json.dumps(REQUESTS[service, operation], default=lambda data: b64encode(data).decode())
+    return dict(call(within(10), **json.loads(request)))
 
 
-def content(request: Request) -> Any:
-    """What a body says, whatever its order."""
-    is_form = "form" in text(request.headers["Content-Type"])
-    return parse_qs(text(request.body), strict_parsing=True) if is_form else json.loads(request.body)
+Call = Callable[..., dict[str, Any]]
 
 
-def text(header: str | bytes) -> str:
-    return header.decode() if isinstance(header, bytes) else header
+def sent_by(call: Call, service: str, operation: str, **arguments: Any) -> Request:
+    """The one request of a call that succeeds."""
+    transport = FakeTransport(Response(200, STS_TOKEN if service == "sts" else b"{}"))
+    call(transport, service, operation, **arguments)
+    [request] = transport.requests
+    return request
 
 
-def scope(request: Request) -> list[str]:
-    """Access key, region and service that a request is signed for; not the day."""
-    credential = text(request.headers["Authorization"]).partition("Credential=")[2].partition(",")[0]
-    key, _, region, service, _ = credential.split("/")
-    return [key, region, service]
+# ---- Requests
 
 
-CANCELLED = json.dumps(
-    {
-        "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
-        "Message": "Transaction cancelled",
-        "CancellationReasons": [{"Code": "None"}, {"Code": "ConditionalCheckFailed", "Item": {"id": {"S": "1"}}}],
-    }
-).encode()
-ANSWERS = {
-    "success": Answer(200, b'{"Item": {"id": {"S": "1"}}}'),
-    "nothing": Answer(200, b"{}"),
-    "cancelled": Answer(400, CANCELLED),
-    "full type": Answer(400, b'{"__type": "com.amazon.coral.validate#ValidationException", "message": "No."}'),
-    "short type": Answer(400, b'{"__type": "AccessDeniedException", "Message": "No."}'),
-    "type with a link": Answer(400, b'{"__type": "ResourceNotFoundException:http://x", "message": "No."}'),
-    "no type": Answer(500, b'{"message": "No."}', {"x-amzn-requestid": "request-1"}),
+@EACH_OPERATION
+@pytest.mark.parametrize("region", [REGION, "us-east-1", "us-gov-west-1", "cn-north-1", "ap-southeast-3"])
+def test_request_is_the_one_that_boto3_sends(service: str, operation: str, region: str) -> None:
+    their, our = (sent_by(call, service, operation, region=region) for call in (boto3_call, own_call))
+
+    assert our == their
+
+
+@EACH_OPERATION
+def test_request_is_signed_by_the_key_given(service: str, operation: str) -> None:
+    request = sent_by(own_call, service, operation, key=Key("ASIA1", "secret", "session"))
+
+    assert (request.scope[0], request.headers["X-Amz-Security-Token"]) == ("ASIA1", "session")
+
+
+def test_request_is_signed_by_the_key_that_botocore_finds_if_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAFOUND")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "found-secret")
+
+    assert sent_by(own_call, "events", "put_events", key=None).scope[0] == "AKIAFOUND"
+
+
+def test_request_goes_to_the_endpoint_in_the_settings() -> None:
+    endpoints = {"": "http://all.example/", "events": "http://events.example"}
+
+    urls = [sent_by(own_call, *operation, endpoints=endpoints).url for operation in (("events", "put_events"), GET)]
+
+    assert urls == ["http://events.example/", "http://all.example/"]
+
+
+@pytest.mark.parametrize("partition", PARTITIONS)
+def test_endpoint_has_the_host_name_of_its_partition(partition: str) -> None:
+    """In every region that botocore knows."""
+    suffix = PARTITIONS[partition]["outputs"]["dnsSuffix"]
+    regions = [region for region in PARTITIONS[partition]["regions"] if not region.endswith("-global")]
+
+    assert regions
+    for region in regions:
+        aws = Aws(region=region, endpoints={}, key=KEY)
+        for service in CLIENTS:
+            assert aws._endpoint(service) == f"https://{service}.{region}.{suffix}"
+
+
+@pytest.mark.parametrize("service", CLIENTS)
+@pytest.mark.parametrize("region", ["eusc-de-east-1", "us-iso-east-1", "us-isob-east-1", "us-gov-west-1", "cn-north-1"])
+def test_endpoint_is_the_one_of_boto3(region: str, service: str) -> None:
+    aws = Aws(region=region, endpoints={}, key=KEY)
+
+    assert aws._endpoint(service) == boto3_client(service, region).meta.endpoint_url
+
+
+# ---- Responses
+
+
+def outcome_of(call: Call, operation: tuple[str, str], response: Response) -> dict[str, Any]:
+    """What a client's caller gets to see of a response."""
+    try:
+        answer = call(FakeTransport(response), *operation)
+    except ClientError as error:
+        refusal = cast("dict[str, Any]", error.response)
+        return {
+            "code": refusal["Error"]["Code"],
+            "message": refusal["Error"]["Message"],
+            "status": refusal["ResponseMetadata"]["HTTPStatusCode"],
+            "request": refusal["ResponseMetadata"].get("RequestId", ""),
+            "reasons": refusal.get("CancellationReasons"),
+        }
+    answer.pop("ResponseMetadata", None)
+    return {"WebIdentityToken": answer["WebIdentityToken"]} if operation is TOKEN else answer
+
+
+RESPONSES = {
+    "success": (GET, Response(200, b'{"Item": {"id": {"S": "1"}}}')),
+    "empty object": (GET, Response(200, b"{}")),
+    "empty body": (GET, Response(200, b"")),
+    "canceled transaction": (TRANSACT, Response(400, CANCELED)),
+    "full type": (GET, Response(400, b'{"__type": "com.amazon.coral#ValidationException", "message": "No."}')),
+    "short type": (GET, Response(400, b'{"__type": "AccessDeniedException", "Message": "No."}')),
+    "type with a link": (GET, Response(400, b'{"__type": "ValidationException:http://x", "message": "No."}')),
+    "no type": (GET, Response(500, b'{"message": "No."}', REQUEST_ID)),
+    "token of STS": (TOKEN, Response(200, STS_TOKEN, REQUEST_ID)),
+    "refusal of STS": (TOKEN, Response(403, STS_REFUSAL, REQUEST_ID)),
 }
 
 
-class TestAnswers:
-    @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
-    def test_are_boto3s(self, answer: Answer) -> None:
-        theirs, ours = (outcome_of(call, answer) for call in (boto3_call, own_call))
+@pytest.mark.parametrize(("operation", "response"), RESPONSES.values(), ids=RESPONSES)
+def test_response_is_read_as_boto3_reads_it(operation: tuple[str, str], response: Response) -> None:
+    theirs, ours = (outcome_of(call, operation, response) for call in (boto3_call, own_call))
 
-        assert ours == theirs
-
-    @pytest.mark.parametrize("body", [b"", b"<html>Service Unavailable</html>", b"[]", b"{"])
-    def test_that_come_from_somebody_else_are_told_by_their_status(self, body: bytes) -> None:
-        with pytest.raises(ClientError) as caught:
-            own_call("dynamodb", "get_item", Wire(Answer(503, body)))
-
-        assert caught.value.response["Error"]["Code"] == "503"
-
-    @pytest.mark.parametrize("body", [b"<html>", b"[]", b'"text"', b"{", b"\xff"])
-    def test_that_prove_nothing_are_no_success(self, body: bytes) -> None:
-        with pytest.raises(ResponseStreamingError):
-            own_call("dynamodb", "update_item", Wire(Answer(200, body)))
-
-    def test_of_nothing_at_all_are_boto3s_too(self) -> None:
-        """Its own parser takes an empty body for an empty object."""
-        for call in (boto3_call, own_call):
-            found = call("dynamodb", "update_item", Wire(Answer(200, b"")))
-            found.pop("ResponseMetadata", None)
-            assert found == {}
+    assert ours == theirs
 
 
-def outcome_of(call: Callable[[str, str, Wire], dict[str, Any]], answer: Answer) -> dict[str, Any]:
-    """What a client's caller gets to see of an answer."""
-    service, operation = ("dynamodb", "transact_write_items") if b"Cancel" in answer.body else ("dynamodb", "get_item")
-    try:
-        found = call(service, operation, Wire(answer))
-    except ClientError as error:
-        response = cast("dict[str, Any]", error.response)
-        return {
-            "code": response["Error"]["Code"],
-            "message": response["Error"]["Message"],
-            "status": response["ResponseMetadata"]["HTTPStatusCode"],
-            "request": response["ResponseMetadata"].get("RequestId", ""),
-            "reasons": response.get("CancellationReasons"),
-        }
-    found.pop("ResponseMetadata", None)
-    return found
+@pytest.mark.parametrize(
+    ("operation", "body"),
+    [
+        *[(GET, body) for body in (b"", b"<html>Service Unavailable</html>", b"[]", b"{")],
+        *[(TOKEN, body) for body in (b"", b"Service Unavailable", b"<html>", b"\xff")],
+    ],
+)
+def test_refusal_of_another_form_has_its_status_for_a_code(operation: tuple[str, str], body: bytes) -> None:
+    """As of a proxy or a load balancer."""
+    assert outcome_of(own_call, operation, Response(503, body))["code"] == "503"
 
 
-class TestAnswersOfSts:
-    @pytest.mark.parametrize("answer", STS_ANSWERS.values(), ids=STS_ANSWERS)
-    def test_are_boto3s(self, answer: Answer) -> None:
-        theirs, ours = (self.outcome_of(call, answer) for call in (boto3_call, own_call))
+@pytest.mark.parametrize(
+    ("operation", "body"),
+    [
+        *[(("dynamodb", "update_item"), body) for body in (b"<html>", b"[]", b'"text"', b"{", b"\xff")],
+        *[(TOKEN, body) for body in (b"", b"<html>", b"{}", b"\xff")],
+    ],
+)
+def test_response_of_another_form_is_no_success_in_spite_of_its_status(operation: tuple[str, str], body: bytes) -> None:
+    with pytest.raises(ResponseStreamingError):
+        own_call(FakeTransport(Response(200, body)), *operation)
 
-        assert ours == theirs
-        assert ours in ("eyJh.eyJp.c2ln-_", ("AccessDenied", "No.", 403, "request-1"))
 
-    @staticmethod
-    def outcome_of(call: Callable[[str, str, Wire], dict[str, Any]], answer: Answer) -> object:
-        try:
-            return call("sts", "get_web_identity_token", Wire(answer))["WebIdentityToken"]
-        except ClientError as error:
-            found, metadata = error.response["Error"], error.response["ResponseMetadata"]
-            return found["Code"], found["Message"], metadata["HTTPStatusCode"], metadata["RequestId"]
+# ---- Second attempt
 
-    @pytest.mark.parametrize("body", [b"", b"Service Unavailable", b"<html>", b"\xff"])
-    def test_that_come_from_somebody_else_are_told_by_their_status(self, body: bytes) -> None:
-        with pytest.raises(ClientError) as caught:
-            own_call("sts", "get_web_identity_token", Wire(Answer(503, body)))
-
-        assert caught.value.response["Error"]["Code"] == "503"
-
-    @pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b"\xff"])
-    def test_that_prove_nothing_are_no_success(self, body: bytes) -> None:
-        with pytest.raises(ResponseStreamingError):
-            own_call("sts", "get_web_identity_token", Wire(Answer(200, body)))
+ClientOf = Callable[..., DynamoDbClient]
 
 
 @pytest.fixture
@@ -384,7 +352,7 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def own(clock: FakeClock) -> Callable[..., DynamoDbClient]:
+def client_of(clock: FakeClock) -> ClientOf:
     """A client that talks to this URL."""
 
     def client(url: str, **arguments: Any) -> DynamoDbClient:
@@ -393,97 +361,110 @@ def own(clock: FakeClock) -> Callable[..., DynamoDbClient]:
     return client
 
 
-def get(client: DynamoDbClient) -> dict[str, Any]:
-    return client.get_item(within(10), TableName="ledger", Key=ID)
+def get(client: DynamoDbClient, deadline: Deadline | None = None) -> dict[str, Any]:
+    return client.get_item(deadline or within(10), TableName="ledger", Key=ID)
 
 
-class TestSecondAttempt:
-    @pytest.mark.parametrize(
-        ("code", "status"),
-        [("InternalServerError", 500), ("ServiceUnavailable", 503), ("ThrottlingException", 400)],
-    )
-    def test_comes_a_while_after_what_may_pass(
-        self, aws: FakeAws, own: Callable[..., DynamoDbClient], clock: FakeClock, code: str, status: int
-    ) -> None:
-        aws.answer("GetItem", {"Item": ID}, times=None)
+@pytest.mark.parametrize(
+    ("code", "status", "most"),
+    [
+        ("InternalServerError", 500, 1.0),
+        ("ServiceUnavailable", 503, 1.0),
+        ("ThrottlingException", 400, 1.0),
+        pytest.param(None, None, 0.0, id="closed connection"),
+    ],
+)
+def test_transient_refusal_is_retried_after_a_wait_and_a_closed_connection_at_once(
+    aws: FakeAws, client_of: ClientOf, clock: FakeClock, code: str | None, status: int, most: float
+) -> None:
+    aws.answer("GetItem", {"Item": ID}, times=None)
+    if code:
         aws.fail("GetItem", code, status=status)
-
-        assert get(own(aws.url)) == {"Item": ID}
-
-        assert len(aws.calls) == MAX_REQUEST_ATTEMPTS
-        assert len(clock.sleeps) == 1
-        assert 0 <= clock.sleeps[0] <= 1
-
-    def test_comes_at_once_after_a_connection_that_closed(
-        self, aws: FakeAws, own: Callable[..., DynamoDbClient], clock: FakeClock
-    ) -> None:
-        aws.answer("GetItem", {"Item": ID}, times=None)
+    else:
         aws.hang_up("GetItem")
 
-        assert get(own(aws.url)) == {"Item": ID}
+    assert get(client_of(aws.url)) == {"Item": ID}
 
-        assert clock.sleeps == [0.0]
+    assert len(aws.calls) == MAX_REQUEST_ATTEMPTS
+    [wait] = clock.sleeps
+    assert 0 <= wait <= most
 
-    @pytest.mark.parametrize(
-        "code", ["ValidationException", "AccessDeniedException", "ConditionalCheckFailedException"]
-    )
-    def test_does_not_come_after_what_will_not_pass(
-        self, aws: FakeAws, own: Callable[..., DynamoDbClient], code: str
-    ) -> None:
-        aws.fail("GetItem", code, times=None)
 
-        with pytest.raises(ClientError, match=code):
-            get(own(aws.url))
+@pytest.mark.parametrize(
+    ("code", "status", "attempts"),
+    [
+        ("ValidationException", 400, 1),
+        ("AccessDeniedException", 400, 1),
+        ("ConditionalCheckFailedException", 400, 1),
+        ("InternalServerError", 500, MAX_REQUEST_ATTEMPTS),
+    ],
+)
+def test_refusal_is_raised_after_one_attempt_if_permanent_else_after_the_last(
+    aws: FakeAws, client_of: ClientOf, code: str, status: int, attempts: int
+) -> None:
+    aws.fail("GetItem", code, status=status, times=None)
 
-        assert len(aws.calls) == 1
+    with pytest.raises(ClientError, match=code):
+        get(client_of(aws.url))
 
-    def test_is_the_last(self, aws: FakeAws, own: Callable[..., DynamoDbClient]) -> None:
-        aws.fail("GetItem", "InternalServerError", status=500, times=None)
+    assert len(aws.calls) == attempts
 
-        with pytest.raises(ClientError, match="InternalServerError"):
-            get(own(aws.url))
 
-        assert len(aws.calls) == MAX_REQUEST_ATTEMPTS
+def test_transient_refusal_is_raised_if_no_time_is_left_for_the_wait(
+    aws: FakeAws, client_of: ClientOf, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("function.domain.backoff.UNIFORM", lambda _, high: high)
+    aws.fail("GetItem", "InternalServerError", status=500)
 
-    def test_does_not_come_where_the_time_to_wait_for_it_is_not_left(
-        self, aws: FakeAws, own: Callable[..., DynamoDbClient], clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("function.domain.backoff.UNIFORM", lambda _, high: high)
-        aws.fail("GetItem", "InternalServerError", status=500)
+    with pytest.raises(ClientError, match="InternalServerError"):
+        get(client_of(aws.url), within(0.9))
 
-        with pytest.raises(ClientError, match="InternalServerError"):
-            own(aws.url).get_item(within(0.9), TableName="ledger", Key=ID)
+    assert (len(aws.calls), clock.sleeps) == (1, [])
 
-        assert (len(aws.calls), clock.sleeps) == (1, [])
 
+# ---- Kept connections, each of which may be closed after a freeze
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\n{}"
 
 
 class Peer(RawServer):
-    """Answers each request, but those on connections that it has reset meanwhile, or that have had their share."""
+    """Answers requests; resets a connection after so many, or after it has dropped it.
 
-    def __init__(self, share: int = 1_000) -> None:
+    Attributes:
+        requests: how many were answered.
+        answers: the next ones; a request without one is answered by a reset.
+    """
+
+    def __init__(self, requests_per_connection: int = 1_000) -> None:
         super().__init__(self._answer)
         self.requests = 0
         self.answers: Iterator[bytes] = itertools.repeat(ANSWER)
-        self._share = share
-        self._forgotten: set[Any] = set()
-        self.together: threading.Barrier | None = None
+        self._requests_per_connection = requests_per_connection
+        self._dropped: set[Any] = set()
+        self._batch: threading.Barrier | None = None
 
-    def forget_connections(self) -> None:
+    def drop_connections(self) -> None:
         """As a NAT gateway does, which answers their next packets with a reset."""
-        self._forgotten.update(self._open)
+        self._dropped.update(self._open)
+
+    def get_ten_times(self, client: DynamoDbClient, deadline: Deadline) -> list[dict[str, Any]]:
+        """Concurrently, on a connection each."""
+        self._batch = threading.Barrier(10)
+        try:
+            with ThreadPoolExecutor(10) as threads:
+                return list(threads.map(lambda _: get(client, deadline), range(10)))
+        finally:
+            self._batch = None
 
     def _answer(self, connection: Any) -> None:
-        for _ in range(self._share):
+        for _ in range(self._requests_per_connection):
             receive_request(connection)
-            if connection in self._forgotten or (answer := next(self.answers, None)) is None:
+            if connection in self._dropped or (answer := next(self.answers, None)) is None:
                 break
             self.requests += 1
-            if self.together:
-                self.together.wait(10)
+            if self._batch:
+                self._batch.wait(10)
             connection.sendall(answer)
         else:
             receive_request(connection)
@@ -491,126 +472,207 @@ class Peer(RawServer):
         connection.close()
 
 
-class TestThaw:
-    """After a freeze each kept connection may be dead."""
+@pytest.mark.parametrize("requests_per_connection", [1, 1_000])
+def test_reset_of_kept_connections_costs_no_answer_and_no_wait(
+    client_of: ClientOf, clock: FakeClock, requests_per_connection: int
+) -> None:
+    with Peer(requests_per_connection) as peer:
+        client = client_of(peer.url)
+        for _ in range(3):
+            assert peer.get_ten_times(client, within(10)) == [{}] * 10
+            peer.drop_connections()
 
-    def batch(self, server: Peer, client: DynamoDbClient, clock: FakeClock | None = None) -> list[dict[str, Any]]:
-        """Ten requests at once, on a connection each."""
-        server.together = threading.Barrier(10)
-        deadline = clock.until(10) if clock else within(10)
-        try:
-            with ThreadPoolExecutor(10) as threads:
-                request = {"TableName": "ledger", "Key": ID}
-                return list(threads.map(lambda _: client.get_item(deadline, **request), range(10)))
-        finally:
-            server.together = None
+        assert peer.connections == 30
+    assert clock.sleeps == []
 
-    @pytest.mark.parametrize("share", [1, 1_000])
-    def test_of_connections_that_were_reset_costs_no_answer_and_no_wait(
-        self, own: Callable[..., DynamoDbClient], clock: FakeClock, share: int
-    ) -> None:
-        with Peer(share) as server:
-            client = own(server.url)
-            for _ in range(3):
-                assert self.batch(server, client) == [{}] * 10
-                server.forget_connections()
 
-            assert server.connections == 30
-        assert clock.sleeps == []
+def test_retry_after_a_reset_is_on_a_new_connection_and_not_on_one_that_another_thread_gave_back(
+    client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[Exception] = []
 
-    def test_retries_on_a_new_connection_and_not_on_one_that_another_thread_gave_back(
-        self, own: Callable[..., DynamoDbClient], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        lost: list[Exception] = []
+    def between(error: Any, url: str) -> BotoCoreError:
+        lost.append(error)
+        with ThreadPoolExecutor(1) as other:
+            other.submit(get, client).result()
+        return ConnectionClosedError(endpoint_url=url, error=error)
 
-        def between(error: Any, url: str) -> BotoCoreError:
-            lost.append(error)
-            with ThreadPoolExecutor(1) as other:
-                other.submit(get, client).result()
-            return ConnectionClosedError(endpoint_url=url, error=error)
+    monkeypatch.setattr("function.adapters.aws.client.map_transport_error", between)
+    with Peer(requests_per_connection=1) as peer:
+        client = client_of(peer.url)
+        get(client)
 
-        monkeypatch.setattr("function.adapters.aws.client.map_transport_error", between)
-        with Peer(share=1) as server:
-            client = own(server.url)
+        assert get(client) == {}
+
+    assert len(lost) == 1
+
+
+def test_reset_of_a_kept_connection_is_none_of_the_two_attempts(client_of: ClientOf, clock: FakeClock) -> None:
+    with Peer() as peer:
+        client = client_of(peer.url)
+        get(client)
+        peer.drop_connections()
+        peer.answers = iter([UNAVAILABLE, ANSWER])
+
+        assert get(client) == {}
+
+    assert (peer.connections, peer.requests) == (2, 3)
+    assert len(clock.sleeps) == 1
+
+
+def test_service_that_resets_each_connection_is_given_up(client_of: ClientOf) -> None:
+    with Peer() as peer:
+        client = client_of(peer.url)
+        get(client)
+        peer.drop_connections()
+        peer.answers = iter([])
+
+        with pytest.raises(ConnectionClosedError):
             get(client)
 
-            assert get(client) == {}
+    assert peer.connections == 1 + MAX_REQUEST_ATTEMPTS
 
-        assert len(lost) == 1
 
-    def test_leaves_the_service_its_two_attempts(self, own: Callable[..., DynamoDbClient], clock: FakeClock) -> None:
-        with Peer() as server:
-            client = own(server.url)
-            get(client)
-            server.forget_connections()
-            server.answers = iter([UNAVAILABLE, ANSWER])
+@pytest.mark.parametrize(("idle", "connections"), [(MAX_IDLE_SECONDS - 1, 1), (MAX_IDLE_SECONDS + 1, 2)])
+def test_connection_that_was_idle_for_long_is_not_used_again(
+    client_of: ClientOf, clock: FakeClock, idle: float, connections: int
+) -> None:
+    """By the clock of the deadlines, which goes on while an environment is frozen."""
+    with Peer() as peer:
+        client = client_of(peer.url)
+        for _ in range(2):
+            get(client, clock.until(10))
+            clock.seconds += idle
 
-            assert get(client) == {}
+        assert (peer.connections, peer.requests) == (connections, 2)
 
-        assert (server.connections, server.requests) == (2, 3)
-        assert len(clock.sleeps) == 1
 
-    def test_of_a_service_that_always_hangs_up_ends(self, own: Callable[..., DynamoDbClient]) -> None:
-        with Peer() as server:
-            client = own(server.url)
-            get(client)
-            server.forget_connections()
-            server.answers = iter([])  # which ends each connection
+def test_idle_time_is_of_each_connection(client_of: ClientOf, clock: FakeClock) -> None:
+    """Single events may have kept one of ten in use."""
+    with Peer() as peer:
+        client = client_of(peer.url)
 
-            with pytest.raises(ConnectionClosedError):
-                get(client)
+        peer.get_ten_times(client, clock.until(10))
+        for _ in range(3):
+            clock.seconds += MAX_IDLE_SECONDS / 2
+            get(client, clock.until(10))
+        assert peer.connections == 10
 
-        assert server.connections == 1 + MAX_REQUEST_ATTEMPTS
+        peer.get_ten_times(client, clock.until(10))
 
-    @pytest.mark.parametrize(("idle", "connections"), [(MAX_IDLE_SECONDS - 1, 1), (MAX_IDLE_SECONDS + 1, 2)])
-    def test_of_a_connection_that_was_idle_for_long_makes_a_new_one(
-        self, own: Callable[..., DynamoDbClient], idle: float, connections: int
-    ) -> None:
-        """By the clock of the deadlines, which goes on while an environment is frozen."""
-        clock = FakeClock()
-        with Peer() as server:
-            client = own(server.url)
-            for _ in range(2):
-                client.get_item(clock.until(10), TableName="ledger", Key=ID)
-                clock.seconds += idle
+        assert peer.connections == 10 + 9
 
-            assert server.connections == connections
-            assert server.requests == 2
 
-    def test_judges_each_connection_by_itself(self, own: Callable[..., DynamoDbClient]) -> None:
-        """Single events may have kept one of ten in use."""
-        clock = FakeClock()
-        with Peer() as server:
-            client = own(server.url)
+# ---- Servers that answer late, in part or not at all
 
-            self.batch(server, client, clock)
-            for _ in range(3):
-                clock.seconds += MAX_IDLE_SECONDS / 2
-                client.get_item(clock.until(10), TableName="ledger", Key=ID)
-            assert server.connections == 10
 
-            self.batch(server, client, clock)
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < seconds
 
-            assert server.connections == 10 + 9
+
+@pytest.mark.parametrize(
+    ("beginning", "read_seconds"),
+    [
+        pytest.param(b"", 0.1, id="nothing comes"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nX-Name: ", 0.2, id="the head trickles in"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", 0.2, id="the body trickles in"),
+    ],
+)
+def test_response_that_takes_too_long_ends_each_attempt(
+    client_of: ClientOf, monkeypatch: pytest.MonkeyPatch, beginning: bytes, read_seconds: float
+) -> None:
+    monkeypatch.setattr("function.adapters.aws.client.READ_SECONDS", read_seconds)
+
+    def trickle(connection: Any) -> None:
+        receive_request(connection)
+        connection.sendall(beginning)
+        while beginning:
+            time.sleep(0.02)
+            connection.sendall(b" ")
+        connection.recv(1)
+
+    with RawServer(trickle) as server, at_most(5):
+        with pytest.raises(ReadTimeoutError):
+            get(client_of(server.url))
+
+        assert server.connections == MAX_REQUEST_ATTEMPTS
+
+
+@pytest.mark.parametrize(("beginning", "begins_after", "seconds"), [(b"", 0.0, 0.2), (b"HTTP/1.1 ", 0.9, 1.0)])
+def test_response_that_takes_too_long_ends_by_the_deadline(
+    client_of: ClientOf, beginning: bytes, begins_after: float, seconds: float
+) -> None:
+    def begin(connection: Any) -> None:
+        receive_request(connection)
+        time.sleep(begins_after)
+        connection.sendall(beginning)
+        connection.recv(1)
+
+    with RawServer(begin) as server, at_most(seconds + 0.7):
+        with pytest.raises(ReadTimeoutError):
+            get(client_of(server.url), within(seconds))
+
+        assert server.connections == 1
+
+
+def test_nothing_is_sent_after_the_deadline(
+    client_of: ClientOf, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the environment was frozen while it connected."""
+    received: list[bytes] = []
+    connect = HTTPConnection.connect
+
+    def freeze(connection: HTTPConnection) -> None:
+        connect(connection)
+        clock.seconds = 3_600.0
+
+    monkeypatch.setattr(HTTPConnection, "connect", freeze)
+    with RawServer(lambda connection: received.append(receive_request(connection))) as server:
+        with pytest.raises(BotoCoreError):
+            get(client_of(server.url), clock.until(10))
+
+        assert clock.seconds > 0
+        time.sleep(0.3)
+        assert received == []
+
+
+def test_response_that_breaks_off_is_an_error_of_botocore(client_of: ClientOf) -> None:
+    def break_off(connection: Any) -> None:
+        receive_request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{")
+
+    with RawServer(break_off) as server, pytest.raises(BotoCoreError):
+        get(client_of(server.url))
+
+
+def test_connection_that_cannot_be_made_is_an_error_of_botocore(client_of: ClientOf) -> None:
+    with RawServer(receive_request) as server:
+        url = server.url
+
+    with pytest.raises((EndpointConnectionError, ConnectionClosedError)):
+        get(client_of(url))
+
+
+# ---- TLS and proxies
+
+
+class Tls(NamedTuple):
+    """Of a server whose certificate is from the authority in the bundle."""
+
+    context: ssl.SSLContext
+    ca_bundle: str
 
 
 @pytest.fixture
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-def tls(authority: trustme.CA) -> ssl.SSLContext:
-    """Of a server that the authority vouches for."""
+def tls(tmp_path: Path) -> Tls:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
-    return context
-
-
-@pytest.fixture
-def ca_bundle(authority: trustme.CA, tmp_path: Path) -> str:
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    return str(tmp_path / "ca.pem")
+    return Tls(context, str(tmp_path / "ca.pem"))
 
 
 def answer_once(connection: Any) -> None:
@@ -618,188 +680,69 @@ def answer_once(connection: Any) -> None:
     connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
 
 
-class TestConnection:
-    def test_is_kept_for_the_next_request(self, own: Callable[..., DynamoDbClient]) -> None:
-        def serve(connection: Any) -> None:
-            while receive_request(connection):
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+def test_connection_is_made_only_to_a_server_with_a_trusted_certificate(client_of: ClientOf, tls: Tls) -> None:
+    with RawServer(answer_once, tls.context) as server:
+        with pytest.raises(SSLError):
+            get(client_of(server.url))
+        assert get(client_of(server.url, ca_bundle=tls.ca_bundle)) == {}
 
-        with RawServer(serve) as server:
-            client = own(server.url)
-            for _ in range(3):
-                get(client)
 
-            assert server.connections == 1
+def test_trusted_certificates_are_read_once_for_all_connections(
+    client_of: ClientOf, tls: Tls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RawServer(answer_once, tls.context) as server:
+        client = client_of(server.url, ca_bundle=tls.ca_bundle)
+        readings: list[int] = []
+        monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *_, **__: readings.append(1))
+        for _ in range(2):
+            get(client)
 
-    def test_that_brings_no_answer_ends_in_time(
-        self, own: Callable[..., DynamoDbClient], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("function.adapters.aws.client.READ_SECONDS", 0.1)
+    assert (server.connections, readings) == (2, [])
 
-        with RawServer(lambda connection: receive_request(connection) and connection.recv(1)) as server:
-            with pytest.raises(ReadTimeoutError):
-                get(own(server.url))
 
-            assert server.connections == MAX_REQUEST_ATTEMPTS
+def test_request_goes_through_the_proxy_of_the_environment(
+    client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
 
-    @pytest.mark.parametrize("trickling", ["head", "body"])
-    def test_whose_answer_trickles_in_ends_in_time(
-        self, own: Callable[..., DynamoDbClient], monkeypatch: pytest.MonkeyPatch, trickling: str
-    ) -> None:
-        monkeypatch.setattr("function.adapters.aws.client.READ_SECONDS", 0.2)
-        ended = threading.Event()
+    def serve(connection: Any) -> None:
+        asked.append(receive_request(connection).split(b" HTTP/")[0])
+        connection.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
 
-        def serve(connection: Any) -> None:
-            receive_request(connection)
-            head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n"
-            connection.sendall(head + (b"\r\n" if trickling == "body" else b"X-Name: "))
-            while not ended.wait(0.02):
-                connection.sendall(b" ")
+    with RawServer(serve) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        with pytest.raises(BotoCoreError):
+            get(client_of("https://dynamodb.example"))
 
-        with RawServer(serve) as server:
-            began = time.monotonic()
-            with pytest.raises(ReadTimeoutError):
-                get(own(server.url))
-            ended.set()
-
-            assert time.monotonic() - began < 5
-            assert server.connections == MAX_REQUEST_ATTEMPTS
-
-    def test_ends_by_the_deadline(self, own: Callable[..., DynamoDbClient]) -> None:
-        with RawServer(lambda connection: receive_request(connection) and connection.recv(1)) as server:
-            began = time.monotonic()
-            with pytest.raises(ReadTimeoutError):
-                own(server.url).get_item(within(0.2), TableName="ledger", Key=ID)
-
-            assert time.monotonic() - began < 1.5
-            assert server.connections == 1
-
-    def test_ends_by_the_deadline_when_part_of_an_answer_came(self, own: Callable[..., DynamoDbClient]) -> None:
-        def serve(connection: Any) -> None:
-            receive_request(connection)
-            time.sleep(0.9)
-            connection.sendall(b"HTTP/1.1 ")
-            connection.recv(1)
-
-        with RawServer(serve) as server:
-            began = time.monotonic()
-            with pytest.raises(ReadTimeoutError):
-                own(server.url).get_item(within(1.0), TableName="ledger", Key=ID)
-
-            assert time.monotonic() - began < 1.7
-
-    def test_sends_nothing_after_the_deadline(
-        self, own: Callable[..., DynamoDbClient], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Where the environment was frozen while it connected."""
-        clock, received = FakeClock(), threading.Event()
-        connect = HTTPConnection.connect
-
-        def freeze(connection: HTTPConnection) -> None:
-            connect(connection)
-            clock.seconds = 3_600.0
-
-        def receive(connection: socket.socket) -> None:
-            receive_request(connection)
-            received.set()
-
-        monkeypatch.setattr(HTTPConnection, "connect", freeze)
-        with RawServer(receive) as server:
-            with pytest.raises(BotoCoreError):
-                own(server.url).get_item(clock.until(10), TableName="ledger", Key=ID)
-
-            assert clock.seconds > 0
-            assert not received.wait(0.3)
-
-    def test_that_breaks_off_is_an_error_of_botocore(self, own: Callable[..., DynamoDbClient]) -> None:
-        def serve(connection: Any) -> None:
-            receive_request(connection)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{")
-
-        with RawServer(serve) as server, pytest.raises(BotoCoreError):
-            get(own(server.url))
-
-    def test_that_cannot_be_made_is_an_error_of_botocore(self, own: Callable[..., DynamoDbClient]) -> None:
-        with RawServer(lambda connection: None) as server:
-            url = server.url
-
-        with pytest.raises((EndpointConnectionError, ConnectionClosedError)):
-            get(own(url))
-
-    def test_is_made_to_none_but_a_trusted_server(
-        self, own: Callable[..., DynamoDbClient], tls: ssl.SSLContext, ca_bundle: str
-    ) -> None:
-        with RawServer(answer_once, tls) as server:
-            with pytest.raises(SSLError):
-                get(own(server.url))
-            assert get(own(server.url, ca_bundle=ca_bundle)) == {}
-
-    def test_reads_the_trusted_certificates_once_for_all(
-        self,
-        own: Callable[..., DynamoDbClient],
-        tls: ssl.SSLContext,
-        ca_bundle: str,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        with RawServer(answer_once, tls) as server:
-            client = own(server.url, ca_bundle=ca_bundle)
-            readings: list[int] = []
-            monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *_, **__: readings.append(1))
-            for _ in range(2):
-                get(client)
-
-        assert (server.connections, readings) == (2, [])
-
-    def test_goes_through_the_proxy_of_the_environment(
-        self, own: Callable[..., DynamoDbClient], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        asked = []
-
-        def serve(connection: Any) -> None:
-            asked.append(receive_request(connection).split(b" HTTP/")[0])
-            connection.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
-
-        with RawServer(serve) as proxy:
-            monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-            with pytest.raises(BotoCoreError):
-                get(own("https://dynamodb.example"))
-
-        assert set(asked) == {b"CONNECT dynamodb.example:443"}
-
-    def test_through_a_proxy_is_kept_and_made_anew(
-        self,
-        own: Callable[..., DynamoDbClient],
-        tls: ssl.SSLContext,
-        ca_bundle: str,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        clock = FakeClock()
-
-        def answer(connection: Any) -> None:
-            while receive_request(connection):
-                connection.sendall(ANSWER)
-
-        with RawServer(answer, tls) as server:
-
-            def tunnel(connection: Any) -> None:
-                receive_request(connection)
-                with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as onward:
-                    connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                    back = threading.Thread(target=copy, args=(onward, connection), daemon=True)
-                    back.start()
-                    copy(connection, onward)
-
-            with RawServer(tunnel) as proxy:
-                monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-                client = own(server.url, ca_bundle=ca_bundle)
-                for idle in (0, MAX_IDLE_SECONDS - 1, MAX_IDLE_SECONDS + 1):
-                    clock.seconds += idle
-                    assert client.get_item(clock.until(10), TableName="ledger", Key=ID) == {}
-
-                assert (proxy.connections, server.connections) == (2, 2)
+    assert set(asked) == {b"CONNECT dynamodb.example:443"}
 
 
 def copy(source: socket.socket, target: socket.socket) -> None:
     with suppress(OSError):
         while data := source.recv(65_536):
             target.sendall(data)
+
+
+def answer_each(connection: Any) -> None:
+    while receive_request(connection):
+        connection.sendall(ANSWER)
+
+
+def test_connection_through_a_proxy_is_kept_until_it_was_idle_for_long(
+    client_of: ClientOf, clock: FakeClock, tls: Tls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tunnel(connection: Any) -> None:
+        receive_request(connection)
+        with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as onward:
+            connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            threading.Thread(target=copy, args=(onward, connection), daemon=True).start()
+            copy(connection, onward)
+
+    with RawServer(answer_each, tls.context) as server, RawServer(tunnel) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        client = client_of(server.url, ca_bundle=tls.ca_bundle)
+        for idle in (0, MAX_IDLE_SECONDS - 1, MAX_IDLE_SECONDS + 1):
+            clock.seconds += idle
+            assert get(client, clock.until(10)) == {}
+
+        assert (proxy.connections, server.connections) == (2, 2)

@@ -203,10 +203,11 @@ def test_duplicate_of_an_event_that_is_stale_by_now_gets_its_outcome(ledger: Led
 @pytest.mark.parametrize("times", [1, 3])
 def test_event_given_up_is_claimed_in_the_cycle_after(ledger: LedgerDriver, times: int) -> None:
     cycle = FIRST_CYCLE
-    for number in range(1, times + 1):
-        cycle = RedriveCycle(number, ledger.given_up(EVENT, cycle).id)
+    for _ in range(times):
+        cycle = ledger.next_cycle(EVENT, cycle)
 
     assert ledger.claimed(EVENT).cycle == cycle
+    assert cycle.number == times
     assert ledger.is_held()
 
 
@@ -226,10 +227,10 @@ def test_claim_for_an_event_given_up_is_refused_while_the_service_is_held(ledger
 
 
 def test_event_given_up_and_stale_meanwhile_is_superseded_in_its_next_cycle(ledger: LedgerDriver) -> None:
-    outcome = ledger.given_up(HOUR_BEFORE)
+    next_cycle = ledger.next_cycle(HOUR_BEFORE)
     ledger.settled(OTHER_EVENT)
 
-    assert ledger.superseded(HOUR_BEFORE) == (OTHER, RedriveCycle(1, outcome.id))
+    assert ledger.superseded(HOUR_BEFORE) == (OTHER, next_cycle)
 
 
 # ---- An event that the clock or the settings refuse now, and did not before, or elsewhere
@@ -353,30 +354,24 @@ def test_settlement_of_an_event_concluded_meanwhile_leaves_the_service_as_it_is(
     assert ledger.claimed(HOUR_BEFORE)
 
 
-def test_settlement_of_an_event_given_up_meanwhile_returns_the_next_cycle(ledger: LedgerDriver) -> None:
+@pytest.mark.parametrize("is_redriven", [False, True])
+def test_settlement_of_an_event_given_up_meanwhile_returns_the_next_cycle(
+    ledger: LedgerDriver, is_redriven: bool
+) -> None:
+    if is_redriven:
+        ledger.given_up(EVENT)
     claim = ledger.claimed(EVENT)
-    given_up = ledger.given_up(EVENT)
+    given_up = ledger.given_up(EVENT, claim.cycle)
 
     known = ledger.settle(claim)
 
     # then: in that cycle the same claim settles it
     assert isinstance(known, Known)
     assert known.outcome.cloud_event == given_up.cloud_event
-    assert known.next_cycle == RedriveCycle(1, given_up.id)
+    assert known.next_cycle == RedriveCycle(1 + is_redriven, given_up.id)
     outcome = success_of(EVENT, known.next_cycle)
     assert ledger.settle(claim._replace(cycle=known.next_cycle), outcome) is None
     assert ledger.claim(EVENT) == Known(outcome, None)
-
-
-def test_settlement_in_a_cycle_given_up_meanwhile_returns_the_cycle_after(ledger: LedgerDriver) -> None:
-    first = ledger.given_up(EVENT)
-    claim = ledger.claimed(EVENT)
-    second = ledger.given_up(EVENT, RedriveCycle(1, first.id))
-
-    known = ledger.settle(claim)
-
-    assert isinstance(known, Known)
-    assert known.next_cycle == RedriveCycle(2, second.id)
 
 
 def test_settlement_that_gives_up_awaits_the_next_cycle(ledger: LedgerDriver) -> None:
@@ -390,7 +385,7 @@ def test_settlement_that_gives_up_awaits_the_next_cycle(ledger: LedgerDriver) ->
 
 @pytest.mark.parametrize("given_up", [False, True])
 def test_conclusion_is_remembered_without_a_claim(ledger: LedgerDriver, given_up: bool) -> None:
-    cycle = RedriveCycle(1, ledger.given_up(EVENT).id) if given_up else FIRST_CYCLE
+    cycle = ledger.next_cycle(EVENT) if given_up else FIRST_CYCLE
 
     assert ledger.conclude(EVENT, not_found(), cycle) is None
 
@@ -415,14 +410,13 @@ def test_conclusion_of_a_settled_event_returns_its_outcome_and_changes_nothing(l
 
 @pytest.mark.parametrize("number", [0, 2, 3])
 def test_conclusion_in_another_cycle_than_the_next_changes_nothing(ledger: LedgerDriver, number: int) -> None:
-    outcome = ledger.given_up(EVENT)
-    next_cycle = RedriveCycle(1, outcome.id)
+    next_cycle = ledger.next_cycle(EVENT)
     cycle = next_cycle._replace(number=number) if number else FIRST_CYCLE
 
     known = ledger.conclude(EVENT, not_found(), cycle)
 
     assert isinstance(known, Known)
-    assert (known.outcome.id, known.next_cycle) == (outcome.id, next_cycle)
+    assert (known.outcome.id, known.next_cycle) == (next_cycle.follows, next_cycle)
     assert ledger.claimed(EVENT).cycle == next_cycle
 
 
@@ -543,7 +537,7 @@ def test_identifier_of_an_event_that_was_claimed_for_is_found_reused(ledger: Led
 
 
 def test_identifier_of_an_event_given_up_is_found_reused(ledger: LedgerDriver) -> None:
-    next_cycle = RedriveCycle(1, ledger.given_up(FIRST).id)
+    next_cycle = ledger.next_cycle(FIRST)
 
     for cycle in (FIRST_CYCLE, next_cycle):
         assert ledger.claim(SECOND, cycle=cycle) == Reused()

@@ -8,7 +8,7 @@ import pytest
 
 from function.domain import failures
 from function.domain.failures import EventName, Kind
-from function.domain.model import FIRST_CYCLE, RedriveCycle, Target
+from function.domain.model import FIRST_CYCLE, Target
 from function.domain.ports import Claim, Known, Located, Superseded
 from function.domain.rename_service import Unsettled
 from tests.fakes.dynamodb import FakeDynamoDb
@@ -204,7 +204,7 @@ def test_redriven_event_keeps_the_region_and_project_of_its_first_claim(ledger: 
 @pytest.mark.parametrize("is_redriven", [False, True])
 def test_conclusion_for_another_region_returns_the_one_of_the_claim(ledger: LedgerDriver, is_redriven: bool) -> None:
     ledger.claimed_and_released(EVENT)
-    cycle = RedriveCycle(1, ledger.given_up(EVENT, target=TARGET).id) if is_redriven else FIRST_CYCLE
+    cycle = ledger.next_cycle(EVENT, target=TARGET) if is_redriven else FIRST_CYCLE
 
     assert ledger.conclude(EVENT, unavailable(), cycle, target=ELSEWHERE) == Located(TARGET)
 

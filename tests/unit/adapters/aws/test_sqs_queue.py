@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +31,7 @@ def send(queue: FifoQueue, event: RenameEvent = EVENT, key: str = "request-1", s
     return queue.send(event, key, within(seconds))
 
 
-def forward(queue: FifoQueue, seconds: float = 10.0, **attributes: Any) -> bool:
+def forward(queue: FifoQueue, attributes: Mapping[str, Any] = {}, seconds: float = 10.0) -> bool:
     return queue.forward("not JSON", "group-1", attributes, "message-1", within(seconds))
 
 
@@ -116,7 +116,7 @@ def test_message_that_sqs_refuses_or_does_not_answer_is_not_sent(
 def test_forwarded_message_is_unchanged(aws: FakeAws, queue: FifoQueue) -> None:
     attributes = {"ce_id": {"StringValue": "event-1", "DataType": "String"}}
 
-    assert forward(queue, **attributes)
+    assert forward(queue, attributes)
 
     assert (sent(aws)["MessageBody"], sent(aws)["MessageGroupId"]) == ("not JSON", "group-1")
     assert sent(aws)["MessageAttributes"] == attributes
