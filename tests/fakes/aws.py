@@ -1,4 +1,4 @@
-"""EventBridge, SQS and Secrets Manager on the loopback interface."""
+"""EventBridge, SQS and Secrets Manager on the loopback interface, and a client of boto3's in place of the own one."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from email.message import Message
 from typing import Any, NamedTuple
 
 from function.adapters.aws.client import Aws, Key, SqsClient
-from tests.localcloud.server import JsonServer
-from tests.localcloud.server import Reply as JsonReply
+from tests.localcloud.server import JsonServer, Reply
 
 
 class AwsCall(NamedTuple):
@@ -20,7 +19,7 @@ class AwsCall(NamedTuple):
 
 
 class WithoutDeadline:
-    """A client of boto3's where the function has one of its own, whose requests have deadlines."""
+    """A client of boto3's with the methods of the function's own, which take a deadline first; it has no effect."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -29,14 +28,8 @@ class WithoutDeadline:
         return lambda _, **request: getattr(self._client, operation)(**request)
 
 
-class _AwsAnswer(NamedTuple):
-    body: dict[str, Any]
-    status: int = 200
-    hang_up: bool = False
-
-
 class FakeAws(JsonServer):
-    """As much of EventBridge, SQS and Secrets Manager as their clients need; up while the `with` block lasts."""
+    """As much of EventBridge, SQS and Secrets Manager as their clients need, while the `with` block lasts."""
 
     content_type = "application/x-amz-json-1.1"
 
@@ -44,14 +37,14 @@ class FakeAws(JsonServer):
         super().__init__()
         self.calls: list[AwsCall] = []
         self.secret = ""
-        self._answers: dict[str, deque[_AwsAnswer]] = {}
-        self._always: dict[str, _AwsAnswer] = {}
+        self._answers: dict[str, deque[Reply | None]] = {}
+        self._always: dict[str, Reply | None] = {}
         self._lock = threading.Lock()
 
-    def _receive(self, path: str, headers: Message, body: bytes) -> JsonReply | None:
+    def _receive(self, path: str, headers: Message, body: bytes) -> Reply | None:
         answer = self._answer(headers["X-Amz-Target"].partition(".")[2], json.loads(body))
         self._stopping.wait(self.delay)
-        return None if answer.hang_up else JsonReply(answer.status, answer.body)
+        return answer
 
     def sqs(self) -> SqsClient:
         """The function's own client."""
@@ -60,7 +53,7 @@ class FakeAws(JsonServer):
 
     @property
     def outcomes(self) -> list[dict[str, Any]]:
-        """The details of all entries that came, refused ones too."""
+        """The details of all entries that were sent, refused ones too."""
         entries = [entry for call in self.calls_of("PutEvents") for entry in call["Entries"]]
         return [json.loads(entry["Detail"]) for entry in entries]
 
@@ -70,34 +63,34 @@ class FakeAws(JsonServer):
 
     def fail(self, operation: str, code: str, *, status: int = 400, times: int | None = 1) -> None:
         """The whole call is refused."""
-        self._command(operation, times, _AwsAnswer({"__type": code, "message": "No."}, status))
+        self._command(operation, times, Reply(status, {"__type": code, "message": "No."}))
 
     def refuse_entry(self, code: str, *, times: int | None = 1) -> None:
-        """PutEvents answers 200, and did not take the entry."""
+        """PutEvents answers 200, and refuses the entry."""
         body = {"FailedEntryCount": 1, "Entries": [{"ErrorCode": code, "ErrorMessage": "No."}]}
-        self._command("PutEvents", times, _AwsAnswer(body))
+        self._command("PutEvents", times, Reply(200, body))
 
     def hang_up(self, operation: str, *, times: int | None = 1) -> None:
         """The connection ends without an answer."""
-        self._command(operation, times, _AwsAnswer({}, hang_up=True))
+        self._command(operation, times, None)
 
     def answer(self, operation: str, body: dict[str, Any], *, times: int | None = 1) -> None:
-        """Any answer at all, as if all were well."""
-        self._command(operation, times, _AwsAnswer(body))
+        """Any body at all, with status 200."""
+        self._command(operation, times, Reply(200, body))
 
     def recover(self) -> None:
         with self._lock:
             self._answers.clear()
             self._always.clear()
 
-    def _command(self, operation: str, times: int | None, answer: _AwsAnswer) -> None:
+    def _command(self, operation: str, times: int | None, answer: Reply | None) -> None:
         with self._lock:
             if times is None:
                 self._always[operation] = answer
             else:
                 self._answers.setdefault(operation, deque()).extend([answer] * times)
 
-    def _answer(self, operation: str, parameters: dict[str, Any]) -> _AwsAnswer:
+    def _answer(self, operation: str, parameters: dict[str, Any]) -> Reply | None:
         with self._lock:
             self.calls.append(AwsCall(operation, parameters))
             commanded = self._answers.get(operation)
@@ -108,10 +101,10 @@ class FakeAws(JsonServer):
         match operation:
             case "PutEvents":
                 entries = [{"EventId": f"event-{number}"} for number, _ in enumerate(parameters["Entries"])]
-                return _AwsAnswer({"FailedEntryCount": 0, "Entries": entries})
+                return Reply(200, {"FailedEntryCount": 0, "Entries": entries})
             case "SendMessage":
-                return _AwsAnswer({"MessageId": "1", "MD5OfMessageBody": "0", "SequenceNumber": "1"})
+                return Reply(200, {"MessageId": "1", "MD5OfMessageBody": "0", "SequenceNumber": "1"})
             case "GetSecretValue":
-                return _AwsAnswer({"Name": parameters["SecretId"], "SecretString": self.secret})
+                return Reply(200, {"Name": parameters["SecretId"], "SecretString": self.secret})
             case _:
-                return _AwsAnswer({"__type": "UnknownOperationException"}, 400)
+                return Reply(400, {"__type": "UnknownOperationException"})

@@ -30,22 +30,19 @@ class _DynamoDbFault(NamedTuple):
 class FakeDynamoDb:
     """A table behind the function's own client; no byte leaves the process.
 
-    It takes no request that boto3 would not send, and knows a transaction by its request token, as DynamoDB does: once
+    It refuses a request that boto3 would not send, and knows a transaction by its request token, as DynamoDB does: once
     done, the same request again changes nothing.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
-        """
-        Args:
-            now: seconds since the epoch, for the time to live.
-        """
+        """``now`` is in seconds since the epoch, for the time to live."""
         self.calls: list[AwsCall] = []
         self.table = Table(lambda expiration: expiration < now())
         self._faults: deque[_DynamoDbFault] = deque()
         self._lock = threading.Lock()
 
     def client(self, sleep: Callable[[float], None] = lambda seconds: None) -> DynamoDbClient:
-        """The function's own."""
+        """The function's own client."""
         aws = Aws(region="eu-west-1", endpoints={}, key=Key("local", "local", None), sleep=sleep)
         aws._http = cast("Any", SimpleNamespace(request=self._request))
         return DynamoDbClient(aws)
@@ -53,18 +50,17 @@ class FakeDynamoDb:
     def item(self, key: str) -> dict[str, Any] | None:
         return self.table.get({"id": {"S": key}})
 
-    # -- what a test commands, each for the next calls
+    # -- commands of a test, each for the next calls
 
     def refuse(self, code: str, *, status: int = 400, times: int = 1) -> None:
         self._faults.extend([_DynamoDbFault({"__type": f"com.amazonaws#{code}", "message": "No."}, status)] * times)
 
     def cancel(self, *codes: str, applied: bool = False) -> None:
-        """A transaction is said to be not done for these reasons, one for each of its items."""
-        reasons = [{"Code": code} for code in codes]
-        self._faults.append(_DynamoDbFault(_canceled(reasons), applied=applied))
+        """DynamoDB says that it canceled a transaction for these reasons, one for each of its items."""
+        self._faults.append(_DynamoDbFault(_canceled([{"Code": code} for code in codes]), applied=applied))
 
     def break_off(self, error: HTTPClientError, *, applied: bool = False, times: int = 1) -> None:
-        """No answer comes; the call has been done, or has not."""
+        """No answer comes; the request has been carried out if ``applied``."""
         self._faults.extend([_DynamoDbFault({}, break_off=error, applied=applied)] * times)
 
     def recover(self) -> None:
@@ -74,11 +70,7 @@ class FakeDynamoDb:
 
     def _request(self, _: str, __: str, *, body: bytes, headers: Mapping[str, str], **___: Any) -> Any:
         """urllib3's."""
-        status, answer = self._carry_out(headers["X-Amz-Target"], body)
-        return SimpleNamespace(status=status, data=json.dumps(answer).encode(), headers={})
-
-    def _carry_out(self, target: str, body: bytes) -> tuple[int, dict[str, Any]]:
-        operation = target.partition(".")[2]
+        operation = headers["X-Amz-Target"].partition(".")[2]
         parameters = json.loads(body)
         model = _dynamodb_model().operation_model(operation)
         report = ParamValidator().validate(parameters, cast("Shape", model.input_shape))
@@ -86,12 +78,13 @@ class FakeDynamoDb:
         with self._lock:
             self.calls.append(AwsCall(operation, parameters))
             fault = self._faults.popleft() if self._faults else None
-            answer = self._answer(operation, parameters) if fault is None or fault.applied else (0, {})
-            if fault:
-                answer = fault.status, fault.body
-        if fault and fault.break_off:
-            raise fault.break_off
-        return answer
+            if fault is None or fault.applied:
+                status, answer = self._answer(operation, parameters)
+        if fault:
+            status, answer = fault.status, fault.body
+            if fault.break_off:
+                raise fault.break_off
+        return SimpleNamespace(status=status, data=json.dumps(answer).encode(), headers={})
 
     def _answer(self, operation: str, parameters: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if operation not in ("GetItem", "PutItem", "UpdateItem", "TransactWriteItems"):

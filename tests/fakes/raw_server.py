@@ -12,7 +12,7 @@ from typing import Self
 
 
 class RawServer:
-    """Hands each connection to `serve`, which writes bytes as it likes; up while the `with` block lasts."""
+    """Hands each connection to `serve`, which writes any bytes, while the `with` block lasts."""
 
     def __init__(self, serve: Callable[[socket.socket], object], tls: ssl.SSLContext | None = None) -> None:
         self.connections = 0
@@ -53,13 +53,13 @@ class RawServer:
             threading.Thread(target=self._run, args=(connection,), daemon=True).start()
 
     def _run(self, connection: socket.socket) -> None:
-        # An OSError is a client that went away, which is what many tests are about.
+        # An OSError means that the client closed the connection, which many tests are about.
         with suppress(OSError), connection:
             self._serve(self._tls.wrap_socket(connection, server_side=True) if self._tls else connection)
 
 
 def receive_request(connection: socket.socket) -> bytes:
-    """Read one whole request."""
+    """Read one whole request, unless the client closes the connection."""
 
     def more() -> bytes:
         data = connection.recv(65_536)
