@@ -216,6 +216,14 @@ def test_claim_of_a_rename_in_doubt_is_left_to_expire(
     assert TARGET in world.ledger.held
 
 
+def test_final_failure_after_a_call_in_doubt_leaves_the_event_unsettled(world: World) -> None:
+    world.services.lose_reply(applied=False)
+    world.services.refuse(refusal("EndPoint.1003", 400), times=None)
+
+    assert unsettled(world.settle(), world).code == "Rename.Timeout"
+    assert operations(world) == ["rename", "read", "rename"]
+
+
 def test_failure_that_leaves_no_doubt_is_not_followed_by_a_read(world: World) -> None:
     world.services.refuse(unavailable(), times=2)
 
