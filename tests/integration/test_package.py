@@ -93,16 +93,16 @@ def test_packages_of_all_functions_are_the_same(packages: Path) -> None:
 
 @pytest.mark.parametrize(
     ("function", "event_of", "answer"),
-    [(QUEUE, sqs_event, {"batchItemFailures": []}), (HTTP, proxy_event, {"statusCode": 200})],
+    [(QUEUE, sqs_event, '{"batchItemFailures": []}'), (HTTP, proxy_event, '{"statusCode": 200, ')],
     ids=[QUEUE, HTTP],
 )
 def test_package_renames_in_the_lambda_runtime(
-    function: str, event_of: Callable[[str], Event], answer: Event, clouds: Clouds
+    function: str, event_of: Callable[[str], Event], answer: str, clouds: Clouds
 ) -> None:
     event = a_rename(clouds)
 
     with in_lambda_runtime(clouds, function) as runtime:
-        assert runtime.invoke(event_of(json.dumps(event))).items() >= answer.items()
+        assert json.dumps(runtime.invoke(event_of(json.dumps(event)))).startswith(answer)
 
     assert outcome_of(clouds, event)["type"] == RENAMED
     assert clouds.huawei.name_of(service_of(event)) == "orders"
