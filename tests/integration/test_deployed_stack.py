@@ -87,7 +87,7 @@ def test_queued_invalid_event_fails_with_its_violations(clouds: Clouds) -> None:
 
 
 def test_invalid_event_in_a_batch_of_ten_leaves_the_others_renamed(clouds: Clouds) -> None:
-    events = [rename_event(a_service(clouds), f"orders-{number}") for number in range(9)]
+    events = [a_rename(clouds, f"orders-{number}") for number in range(9)]
 
     clouds.send_rename_events([*events[:4], "not JSON", *events[4:]])
 
@@ -279,7 +279,7 @@ def test_outcomes_are_archived(clouds: Clouds) -> None:
 
 
 def test_logs_have_no_secret_and_no_new_name(clouds: Clouds) -> None:
-    event = rename_event(a_service(clouds), "seen-nowhere")
+    event = a_rename(clouds, "seen-nowhere")
     clouds.send_rename_event(event)
     outcome_of(clouds, event)
     assert clouds.post_rename_event(event).status == 200

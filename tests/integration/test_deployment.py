@@ -15,10 +15,10 @@ import pytest
 
 from tests.commands import run
 from tests.documents import block
-from tests.integration.observer import HTTP, a_service
+from tests.integration.observer import HTTP, a_rename
 from tests.localcloud.aws import ACCOUNT, ENVIRONMENTS, ROOT, LocalAws, package_environment
 from tests.localcloud.iam import IdentityProvider
-from tests.localcloud.stack import AUDIENCE, FUNCTIONS, IDP_ID, SECRET, Clouds, local_clouds, rename_event
+from tests.localcloud.stack import AUDIENCE, FUNCTIONS, IDP_ID, SECRET, Clouds, local_clouds
 
 # What the make that runs these tests hands down to them, and would decide for the make that they run.
 FROM_MAKE = ("PACKAGE_", "ARCHITECTURE", "MAKE")
@@ -112,7 +112,7 @@ def test_deployment_changes_from_a_secret_to_an_identity_provider_and_back(opera
     operator.deploy(f"{provider} HuaweiCloudCredentialsSecretArn=")
 
     assert operator.served(HTTP)["HUAWEICLOUD_CREDENTIALS_SECRET"] == ""
-    assert clouds.post_rename_event(rename_event(a_service(clouds), "keyless")).status == 200
+    assert clouds.post_rename_event(a_rename(clouds, "keyless")).status == 200
     assert clouds.iam.calls != []
     clouds.iam.calls.clear()
 
@@ -121,7 +121,7 @@ def test_deployment_changes_from_a_secret_to_an_identity_provider_and_back(opera
     )
 
     assert operator.served(HTTP)["HUAWEICLOUD_SDK_IDP_ID"] == ""
-    assert clouds.post_rename_event(rename_event(a_service(clouds), "secret")).status == 200
+    assert clouds.post_rename_event(a_rename(clouds, "secret")).status == 200
     assert clouds.iam.calls == []
 
 

@@ -168,7 +168,7 @@ def faulty_period(running_fast_clouds: Clouds) -> FaultyPeriod:
     clouds.forget_outcomes()
     faulty_period = FaultyPeriod(kill_during_calls(clouds), {})
     for name, trigger in CASES:
-        event = faulty_period.events[name, trigger] = rename_event(a_service(clouds, "billing"), "orders")
+        event = faulty_period.events[name, trigger] = a_rename(clouds)
         huawei.fail(**FAULTS[name].command, service_id=service_of(event))
 
     queued = [event for (_, trigger), event in faulty_period.events.items() if trigger == "sqs"]

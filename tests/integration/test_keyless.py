@@ -12,7 +12,6 @@ from tests.integration.observer import (
     RENAMED,
     TRIGGERS,
     a_rename,
-    a_service,
     calls_for,
     outcome_of,
     send,
@@ -21,7 +20,7 @@ from tests.integration.observer import (
 from tests.localcloud.aws import ACCOUNT, LocalAwsError
 from tests.localcloud.iam import KEY_PATH, TOKEN_PATH, IamCall, IdentityProvider
 from tests.localcloud.issuer import Issuer
-from tests.localcloud.stack import AUDIENCE, FUNCTIONS, IDP_ID, Clouds, local_clouds, rename_event
+from tests.localcloud.stack import AUDIENCE, FUNCTIONS, IDP_ID, Clouds, local_clouds
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +68,7 @@ def test_event_is_renamed_with_a_temporary_key(trigger: str, keyless: Clouds) ->
 
 
 def test_one_temporary_key_is_used_for_many_events(keyless: Clouds) -> None:
-    events = [rename_event(a_service(keyless), f"orders-{number}") for number in range(10)]
+    events = [a_rename(keyless, f"orders-{number}") for number in range(10)]
 
     keyless.send_rename_events(events)
 

@@ -21,6 +21,7 @@ from tests.integration.observer import (
     QUEUE,
     RENAMED,
     THROTTLED,
+    a_rename,
     a_service,
     calls_for,
     chain,
@@ -239,7 +240,7 @@ def dead_letters(clouds: Clouds) -> DeadLetters:
     huawei = clouds.huawei
     huawei.reset()
     clouds.forget_outcomes()
-    overtaken, given_up, killed = (rename_event(a_service(clouds, "billing"), "orders") for _ in range(3))
+    overtaken, given_up, killed = (a_rename(clouds) for _ in range(3))
     for event in (overtaken, given_up):
         huawei.fail(**THROTTLED, times=None, service_id=service_of(event))
     clouds.send_rename_events([overtaken, given_up])

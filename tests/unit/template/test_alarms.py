@@ -142,9 +142,9 @@ def backlog(day: Day, begin: int, end: int) -> None:
         day.put(minute, queue(AGE, "RenameQueue"), (minute - begin) * MINUTE)
 
 
-def one_event_unsettled(day: Day, begin: int, end: int) -> None:
+def one_event_unsettled(kind: str, code: str) -> Callable[[Day, int, int], None]:
     """SQS's age does not show it: it has been received too often."""
-    day.deliveries(begin, end, "unavailable", "Rename.Timeout")
+    return lambda day, begin, end: day.deliveries(begin, end, kind, code)
 
 
 def dead_letter_not_concluded(day: Day, begin: int, end: int) -> None:
@@ -163,10 +163,6 @@ def forgotten_dead_letter(day: Day, begin: int, end: int) -> None:
 def wrong_events(day: Day, begin: int, end: int) -> None:
     for kind in ("invalid", "not_found", "conflict"):
         day.failed(range(begin, end), kind)
-
-
-def key_refused(day: Day, begin: int, end: int) -> None:
-    day.deliveries(begin, end, "access", "APIGW.0301")
 
 
 def defect(day: Day, begin: int, end: int) -> None:
@@ -217,11 +213,13 @@ def api_fails(day: Day, begin: int, end: int) -> None:
 FAULTS: Final = {
     "DeadLettersAlarm": Fault(two_messages("RenameDeadLetterQueue"), 3 * HOUR, noticed_within=1, over_within=1),
     "RenameQueueAgeAlarm": Fault(backlog, 2 * HOUR, noticed_within=31, over_within=5),
-    "WaitingAgeAlarm": Fault(one_event_unsettled, 92, noticed_within=32, over_within=22),
+    "WaitingAgeAlarm": Fault(
+        one_event_unsettled("unavailable", "Rename.Timeout"), 92, noticed_within=32, over_within=22
+    ),
     "UnsettledQueueAgeAlarm": Fault(dead_letter_not_concluded, 2 * HOUR, noticed_within=15, over_within=4),
     "DeadLetterQueueAgeAlarm": Fault(forgotten_dead_letter, 3 * HOUR, noticed_within=1, over_within=HOUR),
     "FailureRateAlarm": Fault(wrong_events, HOUR, noticed_within=5, over_within=30),
-    "AccessFailuresAlarm": Fault(key_refused, 92, noticed_within=1, over_within=22),
+    "AccessFailuresAlarm": Fault(one_event_unsettled("access", "APIGW.0301"), 92, noticed_within=1, over_within=22),
     "DefectsAlarm": Fault(defect, 92, noticed_within=1, over_within=22),
     "LedgerOrBusAlarm": Fault(ledger_refuses, 2 * HOUR, noticed_within=4, over_within=22),
     "OutageBreakerAlarm": Fault(outage, HOUR, noticed_within=1, over_within=22),
