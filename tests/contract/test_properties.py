@@ -92,16 +92,16 @@ optional_attributes = {
 }
 
 
+required_attributes = {
+    "specversion": st.just("1.0"),
+    "id": harmless_text,
+    "source": sources,
+    "type": st.just(RENAME_REQUESTED),
+}
 core_events = st.fixed_dictionaries(
-    {
-        "specversion": st.just("1.0"),
-        "id": harmless_text,
-        "source": sources,
-        "type": st.just(RENAME_REQUESTED),
-        "data": data_objects,
-    },
-    optional=optional_attributes | {"time": times()},
+    required_attributes | {"data": data_objects}, optional=optional_attributes | {"time": times()}
 )
+carried_attributes = st.fixed_dictionaries({}, optional=required_attributes | optional_attributes | {"time": times()})
 extensions = st.dictionaries(
     extension_names, st.one_of(harmless_text, st.booleans(), st.integers(-(2**31), 2**31 - 1)), max_size=3
 )
@@ -131,17 +131,6 @@ def as_json(draw: st.DrawFn, content: object) -> str:
     )
 
 
-carried_attributes = st.fixed_dictionaries(
-    {},
-    optional={
-        "specversion": st.just("1.0"),
-        "id": harmless_text,
-        "source": sources,
-        "type": st.just(RENAME_REQUESTED),
-        "time": times(),
-        **optional_attributes,
-    },
-)
 carried_extensions = st.dictionaries(extension_names, harmless_text, max_size=3)
 
 

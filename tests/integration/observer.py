@@ -16,7 +16,7 @@ from function.adapters.aws.ledger_items import breaker_item
 from function.domain.failures import IDENTIFIER_REUSED
 from tests.contract.documents import OUTCOME
 from tests.integration.lambda_events import sqs_event
-from tests.localcloud.aws import ROOT_USER, build
+from tests.localcloud.aws import ROOT_USER, LocalAws, build
 from tests.localcloud.huawei import Call
 from tests.localcloud.lambda_runtime import LambdaRuntime
 from tests.localcloud.stack import FUNCTIONS, Clouds, Event, Reply, rename_event, tap
@@ -97,6 +97,15 @@ def unsettled_queue(clouds: Clouds) -> str:
 
 def ledger_table(clouds: Clouds) -> str:
     return clouds.stack.outputs["LedgerTableName"]
+
+
+def new_user(aws: LocalAws, name: str, policy: str) -> dict[str, str]:
+    """The key of a new user of the account with a policy, by boto3's names."""
+    iam = aws.client("iam")
+    iam.create_user(UserName=name)
+    iam.put_user_policy(UserName=name, PolicyName="policy", PolicyDocument=policy)
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    return {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
 
 
 def breaker_key(clouds: Clouds) -> dict[str, Any]:

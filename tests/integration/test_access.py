@@ -17,6 +17,7 @@ from tests.integration.observer import (
     a_rename,
     abandon,
     dead_letter_queue,
+    new_user,
     outcome_of,
     outcomes_of,
     receives,
@@ -83,15 +84,12 @@ def test_denied_action_of_a_function_is_found(clouds: Clouds, function: str) -> 
 @pytest.fixture(scope="module")
 def insider(running_clouds: Clouds) -> Iterator[dict[str, str]]:
     """The key of a user of the account who may put events on every bus, and do everything with every queue."""
-    iam = running_clouds.aws.client("iam")
     statement = {"Effect": "Allow", "Action": ["events:PutEvents", "sqs:*"], "Resource": "*"}
     policy = {"Version": "2012-10-17", "Statement": [statement]}
-    iam.create_user(UserName="insider")
-    iam.put_user_policy(UserName="insider", PolicyName="all", PolicyDocument=json.dumps(policy))
-    key = iam.create_access_key(UserName="insider")["AccessKey"]
-    yield {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
-    iam.delete_access_key(UserName="insider", AccessKeyId=key["AccessKeyId"])
-    iam.delete_user_policy(UserName="insider", PolicyName="all")
+    yield (key := new_user(running_clouds.aws, "insider", json.dumps(policy)))
+    iam = running_clouds.aws.client("iam")
+    iam.delete_access_key(UserName="insider", AccessKeyId=key["aws_access_key_id"])
+    iam.delete_user_policy(UserName="insider", PolicyName="policy")
     iam.delete_user(UserName="insider")
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.commands import run
 from tests.documents import block
-from tests.integration.observer import HTTP, a_rename
+from tests.integration.observer import HTTP, a_rename, new_user
 from tests.localcloud.aws import ACCOUNT, ENVIRONMENTS, ROOT, LocalAws, package_environment
 from tests.localcloud.iam import IdentityProvider
 from tests.localcloud.stack import AUDIENCE, FUNCTIONS, IDP_ID, SECRET, Clouds, local_clouds
@@ -199,11 +199,7 @@ def test_prune_of_a_missing_stack_fails(operator: Operator) -> None:
 def deploying_role(aws: LocalAws) -> dict[str, str]:
     """The keys of a user with the permissions that the documents give to a deploying role."""
     policy = block("docs/deployment.md", '{\n  "Version"').replace("REGION", aws.region).replace("ACCOUNT", ACCOUNT)
-    iam = aws.client("iam")
-    iam.create_user(UserName="deployer")
-    iam.put_user_policy(UserName="deployer", PolicyName="deploy", PolicyDocument=policy)
-    key = iam.create_access_key(UserName="deployer")["AccessKey"]
-    return {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+    return {name.upper(): value for name, value in new_user(aws, "deployer", policy).items()}
 
 
 def test_documented_permissions_allow_deploy_and_prune_of_this_stack_only(operator: Operator) -> None:
