@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +19,12 @@ from tests.bench import __main__ as bench
 from tests.bench import scale
 from tests.bench.report import rows, table, to_json
 from tests.fakes.aws import FakeAws
+from tests.fakes.environment import ENVIRONMENT, local_huawei_cloud
+from tests.fakes.process import run_python
 from tests.integration.lambda_events import proxy_event, sqs_event
 from tests.localcloud.aws import ROOT
 from tests.localcloud.huawei import HuaweiCloud
-from tests.localcloud.stack import LOCAL_ACCOUNT, local_huawei, rename_event
+from tests.localcloud.stack import rename_event
 from tests.template import RESOURCES, TEMPLATE, of_type
 
 BENCH = Path(__file__).parent
@@ -54,7 +54,7 @@ def aws() -> Iterator[FakeAws]:
 
 @pytest.fixture
 def huawei() -> Iterator[HuaweiCloud]:
-    with local_huawei() as cloud:
+    with local_huawei_cloud() as cloud:
         cloud.add_service(SERVICE, "accounts")
         cloud.add_service(OTHER_SERVICE, "accounts")
         yield cloud
@@ -62,27 +62,13 @@ def huawei() -> Iterator[HuaweiCloud]:
 
 def invoke(handler: str, aws: FakeAws, huawei: HuaweiCloud, *events: dict[str, Any]) -> list[Any]:
     """The responses of a handler in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-c", CALL],
-        cwd=BENCH / handler,
-        env={
-            "AWS_ENDPOINT_URL": aws.url,
-            "AWS_DEFAULT_REGION": "eu-west-1",
-            "AWS_ACCESS_KEY_ID": "local",
-            "AWS_SECRET_ACCESS_KEY": "local",
-            **LOCAL_ACCOUNT.environment(),
-            "HUAWEICLOUD_SDK_REGION_VPCEP_CN_NORTH_4": huawei.url,
-            "OUTCOME_BUS": "outcomes",
-            "LEDGER_TABLE": "ledger",
-            "POWERTOOLS_SERVICE_NAME": "vpcep-rename",
-            "POWERTOOLS_METRICS_NAMESPACE": "VpcepRename",
-        },
-        input=json.dumps(events),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    environment = ENVIRONMENT | {
+        "AWS_ENDPOINT_URL": aws.url,
+        "HUAWEICLOUD_SDK_REGION_VPCEP_CN_NORTH_4": huawei.url,
+        "LEDGER_TABLE": "ledger",
+        "PYTHONPATH": str(BENCH / handler),
+    }
+    done = run_python(CALL, environment, json.dumps(events))
     assert done.returncode == 0, done.stderr
     return list(json.loads(done.stdout.splitlines()[-1]))
 

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, cast
 
@@ -83,8 +82,8 @@ class SimulatedClouds:
     dead_letter_queue: DeadLetterQueue
 
 
-class CallFailedError(Exception):
-    """A call of the bus or of SQS has failed."""
+class _CallFailedError(Exception):
+    """A call of SQS has failed."""
 
 
 # ---- Huawei Cloud
@@ -419,8 +418,7 @@ class Queue:
                     self._show_at(message, self._world.now + seconds)
                     self._world.note("%s: visibility extended to %s s", message.event.label, seconds)
 
-        with suppress(CallFailedError):
-            running(self._world).call("extend visibility", effect, self._world.profile.queue, CallFailedError)
+        _call_sqs(self._world, "extend visibility", effect)
 
     def poll(self) -> None:
         while self._idle and (messages := self._receive()):
@@ -493,13 +491,10 @@ class HandOver:
                 known.queued = True
                 self._world.note("%s is handed over to the queue", known.label)
 
-        try:
-            running(self._world).call("hand over", effect, self._world.profile.queue, CallFailedError)
-        except CallFailedError:
-            # It may be in the queue nevertheless, as another submission.
+        accepted = _call_sqs(self._world, "hand over", effect)
+        if not accepted:  # it may be in the queue nevertheless, as another submission
             known.submissions += 1
-            return False
-        return True
+        return accepted
 
 
 class DeadLetterQueue:
@@ -525,11 +520,16 @@ class DeadLetterQueue:
                 event.dead_letters += 1
                 event.was_dead_letter = True
 
-        try:
-            running(self._world).call("forward", effect, self._world.profile.queue, CallFailedError)
-        except CallFailedError:
-            return False
-        return True
+        return _call_sqs(self._world, "forward", effect)
+
+
+def _call_sqs(world: World, what: str, effect: Callable[[], None]) -> bool:
+    """Whether the response is a success."""
+    try:
+        running(world).call(what, effect, world.profile.queue, _CallFailedError)
+    except _CallFailedError:
+        return False
+    return True
 
 
 def _receipt_handle(message: Message) -> str:
