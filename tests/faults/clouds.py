@@ -9,8 +9,8 @@ Assumptions about the real clouds:
   both bounds: ``function.adapters.aws.dynamodb_ledger.CLAIM_SLACK_SECONDS``.
 * An error reply with a code of VPCEP's own, other than ``EndPoint.0013``, is final: the rename has taken effect before,
   or never will. After any other 5xx it may still take effect, unless the gateway says that it reached no backend.
-* Permanent errors are repeated: for a name, for an endpoint service that does not exist. Only a conflict with the
-  service's state (``EndPoint.3045``) and the permissions of a key change.
+* A permanent error, as for a refused name or for an endpoint service that does not exist, recurs at each call. Only a
+  conflict with the service's state (``EndPoint.3045``) and the permissions of a key change.
 * Ids of endpoint services are case-insensitive.
 * A read returns the last rename that took effect.
 * Queues are FIFO, lose nothing, and make a message visible again after its visibility time-out, never while the

@@ -111,11 +111,11 @@ function operation(api, path, method, described) {
         method: method.toUpperCase(), headers, body: body.value,
       });
       const known = new Set(Object.values(described.responses).flatMap((each) => Object.keys(each.headers ?? {})));
-      const told = ["content-type", ...known].filter((each) => answer.headers.has(each))
+      const shown = ["content-type", ...known].filter((each) => answer.headers.has(each))
         .map((each) => `${each.toLowerCase()}: ${answer.headers.get(each)}`);
       let text = await answer.text();
       try { text = JSON.stringify(JSON.parse(text), null, 2); } catch { /* shown as it is */ }
-      reply.textContent = [`HTTP ${answer.status}`, ...told, "", text].join("\n");
+      reply.textContent = [`HTTP ${answer.status}`, ...shown, "", text].join("\n");
     } catch (error) {
       reply.textContent = String(error);
     }
