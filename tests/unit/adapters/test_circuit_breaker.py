@@ -1,4 +1,4 @@
-"""The outage breaker: when it opens, what it then keeps from Huawei Cloud, and when it lets go again."""
+"""The outage breaker: when it opens, which calls it then rejects, and when it closes again."""
 
 from __future__ import annotations
 
@@ -7,46 +7,32 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
-from aws_lambda_powertools.utilities.circuit_breaker import CircuitTransition
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from function.adapters.aws.client import DynamoDbClient
-from function.adapters.aws.dynamodb_ledger import DynamoDbLedger, LedgerSchemaError
-from function.adapters.aws.ledger_items import breaker_item
-from function.adapters.circuit_breaker import (
-    FAILURE_THRESHOLD,
-    RECOVERY_SECONDS,
-    STATE_CACHE_SECONDS,
-    STORE_SECONDS,
-    OutageBreaker,
-)
+from function.adapters.aws.dynamodb_ledger import LedgerSchemaError
+from function.adapters.circuit_breaker import FAILURE_THRESHOLD, RECOVERY_SECONDS, STATE_CACHE_SECONDS, STORE_SECONDS
 from function.domain import failures
 from function.domain.deadline import Deadline
-from function.domain.failures import Failure, Kind, RenameFailedError
+from function.domain.failures import Failure, Kind
 from function.domain.model import Target
-from function.domain.ports import Reply
 from function.domain.rename_service import Unsettled
 from tests.deadlines import within
-from tests.fakes.dynamodb import FakeDynamoDb
 from tests.fakes.failures import failed, not_found, refusal, throttled, unavailable, wrong_key
-from tests.fakes.identifiers import PROJECT, REGION, SERVICE
+from tests.fakes.identifiers import OTHER_REGION, REGION
 from tests.fakes.world import World
+from tests.unit.adapters.breakers import ITEM, POWERTOOLS, TABLE, TARGET, Breaker
 
-TABLE = "ledger"
-TARGET = Target(REGION, PROJECT, SERVICE)
-ITEM = "breaker#vpcep/cn-north-4"
-SECONDS = 5.0
-
-POWERTOOLS = "aws_lambda_powertools.utilities.circuit_breaker"
+ELSEWHERE = TARGET._replace(region=OTHER_REGION)
+ELSEWHERE_ITEM = "breaker#vpcep/eu-west-101"
+IN_DOUBT = [failures.timeout(in_doubt=True), refusal("EndPoint.0013", 504), failures.connection_failed(in_doubt=True)]
 UNAVAILABLE = [
     unavailable(),
     refusal("APIGW.0601", 500),
-    refusal("EndPoint.0013", 504),
-    failures.timeout(in_doubt=True),
+    *IN_DOUBT[:2],
     failures.timeout(),
     failures.connection_failed(),
 ]
@@ -60,764 +46,604 @@ OTHERS = [
 ]
 
 
-def _code(failure: Failure) -> str:
-    return f"{failure.kind}-{failure.code}"
+def code_of(failure: Failure | None) -> str:
+    return f"{failure.kind}-{failure.code}" if failure else "success"
 
 
-@pytest.fixture(autouse=True)
-def _powertools(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
-    """What Powertools reads the time by, and what it counts by: a process counts on through all its tests."""
-    clock = SimpleNamespace(datetime=SimpleNamespace(now=world.clock.now))
-    for module in ("base", "persistence.base", "persistence.dynamodb"):
-        monkeypatch.setattr(f"{POWERTOOLS}.{module}.dt", clock)
-    for counter in ("_LOCAL_FAILURES", "_LOCAL_SUCCESSES", "_LAST_OBSERVED_STATE"):
-        monkeypatch.setattr(f"{POWERTOOLS}.base.{counter}", {})
-
-
-@pytest.fixture
-def dynamodb(world: World) -> FakeDynamoDb:
-    return FakeDynamoDb(lambda: world.clock.now().timestamp())
-
-
-@pytest.fixture
-def turns() -> list[CircuitTransition]:
-    return []
+each_operation = pytest.mark.parametrize("operation", ["rename", "read"])
+each_other_answer = pytest.mark.parametrize("failure", OTHERS, ids=code_of)
+# Nothing follows from them for Huawei Cloud: a lock was not free in time, a refusal is remembered, there is no key.
+each_call_not_made = pytest.mark.parametrize(
+    "failure",
+    [
+        *(replace(failure, counts_as_attempt=False) for failure in (failures.timeout(), unavailable(), wrong_key())),
+        *(failures.credentials("none", kind=kind) for kind in (Kind.UNAVAILABLE, Kind.ACCESS)),
+    ],
+    ids=code_of,
+)
 
 
 @pytest.fixture
-def breaker(world: World, dynamodb: FakeDynamoDb, turns: list[CircuitTransition]) -> OutageBreaker:
-    return breaker_of(world, dynamodb, turns.append)
+def open_breaker(breaker: Breaker) -> Breaker:
+    breaker.open()
+    return breaker
 
 
-def expect_no_error(error: Exception) -> None:
-    raise AssertionError from error
+@pytest.fixture
+def recovering(open_breaker: Breaker) -> Breaker:
+    """An open breaker whose next call is the probe."""
+    open_breaker.wait_for_recovery()
+    return open_breaker
 
 
-def breaker_of(
-    world: World,
-    dynamodb: FakeDynamoDb,
-    on_transition: Callable[[CircuitTransition], None] = lambda _: None,
-    on_error: Callable[[Exception], None] = expect_no_error,
-    client: Any = None,
-    fail: tuple[str, Exception] | None = None,
-) -> OutageBreaker:
-    own = dynamodb.client()
-    state: Any = client or (Failing(own, *fail) if fail else own)
-    return OutageBreaker(
-        world.services,
-        DynamoDbLedger(own, TABLE).outage_is_recorded,
-        state,
-        table=TABLE,
-        item=breaker_item,
-        on_transition=on_transition,
-        on_error=on_error,
-        now=world.clock.epoch,
-    )
+@pytest.fixture
+def other(breaker: Breaker) -> Breaker:
+    """The breaker of another environment, with the same table."""
+    return Breaker(breaker.world, breaker.dynamodb)
 
 
-def rename(breaker: OutageBreaker, target: Target = TARGET) -> Reply:
-    return breaker.rename(target, "orders", within(SECONDS))
-
-
-def fail(breaker: OutageBreaker, world: World, failure: Failure, times: int = 1) -> None:
-    """So many calls that are answered with the failure."""
-    for _ in range(times):
-        world.services.refuse(failure)
-        assert failed(lambda: rename(breaker)) == failure
-
-
-def open_(breaker: OutageBreaker, world: World) -> None:
-    fail(breaker, world, unavailable(), FAILURE_THRESHOLD)
-
-
-def states(turns: list[CircuitTransition]) -> list[str]:
-    return [turn.to_state.value for turn in turns]
-
-
-def is_open(breaker: OutageBreaker, world: World) -> bool:
-    """Whether the next call is kept from Huawei Cloud."""
-    before = len(world.services.calls)
-    with suppress(RenameFailedError):
-        rename(breaker)
-    return len(world.services.calls) == before
-
-
-def is_open_in_another_thread(breaker: OutageBreaker, world: World) -> bool:
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(is_open, breaker, world).result()
-
-
-def is_open_during_a_rename(breaker: OutageBreaker, other: OutageBreaker, world: World) -> bool:
-    """Whether another thread's call through the other breaker, or the same one, is kept back meanwhile."""
+def is_open_during_a_rename(breaker: Breaker, other: Breaker) -> bool:
+    """Whether another thread's call through the other breaker, or the same one, is rejected meanwhile."""
     meanwhile: list[bool] = []
 
     def during(_: Target) -> None:
-        world.services.during = lambda _: None
-        meanwhile.append(is_open_in_another_thread(other, world))
+        breaker.services.during = lambda _: None
+        meanwhile.append(other.is_open_in_another_thread())
 
-    world.services.during = during
-    rename(breaker)
+    breaker.services.during = during
+    breaker.call()
     [found] = meanwhile
     return found
 
 
-class TestClosed:
-    def test_passes_calls_and_replies_on(self, breaker: OutageBreaker, world: World) -> None:
-        reply = breaker.rename(TARGET, "orders", world.clock.until(3.5))
-        read = breaker.read(TARGET, world.clock.until(2.5))
-
-        assert (reply.name, reply.status) == ("orders", 200)
-        assert "orders" in (read.name or "")
-        assert world.services.calls == [("rename", TARGET, "orders", 3.5), ("read", TARGET, None, 2.5)]
-
-    @pytest.mark.parametrize("failure", UNAVAILABLE + OTHERS, ids=_code)
-    @pytest.mark.parametrize("operation", ["rename", "read"])
-    def test_passes_failures_on_as_they_are(
-        self, breaker: OutageBreaker, world: World, failure: Failure, operation: str
-    ) -> None:
-        world.services.refuse(failure, on=operation)
-        call = rename if operation == "rename" else lambda breaker: breaker.read(TARGET, within(SECONDS))
-
-        assert failed(lambda: call(breaker)) is failure
-
-    def test_passes_on_what_nobody_expected(self, breaker: OutageBreaker, world: World) -> None:
-        world.services.crash(RuntimeError("a defect"), times=FAILURE_THRESHOLD)
-
-        for _ in range(FAILURE_THRESHOLD):
-            with pytest.raises(RuntimeError, match="a defect"):
-                rename(breaker)
-
-        assert not is_open(breaker, world)
-
-    def test_writes_nothing_and_reads_its_state_once_in_a_while(
-        self, breaker: OutageBreaker, world: World, dynamodb: FakeDynamoDb
-    ) -> None:
-        for seconds in (0, 1, STATE_CACHE_SECONDS - 2):
-            world.clock.sleep(seconds)
-            rename(breaker)
-
-        assert [(call.operation, call.parameters["Key"]) for call in dynamodb.calls] == [
-            ("GetItem", {"id": {"S": ITEM}})
-        ]
-
-        world.clock.sleep(STATE_CACHE_SECONDS)
-        rename(breaker)
-        assert [call.operation for call in dynamodb.calls] == ["GetItem", "GetItem"]
-
-    def test_tells_of_no_turn(self, breaker: OutageBreaker, world: World, turns: list[CircuitTransition]) -> None:
-        rename(breaker)
-        fail(breaker, world, unavailable(), FAILURE_THRESHOLD - 1)
-
-        assert turns == []
+# ---- Closed
 
 
-class TestOpening:
-    @pytest.mark.parametrize("failure", UNAVAILABLE, ids=_code)
-    def test_takes_a_run_of_unavailable_answers(
-        self, breaker: OutageBreaker, world: World, turns: list[CircuitTransition], failure: Failure
-    ) -> None:
-        fail(breaker, world, failure, FAILURE_THRESHOLD)
+def test_closed_breaker_passes_calls_and_replies_on(breaker: Breaker) -> None:
+    reply = breaker.outage_breaker.rename(TARGET, "orders", breaker.world.clock.until(3.5))
+    read = breaker.outage_breaker.read(TARGET, breaker.world.clock.until(2.5))
 
-        assert is_open(breaker, world)
-        assert states(turns) == ["OPEN"]
-
-    def test_takes_no_shorter_run(self, breaker: OutageBreaker, world: World) -> None:
-        fail(breaker, world, unavailable(), FAILURE_THRESHOLD - 1)
-
-        assert not is_open(breaker, world)
-
-    @pytest.mark.parametrize("failure", OTHERS, ids=_code)
-    def test_takes_no_other_answers(self, breaker: OutageBreaker, world: World, failure: Failure) -> None:
-        fail(breaker, world, failure, 3 * FAILURE_THRESHOLD)
-
-        assert not is_open(breaker, world)
-
-    @pytest.mark.parametrize("operation", ["rename", "read"])
-    def test_takes_a_run_without_a_success_in_between(
-        self, breaker: OutageBreaker, world: World, operation: str
-    ) -> None:
-        for _ in range(3):
-            fail(breaker, world, unavailable(), FAILURE_THRESHOLD - 1)
-            if operation == "rename":
-                rename(breaker)
-            else:
-                breaker.read(TARGET, within(SECONDS))
-
-        assert not is_open(breaker, world)
-
-    @pytest.mark.parametrize("failure", OTHERS, ids=_code)
-    def test_takes_a_run_without_any_other_answer_in_between(
-        self, breaker: OutageBreaker, world: World, failure: Failure
-    ) -> None:
-        """Who says that a service does not exist, or that a key is wrong, is there."""
-        for _ in range(3):
-            fail(breaker, world, unavailable(), FAILURE_THRESHOLD - 1)
-            fail(breaker, world, failure)
-
-        assert not is_open(breaker, world)
-
-    def test_counts_renames_and_reads_alike(self, breaker: OutageBreaker, world: World) -> None:
-        for number in range(FAILURE_THRESHOLD):
-            operation = ("rename", "read")[number % 2]
-            world.services.refuse(unavailable(), on=operation)
-            failed(lambda: rename(breaker) if number % 2 == 0 else breaker.read(TARGET, within(SECONDS)))  # noqa: B023 - at once
-
-        assert is_open(breaker, world)
-
-    def test_counts_what_fails_at_once(
-        self, breaker: OutageBreaker, world: World, turns: list[CircuitTransition]
-    ) -> None:
-        # given: as many groups at work as an invocation has
-        world.services.refuse(unavailable(), times=None)
-
-        with ThreadPoolExecutor(FAILURE_THRESHOLD) as pool:
-            answers = list(pool.map(lambda _: failed(lambda: rename(breaker)), range(FAILURE_THRESHOLD)))
-
-        assert {answer.code for answer in answers} == {"EndPoint.0001"}
-        assert is_open(breaker, world)
-        assert states(turns) == ["OPEN"]
-
-    def test_is_of_all_services(self, breaker: OutageBreaker, world: World) -> None:
-        open_(breaker, world)
-
-        failure = failed(lambda: rename(breaker, TARGET._replace(vpc_endpoint_service_id="another")))
-
-        assert failure.code == "Rename.Outage"
+    assert (reply.name, reply.status) == ("orders", 200)
+    assert "orders" in (read.name or "")
+    assert breaker.services.calls == [("rename", TARGET, "orders", 3.5), ("read", TARGET, None, 2.5)]
 
 
-class TestWhatWasNotCalled:
-    """It says nothing about Huawei Cloud: waited for a lock in vain, a refusal remembered, no key."""
-
-    FAILURES = pytest.mark.parametrize(
-        "failure",
-        [
-            replace(failures.timeout(), counts_as_attempt=False),
-            replace(unavailable(), counts_as_attempt=False),
-            replace(wrong_key(), counts_as_attempt=False),
-            failures.credentials("none", kind=Kind.UNAVAILABLE),
-            failures.credentials("none", kind=Kind.ACCESS),
-        ],
-        ids=_code,
-    )
-
-    @FAILURES
-    def test_opens_nothing(self, breaker: OutageBreaker, world: World, failure: Failure) -> None:
-        fail(breaker, world, unavailable())
-        fail(breaker, world, failure, 3 * FAILURE_THRESHOLD)
-
-        assert not is_open(breaker, world)
-
-    @FAILURES
-    def test_ends_no_run(self, breaker: OutageBreaker, world: World, failure: Failure) -> None:
-        fail(breaker, world, unavailable(), FAILURE_THRESHOLD - 1)
-        fail(breaker, world, failure)
-        fail(breaker, world, unavailable())
-
-        assert is_open(breaker, world)
-
-    @FAILURES
-    def test_closes_nothing(
-        self, breaker: OutageBreaker, world: World, turns: list[CircuitTransition], failure: Failure
-    ) -> None:
-        open_(breaker, world)
-        world.clock.sleep(RECOVERY_SECONDS)
-
-        fail(breaker, world, failure)
-
-        assert states(turns) == ["OPEN", "HALF_OPEN"]
-        # then: this thread still has the probe, and its first real call decides
-        assert is_open_in_another_thread(breaker, world)
-        fail(breaker, world, unavailable())
-        assert states(turns) == ["OPEN", "HALF_OPEN", "OPEN"]
-
-    @FAILURES
-    def test_leaves_a_probe_to_others_after_its_lease(
-        self, breaker: OutageBreaker, world: World, dynamodb: FakeDynamoDb, failure: Failure
-    ) -> None:
-        open_(breaker, world)
-        world.clock.sleep(RECOVERY_SECONDS)
-        with ThreadPoolExecutor(1) as gone:
-            gone.submit(fail, breaker, world, failure).result()
-        other = breaker_of(world, dynamodb)
-        assert is_open(other, world)
-
-        world.clock.sleep(RECOVERY_SECONDS)
-
-        assert not is_open(other, world)
+@pytest.mark.parametrize("failure", UNAVAILABLE + OTHERS, ids=code_of)
+@each_operation
+def test_closed_breaker_passes_failures_on_as_they_are(breaker: Breaker, failure: Failure, operation: str) -> None:
+    breaker.fail(failure, operation=operation)
 
 
-IN_DOUBT = [failures.timeout(in_doubt=True), refusal("EndPoint.0013", 504), failures.connection_failed(in_doubt=True)]
+def test_unexpected_exception_is_passed_on_and_does_not_count(breaker: Breaker) -> None:
+    breaker.services.crash(RuntimeError("a defect"), times=FAILURE_THRESHOLD)
+
+    for _ in range(FAILURE_THRESHOLD):
+        with pytest.raises(RuntimeError, match="a defect"):
+            breaker.call()
+
+    assert not breaker.is_open()
 
 
-def recorded(state: str, opened_at: float, **attributes: dict[str, str]) -> dict[str, Any]:
-    return {"id": {"S": ITEM}, "state": {"S": state}, "opened_at": {"N": str(int(opened_at))}} | attributes
+def test_closed_breaker_reads_its_state_once_per_cache_period_and_writes_nothing(breaker: Breaker) -> None:
+    for seconds in (0, 1, STATE_CACHE_SECONDS - 2):
+        breaker.world.clock.sleep(seconds)
+        breaker.call()
+
+    assert [(call.operation, call.parameters["Key"]) for call in breaker.dynamodb.calls] == [
+        ("GetItem", {"id": {"S": ITEM}})
+    ]
+
+    breaker.world.clock.sleep(STATE_CACHE_SECONDS)
+    breaker.call()
+    assert [call.operation for call in breaker.dynamodb.calls] == ["GetItem", "GetItem"]
 
 
-class Failing:
-    """DynamoDB's client, one of whose operations fails."""
+# ---- Opening
 
-    def __init__(self, client: DynamoDbClient, operation: str, error: Exception) -> None:
+
+@pytest.mark.parametrize("failure", UNAVAILABLE, ids=code_of)
+def test_run_of_unavailable_answers_opens_the_breaker(breaker: Breaker, failure: Failure) -> None:
+    breaker.fail(failure, FAILURE_THRESHOLD)
+
+    assert breaker.is_open()
+    assert breaker.transitions == ["OPEN"]
+
+
+def test_shorter_run_of_unavailable_answers_changes_no_state(breaker: Breaker) -> None:
+    breaker.call()
+    breaker.fail(unavailable(), FAILURE_THRESHOLD - 1)
+
+    assert not breaker.is_open()
+    assert breaker.transitions == []
+
+
+@each_other_answer
+def test_run_of_other_answers_does_not_open_the_breaker(breaker: Breaker, failure: Failure) -> None:
+    breaker.fail(failure, 3 * FAILURE_THRESHOLD)
+
+    assert not breaker.is_open()
+
+
+@each_operation
+@pytest.mark.parametrize("between", [None, *OTHERS], ids=code_of)
+def test_any_other_answer_ends_a_run_of_unavailable_ones(
+    breaker: Breaker, operation: str, between: Failure | None
+) -> None:
+    """A region that answers that a service does not exist, or that a key is wrong, is available."""
+    for _ in range(3):
+        breaker.fail(unavailable(), FAILURE_THRESHOLD - 1)
+        if between:
+            breaker.fail(between, operation=operation)
+        else:
+            breaker.call(operation)
+
+    assert not breaker.is_open()
+
+
+def test_renames_and_reads_count_for_the_same_run(breaker: Breaker) -> None:
+    for number in range(FAILURE_THRESHOLD):
+        breaker.fail(unavailable(), operation=("rename", "read")[number % 2])
+
+    assert breaker.is_open()
+
+
+def test_concurrent_unavailable_answers_open_the_breaker_once(breaker: Breaker) -> None:
+    # given: as many groups in progress as an invocation has
+    breaker.services.refuse(unavailable(), times=None)
+
+    with ThreadPoolExecutor(FAILURE_THRESHOLD) as pool:
+        codes = set(pool.map(lambda _: breaker.code(), range(FAILURE_THRESHOLD)))
+
+    assert codes == {"EndPoint.0001"}
+    assert breaker.is_open()
+    assert breaker.transitions == ["OPEN"]
+
+
+def test_open_breaker_rejects_calls_for_other_services_of_the_region(open_breaker: Breaker) -> None:
+    failure = failed(open_breaker.call, "rename", TARGET._replace(vpc_endpoint_service_id="another"))
+
+    assert failure.code == "Rename.Outage"
+
+
+# ---- Calls that were not made
+
+
+@each_call_not_made
+def test_call_that_was_not_made_does_not_open_the_breaker(breaker: Breaker, failure: Failure) -> None:
+    breaker.fail(unavailable())
+    breaker.fail(failure, 3 * FAILURE_THRESHOLD)
+
+    assert not breaker.is_open()
+
+
+@each_call_not_made
+def test_call_that_was_not_made_does_not_end_a_run_of_unavailable_answers(breaker: Breaker, failure: Failure) -> None:
+    breaker.fail(unavailable(), FAILURE_THRESHOLD - 1)
+    breaker.fail(failure)
+    breaker.fail(unavailable())
+
+    assert breaker.is_open()
+
+
+@each_call_not_made
+def test_call_that_was_not_made_does_not_end_a_probe(recovering: Breaker, failure: Failure) -> None:
+    recovering.fail(failure)
+
+    assert recovering.transitions == ["OPEN", "HALF_OPEN"]
+    # then: this thread still has the probe, and its first real call decides
+    assert recovering.is_open_in_another_thread()
+    recovering.fail(unavailable())
+    assert recovering.transitions == ["OPEN", "HALF_OPEN", "OPEN"]
+
+
+@each_call_not_made
+def test_probe_whose_call_was_not_made_is_left_to_others_after_its_lease(
+    recovering: Breaker, other: Breaker, failure: Failure
+) -> None:
+    with ThreadPoolExecutor(1) as gone:
+        gone.submit(recovering.fail, failure).result()
+    assert other.is_open()
+
+    other.wait_for_recovery()
+
+    assert not other.is_open()
+
+
+# ---- The result of a call that was made, whatever the breaker does after it
+
+
+@pytest.fixture(params=["open", "open for long", "half open"])
+def opened_meanwhile(breaker: Breaker, request: pytest.FixtureRequest) -> Breaker:
+    """A breaker that another environment has opened since this one read the state."""
+    breaker.call()
+    now = breaker.world.clock.epoch()
+    lease = {"half_open_owner": {"S": "another"}, "probe_lease_expiry": {"N": str(int(now) + RECOVERY_SECONDS)}}
+    if request.param == "half open":
+        breaker.store("HALF_OPEN", now, **lease)
+    else:
+        breaker.store("OPEN", now - (0 if request.param == "open" else RECOVERY_SECONDS))
+    return breaker
+
+
+@pytest.mark.parametrize("failure", IN_DOUBT, ids=code_of)
+@each_operation
+def test_call_keeps_its_result_if_another_environment_opened_the_breaker(
+    opened_meanwhile: Breaker, failure: Failure, operation: str
+) -> None:
+    opened_meanwhile.fail(failure, operation=operation)
+
+
+def test_call_in_doubt_keeps_its_claim_if_another_environment_opened_the_breaker(opened_meanwhile: Breaker) -> None:
+    services, world = opened_meanwhile.services, opened_meanwhile.world
+    services.refuse(IN_DOUBT[0], times=None)
+    services.refuse(IN_DOUBT[0], on="read", times=None)
+    renames = len(services.calls_of("rename"))
+    world.services = opened_meanwhile.outage_breaker  # type: ignore[assignment]
+
+    result = world.settle()
+
+    assert isinstance(result, Unsettled)
+    assert result.attempts == len(services.calls_of("rename")) - renames == 1
+    assert list(world.ledger.held) == [TARGET]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a defect"), KeyError("state")])
+@pytest.mark.parametrize("failure", [None, not_found(), IN_DOUBT[0]], ids=code_of)
+def test_call_keeps_its_result_after_a_defect_of_powertools(
+    breaker: Breaker, monkeypatch: pytest.MonkeyPatch, error: Exception, failure: Failure | None
+) -> None:
+    def call_probe(handler: Any) -> None:
+        with suppress(Exception):
+            handler.function(*handler.fn_args)
+        raise error
+
+    errors: list[Exception] = []
+    breaker = Breaker(breaker.world, errors=errors)
+    breaker.open()
+    breaker.wait_for_recovery()
+    monkeypatch.setattr(f"{POWERTOOLS}.base.CircuitBreakerHandler._call_probe", call_probe)
+
+    if failure:
+        breaker.fail(failure)
+    else:
+        assert breaker.call().name == "orders"
+
+    assert len(breaker.services.calls) == FAILURE_THRESHOLD + 1
+    assert errors == [error]
+
+
+# ---- The store
+
+
+class Client:
+    """DynamoDB's client, with something done before each request."""
+
+    def __init__(self, client: DynamoDbClient, before: Callable[[str, Deadline], None]) -> None:
         self._client = client
-        self._operation = operation
-        self._error = error
+        self._before = before
 
     def __getattr__(self, operation: str) -> Any:
-        def fails(*_: Any, **__: Any) -> NoReturn:
-            raise self._error
+        def request(deadline: Deadline, **parameters: Any) -> Any:
+            self._before(operation, deadline)
+            return getattr(self._client, operation)(deadline, **parameters)
 
-        return fails if operation == self._operation else getattr(self._client, operation)
+        return request
 
 
-class TestAResult:
-    """Of a call that was made, whatever the breaker says after it."""
+each_error = pytest.mark.parametrize(
+    "error",
+    [
+        ClientError({"Error": {"Code": "AccessDeniedException"}}, "PutItem"),
+        ReadTimeoutError(endpoint_url="https://dynamodb"),
+        RuntimeError("a defect"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
 
-    @pytest.fixture(params=["open", "open for long", "half open"])
-    def opened_meanwhile(
-        self, breaker: OutageBreaker, world: World, dynamodb: FakeDynamoDb, request: pytest.FixtureRequest
-    ) -> OutageBreaker:
-        """A breaker that another environment has opened since this one looked."""
-        rename(breaker)
-        now = world.clock.epoch()
-        owned = {"half_open_owner": {"S": "another"}, "probe_lease_expiry": {"N": str(int(now) + RECOVERY_SECONDS)}}
-        item = {
-            "open": recorded("OPEN", now),
-            "open for long": recorded("OPEN", now - RECOVERY_SECONDS),
-            "half open": recorded("HALF_OPEN", now, **owned),
-        }[request.param]
-        dynamodb.client().put_item(within(SECONDS), TableName=TABLE, Item=item)
-        return breaker
 
-    @pytest.mark.parametrize("failure", IN_DOUBT, ids=_code)
-    @pytest.mark.parametrize("operation", ["rename", "read"])
-    def test_is_the_calls_own_where_another_environment_opened_the_breaker(
-        self, opened_meanwhile: OutageBreaker, world: World, failure: Failure, operation: str
-    ) -> None:
-        world.services.refuse(failure, on=operation)
-        call = rename if operation == "rename" else lambda breaker: breaker.read(TARGET, within(SECONDS))
-
-        assert failed(lambda: call(opened_meanwhile)) is failure
-
-    def test_in_doubt_keeps_its_claim(self, opened_meanwhile: OutageBreaker, world: World) -> None:
-        world.services.refuse(IN_DOUBT[0], times=None)
-        world.services.refuse(IN_DOUBT[0], on="read", times=None)
-        renames = len(world.services.calls_of("rename"))
-        services, world.services = world.services, opened_meanwhile  # type: ignore[assignment]
-
-        result = world.settle()
-
-        assert isinstance(result, Unsettled)
-        assert result.attempts == len(services.calls_of("rename")) - renames == 1
-        assert list(world.ledger.held) == [TARGET]
-
-    @pytest.mark.parametrize("error", [RuntimeError("a defect"), KeyError("state")])
-    @pytest.mark.parametrize("failure", [None, not_found(), IN_DOUBT[0]], ids=["success", "answer", "in doubt"])
-    def test_outlives_a_defect_of_powertools(
-        self,
-        world: World,
-        dynamodb: FakeDynamoDb,
-        monkeypatch: pytest.MonkeyPatch,
-        error: Exception,
-        failure: Failure | None,
-    ) -> None:
-        errors: list[Exception] = []
-        breaker = breaker_of(world, dynamodb, on_error=errors.append)
-        open_(breaker, world)
-        world.clock.sleep(RECOVERY_SECONDS)
-        monkeypatch.setattr(f"{POWERTOOLS}.base.CircuitBreakerHandler._call_probe", self.after_the_call(error))
-
-        if failure is None:
-            assert rename(breaker).name == "orders"
-        else:
-            fail(breaker, world, failure)
-
-        assert len(world.services.calls) == FAILURE_THRESHOLD + 1
-        assert errors == [error]
-
-    @staticmethod
-    def after_the_call(error: Exception) -> Callable[[Any], None]:
-        def call_probe(handler: Any) -> None:
-            with suppress(Exception):
-                handler.function(*handler.fn_args)
+def with_failing_store(breaker: Breaker, failing: str, error: Exception, errors: list[Exception]) -> Breaker:
+    def before(operation: str, _: Deadline) -> None:
+        if operation == failing:
             raise error
 
-        return call_probe
-
-
-class TestAFailingStore:
-    ERRORS = pytest.mark.parametrize(
-        "error",
-        [
-            ClientError({"Error": {"Code": "AccessDeniedException"}}, "PutItem"),
-            ReadTimeoutError(endpoint_url="https://dynamodb"),
-            RuntimeError("a defect"),
-        ],
-        ids=lambda error: type(error).__name__,
-    )
-    OPERATIONS = pytest.mark.parametrize("operation", ["get_item", "put_item", "update_item"])
-
-    @ERRORS
-    @OPERATIONS
-    @pytest.mark.parametrize("state", ["closed", "open", "half open"])
-    def test_changes_no_result(
-        self, world: World, dynamodb: FakeDynamoDb, operation: str, error: Exception, state: str
-    ) -> None:
-        errors: list[Exception] = []
-        breaker = breaker_of(world, dynamodb, on_error=errors.append, fail=(operation, error))
-        if state != "closed":
-            dynamodb.client().put_item(
-                within(SECONDS), TableName=TABLE, Item=recorded("OPEN", world.clock.epoch() - RECOVERY_SECONDS)
-            )
-        if state == "half open":
-            with suppress(RenameFailedError):
-                rename(breaker)
-
-        for _ in range(2 * FAILURE_THRESHOLD):
-            world.services.recover()
-            world.services.refuse(IN_DOUBT[0])
-            calls = len(world.services.calls)
-            failure = failed(lambda: rename(breaker))
-            # then: either it was called, and has the call's own failure; or not, and says so
-            was_called = len(world.services.calls) > calls
-            assert failure == (IN_DOUBT[0] if was_called else failures.outage())
-        assert all(told is error for told in errors)
-
-    @ERRORS
-    def test_that_elects_nobody_to_probe_lets_calls_go_on(
-        self, world: World, dynamodb: FakeDynamoDb, error: Exception
-    ) -> None:
-        errors: list[Exception] = []
-        breaker = breaker_of(world, dynamodb, on_error=errors.append, fail=("put_item", error))
-        dynamodb.client().put_item(
-            within(SECONDS), TableName=TABLE, Item=recorded("OPEN", world.clock.epoch() - RECOVERY_SECONDS)
-        )
-
-        assert rename(breaker).name == "orders"
-        assert errors == [error]
-
-    def test_whose_table_will_never_do_lets_calls_go_on(self, world: World, dynamodb: FakeDynamoDb) -> None:
-        errors: list[Exception] = []
-        breaker = breaker_of(world, dynamodb, on_error=errors.append)
-        dynamodb.refuse("ResourceNotFoundException")
-
-        assert rename(breaker).name == "orders"
-        assert list(map(type, errors)) == [LedgerSchemaError]
-
-
-class TestTimeOfTheStore:
-    def test_is_left_for_what_a_call_that_used_up_its_deadline_ended_in(
-        self, world: World, dynamodb: FakeDynamoDb
-    ) -> None:
-        deadlines: list[tuple[str, float]] = []
-
-        class Watching(Failing):
-            def __getattr__(self, operation: str) -> Any:
-                def ask(deadline: Deadline, **request: Any) -> Any:
-                    deadlines.append((operation, deadline.remaining()))
-                    return getattr(self._client, operation)(deadline, **request)
-
-                return ask
-
-        breaker = breaker_of(world, dynamodb, client=Watching(dynamodb.client(), "", KeyError()))
-        world.services.refuse(failures.timeout(in_doubt=True), times=None, takes=60.0)
-
-        for _ in range(FAILURE_THRESHOLD):
-            failed(lambda: breaker.rename(TARGET, "orders", world.clock.until(SECONDS)))
-
-        assert ("put_item", STORE_SECONDS) in deadlines
-        assert all(0 < seconds <= STORE_SECONDS for _, seconds in deadlines[1:])
-        assert is_open(breaker, world)
-
-    def test_ends_with_the_invocation(self, world: World, dynamodb: FakeDynamoDb) -> None:
-        breaker = breaker_of(world, dynamodb)
-        fail(breaker, world, unavailable(), FAILURE_THRESHOLD - 1)
-        calls = len(dynamodb.calls)
-        world.services.refuse(unavailable(), takes=60.0)
-
-        ended = Deadline(world.clock.epoch() + 60.0, world.clock.epoch() + 60.0, world.clock.epoch)
-        failed(lambda: breaker.rename(TARGET, "orders", ended))
-
-        assert len(dynamodb.calls) == calls
-
-    def test_of_a_look_that_hangs_holds_nobody_up_for_long(
-        self, world: World, dynamodb: FakeDynamoDb, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("function.adapters.circuit_breaker.STATE_CHECK_SECONDS", 0.05)
-        hangs, may_end = threading.Event(), threading.Event()
-
-        def is_recorded(_: str, __: Deadline) -> bool:
-            hangs.set()
-            return not may_end.wait(10)
-
-        breaker = OutageBreaker(
-            world.services,
-            is_recorded,
-            dynamodb.client(),
-            table=TABLE,
-            item=breaker_item,
-            on_transition=lambda _: None,
-            on_error=expect_no_error,
-        )
-        with ThreadPoolExecutor(1) as pool:
-            looking = pool.submit(rename, breaker)
-            assert hangs.wait(10)
+    client = Client(breaker.dynamodb.client(), before)
+    return Breaker(breaker.world, breaker.dynamodb, client=client, errors=errors)
 
-            assert rename(breaker).name == "orders"
-
-            assert not looking.done()
-            may_end.set()
-            assert looking.result(10).name == "orders"
 
+@each_error
+@pytest.mark.parametrize("operation", ["get_item", "put_item", "update_item"])
+@pytest.mark.parametrize("state", ["closed", "open", "half open"])
+def test_failing_store_changes_no_result(breaker: Breaker, operation: str, error: Exception, state: str) -> None:
+    errors: list[Exception] = []
+    breaker = with_failing_store(breaker, operation, error, errors)
+    if state != "closed":
+        breaker.store("OPEN", breaker.world.clock.epoch() - RECOVERY_SECONDS)
+    if state == "half open":
+        breaker.code()
 
-class TestRegions:
-    OTHER = TARGET._replace(region="eu-west-101")
-
-    def test_have_a_breaker_each(self, breaker: OutageBreaker, world: World, dynamodb: FakeDynamoDb) -> None:
-        open_(breaker, world)
-
-        assert rename(breaker, self.OTHER).name == "orders"
-        assert is_open(breaker, world)
-        assert dynamodb.item("breaker#vpcep/eu-west-101") is None
-
-    def test_are_counted_apart(self, breaker: OutageBreaker, world: World) -> None:
-        fail(breaker, world, unavailable(), FAILURE_THRESHOLD - 1)
-        world.services.refuse(unavailable(), times=FAILURE_THRESHOLD - 1)
-        for _ in range(FAILURE_THRESHOLD - 1):
-            failed(lambda: rename(breaker, self.OTHER))
-
-        assert rename(breaker, self.OTHER).name == "orders"
-        fail(breaker, world, unavailable())
-        assert is_open(breaker, world)
-
-    def test_are_looked_at_when_they_are_first_used(
-        self, breaker: OutageBreaker, world: World, dynamodb: FakeDynamoDb
-    ) -> None:
-        item = recorded("OPEN", world.clock.epoch()) | {"id": {"S": "breaker#vpcep/eu-west-101"}}
-        dynamodb.client().put_item(within(SECONDS), TableName=TABLE, Item=item)
-        breaker.check_state(REGION, within(SECONDS))
-
-        assert failed(lambda: rename(breaker, self.OTHER)).code == "Rename.Outage"
-        assert rename(breaker).name == "orders"
-
-        keys = [call.parameters["Key"]["id"]["S"] for call in dynamodb.calls if call.operation == "GetItem"]
-        assert keys[:2] == [ITEM, "breaker#vpcep/eu-west-101"]
+    for _ in range(2 * FAILURE_THRESHOLD):
+        breaker.services.recover()
+        breaker.services.refuse(IN_DOUBT[0])
+        calls = len(breaker.services.calls)
+        failure = failed(breaker.call)
+        # then: either it was made, and has the call's own failure; or not, and says so
+        was_made = len(breaker.services.calls) > calls
+        assert failure == (IN_DOUBT[0] if was_made else failures.outage())
+    assert all(reported is error for reported in errors)
 
-
-class TestOpen:
-    @pytest.mark.parametrize("operation", ["rename", "read"])
-    def test_refuses_without_a_call(self, breaker: OutageBreaker, world: World, operation: str) -> None:
-        open_(breaker, world)
-        calls = len(world.services.calls)
-
-        failure = failed(lambda: rename(breaker) if operation == "rename" else breaker.read(TARGET, within(SECONDS)))
-
-        assert (failure.code, failure.kind, failure.retryable) == ("Rename.Outage", Kind.UNAVAILABLE, True)
-        assert (failure.counts_as_attempt, failure.retry_in_process, failure.in_doubt) == (False, False, False)
-        assert len(world.services.calls) == calls
-
-    def test_refuses_until_its_time_is_over(
-        self, breaker: OutageBreaker, world: World, turns: list[CircuitTransition]
-    ) -> None:
-        open_(breaker, world)
-        world.clock.sleep(RECOVERY_SECONDS - 1)
 
-        assert is_open(breaker, world)
-        assert states(turns) == ["OPEN"]
+@each_error
+def test_call_is_made_if_the_store_cannot_elect_a_probe(breaker: Breaker, error: Exception) -> None:
+    errors: list[Exception] = []
+    breaker = with_failing_store(breaker, "put_item", error, errors)
+    breaker.store("OPEN", breaker.world.clock.epoch() - RECOVERY_SECONDS)
 
-    def test_leaves_an_event_to_the_queue(self, breaker: OutageBreaker, world: World) -> None:
-        open_(breaker, world)
-        world.services = breaker  # type: ignore[assignment]
+    assert breaker.call().name == "orders"
+    assert errors == [error]
 
-        result = world.settle()
 
-        assert result.failure is not None
-        assert (result.failure.code, result.attempts) == ("Rename.Outage", 0)
-        assert world.bus.outcomes == []
-        assert world.clock.sleeps == []
-        # then: the service is not held up for whoever comes next
-        assert world.ledger.held == {}
+def test_call_is_made_if_the_table_does_not_exist(breaker: Breaker) -> None:
+    errors: list[Exception] = []
+    breaker.dynamodb.refuse("ResourceNotFoundException")
 
+    assert Breaker(breaker.world, breaker.dynamodb, errors=errors).call().name == "orders"
+    assert list(map(type, errors)) == [LedgerSchemaError]
 
-class TestRecovery:
-    def test_probes_with_one_call_and_closes_on_success(
-        self, breaker: OutageBreaker, world: World, turns: list[CircuitTransition]
-    ) -> None:
-        open_(breaker, world)
-        world.clock.sleep(RECOVERY_SECONDS)
 
-        assert rename(breaker).name == "orders"
+@pytest.mark.parametrize("error", ["AccessDeniedException", "ThrottlingException", None])
+def test_calls_are_made_if_the_table_cannot_be_read(breaker: Breaker, error: str | None) -> None:
+    if error:
+        breaker.dynamodb.refuse(error, times=100)
+    else:
+        breaker.dynamodb.break_off(ReadTimeoutError(endpoint_url="https://dynamodb"), times=100)
 
-        assert states(turns) == ["OPEN", "HALF_OPEN", "CLOSED"]
-        assert [turn.circuit_name for turn in turns] == [ITEM] * 3
-        assert not is_open(breaker, world)
+    assert breaker.call().name == "orders"
+    breaker.fail(not_found())
 
-    def test_lets_a_read_probe_too(self, breaker: OutageBreaker, world: World, turns: list[CircuitTransition]) -> None:
-        open_(breaker, world)
-        world.clock.sleep(RECOVERY_SECONDS)
 
-        breaker.read(TARGET, within(SECONDS))
+def test_failures_are_passed_on_as_they_are_if_the_breaker_cannot_be_opened(breaker: Breaker) -> None:
+    breaker.dynamodb.refuse("AccessDeniedException", times=100)
 
-        assert states(turns)[-1] == "CLOSED"
+    breaker.fail(unavailable(), 2 * FAILURE_THRESHOLD)
 
-    def test_opens_again_on_an_unavailable_answer(
-        self, breaker: OutageBreaker, world: World, turns: list[CircuitTransition]
-    ) -> None:
-        open_(breaker, world)
-        world.clock.sleep(RECOVERY_SECONDS)
 
-        fail(breaker, world, unavailable())
+def test_breaker_opens_if_the_table_can_be_read_again(breaker: Breaker) -> None:
+    breaker.dynamodb.refuse("AccessDeniedException")
+    breaker.call()
 
-        # then: one was enough, and its time starts anew
-        assert states(turns) == ["OPEN", "HALF_OPEN", "OPEN"]
-        world.clock.sleep(RECOVERY_SECONDS - 1)
-        assert is_open(breaker, world)
-        world.clock.sleep(1)
-        assert not is_open(breaker, world)
-        assert states(turns)[-1] == "CLOSED"
+    breaker.open()
 
-    @pytest.mark.parametrize("failure", OTHERS, ids=_code)
-    def test_closes_on_any_other_answer(
-        self, breaker: OutageBreaker, world: World, turns: list[CircuitTransition], failure: Failure
-    ) -> None:
-        """Huawei Cloud is there again. The next invocation, in threads of its own, must not wait for a lease to end."""
-        open_(breaker, world)
-        world.clock.sleep(RECOVERY_SECONDS)
+    assert breaker.is_open()
 
-        fail(breaker, world, failure)
 
-        assert not is_open_in_another_thread(breaker, world)
-        assert states(turns)[-1] == "CLOSED"
+def test_call_that_used_up_its_deadline_is_stored_within_a_second(breaker: Breaker) -> None:
+    deadlines: list[tuple[str, float]] = []
+    client = Client(breaker.dynamodb.client(), lambda *request: deadlines.append((request[0], request[1].remaining())))
+    breaker = Breaker(breaker.world, client=client)
+    breaker.services.refuse(failures.timeout(in_doubt=True), times=None, takes=60.0)
 
-    def test_needs_a_whole_run_to_open_again(self, breaker: OutageBreaker, world: World) -> None:
-        open_(breaker, world)
-        world.clock.sleep(RECOVERY_SECONDS)
-        rename(breaker)
+    for _ in range(FAILURE_THRESHOLD):
+        failed(breaker.outage_breaker.rename, TARGET, "orders", breaker.world.clock.until(5.0))
 
-        fail(breaker, world, unavailable(), FAILURE_THRESHOLD - 1)
+    assert ("put_item", STORE_SECONDS) in deadlines
+    assert all(0 < seconds <= STORE_SECONDS for _, seconds in deadlines[1:])
+    assert breaker.is_open()
 
-        assert not is_open(breaker, world)
 
-    def test_is_probed_by_one_at_a_time(self, breaker: OutageBreaker, world: World) -> None:
-        open_(breaker, world)
-        world.clock.sleep(RECOVERY_SECONDS)
+def test_nothing_is_stored_after_the_end_of_the_invocation(breaker: Breaker) -> None:
+    breaker.fail(unavailable(), FAILURE_THRESHOLD - 1)
+    calls = len(breaker.dynamodb.calls)
+    breaker.services.refuse(unavailable(), takes=60.0)
 
-        assert is_open_during_a_rename(breaker, breaker, world)
-        assert not is_open(breaker, world)
+    epoch = breaker.world.clock.epoch
+    failed(breaker.outage_breaker.rename, TARGET, "orders", Deadline(epoch() + 60.0, epoch() + 60.0, epoch))
 
-    def test_is_probed_by_another_where_the_first_died(
-        self, breaker: OutageBreaker, world: World, dynamodb: FakeDynamoDb
-    ) -> None:
-        open_(breaker, world)
-        world.clock.sleep(RECOVERY_SECONDS)
-        world.services.crash(SystemExit())  # type: ignore[arg-type]
-        with ThreadPoolExecutor(1) as died, pytest.raises(SystemExit):
-            died.submit(rename, breaker).result()
+    assert len(breaker.dynamodb.calls) == calls
 
-        survivor = breaker_of(world, dynamodb)
 
-        assert is_open(survivor, world)
-        world.clock.sleep(RECOVERY_SECONDS)
-        assert not is_open(survivor, world)
+def test_state_check_that_hangs_delays_other_calls_for_a_moment_only(
+    breaker: Breaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("function.adapters.circuit_breaker.STATE_CHECK_SECONDS", 0.05)
+    hangs, may_end = threading.Event(), threading.Event()
 
+    def is_recorded(_: str, __: Deadline) -> bool:
+        hangs.set()
+        return not may_end.wait(10)
 
-class TestSharedState:
-    """Two environments of the function, one table."""
+    breaker = Breaker(breaker.world, is_recorded=is_recorded)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(breaker.call)
+        assert hangs.wait(10)
 
-    @pytest.fixture
-    def other(self, world: World, dynamodb: FakeDynamoDb) -> OutageBreaker:
-        return breaker_of(world, dynamodb)
+        assert breaker.call().name == "orders"
 
-    def test_opens_the_other_one(self, breaker: OutageBreaker, other: OutageBreaker, world: World) -> None:
-        open_(breaker, world)
+        assert not first.done()
+        may_end.set()
+        assert first.result(10).name == "orders"
 
-        assert is_open(other, world)
 
-    def test_opens_the_other_one_as_soon_as_it_looks_again(
-        self, breaker: OutageBreaker, other: OutageBreaker, world: World
-    ) -> None:
-        rename(other)
-        open_(breaker, world)
-        assert not is_open(other, world)
+# ---- Regions
 
-        world.clock.sleep(STATE_CACHE_SECONDS)
 
-        assert is_open(other, world)
+def test_open_breaker_does_not_reject_calls_to_another_region(open_breaker: Breaker) -> None:
+    assert open_breaker.call("rename", ELSEWHERE).name == "orders"
+    assert open_breaker.is_open()
+    assert open_breaker.dynamodb.item(ELSEWHERE_ITEM) is None
 
-    def test_lets_one_of_them_probe(self, breaker: OutageBreaker, other: OutageBreaker, world: World) -> None:
-        open_(breaker, world)
-        world.clock.sleep(RECOVERY_SECONDS)
 
-        assert is_open_during_a_rename(breaker, other, world)
+def test_unavailable_answers_are_counted_by_region(breaker: Breaker) -> None:
+    breaker.fail(unavailable(), FAILURE_THRESHOLD - 1)
+    breaker.services.refuse(unavailable(), times=FAILURE_THRESHOLD - 1)
+    for _ in range(FAILURE_THRESHOLD - 1):
+        failed(breaker.call, "rename", ELSEWHERE)
 
-    def test_closes_the_other_one(self, breaker: OutageBreaker, other: OutageBreaker, world: World) -> None:
-        open_(breaker, world)
-        assert is_open(other, world)
-        world.clock.sleep(RECOVERY_SECONDS)
-        rename(breaker)
+    assert breaker.call("rename", ELSEWHERE).name == "orders"
+    breaker.fail(unavailable())
+    assert breaker.is_open()
 
-        world.clock.sleep(STATE_CACHE_SECONDS)
 
-        assert not is_open(other, world)
+def test_state_of_a_region_is_read_before_its_first_call(breaker: Breaker) -> None:
+    breaker.store("OPEN", breaker.world.clock.epoch(), ELSEWHERE_ITEM)
+    breaker.outage_breaker.check_state(REGION, within(5.0))
 
-    def test_is_one_item_that_does_not_stay_for_ever(
-        self, breaker: OutageBreaker, world: World, dynamodb: FakeDynamoDb
-    ) -> None:
-        open_(breaker, world)
+    assert failed(breaker.call, "rename", ELSEWHERE).code == "Rename.Outage"
+    assert breaker.call().name == "orders"
 
-        item = dynamodb.item(ITEM)
+    keys = [call.parameters["Key"]["id"]["S"] for call in breaker.dynamodb.calls if call.operation == "GetItem"]
+    assert keys[:2] == [ITEM, ELSEWHERE_ITEM]
 
-        assert item is not None
-        assert item["state"] == {"S": "OPEN"}
-        assert int(item["expiration"]["N"]) > world.clock.now().timestamp() + RECOVERY_SECONDS
-        assert {call.parameters["TableName"] for call in dynamodb.calls} == {TABLE}
 
+# ---- Open
 
-class TestTurns:
-    def test_are_told_once_each(self, breaker: OutageBreaker, world: World, turns: list[CircuitTransition]) -> None:
-        open_(breaker, world)
-        for _ in range(2 * FAILURE_THRESHOLD):
-            assert is_open(breaker, world)
-        world.clock.sleep(RECOVERY_SECONDS)
-        for _ in range(3):
-            assert not is_open(breaker, world)
 
-        assert states(turns) == ["OPEN", "HALF_OPEN", "CLOSED"]
+@each_operation
+def test_open_breaker_rejects_a_call_without_making_it(open_breaker: Breaker, operation: str) -> None:
+    calls = len(open_breaker.services.calls)
 
-    def test_that_cannot_be_told_keep_nobody_from_calling(self, world: World, dynamodb: FakeDynamoDb) -> None:
-        def deaf(_: CircuitTransition) -> None:
-            raise RuntimeError("a defect")
+    failure = failed(open_breaker.call, operation)
 
-        breaker = breaker_of(world, dynamodb, deaf)
-        open_(breaker, world)
-        world.clock.sleep(RECOVERY_SECONDS)
+    assert (failure.code, failure.kind, failure.retryable) == ("Rename.Outage", Kind.UNAVAILABLE, True)
+    assert (failure.counts_as_attempt, failure.retry_in_process, failure.in_doubt) == (False, False, False)
+    assert len(open_breaker.services.calls) == calls
 
-        assert rename(breaker).name == "orders"
 
+def test_open_breaker_stays_open_until_its_recovery_time_is_over(open_breaker: Breaker) -> None:
+    open_breaker.world.clock.sleep(RECOVERY_SECONDS - 1)
 
-class TestAnUnreadableTable:
-    @pytest.mark.parametrize("code", ["AccessDeniedException", "ThrottlingException"])
-    def test_lets_calls_go_on(self, breaker: OutageBreaker, world: World, dynamodb: FakeDynamoDb, code: str) -> None:
-        dynamodb.refuse(code, times=100)
+    assert open_breaker.is_open()
+    assert open_breaker.transitions == ["OPEN"]
 
-        assert rename(breaker).name == "orders"
-        fail(breaker, world, not_found())
 
-    def test_that_does_not_answer_lets_calls_go_on(
-        self, breaker: OutageBreaker, world: World, dynamodb: FakeDynamoDb
-    ) -> None:
-        dynamodb.break_off(ReadTimeoutError(endpoint_url="https://dynamodb"), times=100)
+def test_event_is_left_to_the_queue_while_the_breaker_is_open(open_breaker: Breaker, world: World) -> None:
+    world.services = open_breaker.outage_breaker  # type: ignore[assignment]
 
-        assert rename(breaker).name == "orders"
+    result = world.settle()
 
-    def test_lets_failures_pass_as_they_are(self, breaker: OutageBreaker, world: World, dynamodb: FakeDynamoDb) -> None:
-        """That it should have opened and cannot write it down is nobody's answer."""
-        dynamodb.refuse("AccessDeniedException", times=100)
+    assert result.failure is not None
+    assert (result.failure.code, result.attempts) == ("Rename.Outage", 0)
+    assert world.bus.outcomes == []
+    assert world.clock.sleeps == []
+    # then: the claim is released for the next event
+    assert world.ledger.held == {}
 
-        fail(breaker, world, unavailable(), 2 * FAILURE_THRESHOLD)
 
-    def test_that_can_be_read_again_is(self, breaker: OutageBreaker, world: World, dynamodb: FakeDynamoDb) -> None:
-        dynamodb.refuse("AccessDeniedException")
-        rename(breaker)
+# ---- Recovery
 
-        open_(breaker, world)
 
-        assert is_open(breaker, world)
+@each_operation
+def test_success_of_the_probe_closes_the_breaker(recovering: Breaker, operation: str) -> None:
+    assert (recovering.call(operation).name == "orders") is (operation == "rename")
+
+    assert recovering.transitions == ["OPEN", "HALF_OPEN", "CLOSED"]
+    assert not recovering.is_open()
+
+
+def test_unavailable_answer_to_the_probe_opens_the_breaker_again(recovering: Breaker) -> None:
+    recovering.fail(unavailable())
+
+    # then: one was enough, and its time starts anew
+    assert recovering.transitions == ["OPEN", "HALF_OPEN", "OPEN"]
+    recovering.world.clock.sleep(RECOVERY_SECONDS - 1)
+    assert recovering.is_open()
+    recovering.world.clock.sleep(1)
+    assert not recovering.is_open()
+    assert recovering.transitions[-1] == "CLOSED"
+
+
+@each_other_answer
+def test_any_other_answer_to_the_probe_closes_the_breaker(recovering: Breaker, failure: Failure) -> None:
+    """The region is available. The next invocation, in threads of its own, must not wait for a lease to expire."""
+    recovering.fail(failure)
+
+    assert not recovering.is_open_in_another_thread()
+    assert recovering.transitions[-1] == "CLOSED"
+
+
+def test_closed_again_breaker_needs_a_whole_run_to_open(recovering: Breaker) -> None:
+    recovering.call()
+
+    recovering.fail(unavailable(), FAILURE_THRESHOLD - 1)
+
+    assert not recovering.is_open()
+
+
+def test_only_one_thread_probes(recovering: Breaker) -> None:
+    assert is_open_during_a_rename(recovering, recovering)
+    assert not recovering.is_open()
+
+
+def test_probe_is_left_to_others_after_its_lease_if_its_environment_died(recovering: Breaker, other: Breaker) -> None:
+    recovering.services.crash(SystemExit())  # type: ignore[arg-type]
+    with ThreadPoolExecutor(1) as died, pytest.raises(SystemExit):
+        died.submit(recovering.call).result()
+
+    assert other.is_open()
+    other.wait_for_recovery()
+    assert not other.is_open()
+
+
+# ---- Two environments, one table
+
+
+def test_breaker_is_open_in_other_environments(open_breaker: Breaker, other: Breaker) -> None:
+    assert other.is_open()
+
+
+def test_breaker_opens_in_an_environment_that_has_read_the_state_when_its_cache_expires(
+    breaker: Breaker, other: Breaker
+) -> None:
+    other.call()
+    breaker.open()
+    assert not other.is_open()
+
+    breaker.world.clock.sleep(STATE_CACHE_SECONDS)
+
+    assert other.is_open()
+
+
+def test_only_one_environment_probes(recovering: Breaker, other: Breaker) -> None:
+    assert is_open_during_a_rename(recovering, other)
+
+
+def test_breaker_closes_in_other_environments_when_their_cache_expires(open_breaker: Breaker, other: Breaker) -> None:
+    assert other.is_open()
+    open_breaker.wait_for_recovery()
+    open_breaker.call()
+
+    open_breaker.world.clock.sleep(STATE_CACHE_SECONDS)
+
+    assert not other.is_open()
+
+
+def test_state_is_one_item_that_expires(open_breaker: Breaker) -> None:
+    item = open_breaker.dynamodb.item(ITEM)
+
+    assert item is not None
+    assert item["state"] == {"S": "OPEN"}
+    assert int(item["expiration"]["N"]) > open_breaker.world.clock.epoch() + RECOVERY_SECONDS
+    assert {call.parameters["TableName"] for call in open_breaker.dynamodb.calls} == {TABLE}
+
+
+# ---- Transitions
+
+
+def test_each_transition_is_reported_once(open_breaker: Breaker) -> None:
+    for _ in range(2 * FAILURE_THRESHOLD):
+        assert open_breaker.is_open()
+    open_breaker.wait_for_recovery()
+    for _ in range(3):
+        assert not open_breaker.is_open()
+
+    assert open_breaker.transitions == ["OPEN", "HALF_OPEN", "CLOSED"]
+
+
+def test_transition_that_cannot_be_reported_prevents_no_call(breaker: Breaker) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError
+
+    breaker = Breaker(breaker.world, on_transition=fail)
+    breaker.open()
+    breaker.wait_for_recovery()
+
+    assert breaker.call().name == "orders"

@@ -11,15 +11,14 @@ from tests.fakes.world import World
 from tests.unit.adapters.aws.ledger import TARGET, failure_of, success_of
 
 
-class TestNoLedger:
-    def test_gives_every_claim_and_remembers_nothing(self, world: World) -> None:
-        ledger: Ledger = NoLedger()
-        event = world.event()
+def test_function_without_a_ledger_grants_every_claim_and_keeps_no_outcome(world: World) -> None:
+    ledger: Ledger = NoLedger()
+    event = world.event()
 
-        for _ in range(2):
-            claim = ledger.claim(event, TARGET, within(60))
-            assert isinstance(claim, Claim)
-            assert claim.cycle == FIRST_CYCLE
-            assert ledger.settle(claim, success_of(event), within(60), release=True) is None
-            assert ledger.conclude(Conclusion(event, FIRST_CYCLE, failure_of(event, unavailable())), within(60)) is None
-            ledger.release(claim, within(60))
+    for _ in range(2):
+        claim = ledger.claim(event, TARGET, within(60))
+        assert isinstance(claim, Claim)
+        assert claim.cycle == FIRST_CYCLE
+        assert ledger.settle(claim, success_of(event), within(60), release=True) is None
+        assert ledger.conclude(Conclusion(event, FIRST_CYCLE, failure_of(event, unavailable())), within(60)) is None
+        ledger.release(claim, within(60))
