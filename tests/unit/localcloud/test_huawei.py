@@ -6,69 +6,25 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import requests
-from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.exceptions.exceptions import (
     ClientRequestException,
     ConnectionException,
     ServerResponseException,
     ServiceResponseException,
 )
-from huaweicloudsdkcore.http.http_config import HttpConfig
-from huaweicloudsdkcore.http.http_handler import HttpHandler
-from huaweicloudsdkvpcep.v1 import (
-    ListServiceDetailsRequest,
-    UpdateEndpointServiceNameRequest,
-    UpdateEndpointServiceNameRequestBody,
-    VpcepClient,
-)
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
 
 from tests.fakes.clock import MovedClock
+from tests.fakes.identifiers import OTHER_SERVICE, PROJECT, SERVICE
 from tests.localcloud.huawei import HuaweiCloud
+from tests.unit.localcloud.clients import AK, SK, client_of, path_of, read, refused, rename
 
-AK, SK, PROJECT = "LOCALACCESSKEY", "local-secret-key", "0123456789abcdef0123456789abcdef"
-SERVICE = "070c4a63-8a62-448e-89ed-f2cbde8e6a3b"
-OTHER_SERVICE = "5b1c4a63-8a62-448e-89ed-f2cbde8e6a3b"
 SHORT = 0.3
-
-
-@pytest.fixture
-def cloud(clock: MovedClock) -> Iterator[HuaweiCloud]:
-    with HuaweiCloud(ak=AK, sk=SK, project_id=PROJECT, now=clock) as cloud:
-        cloud.add_service(SERVICE, name="billing")
-        cloud.add_service(OTHER_SERVICE, name="reports")
-        yield cloud
-
-
-def client_of(
-    cloud: HuaweiCloud,
-    *,
-    ak: str = AK,
-    sk: str = SK,
-    project_id: str | None = PROJECT,
-    token: str | None = None,
-    after_signing: Callable[..., None] | None = None,
-    read_timeout: float = 10.0,
-) -> Any:
-    credentials = BasicCredentials(ak, sk, project_id)
-    if token is not None:
-        credentials.with_security_token(token)
-    builder = VpcepClient.new_builder().with_credentials(credentials).with_endpoint(cloud.url)
-    builder.with_http_config(HttpConfig(timeout=(10.0, read_timeout)))
-    if after_signing:
-        builder.with_http_handler(HttpHandler().add_request_handler(after_signing))
-    client = builder.build()
-    # As shipped, the SDK retries a 429 into an exception without its body.
-    retry = Retry(total=0, read=False, connect=False, status_forcelist=[], respect_retry_after_header=False)
-    client.get_http_client()._session.mount("http://", HTTPAdapter(max_retries=retry))
-    return client
 
 
 @pytest.fixture
@@ -79,25 +35,6 @@ def client(cloud: HuaweiCloud) -> Any:
 @pytest.fixture
 def impatient(cloud: HuaweiCloud) -> Any:
     return client_of(cloud, read_timeout=SHORT)
-
-
-def rename(client: Any, name: str | None = "orders", service_id: str = SERVICE) -> Any:
-    body = UpdateEndpointServiceNameRequestBody(name)
-    return client.update_endpoint_service_name(UpdateEndpointServiceNameRequest(service_id, body))
-
-
-def read(client: Any, service_id: str = SERVICE) -> Any:
-    return client.list_service_details(ListServiceDetailsRequest(service_id))
-
-
-def refused(call: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[int, str]:
-    with pytest.raises(ServiceResponseException) as caught:
-        call(*args, **kwargs)
-    return caught.value.status_code, caught.value.error_code
-
-
-def path_of(service_id: str = SERVICE, project_id: str = PROJECT) -> str:
-    return f"/v1/{project_id}/vpc-endpoint-services/{service_id}"
 
 
 class TestRename:

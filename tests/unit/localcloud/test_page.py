@@ -13,13 +13,14 @@ from typing import Any, Final, NamedTuple, cast
 import pytest
 import urllib3
 
+from tests.fakes.identifiers import PROJECT, SERVICE
 from tests.localcloud import up
 from tests.localcloud.aws import ROOT, LocalAwsError
 from tests.localcloud.huawei import HuaweiCloud
 from tests.localcloud.monitor import FAULTS, Monitor
 from tests.localcloud.page.server import MAX_BODY, Page
 from tests.localcloud.stack import Clouds, Reply
-from tests.unit.localcloud.test_huawei import AK, PROJECT, SERVICE, SK, client_of, refused, rename
+from tests.unit.localcloud.clients import AK, SK, client_of, refused, rename
 
 FILES: Final = ("/", "/page.css", "/page.js", "/openapi.json")
 SECONDS: Final = 10.0
