@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,7 @@ from function.domain.ports import Reply
 from tests.deadlines import within
 from tests.fakes.failures import failed
 from tests.fakes.identifiers import PROJECT, REGION, SERVICE
+from tests.fakes.raw_server import RawServer, receive_request
 
 KEY = Credentials("LOCALACCESSKEY", "local-secret-key", None, PROJECT)
 TARGET = Target(REGION, PROJECT, SERVICE)
@@ -50,12 +53,18 @@ def adapter(
     )
 
 
-def rename_failure(vpcep: HuaweiEndpointServices, most: float = LONG) -> Failure:
-    return failed(vpcep.rename, TARGET, "orders", within(most))
+def rename(
+    vpcep: HuaweiEndpointServices, name: str = "orders", *, target: Target = TARGET, seconds: float = LONG
+) -> Reply:
+    return vpcep.rename(target, name, within(seconds))
 
 
-def proves_nothing(call: Callable[[], Reply]) -> Reply | Failure:
-    """What a reply without an error, but without a name too, becomes: either is fine, if it is no success."""
+def rename_failure(vpcep: HuaweiEndpointServices, seconds: float = LONG) -> Failure:
+    return failed(vpcep.rename, TARGET, "orders", within(seconds))
+
+
+def unconfirmed(call: Callable[[], Reply]) -> Reply | Failure:
+    """The result of a call whose reply has neither an error nor the new name: either is fine, if it is no success."""
     try:
         reply = call()
     except RenameFailedError as error:
@@ -71,6 +80,33 @@ def proves_nothing(call: Callable[[], Reply]) -> Reply | Failure:
 def http_reply(status: str, body: bytes = b"", *headers: str) -> bytes:
     lines = [f"HTTP/1.1 {status}", "X-Request-Id: raw-1", f"Content-Length: {len(body)}", *headers, "", ""]
     return "\r\n".join(lines).encode("latin-1") + body
+
+
+RENAMED = http_reply("200 OK", b'{"endpoint_service_name":"orders"}')
+
+
+def replying(reply: bytes, tls: ssl.SSLContext | None = None) -> RawServer:
+    """A server that answers the first request of each connection with these bytes, and closes it."""
+
+    def serve(connection: socket.socket) -> None:
+        receive_request(connection)
+        connection.sendall(reply)
+
+    return RawServer(serve, tls)
+
+
+def failure_with(server: RawServer, seconds: float = LONG) -> Failure:
+    """What the first rename fails with that this server answers, on one connection."""
+    with server:
+        failure = rename_failure(adapter(server.url), seconds)
+    assert server.connections == 1
+    return failure
+
+
+def closed_port() -> str:
+    """The URL of a port of the loopback interface where no server listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 def in_parallel(count: int, call: Callable[[int], Any]) -> list[Any]:

@@ -11,6 +11,7 @@ import sys
 import time
 from base64 import b64encode
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,441 +19,408 @@ from function.adapters.huawei import endpoint_services
 from function.adapters.huawei.credentials import Credentials, StaticCredentials
 from function.adapters.huawei.endpoint_services import HuaweiEndpointServices
 from function.adapters.huawei.regions import UnknownRegionError
-from function.domain.failures import Failure, RenameFailedError
+from function.domain.failures import Failure
 from function.domain.model import Target
 from function.domain.ports import Reply
 from tests.deadlines import within
-from tests.fakes.identifiers import OTHER_PROJECT, OTHER_SERVICE, PROJECT, REGION, SERVICE
+from tests.fakes.identifiers import OTHER_PROJECT, OTHER_REGION, OTHER_SERVICE, PROJECT, REGION, SERVICE
 from tests.fakes.raw_server import RawServer, receive_request
 from tests.localcloud.huawei import HuaweiCloud
 from tests.unit.adapters.huawei.clients import (
     KEY,
     LONG,
+    RENAMED,
     SHORT,
     TARGET,
     adapter,
+    closed_port,
+    failure_with,
     http_reply,
     in_parallel,
-    proves_nothing,
+    rename,
     rename_failure,
+    replying,
+    unconfirmed,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
 
 
-class TestSuccess:
-    @pytest.mark.parametrize("name", ["orders", "A-b_9", ""])
-    def test_of_a_rename_names_the_new_name(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, name: str) -> None:
-        reply = vpcep.rename(TARGET, name, within(LONG))
+# ---- Success
 
-        assert cloud.name_of(SERVICE) == name
-        assert reply == Reply(name, 200, cloud.calls[0].request_id)
 
-    def test_of_a_rename_may_name_the_full_name(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
-        cloud.reply_form = "full"
+@pytest.mark.parametrize("name", ["orders", "A-b_9", ""])
+def test_reply_to_a_rename_has_the_new_name(cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, name: str) -> None:
+    reply = rename(vpcep, name)
 
-        assert vpcep.rename(TARGET, "orders", within(LONG)).name == cloud.full_name_of(SERVICE)
+    assert cloud.name_of(SERVICE) == name
+    assert reply == Reply(name, 200, cloud.calls[0].request_id)
 
-    def test_of_a_read_names_the_full_name(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
-        reply = vpcep.read(TARGET, within(LONG))
 
-        assert reply == Reply(cloud.full_name_of(SERVICE), 200, cloud.calls[0].request_id)
-        assert cloud.name_of(SERVICE) == "billing"
+def test_reply_to_a_rename_may_have_the_full_name(cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
+    cloud.reply_form = "full"
 
-    def test_of_a_read_may_hold_every_member_that_is_documented(self) -> None:
-        members = b'"ports":[{"client_port":1}],"tags":[{"key":"a"}],"error":[{"code":"b"}],"supported_editions":["c"]'
+    assert rename(vpcep).name == cloud.full_name_of(SERVICE)
 
-        def serve(connection: socket.socket) -> None:
-            receive_request(connection)
-            connection.sendall(http_reply("200 OK", b'{"service_name":"orders",%s}' % members))
 
-        with RawServer(serve) as server:
-            assert adapter(server.url).read(TARGET, within(LONG)).name == "orders"
+def test_reply_to_a_read_has_the_full_name(cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
+    reply = vpcep.read(TARGET, within(LONG))
 
-    def test_needs_no_model_that_the_sdk_is_not_told(self) -> None:
-        """Nor one that is told in vain."""
-        told = vars(endpoint_services._REPLY_MODELS)
-        members = {member for model in told.values() for member in model.openapi_types.values()}
+    assert reply == Reply(cloud.full_name_of(SERVICE), 200, cloud.calls[0].request_id)
+    assert cloud.name_of(SERVICE) == "billing"
 
-        replies = {"ListServiceDetailsResponse", "UpdateEndpointServiceNameResponse"}
-        native = {"bool", "datetime", "int", "str"}
-        assert {member.removeprefix("list[").removesuffix("]") for member in members} - native == told.keys() - replies
-        assert replies <= told.keys()
 
-    def test_with_a_security_token(self, cloud: HuaweiCloud) -> None:
-        cloud.set_credentials(KEY.access_key, KEY.secret_key, "token-1")
+def test_reply_to_a_read_may_have_every_documented_member() -> None:
+    members = b'"ports":[{"client_port":1}],"tags":[{"key":"a"}],"error":[{"code":"b"}],"supported_editions":["c"]'
 
-        adapter(cloud.url, lambda _: KEY._replace(security_token="token-1")).rename(TARGET, "orders", within(LONG))
+    with replying(http_reply("200 OK", b'{"service_name":"orders",%s}' % members)) as server:
+        assert adapter(server.url).read(TARGET, within(LONG)).name == "orders"
 
-        assert cloud.name_of(SERVICE) == "orders"
 
-    def test_of_each_thread_is_its_own(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
-        # given
-        services = [f"service-{number}" for number in range(40)]
-        for service in services:
-            cloud.add_service(service)
-        cloud.fail(404, "EndPoint.0005", service_id="service-7")
+def test_reply_models_are_those_that_replies_refer_to() -> None:
+    models = vars(endpoint_services._REPLY_MODELS)
+    members = {member for model in models.values() for member in model.openapi_types.values()}
 
-        # when
-        replies = in_parallel(
-            40, lambda n: vpcep.rename(Target(REGION, PROJECT, services[n]), f"name-{n}", within(LONG))
-        )
+    replies = {"ListServiceDetailsResponse", "UpdateEndpointServiceNameResponse"}
+    native = {"bool", "datetime", "int", "str"}
+    assert {member.removeprefix("list[").removesuffix("]") for member in members} - native == models.keys() - replies
+    assert replies <= models.keys()
 
-        # then
-        request_ids = {call.service_id: call.request_id for call in cloud.calls}
-        assert [reply.huawei_request_id for reply in replies] == [request_ids[service] for service in services]
-        assert [n for n, reply in enumerate(replies) if isinstance(reply, Failure)] == [7]
 
-    def test_after_the_server_has_closed_the_kept_connection(self) -> None:
-        # given: a server that promises to keep the connection, and closes it while the function is frozen
-        def serve(connection: socket.socket) -> None:
-            receive_request(connection)
-            connection.sendall(http_reply("200 OK", b'{"endpoint_service_name":"orders"}'))
+def test_security_token_is_sent(cloud: HuaweiCloud) -> None:
+    cloud.set_credentials(KEY.access_key, KEY.secret_key, "token-1")
 
-        with RawServer(serve) as server:
-            vpcep = adapter(server.url)
-            vpcep.rename(TARGET, "orders", within(LONG))
-            time.sleep(0.05)
+    rename(adapter(cloud.url, lambda _: KEY._replace(security_token="token-1")))
 
-            # when
-            reply = vpcep.rename(TARGET, "orders", within(LONG))
+    assert cloud.name_of(SERVICE) == "orders"
 
-        # then
-        assert reply.name == "orders"
+
+def test_concurrent_calls_get_their_own_replies(cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
+    services = [f"service-{number}" for number in range(40)]
+    for service in services:
+        cloud.add_service(service)
+    cloud.fail(404, "EndPoint.0005", service_id="service-7")
+
+    replies = in_parallel(40, lambda n: rename(vpcep, f"name-{n}", target=Target(REGION, PROJECT, services[n])))
+
+    request_ids = {call.service_id: call.request_id for call in cloud.calls}
+    assert [reply.huawei_request_id for reply in replies] == [request_ids[service] for service in services]
+    assert [n for n, reply in enumerate(replies) if isinstance(reply, Failure)] == [7]
+
+
+def test_kept_connection_that_the_server_has_closed_is_replaced() -> None:
+    # given: a server that promises to keep the connection, and closes it while the function is frozen
+    with replying(RENAMED) as server:
+        vpcep = adapter(server.url)
+        rename(vpcep)
+        time.sleep(0.05)
+
+        assert rename(vpcep).name == "orders"
         assert server.connections == 2
 
-    def test_tells_huawei_cloud_who_calls(self) -> None:
-        received = []
 
-        def serve(connection: socket.socket) -> None:
-            received.append(receive_request(connection))
-            connection.sendall(http_reply("200 OK", b'{"endpoint_service_name":"orders"}'))
+def test_user_agent_names_the_function() -> None:
+    received = []
 
-        with RawServer(serve) as server:
-            adapter(server.url).rename(TARGET, "orders", within(LONG))
+    def serve(connection: socket.socket) -> None:
+        received.append(receive_request(connection))
+        connection.sendall(RENAMED)
 
-        assert re.search(rb"^User-Agent: .*\bvpcep-rename\b", received[0], re.MULTILINE)
+    with RawServer(serve) as server:
+        rename(adapter(server.url))
 
-    def test_needs_no_call_at_construction(self, cloud: HuaweiCloud) -> None:
-        adapter(cloud.url)
-
-        assert cloud.calls == []
+    assert re.search(rb"^User-Agent: .*\bvpcep-rename\b", received[0], re.MULTILINE)
 
 
-class TestDuration:
-    def test_of_each_call_is_told_whatever_came_of_it(self, cloud: HuaweiCloud) -> None:
-        durations: list[float] = []
-        vpcep = adapter(cloud.url, on_call=durations.append)
+def test_construction_makes_no_call(cloud: HuaweiCloud) -> None:
+    adapter(cloud.url)
 
-        vpcep.read(TARGET, within(LONG))
-        cloud.fail(503)
+    assert cloud.calls == []
+
+
+# ---- Durations
+
+
+def test_duration_of_each_call_is_reported_whatever_its_result(cloud: HuaweiCloud) -> None:
+    durations: list[float] = []
+    vpcep = adapter(cloud.url, on_call=durations.append)
+
+    vpcep.read(TARGET, within(LONG))
+    cloud.fail(503)
+    rename_failure(vpcep)
+    cloud.fail(kind="hang")
+    rename_failure(vpcep, SHORT)
+
+    assert durations == [pytest.approx(0, abs=SHORT), pytest.approx(0, abs=SHORT), pytest.approx(SHORT, abs=SHORT)]
+    assert durations[2] >= SHORT
+
+
+def test_duration_of_a_call_that_is_not_made_is_not_reported(cloud: HuaweiCloud) -> None:
+    durations: list[float] = []
+    vpcep = adapter(cloud.url, on_call=durations.append)
+    cloud.fail(401, "APIGW.0301")
+
+    for _ in range(3):
         rename_failure(vpcep)
-        cloud.fail(kind="hang")
-        rename_failure(vpcep, SHORT)
 
-        assert durations == [pytest.approx(0, abs=SHORT), pytest.approx(0, abs=SHORT), pytest.approx(SHORT, abs=SHORT)]
-        assert durations[2] >= SHORT
-
-    def test_of_a_call_that_is_not_made_is_not(self, cloud: HuaweiCloud) -> None:
-        durations: list[float] = []
-        vpcep = adapter(cloud.url, on_call=durations.append)
-        cloud.fail(401, "APIGW.0301")
-
-        for _ in range(3):
-            rename_failure(vpcep)
-
-        assert len(durations) == len(cloud.calls) == 1
+    assert len(durations) == len(cloud.calls) == 1
 
 
 CREDENTIALS = {"access key": KEY.access_key, "secret key": KEY.secret_key, "token": "security-token/+1234567890"}
 
 
-class TestCredentialsInReplies:
-    """Huawei Cloud's 401 repeats the access key that it was sent; with both keys swapped that is the secret one."""
-
-    @pytest.fixture
-    def key(self) -> Credentials:
-        return KEY._replace(security_token=CREDENTIALS["token"])
-
-    @pytest.mark.parametrize("form", ["plain", "percent-encoded", "JSON escapes", "base64"])
-    @pytest.mark.parametrize("field", ["code", "message", "body's request id", "header's request id", "name"])
-    @pytest.mark.parametrize("secret", CREDENTIALS)
-    def test_are_taken_out(self, key: Credentials, secret: str, field: str, form: str) -> None:
-        said = CREDENTIALS[secret]
-        escaped = "".join(f"\\u{ord(character):04x}" for character in said)
-        shown = {
-            "plain": said,
-            "percent-encoded": "".join(f"%{ord(character):02X}" for character in said),
-            "JSON escapes": escaped if "header" not in field else escaped.replace("\\", "\\\\"),
-            "base64": b64encode(said.encode()).decode(),
-        }[form]
-        # JSON escapes are those of the body, and once more those within its text
-        bodies = {
-            "code": f'{{"error_code": "AK.{shown}", "error_msg": "No."}}',
-            "message": f'{{"error_code": "APIGW.0301", "error_msg": "Get secretKey failed,ak:{shown}"}}',
-            "body's request id": f'{{"error_code": "APIGW.0301", "request_id": "{shown}"}}',
-            "header's request id": '{"error_code": "APIGW.0301"}',
-            "name": f'{{"endpoint_service_name": "{shown}"}}',
-        }
-        status = "200 OK" if field == "name" else "401 Unauthorized"
-        header = f"X-Request-Id: {shown}" if field == "header's request id" else "X-Other: 1"
-
-        def serve(connection: socket.socket) -> None:
-            receive_request(connection)
-            body = bodies[field].encode()
-            head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Content-Type: application/json", header]
-            connection.sendall("\r\n".join([*head, "", ""]).encode() + body)
-
-        with RawServer(serve) as server:
-            result: Reply | Failure
-            try:
-                result = adapter(server.url, lambda _: key).rename(TARGET, "orders", within(LONG))
-            except RenameFailedError as error:
-                result = error.failure
-
-        told = repr(result)
-        assert "***" in told
-        assert said not in told
-        assert shown not in told
-
-    @pytest.mark.parametrize("secret", CREDENTIALS)
-    def test_are_taken_out_before_the_text_is_cut(self, key: Credentials, secret: str) -> None:
-        said = CREDENTIALS[secret]
-        body = json.dumps({"error_code": "APIGW.0301", "error_msg": "." * 995 + said, "request_id": "." * 120 + said})
-
-        def serve(connection: socket.socket) -> None:
-            receive_request(connection)
-            connection.sendall(b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body.encode()))
-
-        with RawServer(serve) as server:
-            failure = rename_failure(adapter(server.url, lambda _: key))
-
-        assert (failure.message, failure.huawei_request_id) == ("." * 995 + "***", "." * 120 + "***")
+# ---- Credentials in replies
 
 
-class TestRepliesThatProveNothing:
-    @pytest.mark.parametrize(
-        "body",
-        [
-            b"",
-            b"<html>orders</html>",
-            b"{}",
-            b"[]",
-            b'["endpoint_service_name"]',
-            b"null",
-            b"true",
-            b"5",
-            b'"orders"',
-            b'{"endpoint_service_name": null}',
-            b'{"name": "orders"}',
-            b'{"endpoint_service_name": {"a": 1}}',
-            b'{"endpoint_service_name": [1]}',
-            b'{"endpoint_service_name": "billing"}',
-            b'{"endpoint_service_name": 1e999}',
-            b'{"endpoint_service_name": NaN}',
-            b'{"endpoint_service_name": "orders"',
-            b'{"error_code": "EndPoint.0001", "error_msg": "No."}',
-            b"\xff\xfe\x00",
-            b'{"endpoint_service_name": "\\ud800"}',
-            b"[" * 200_000,
-            b'{"a":' * 200_000,
-            b"\x00",
-        ],
-        ids=lambda body: repr(body[:40]),
-    )
-    def test_of_status_200_are_no_success(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, body: bytes) -> None:
-        cloud.fail(kind="garbage", body=body, times=2)
-        cloud.fail(kind="garbage", body=body, on="read")
-
-        for call in (lambda: vpcep.rename(TARGET, "orders", within(LONG)), lambda: vpcep.read(TARGET, within(LONG))):
-            result = proves_nothing(call)
-
-            if isinstance(result, Failure):
-                assert result.http_status == 200
-            assert result.huawei_request_id == cloud.calls[-1].request_id
-        assert len(cloud.calls) == 2
-
-    @pytest.mark.parametrize("content_type", ["application/xml", "application/bson", "text/html; charset=utf-99", ""])
-    def test_are_those_of_another_content_type(
-        self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, content_type: str
-    ) -> None:
-        cloud.fail(kind="garbage", body="<html/>", content_type=content_type)
-
-        proves_nothing(lambda: vpcep.rename(TARGET, "orders", within(LONG)))
-
-    @pytest.mark.parametrize(
-        ("encoding", "body"), [("gzip", b"no gzip"), ("gzip", b"\x1f\x8b\x08"), ("deflate", b"\xff" * 9), ("zz", b"{}")]
-    )
-    def test_are_those_that_cannot_be_unpacked(
-        self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, encoding: str, body: bytes
-    ) -> None:
-        cloud.fail(kind="garbage", body=body, headers={"Content-Encoding": encoding})
-
-        proves_nothing(lambda: vpcep.rename(TARGET, "orders", within(LONG)))
-
-    @pytest.mark.parametrize("status", [201, 202, 204, 206, 300, 301, 302, 303, 304, 307, 308])
-    def test_are_those_of_another_status_without_a_body(
-        self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, status: int
-    ) -> None:
-        cloud.fail(status, body=b"")
-
-        result = proves_nothing(lambda: vpcep.rename(TARGET, "orders", within(LONG)))
-
-        assert (result.http_status if isinstance(result, Failure) else result.status) == status
-        assert result.huawei_request_id == cloud.calls[0].request_id
-
-    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-    def test_are_redirects_which_are_not_followed(
-        self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, status: int
-    ) -> None:
-        for location in (
-            f"{cloud.url}/v1/{PROJECT}/vpc-endpoint-services/{OTHER_SERVICE}/name",
-            "/elsewhere",
-            "http://[",
-        ):
-            cloud.fail(status, body=b'{"endpoint_service_name": "billing"}', headers={"Location": location})
-
-            proves_nothing(lambda: vpcep.rename(TARGET, "orders", within(LONG)))
-
-        assert len(cloud.calls) == 3
-        assert cloud.name_of(OTHER_SERVICE) == "reports"
-
-    @pytest.mark.parametrize(
-        "head", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x00\xff\r\n\r\n", b"HTTP/1.1 abc OK\r\n\r\n", b"\r\n"]
-    )
-    def test_are_those_that_are_not_http(self, head: bytes) -> None:
-        def serve(connection: socket.socket) -> None:
-            receive_request(connection)
-            connection.sendall(head)
-
-        with RawServer(serve) as server:
-            failure = rename_failure(adapter(server.url))
-
-        assert failure.in_doubt
-        assert failure.retryable
-        assert server.connections == 1
-
-    def test_are_those_with_endless_headers(self) -> None:
-        def serve(connection: socket.socket) -> None:
-            receive_request(connection)
-            connection.sendall(b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: y\r\n" % n for n in range(1_000)) + b"\r\n{}")
-
-        with RawServer(serve) as server:
-            assert rename_failure(adapter(server.url)).in_doubt
-
-    def test_are_those_of_two_megabytes(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
-        cloud.fail(kind="garbage", body=b'{"endpoint_service_name": "orders", "x": "%s"}' % (b"x" * 2 * 1024 * 1024))
-
-        failure = rename_failure(vpcep)
-
-        assert (failure.code, failure.in_doubt, failure.http_status) == ("Rename.UnconfirmedReply", True, 200)
-        assert failure.huawei_request_id == cloud.calls[0].request_id
-
-    def test_are_those_that_never_end(self) -> None:
-        def serve(connection: socket.socket) -> None:
-            receive_request(connection)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-            while True:
-                connection.sendall(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
-
-        with RawServer(serve) as server:
-            failure = rename_failure(adapter(server.url), 3.0)
-
-        # then: it is not read until time is up
-        assert (failure.code, failure.in_doubt) == ("Rename.UnconfirmedReply", True)
+@pytest.fixture
+def key() -> Credentials:
+    return KEY._replace(security_token=CREDENTIALS["token"])
 
 
-class TestProjectsAndRegions:
-    def test_each_project_is_called_by_its_own_id(self, cloud: HuaweiCloud) -> None:
-        cloud.add_service("service-2", project_id=OTHER_PROJECT)
-        vpcep = adapter(cloud.url)
+# Huawei Cloud's 401 repeats the access key that it was sent; if both keys are swapped, that is the secret one.
+@pytest.mark.parametrize("form", ["plain", "percent-encoded", "JSON escapes", "base64"])
+@pytest.mark.parametrize("field", ["code", "message", "body's request id", "header's request id", "name"])
+@pytest.mark.parametrize("secret", CREDENTIALS)
+def test_credentials_in_a_reply_are_redacted(key: Credentials, secret: str, field: str, form: str) -> None:
+    plain = CREDENTIALS[secret]
+    escaped = "".join(f"\\u{ord(character):04x}" for character in plain)
+    shown = {
+        "plain": plain,
+        "percent-encoded": "".join(f"%{ord(character):02X}" for character in plain),
+        "JSON escapes": escaped if "header" not in field else escaped.replace("\\", "\\\\"),
+        "base64": b64encode(plain.encode()).decode(),
+    }[form]
+    # JSON escapes are those of the body, and once more those within its text
+    body = {
+        "code": f'{{"error_code": "AK.{shown}", "error_msg": "No."}}',
+        "message": f'{{"error_code": "APIGW.0301", "error_msg": "Get secretKey failed,ak:{shown}"}}',
+        "body's request id": f'{{"error_code": "APIGW.0301", "request_id": "{shown}"}}',
+        "header's request id": '{"error_code": "APIGW.0301"}',
+        "name": f'{{"endpoint_service_name": "{shown}"}}',
+    }[field].encode()
+    status = "200 OK" if field == "name" else "401 Unauthorized"
+    header = f"X-Request-Id: {shown}" if field == "header's request id" else "X-Other: 1"
+    head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Content-Type: application/json", header, "", ""]
 
-        vpcep.rename(TARGET, "orders", within(LONG))
-        vpcep.rename(Target(REGION, OTHER_PROJECT, "service-2"), "reports", within(LONG))
+    with replying("\r\n".join(head).encode() + body) as server:
+        [result] = in_parallel(1, lambda _: rename(adapter(server.url, lambda _: key)))
 
-        assert [call.project_id for call in cloud.calls] == [PROJECT, OTHER_PROJECT]
-        assert (cloud.name_of(SERVICE), cloud.name_of("service-2")) == ("orders", "reports")
-
-    def test_each_region_is_called_at_its_own_endpoint(self, cloud: HuaweiCloud) -> None:
-        with HuaweiCloud(ak=KEY.access_key, sk=KEY.secret_key, project_id=PROJECT, region="eu-west-101") as europe:
-            europe.add_service(SERVICE, name="billing")
-            vpcep = adapter({REGION: cloud.url, "eu-west-101": europe.url})
-
-            vpcep.rename(TARGET._replace(region="eu-west-101"), "orders", within(LONG))
-
-            assert (europe.name_of(SERVICE), cloud.name_of(SERVICE)) == ("orders", "billing")
-
-    def test_a_region_that_vpcep_is_not_known_in_is_one_clear_error(self) -> None:
-        with pytest.raises(UnknownRegionError, match=r"^xx-nowhere-1$"):
-            HuaweiEndpointServices(
-                StaticCredentials(KEY),
-                region="xx-nowhere-1",
-                regions=["xx-nowhere-1"],
-                endpoints={},
-                pool_size=1,
-            )
-
-    def test_a_region_nobody_knows_is_fine_where_its_endpoint_is_given(self, cloud: HuaweiCloud) -> None:
-        vpcep = adapter({"xx-nowhere-1": cloud.url})
-
-        assert vpcep.rename(TARGET._replace(region="xx-nowhere-1"), "orders", within(LONG)).name == "orders"
+    assert "***" in repr(result)
+    assert plain not in repr(result)
+    assert shown not in repr(result)
 
 
-class TestEnvironment:
-    def test_may_name_other_endpoints_the_sdks_own_way(self, cloud: HuaweiCloud) -> None:
-        """In a process of its own, since the SDK looks at the environment once."""
-        # given: the first of two endpoints is down
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            closed = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        code = f"""
-from function.domain.model import Target
-from tests.deadlines import within
-from function.adapters.huawei.credentials import Credentials, StaticCredentials
-from function.adapters.huawei.endpoint_services import HuaweiEndpointServices
-key = Credentials({KEY.access_key!r}, {KEY.secret_key!r}, None, {PROJECT!r})
-vpcep = HuaweiEndpointServices(
-    StaticCredentials(key), region={REGION!r}, regions=[{REGION!r}], endpoints={{}}, pool_size=1
+@pytest.mark.parametrize("secret", CREDENTIALS.values(), ids=CREDENTIALS)
+def test_credentials_in_a_reply_are_redacted_before_the_text_is_truncated(key: Credentials, secret: str) -> None:
+    texts = {"error_code": "APIGW.0301", "error_msg": "." * 995 + secret, "request_id": "." * 120 + secret}
+    body = json.dumps(texts).encode()
+
+    with replying(b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)) as server:
+        failure = rename_failure(adapter(server.url, lambda _: key))
+
+    assert (failure.message, failure.huawei_request_id) == ("." * 995 + "***", "." * 120 + "***")
+
+
+# ---- Replies that do not confirm the rename
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"<html>orders</html>", b'{"endpoint_service_name": "orders"', b"\xff\xfe\x00", b"\x00"),
+        *(b"[" * 200_000, b'{"a":' * 200_000),
+        *(b"[]", b'["endpoint_service_name"]', b"null", b"true", b"5", b'"orders"'),
+        *(b"{}", b'{"name": "orders"}', b'{"error_code": "EndPoint.0001", "error_msg": "No."}'),
+        *(b'{"endpoint_service_name": %s}' % value for value in (b"null", b'{"a": 1}', b"[1]", b"1e999", b"NaN")),
+        *(b'{"endpoint_service_name": %s}' % value for value in (b'"billing"', b'"\\ud800"')),
+    ],
+    ids=lambda body: repr(body[:40]),
 )
-print(vpcep.rename(Target({REGION!r}, {PROJECT!r}, {SERVICE!r}), "orders", within({LONG})).name)
-"""
-        own = {"HUAWEICLOUD_SDK_REGION_VPCEP_CN_NORTH_4": f"{closed},{cloud.url}"}
+def test_reply_without_the_new_name_is_no_success(
+    cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, body: bytes
+) -> None:
+    cloud.fail(kind="garbage", body=body, times=2)
+    cloud.fail(kind="garbage", body=body, on="read")
 
-        # when
-        run = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", code],
-            env=os.environ | own,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
+    for call in (lambda: rename(vpcep), lambda: vpcep.read(TARGET, within(LONG))):
+        result = unconfirmed(call)
+
+        if isinstance(result, Failure):
+            assert result.http_status == 200
+        assert result.huawei_request_id == cloud.calls[-1].request_id
+    assert len(cloud.calls) == 2
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        *(
+            {"body": "<html/>", "content_type": content_type}
+            for content_type in ("application/xml", "application/bson", "text/html; charset=utf-99", "")
+        ),
+        *(
+            {"body": body, "headers": {"Content-Encoding": encoding}}
+            for encoding, body in (
+                ("gzip", b"no gzip"),
+                ("gzip", b"\x1f\x8b\x08"),
+                ("deflate", b"\xff" * 9),
+                ("zz", b"{}"),
+            )
+        ),
+    ],
+    ids=str,
+)
+def test_reply_of_another_content_type_or_encoding_is_no_success(
+    cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, reply: dict[str, Any]
+) -> None:
+    cloud.fail(kind="garbage", **reply)
+
+    unconfirmed(lambda: rename(vpcep))
+
+
+@pytest.mark.parametrize("status", [201, 202, 204, 206, 300, 301, 302, 303, 304, 307, 308])
+def test_reply_of_another_status_without_a_body_is_no_success(
+    cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, status: int
+) -> None:
+    cloud.fail(status, body=b"")
+
+    result = unconfirmed(lambda: rename(vpcep))
+
+    assert (result.http_status if isinstance(result, Failure) else result.status) == status
+    assert result.huawei_request_id == cloud.calls[0].request_id
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirect_is_not_followed_and_no_success(
+    cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, status: int
+) -> None:
+    another = f"{cloud.url}/v1/{PROJECT}/vpc-endpoint-services/{OTHER_SERVICE}/name"
+    for location in (another, "/elsewhere", "http://["):
+        cloud.fail(status, body=b'{"endpoint_service_name": "billing"}', headers={"Location": location})
+
+        unconfirmed(lambda: rename(vpcep))
+
+    assert len(cloud.calls) == 3
+    assert cloud.name_of(OTHER_SERVICE) == "reports"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"\x00\xff\r\n\r\n",
+        b"HTTP/1.1 abc OK\r\n\r\n",
+        b"\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: y\r\n" % n for n in range(1_000)) + b"\r\n{}",
+    ],
+    ids=lambda reply: repr(reply[:24]),
+)
+def test_reply_that_is_not_http_or_has_too_many_headers_is_in_doubt(reply: bytes) -> None:
+    failure = failure_with(replying(reply))
+
+    assert failure.in_doubt
+    assert failure.retryable
+
+
+def test_reply_that_is_too_large_is_in_doubt(cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
+    cloud.fail(kind="garbage", body=b'{"endpoint_service_name": "orders", "x": "%s"}' % (b"x" * 2 * 1024 * 1024))
+
+    failure = rename_failure(vpcep)
+
+    assert (failure.code, failure.in_doubt, failure.http_status) == ("Rename.UnconfirmedReply", True, 200)
+    assert failure.huawei_request_id == cloud.calls[0].request_id
+
+
+def test_reply_that_never_ends_is_not_read_until_the_deadline() -> None:
+    def serve(connection: socket.socket) -> None:
+        receive_request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            connection.sendall(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+
+    with RawServer(serve) as server:
+        failure = rename_failure(adapter(server.url), 3.0)
+
+    # then: it is not read until time is up
+    assert (failure.code, failure.in_doubt) == ("Rename.UnconfirmedReply", True)
+
+
+# ---- Projects and regions
+
+
+def test_project_of_the_target_is_called(cloud: HuaweiCloud) -> None:
+    cloud.add_service("service-2", project_id=OTHER_PROJECT)
+    vpcep = adapter(cloud.url)
+
+    rename(vpcep)
+    rename(vpcep, "reports", target=Target(REGION, OTHER_PROJECT, "service-2"))
+
+    assert [call.project_id for call in cloud.calls] == [PROJECT, OTHER_PROJECT]
+    assert (cloud.name_of(SERVICE), cloud.name_of("service-2")) == ("orders", "reports")
+
+
+def test_region_of_the_target_is_called_at_its_endpoint(cloud: HuaweiCloud) -> None:
+    with HuaweiCloud(ak=KEY.access_key, sk=KEY.secret_key, project_id=PROJECT, region=OTHER_REGION) as europe:
+        europe.add_service(SERVICE, name="billing")
+        vpcep = adapter({REGION: cloud.url, OTHER_REGION: europe.url})
+
+        rename(vpcep, target=TARGET._replace(region=OTHER_REGION))
+
+        assert (europe.name_of(SERVICE), cloud.name_of(SERVICE)) == ("orders", "billing")
+
+
+def test_unknown_region_without_an_endpoint_is_an_error_at_construction() -> None:
+    with pytest.raises(UnknownRegionError, match=r"^xx-nowhere-1$"):
+        HuaweiEndpointServices(
+            StaticCredentials(KEY), region="xx-nowhere-1", regions=["xx-nowhere-1"], endpoints={}, pool_size=1
         )
 
-        # then
-        assert run.stdout == "orders\n", run.stderr
-        assert cloud.name_of(SERVICE) == "orders"
 
-    def test_may_not_put_a_proxy_between(
-        self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        with RawServer(lambda connection: connection.sendall(http_reply("502 Trap"))) as proxy:
-            for variable in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
-                monkeypatch.setenv(variable, proxy.url)
-            for variable in ("NO_PROXY", "no_proxy"):
-                monkeypatch.delenv(variable, raising=False)
+def test_unknown_region_with_an_endpoint_is_called(cloud: HuaweiCloud) -> None:
+    vpcep = adapter({"xx-nowhere-1": cloud.url})
 
-            reply = vpcep.rename(TARGET, "orders", within(LONG))
+    assert rename(vpcep, target=TARGET._replace(region="xx-nowhere-1")).name == "orders"
 
-        assert reply.name == "orders"
-        assert proxy.connections == 0
 
-    def test_may_not_put_a_netrc_in_the_place_of_the_signature(
-        self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        netrc = tmp_path / "netrc"
-        netrc.write_text("machine 127.0.0.1 login somebody password secret\n")
-        netrc.chmod(0o600)
-        monkeypatch.setenv("NETRC", str(netrc))
+# ---- Environment
 
-        vpcep.rename(TARGET, "orders", within(LONG))
 
-        assert cloud.calls[0].authenticated
+def test_endpoints_of_the_sdks_environment_variable_are_used(cloud: HuaweiCloud) -> None:
+    """In a process of its own, since the SDK looks at the environment once."""
+    code = "from tests.unit.adapters.huawei.clients import adapter, rename; print(rename(adapter({})).name)"
+    # given: the first of two endpoints is down
+    own = {"HUAWEICLOUD_SDK_REGION_VPCEP_CN_NORTH_4": f"{closed_port()},{cloud.url}"}
+
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    run = subprocess.run(command, env=os.environ | own, capture_output=True, text=True, timeout=30, check=False)
+
+    assert run.stdout == "orders\n", run.stderr
+    assert cloud.name_of(SERVICE) == "orders"
+
+
+def test_proxy_of_the_environment_is_not_used(
+    cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RawServer(lambda connection: connection.sendall(http_reply("502 Trap"))) as proxy:
+        for variable in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(variable, proxy.url)
+        for variable in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(variable, raising=False)
+
+        reply = rename(vpcep)
+
+    assert reply.name == "orders"
+    assert proxy.connections == 0
+
+
+def test_netrc_does_not_replace_the_signature(
+    cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password secret\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+
+    rename(vpcep)
+
+    assert cloud.calls[0].authenticated

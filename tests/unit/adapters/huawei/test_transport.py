@@ -1,4 +1,4 @@
-"""Connections to Huawei Cloud that fail, hang or outlive their deadline."""
+"""Connections to Huawei Cloud that fail, hang or last longer than their deadline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import trustme
 from function.adapters.huawei.endpoint_services import HuaweiEndpointServices
 from function.adapters.tls import ssl_context
 from function.domain.deadline import Deadline
-from tests.deadlines import within
+from tests.deadlines import lasting_less_than, within
 from tests.fakes.clock import MovedClock
 from tests.fakes.failures import failed
 from tests.fakes.identifiers import SERVICE
@@ -28,400 +28,278 @@ from tests.fakes.raw_server import RawServer, receive_request
 from tests.localcloud.huawei import HuaweiCloud
 from tests.unit.adapters.huawei.clients import (
     LONG,
+    RENAMED,
     SHORT,
     TARGET,
     adapter,
+    closed_port,
+    failure_with,
     http_reply,
     in_parallel,
-    proves_nothing,
+    rename,
     rename_failure,
+    replying,
+    unconfirmed,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
 
 
-def of_a_trusted_server(monkeypatch: pytest.MonkeyPatch, directory: Path) -> ssl.SSLContext:
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ssl.SSLContext:
+    """The context of a server that the function trusts."""
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
-    authority.cert_pem.write_to_path(directory / "ca.pem")
-    trusted = ssl_context(str(directory / "ca.pem"))
-    monkeypatch.setattr("function.adapters.huawei.transport.ssl_context", lambda: trusted)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    client_context = ssl_context(str(tmp_path / "ca.pem"))
+    monkeypatch.setattr("function.adapters.huawei.transport.ssl_context", lambda: client_context)
     return context
 
 
-class TestNoReply:
-    def test_in_time_leaves_doubt(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
-        cloud.fail(kind="hang", applied=True)
-        began = time.monotonic()
+def reset(connection: socket.socket) -> None:
+    """Let the end of the connection be a reset."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
+
+# ---- No reply
+
+
+def test_rename_without_a_reply_in_time_is_in_doubt(cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
+    cloud.fail(kind="hang", applied=True)
+
+    with lasting_less_than(SHORT + 1):
         failure = rename_failure(vpcep, SHORT)
 
-        assert (failure.code, failure.in_doubt, failure.retryable) == ("Rename.Timeout", True, True)
-        assert time.monotonic() - began < SHORT + 1
+    assert (failure.code, failure.in_doubt, failure.retryable) == ("Rename.Timeout", True, True)
 
-    def test_to_a_read_in_time_is_told_the_same_way(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
-        cloud.fail(kind="hang", on="read")
 
-        assert failed(vpcep.read, TARGET, within(SHORT)).code == "Rename.Timeout"
+def test_read_without_a_reply_in_time_is_a_timeout(cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
+    cloud.fail(kind="hang", on="read")
 
-    def test_but_a_reset_leaves_doubt(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
-        for applied in (False, True):
-            cloud.fail(kind="reset", applied=applied)
+    assert failed(vpcep.read, TARGET, within(SHORT)).code == "Rename.Timeout"
 
-            failure = rename_failure(vpcep)
 
-            assert (failure.code, failure.in_doubt) == ("Rename.ConnectionFailed", True)
-        assert cloud.name_of(SERVICE) == "orders"
-        assert len(cloud.calls) == 2
+def test_reset_connection_is_in_doubt(cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
+    for applied in (False, True):
+        cloud.fail(kind="reset", applied=applied)
 
-    def test_but_a_reset_before_the_request_was_read_leaves_doubt(self) -> None:
-        def serve(connection: socket.socket) -> None:
-            connection.recv(1)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-        with RawServer(serve) as server:
-            failure = rename_failure(adapter(server.url))
+        failure = rename_failure(vpcep)
 
         assert (failure.code, failure.in_doubt) == ("Rename.ConnectionFailed", True)
+    assert cloud.name_of(SERVICE) == "orders"
+    assert len(cloud.calls) == 2
 
-    def test_but_the_end_of_the_connection_leaves_doubt(self) -> None:
-        with RawServer(receive_request) as server:
-            failure = rename_failure(adapter(server.url))
 
-        assert (failure.code, failure.in_doubt) == ("Rename.ConnectionFailed", True)
+def reset_before_reading(connection: socket.socket) -> None:
+    connection.recv(1)
+    reset(connection)
 
-    def test_but_a_truncated_one_proves_nothing_and_keeps_the_request_id(
-        self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices
-    ) -> None:
-        cloud.fail(kind="truncate", applied=True)
 
-        result = proves_nothing(lambda: vpcep.rename(TARGET, "orders", within(LONG)))
+@pytest.mark.parametrize("serve", [reset_before_reading, receive_request])
+def test_connection_that_ends_without_a_reply_is_in_doubt(serve: Callable[[socket.socket], object]) -> None:
+    failure = failure_with(RawServer(serve))
 
-        assert result.huawei_request_id == cloud.calls[0].request_id
+    assert (failure.code, failure.in_doubt) == ("Rename.ConnectionFailed", True)
 
-    def test_but_a_chunked_one_that_breaks_off_leaves_doubt(self) -> None:
-        def serve(connection: socket.socket) -> None:
-            receive_request(connection)
-            connection.sendall(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n100\r\n{"endpoint_service_name":')
 
-        with RawServer(serve) as server:
-            failure = rename_failure(adapter(server.url))
+def test_truncated_reply_is_no_success_and_keeps_the_request_id(
+    cloud: HuaweiCloud, vpcep: HuaweiEndpointServices
+) -> None:
+    cloud.fail(kind="truncate", applied=True)
 
-        assert failure.in_doubt
+    result = unconfirmed(lambda: rename(vpcep))
 
-    @pytest.mark.parametrize(
-        ("body", "code"), [(b'{"error_code":"EndPoint.2002"}', "EndPoint.2002"), (b'{"error_', None)]
-    )
-    def test_error_reply_that_breaks_off_keeps_a_code_that_had_come(self, body: bytes, code: str | None) -> None:
-        def serve(connection: socket.socket) -> None:
-            receive_request(connection)
-            head = b"HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\n"
-            connection.sendall(head + b"%x\r\n%b\r\n" % (len(body), body))
+    assert result.huawei_request_id == cloud.calls[0].request_id
 
-        with RawServer(serve) as server:
-            failure = rename_failure(adapter(server.url))
 
-        assert (failure.code, failure.http_status) == (code or "Rename.Refused", 400)
+def test_truncated_chunked_reply_is_in_doubt() -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
-    def test_for_lack_of_a_listener_leaves_no_doubt(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
+    assert failure_with(replying(head + b'100\r\n{"endpoint_service_name":')).in_doubt
 
-        failure = rename_failure(adapter(f"http://127.0.0.1:{port}"))
 
-        assert (failure.code, failure.in_doubt, failure.retryable) == ("Rename.ConnectionFailed", False, True)
+@pytest.mark.parametrize(("body", "code"), [(b'{"error_code":"EndPoint.2002"}', "EndPoint.2002"), (b'{"error_', None)])
+def test_truncated_error_reply_keeps_a_code_that_was_received(body: bytes, code: str | None) -> None:
+    head = b"HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\n"
 
-    def test_for_lack_of_an_address_leaves_no_doubt(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        # given: no resolver is asked, for that may take its time where there is no network
-        def getaddrinfo(*_: Any, **__: Any) -> Any:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    failure = failure_with(replying(head + b"%x\r\n%b\r\n" % (len(body), body)))
 
-        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    assert (failure.code, failure.http_status) == (code or "Rename.Refused", 400)
 
-        failure = rename_failure(adapter("https://vpcep.invalid"))
 
-        assert (failure.code, failure.in_doubt, failure.retryable) == ("Rename.ConnectionFailed", False, True)
+def test_refused_connection_is_not_in_doubt() -> None:
+    failure = rename_failure(adapter(closed_port()))
 
-    def test_for_lack_of_a_connection_in_time_leaves_no_doubt(self) -> None:
-        # given: a listener with a full backlog, which drops what else comes
-        with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
-            address = listener.getsockname()
-            waiting = [socket.socket() for _ in range(8)]
-            for one in waiting:
-                one.setblocking(False)
-                one.connect_ex(address)
+    assert (failure.code, failure.in_doubt, failure.retryable) == ("Rename.ConnectionFailed", False, True)
 
-            failure = rename_failure(adapter(f"http://127.0.0.1:{address[1]}"), SHORT)
 
-            for one in waiting:
-                one.close()
-        assert (failure.code, failure.in_doubt, failure.retryable) == ("Rename.Timeout", False, True)
+def test_unresolved_host_is_not_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given: no resolver is asked, for that may take its time where there is no network
+    def getaddrinfo(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    def test_over_tls_where_none_is_spoken_leaves_no_doubt(self) -> None:
-        def serve(connection: socket.socket) -> None:
-            connection.recv(1)
-            connection.sendall(http_reply("400 Bad Request"))
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
-        with RawServer(serve) as server:
-            failure = rename_failure(adapter(server.url.replace("http:", "https:")))
+    failure = rename_failure(adapter("https://vpcep.invalid"))
 
-        assert (failure.code, failure.in_doubt, failure.retryable) == ("Rename.ConnectionFailed", False, True)
+    assert (failure.code, failure.in_doubt, failure.retryable) == ("Rename.ConnectionFailed", False, True)
 
-    def test_of_a_server_that_nobody_vouches_for_leaves_no_doubt(self) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
 
-        with RawServer(receive_request, context) as server:
-            failure = rename_failure(adapter(server.url))
+def test_connection_timeout_is_not_in_doubt() -> None:
+    # given: a listener with a full backlog, which drops what else comes
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        address = listener.getsockname()
+        waiting = [socket.socket() for _ in range(8)]
+        for client in waiting:
+            client.setblocking(False)
+            client.connect_ex(address)
 
-        assert (failure.code, failure.in_doubt) == ("Rename.ConnectionFailed", False)
+        failure = rename_failure(adapter(f"http://127.0.0.1:{address[1]}"), SHORT)
 
-    def test_when_tls_breaks_after_the_request_leaves_doubt(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        # given: a trusted server that reads the request, and then sends what is no TLS
-        context = of_a_trusted_server(monkeypatch, tmp_path)
-        requests_read = []
+        for client in waiting:
+            client.close()
+    assert (failure.code, failure.in_doubt, failure.retryable) == ("Rename.Timeout", False, True)
 
-        def serve(connection: socket.socket) -> None:
-            requests_read.append(receive_request(connection))
-            socket.socket(fileno=connection.detach()).sendall(b"HTTP/1.1 200 OK\r\n\r\n" * 20)
 
-        with RawServer(serve, context) as server:
-            failure = rename_failure(adapter(server.url))
+def test_server_without_tls_is_not_in_doubt() -> None:
+    def serve(connection: socket.socket) -> None:
+        connection.recv(1)
+        connection.sendall(http_reply("400 Bad Request"))
 
-        assert requests_read
-        assert failure.in_doubt
+    with RawServer(serve) as server:
+        failure = rename_failure(adapter(server.url.replace("http:", "https:")))
 
-    def test_reads_the_trusted_certificates_once_for_all_connections(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        context = of_a_trusted_server(monkeypatch, tmp_path)
-        body = b'{"endpoint_service_name": "orders"}'
+    assert (failure.code, failure.in_doubt, failure.retryable) == ("Rename.ConnectionFailed", False, True)
 
-        def serve(connection: socket.socket) -> None:
-            receive_request(connection)
-            connection.sendall(http_reply("200 OK", body, "Connection: close"))
 
-        readings = []
-        monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *_, **__: readings.append(1))
-        with RawServer(serve, context) as server:
-            vpcep = adapter(server.url)
-            for _ in range(2):
-                vpcep.rename(TARGET, "orders", within(LONG))
+def test_untrusted_certificate_is_not_in_doubt() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
 
-        assert (server.connections, readings) == (2, [])
+    failure = failure_with(RawServer(receive_request, context))
 
-
-class TestDeadline:
-    """It holds for the whole call, not for each byte of it."""
+    assert (failure.code, failure.in_doubt) == ("Rename.ConnectionFailed", False)
 
-    def test_holds_against_a_body_that_drips(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
-        cloud.fail(kind="drip", body=b" " * 60, pace=0.05, applied=True)
-        began = time.monotonic()
 
-        failure = rename_failure(vpcep, SHORT)
+def test_tls_error_after_the_request_is_in_doubt(trusted: ssl.SSLContext) -> None:
+    # given: a trusted server that reads the request, and then sends what is no TLS
+    requests_read = []
 
-        assert time.monotonic() - began < SHORT + 1
-        assert (failure.code, failure.in_doubt) == ("Rename.Timeout", True)
-        assert failure.huawei_request_id == cloud.calls[0].request_id
+    def serve(connection: socket.socket) -> None:
+        requests_read.append(receive_request(connection))
+        socket.socket(fileno=connection.detach()).sendall(b"HTTP/1.1 200 OK\r\n\r\n" * 20)
 
-    def test_holds_against_headers_that_drip(self) -> None:
-        def serve(connection: socket.socket) -> None:
-            receive_request(connection)
-            for byte in http_reply("200 OK"):
-                connection.sendall(bytes([byte]))
-                time.sleep(0.05)
-
-        with RawServer(serve) as server:
-            began = time.monotonic()
-
-            failure = rename_failure(adapter(server.url), SHORT)
-
-            assert time.monotonic() - began < SHORT + 1
-        assert (failure.code, failure.in_doubt) == ("Rename.Timeout", True)
-
-    def test_is_not_put_off_by_the_headers_arrival(self) -> None:
-        seconds = 1.0
-
-        def serve(connection: socket.socket) -> None:
-            receive_request(connection)
-            time.sleep(0.9 * seconds)
-            connection.sendall(http_reply("200 OK", b" " * 10)[:-5])
-            connection.recv(1)
-
-        with RawServer(serve) as server:
-            began = time.monotonic()
-
-            failure = rename_failure(adapter(server.url), seconds)
-
-            assert time.monotonic() - began < 1.6 * seconds
-        assert (failure.code, failure.in_doubt) == ("Rename.Timeout", True)
-
-    def test_holds_while_another_call_proves_the_key(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
-        # given: the first call of a key hangs, and nobody else may try it
-        cloud.fail(kind="hang")
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            first = pool.submit(rename_failure, vpcep, 4 * SHORT)
-            while not cloud.calls:
-                time.sleep(0.01)
-
-            # when
-            failure = rename_failure(vpcep, SHORT)
-
-            # then: it was never sent
-            assert (failure.code, failure.in_doubt, failure.counts_as_attempt) == ("Rename.Timeout", False, False)
-            assert (first.result().in_doubt, first.result().counts_as_attempt) == (True, True)
-        assert len(cloud.calls) == 1
-
-    def test_that_has_passed_leaves_no_call_to_make(self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
-        failure = rename_failure(vpcep, -1.0)
-
-        assert (failure.code, failure.in_doubt, failure.counts_as_attempt) == ("Rename.Timeout", False, False)
-        assert cloud.calls == []
-
-    def test_that_is_near_when_the_wait_is_over_leaves_no_call_to_make(
-        self, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices
-    ) -> None:
-        cloud.fail(kind="hang")
-        with ThreadPoolExecutor(max_workers=10) as pool:
-            first = pool.submit(rename_failure, vpcep, 2 * SHORT)
-            while not cloud.calls:
-                time.sleep(0.01)
-
-            # when: nine wait, and have a moment left after it
-            others = list(pool.map(lambda _: rename_failure(vpcep, 2 * SHORT), range(9)))
-
-            # then
-            assert {(failure.code, failure.counts_as_attempt) for failure in others} == {("Rename.Timeout", False)}
-            assert first.result().counts_as_attempt
-        assert len(cloud.calls) == 1
-
-
-class TestAThreadThatOutlivesItsInvocation:
-    """Whenever it wakes up, it sends nothing any more."""
-
-    @pytest.fixture(params=["http", "https"])
-    def server(
-        self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> Iterator[SilentServer]:
-        context = of_a_trusted_server(monkeypatch, tmp_path) if request.param == "https" else None
-        with SilentServer(context) as server:
-            yield server
-
-    def test_after_a_look_up_that_hung_until_its_deadline(
-        self, server: SilentServer, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        look_up(monkeypatch, lambda: time.sleep(2 * SHORT))
-
-        failure = rename_failure(adapter(server.url), SHORT)
-
-        assert (failure.code, failure.in_doubt) == ("Rename.Timeout", False)
-        assert server.stops_listening() == b""
-
-    def test_holds_up_the_calls_of_the_next_one_for_a_moment_at_the_most(
-        self, cloud: HuaweiCloud, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        # given: the first call of a key is stuck in a look-up beyond its deadline
-        stuck, goes_on = threading.Event(), threading.Event()
-
-        def first_hangs() -> None:
-            if not stuck.is_set():
-                stuck.set()
-                goes_on.wait(LONG)
-
-        look_up(monkeypatch, first_hangs)
-        vpcep = adapter(cloud.url)
-        with ThreadPoolExecutor(1) as threads:
-            straggler = threads.submit(rename_failure, vpcep, SHORT)
-            stuck.wait(LONG)
-            time.sleep(SHORT)
-            began = time.monotonic()
-
-            # when
-            replies = in_parallel(10, lambda _: vpcep.rename(TARGET, "billing", within(LONG)))
-
-            # then
-            assert [reply.name for reply in replies] == ["billing"] * 10
-            assert time.monotonic() - began < 2.0
-            goes_on.set()
-            assert (straggler.result().code, straggler.result().in_doubt) == ("Rename.Timeout", False)
-        assert len(cloud.calls) == 10
-
-    def test_leaves_nothing_that_the_kernel_would_repeat(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """A request that was not acknowledged would be sent again for minutes, by a connection that ends in order."""
-        ends: list[bytes | type[OSError]] = []
-        ended = threading.Event()
-
-        def serve(connection: socket.socket) -> None:
-            receive_request(connection)
-            try:
-                ends.append(connection.recv(1))
-            except OSError as error:
-                ends.append(type(error))
-            ended.set()
-
-        for tls in (None, of_a_trusted_server(monkeypatch, tmp_path)):
-            with RawServer(serve, tls) as server:
-                assert rename_failure(adapter(server.url), SHORT).in_doubt
-                assert ended.wait(LONG)
-            ended.clear()
-
-        assert ends == [ConnectionResetError] * 2
-
-    def test_after_a_freeze_during_the_look_up(
-        self, server: SilentServer, monkeypatch: pytest.MonkeyPatch, clock: MovedClock
-    ) -> None:
-        def freeze() -> None:
-            clock.ahead = 3_600.0
-
-        look_up(monkeypatch, freeze)
-
-        failure = failed(adapter(server.url).rename, TARGET, "orders", on(clock, LONG))
-
-        assert (failure.code, failure.in_doubt) == ("Rename.Timeout", False)
-        assert server.stops_listening() == b""
-
-    def test_after_a_freeze_that_began_when_the_connection_was_taken(
-        self, server: SilentServer, monkeypatch: pytest.MonkeyPatch, clock: MovedClock
-    ) -> None:
-        server.answers = 1
+    assert failure_with(RawServer(serve, trusted)).in_doubt
+    assert requests_read
+
+
+def test_trusted_certificates_are_read_once_for_all_connections(
+    trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply = http_reply("200 OK", b'{"endpoint_service_name": "orders"}', "Connection: close")
+    readings = []
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *_, **__: readings.append(1))
+
+    with replying(reply, trusted) as server:
         vpcep = adapter(server.url)
-        assert vpcep.rename(TARGET, "orders", on(clock, LONG)).name == "orders"
-        before = server.received
-        putrequest = HTTPConnection.putrequest
+        for _ in range(2):
+            rename(vpcep)
 
-        def freeze(*arguments: Any, **more: Any) -> None:
-            clock.ahead = 3_600.0
-            putrequest(*arguments, **more)
+    assert (server.connections, readings) == (2, [])
 
-        monkeypatch.setattr(HTTPConnection, "putrequest", freeze)
 
-        failure = failed(vpcep.rename, TARGET, "billing", on(clock, LONG))
+# ---- The deadline holds for the whole call, not for each byte of it
 
-        assert (failure.code, failure.in_doubt) == ("Rename.Timeout", False)
-        assert server.stops_listening() == before
 
-    def test_after_a_freeze_amid_the_request_leaves_doubt(
-        self, server: SilentServer, monkeypatch: pytest.MonkeyPatch, clock: MovedClock
-    ) -> None:
-        endheaders = HTTPConnection.endheaders
+def test_deadline_holds_for_a_body_that_trickles_in(cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
+    cloud.fail(kind="drip", body=b" " * 60, pace=0.05, applied=True)
 
-        def freeze(*arguments: Any, **more: Any) -> None:
-            endheaders(*arguments, **more)
-            clock.ahead = 3_600.0
+    with lasting_less_than(SHORT + 1):
+        failure = rename_failure(vpcep, SHORT)
 
-        monkeypatch.setattr(HTTPConnection, "endheaders", freeze)
+    assert (failure.code, failure.in_doubt) == ("Rename.Timeout", True)
+    assert failure.huawei_request_id == cloud.calls[0].request_id
 
-        failure = failed(adapter(server.url).rename, TARGET, "orders", on(clock, LONG))
 
-        # then: a request without its body changes nothing, but who knows how it was cut
-        assert (failure.code, failure.in_doubt) == ("Rename.Timeout", True)
-        assert b"endpoint_service_name" not in server.stops_listening()
+def test_deadline_holds_for_headers_that_trickle_in() -> None:
+    def serve(connection: socket.socket) -> None:
+        receive_request(connection)
+        for byte in http_reply("200 OK"):
+            connection.sendall(bytes([byte]))
+            time.sleep(0.05)
+
+    with lasting_less_than(SHORT + 1):
+        failure = failure_with(RawServer(serve), SHORT)
+
+    assert (failure.code, failure.in_doubt) == ("Rename.Timeout", True)
+
+
+def test_deadline_is_not_extended_by_the_headers() -> None:
+    seconds = 1.0
+
+    def serve(connection: socket.socket) -> None:
+        receive_request(connection)
+        time.sleep(0.9 * seconds)
+        connection.sendall(http_reply("200 OK", b" " * 10)[:-5])
+        connection.recv(1)
+
+    with lasting_less_than(1.6 * seconds):
+        failure = failure_with(RawServer(serve), seconds)
+
+    assert (failure.code, failure.in_doubt) == ("Rename.Timeout", True)
+
+
+def submit_probe(pool: ThreadPoolExecutor, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, seconds: float) -> Any:
+    """The first call of a key, which hangs; meanwhile no other call may use the key."""
+    cloud.fail(kind="hang")
+    probe = pool.submit(rename_failure, vpcep, seconds)
+    while not cloud.calls:
+        time.sleep(0.01)
+    return probe
+
+
+def test_deadline_holds_while_another_call_probes_the_key(cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        probe = submit_probe(pool, cloud, vpcep, 4 * SHORT)
+
+        failure = rename_failure(vpcep, SHORT)
+
+        # then: it was never sent
+        assert (failure.code, failure.in_doubt, failure.counts_as_attempt) == ("Rename.Timeout", False, False)
+        assert (probe.result().in_doubt, probe.result().counts_as_attempt) == (True, True)
+    assert len(cloud.calls) == 1
+
+
+def test_no_call_is_made_after_the_deadline(cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
+    failure = rename_failure(vpcep, -1.0)
+
+    assert (failure.code, failure.in_doubt, failure.counts_as_attempt) == ("Rename.Timeout", False, False)
+    assert cloud.calls == []
+
+
+def test_no_call_is_made_if_the_deadline_is_near_after_the_wait_for_the_probe(
+    cloud: HuaweiCloud, vpcep: HuaweiEndpointServices
+) -> None:
+    with ThreadPoolExecutor(10) as pool:
+        probe = submit_probe(pool, cloud, vpcep, 2 * SHORT)
+
+        # when: nine wait, and have a moment left after it
+        others = list(pool.map(lambda _: rename_failure(vpcep, 2 * SHORT), range(9)))
+
+        assert {(failure.code, failure.counts_as_attempt) for failure in others} == {("Rename.Timeout", False)}
+        assert probe.result().counts_as_attempt
+    assert len(cloud.calls) == 1
+
+
+# ---- A thread that outlives its invocation sends nothing
 
 
 class SilentServer(RawServer):
-    """Keeps what it receives; answers the first few requests, where it is told to."""
+    """Keeps what it receives, and answers no request but the first few.
+
+    Attributes:
+        answers: how many.
+    """
 
     def __init__(self, tls: ssl.SSLContext | None) -> None:
         super().__init__(self._listen, tls)
@@ -432,83 +310,199 @@ class SilentServer(RawServer):
     def _listen(self, connection: socket.socket) -> None:
         for _ in range(self.answers):
             self.received += receive_request(connection)
-            connection.sendall(http_reply("200 OK", b'{"endpoint_service_name":"orders"}'))
+            connection.sendall(RENAMED)
         try:
             while data := connection.recv(65_536):
                 self.received += data
         finally:
             self._done.set()
 
-    def stops_listening(self) -> bytes:
+    def received_until_closed(self) -> bytes:
         """What was received until the client closed the connection."""
         if self.connections:
             assert self._done.wait(LONG)
         return self.received
 
 
-def look_up(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object]) -> None:
-    """Something happens before the name of a host is resolved."""
-    getaddrinfo = socket.getaddrinfo
-
-    def slow(*arguments: Any, **more: Any) -> Any:
-        meanwhile()
-        return getaddrinfo(*arguments, **more)
-
-    monkeypatch.setattr(socket, "getaddrinfo", slow)
+@pytest.fixture(params=["http", "https"])
+def server(request: pytest.FixtureRequest) -> Iterator[SilentServer]:
+    with SilentServer(request.getfixturevalue("trusted") if request.param == "https" else None) as server:
+        yield server
 
 
-def on(clock: MovedClock, seconds: float) -> Deadline:
-    """So many seconds from now on, by another clock."""
-    return Deadline(clock() + seconds, clock() + seconds + 4.0, clock)
+def hook(
+    monkeypatch: pytest.MonkeyPatch,
+    owner: Any,
+    name: str,
+    *,
+    before: Callable[[], object] = lambda: None,
+    after: Callable[[], object] = lambda: None,
+) -> None:
+    """Call something before or after a function of the standard library."""
+    function = getattr(owner, name)
+
+    def hooked(*arguments: Any, **more: Any) -> Any:
+        before()
+        result = function(*arguments, **more)
+        after()
+        return result
+
+    monkeypatch.setattr(owner, name, hooked)
 
 
-class TestConnectionsAfterAFreeze:
-    """What was idle for a minute by the wall clock may be dead, and neither side knows."""
+def freeze(clock: MovedClock) -> Callable[[], None]:
+    """The environment is frozen for an hour."""
+    return lambda: setattr(clock, "ahead", 3_600.0)
 
-    def serve(self, connection: socket.socket) -> None:
+
+def by(clock: MovedClock) -> Deadline:
+    return Deadline(clock() + LONG, clock() + LONG + 4.0, clock)
+
+
+def test_nothing_is_sent_after_a_lookup_that_took_until_the_deadline(
+    server: SilentServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook(monkeypatch, socket, "getaddrinfo", before=lambda: time.sleep(2 * SHORT))
+
+    failure = rename_failure(adapter(server.url), SHORT)
+
+    assert (failure.code, failure.in_doubt) == ("Rename.Timeout", False)
+    assert server.received_until_closed() == b""
+
+
+def test_lookup_that_hangs_delays_the_calls_of_the_next_invocation_for_a_moment_only(
+    cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given: the first call of a key is stuck in a lookup beyond its deadline
+    hangs, may_end = threading.Event(), threading.Event()
+
+    def first_hangs() -> None:
+        if not hangs.is_set():
+            hangs.set()
+            may_end.wait(LONG)
+
+    hook(monkeypatch, socket, "getaddrinfo", before=first_hangs)
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(rename_failure, vpcep, SHORT)
+        hangs.wait(LONG)
+        time.sleep(SHORT)
+
+        with lasting_less_than(2.0):
+            replies = in_parallel(10, lambda _: rename(vpcep, "billing"))
+
+        assert [reply.name for reply in replies] == ["billing"] * 10
+        may_end.set()
+        assert (first.result().code, first.result().in_doubt) == ("Rename.Timeout", False)
+    assert len(cloud.calls) == 10
+
+
+def test_connection_is_reset_after_a_timeout(trusted: ssl.SSLContext) -> None:
+    """A request that was not acknowledged would be sent again for minutes, by a connection that ends in order."""
+    ends: list[bytes | type[OSError]] = []
+    ended = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        receive_request(connection)
+        try:
+            ends.append(connection.recv(1))
+        except OSError as error:
+            ends.append(type(error))
+        ended.set()
+
+    for tls in (None, trusted):
+        with RawServer(serve, tls) as server:
+            assert rename_failure(adapter(server.url), SHORT).in_doubt
+            assert ended.wait(LONG)
+        ended.clear()
+
+    assert ends == [ConnectionResetError] * 2
+
+
+def test_nothing_is_sent_after_a_freeze_during_the_lookup(
+    server: SilentServer, monkeypatch: pytest.MonkeyPatch, clock: MovedClock
+) -> None:
+    hook(monkeypatch, socket, "getaddrinfo", before=freeze(clock))
+
+    failure = failed(adapter(server.url).rename, TARGET, "orders", by(clock))
+
+    assert (failure.code, failure.in_doubt) == ("Rename.Timeout", False)
+    assert server.received_until_closed() == b""
+
+
+def test_nothing_is_sent_after_a_freeze_before_the_request(
+    server: SilentServer, monkeypatch: pytest.MonkeyPatch, clock: MovedClock
+) -> None:
+    server.answers = 1
+    vpcep = adapter(server.url)
+    assert vpcep.rename(TARGET, "orders", by(clock)).name == "orders"
+    before = server.received
+    hook(monkeypatch, HTTPConnection, "putrequest", before=freeze(clock))
+
+    failure = failed(vpcep.rename, TARGET, "billing", by(clock))
+
+    assert (failure.code, failure.in_doubt) == ("Rename.Timeout", False)
+    assert server.received_until_closed() == before
+
+
+def test_request_that_a_freeze_interrupts_is_in_doubt_and_its_body_is_not_sent(
+    server: SilentServer, monkeypatch: pytest.MonkeyPatch, clock: MovedClock
+) -> None:
+    hook(monkeypatch, HTTPConnection, "endheaders", after=freeze(clock))
+
+    failure = failed(adapter(server.url).rename, TARGET, "orders", by(clock))
+
+    # then: a request without its body changes nothing, but it is unknown how much of it was sent
+    assert (failure.code, failure.in_doubt) == ("Rename.Timeout", True)
+    assert b"endpoint_service_name" not in server.received_until_closed()
+
+
+# ---- Connections after a freeze: what was idle for a minute by the wall clock may be dead
+
+
+def answer_each(connection: socket.socket) -> None:
+    while True:
+        receive_request(connection)
+        connection.sendall(RENAMED)
+
+
+@pytest.mark.parametrize(("ahead", "connections"), [(0, 1), (59, 1), (61, 2), (3_600, 2), (-3_600, 2)])
+def test_connection_is_kept_for_a_minute(clock: MovedClock, ahead: float, connections: int) -> None:
+    with RawServer(answer_each) as server:
+        vpcep = adapter(server.url)
+        vpcep.rename(TARGET, "orders", by(clock))
+
+        clock.ahead += ahead
+        vpcep.rename(TARGET, "orders", by(clock))
+
+        assert server.connections == connections
+
+
+def test_no_thread_uses_a_connection_from_before_the_freeze(clock: MovedClock) -> None:
+    # given: ten kept connections, each of which is reset at its next use after a freeze
+    frozen, ten = threading.Event(), threading.Barrier(10)
+
+    def serve(connection: socket.socket) -> None:
+        is_older = not frozen.is_set()
         while True:
             receive_request(connection)
-            connection.sendall(http_reply("200 OK", b'{"endpoint_service_name":"orders"}'))
+            if frozen.is_set() and is_older:
+                reset(connection)
+                return
+            if is_older and probed.is_set():
+                with suppress(threading.BrokenBarrierError):
+                    ten.wait(SHORT)
+            connection.sendall(RENAMED)
 
-    @pytest.mark.parametrize(("ahead", "connections"), [(0, 1), (59, 1), (61, 2), (3_600, 2), (-3_600, 2)])
-    def test_are_kept_for_a_minute(self, clock: MovedClock, ahead: float, connections: int) -> None:
-        with RawServer(self.serve) as server:
-            vpcep = adapter(server.url)
-            vpcep.rename(TARGET, "orders", on(clock, LONG))
+    probed = threading.Event()
+    with RawServer(serve) as server:
+        vpcep = adapter(server.url)
+        vpcep.rename(TARGET, "orders", by(clock))  # the probe of the key
+        probed.set()
+        in_parallel(10, lambda _: vpcep.rename(TARGET, "orders", by(clock)))
+        assert server.connections == 10
 
-            clock.ahead += ahead
-            vpcep.rename(TARGET, "orders", on(clock, LONG))
+        frozen.set()
+        clock.ahead += 400
+        replies = in_parallel(10, lambda _: vpcep.rename(TARGET, "orders", by(clock)))
 
-            assert server.connections == connections
-
-    def test_are_not_used_by_any_of_ten_threads(self, clock: MovedClock) -> None:
-        # given: ten kept connections, each of which is reset at its next use after a freeze
-        frozen, ten = threading.Event(), threading.Barrier(10)
-
-        def serve(connection: socket.socket) -> None:
-            born_before = not frozen.is_set()
-            while True:
-                receive_request(connection)
-                if frozen.is_set() and born_before:
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    return
-                if born_before and proven.is_set():
-                    with suppress(threading.BrokenBarrierError):
-                        ten.wait(SHORT)
-                connection.sendall(http_reply("200 OK", b'{"endpoint_service_name":"orders"}'))
-
-        proven = threading.Event()
-        with RawServer(serve) as server:
-            vpcep = adapter(server.url)
-            vpcep.rename(TARGET, "orders", on(clock, LONG))  # which proves the key
-            proven.set()
-            in_parallel(10, lambda _: vpcep.rename(TARGET, "orders", on(clock, LONG)))
-            assert server.connections == 10
-
-            # when
-            frozen.set()
-            clock.ahead += 400
-            replies = in_parallel(10, lambda _: vpcep.rename(TARGET, "orders", on(clock, LONG)))
-
-        # then
-        assert [reply.name for reply in replies] == ["orders"] * 10
+    assert [reply.name for reply in replies] == ["orders"] * 10
