@@ -59,30 +59,31 @@ def sourced(shell: str, text: str, directory: Path, environment: Mapping[str, st
     return cast("dict[str, str]", json.loads(done.stdout))
 
 
-class TestScript:
-    @pytest.mark.parametrize("shell", SHELLS)
-    def test_exports_values_as_they_are(self, shell: str, tmp_path: Path) -> None:
-        environment = sourced(shell, script({**LOCAL, "AWKWARD": AWKWARD}), tmp_path, {})
+@pytest.mark.parametrize("shell", SHELLS)
+def test_script_exports_values_as_they_are(shell: str, tmp_path: Path) -> None:
+    environment = sourced(shell, script({**LOCAL, "AWKWARD": AWKWARD}), tmp_path, {})
 
-        assert environment["AWKWARD"] == AWKWARD
-        assert LOCAL.items() <= environment.items()
+    assert environment["AWKWARD"] == AWKWARD
+    assert LOCAL.items() <= environment.items()
 
-    @pytest.mark.parametrize("shell", SHELLS)
-    def test_leaves_nothing_that_leads_to_a_real_cloud(self, shell: str, tmp_path: Path) -> None:
-        environment = sourced(shell, script(LOCAL), tmp_path, REAL)
 
-        of_clouds = {name: value for name, value in environment.items() if name.startswith(("AWS_", "HUAWEICLOUD_"))}
-        assert of_clouds == LOCAL
-        assert environment["INNOCENT"] == REAL["INNOCENT"]
+@pytest.mark.parametrize("shell", SHELLS)
+def test_script_unsets_what_refers_to_a_real_cloud(shell: str, tmp_path: Path) -> None:
+    environment = sourced(shell, script(LOCAL), tmp_path, REAL)
 
-    @pytest.mark.parametrize("shell", SHELLS)
-    @pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
-    def test_reaches_the_loopback_interface_without_a_proxy(self, shell: str, name: str, tmp_path: Path) -> None:
-        environment = sourced(shell, script(LOCAL), tmp_path, {name: "intranet.example"}, times=2)
+    of_clouds = {name: value for name, value in environment.items() if name.startswith(("AWS_", "HUAWEICLOUD_"))}
+    assert of_clouds == LOCAL
+    assert environment["INNOCENT"] == REAL["INNOCENT"]
 
-        hosts = environment["no_proxy"].split(",")
-        assert environment["NO_PROXY"] == environment["no_proxy"]
-        assert {"127.0.0.1", "localhost", "intranet.example"} == set(hosts)
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
+def test_script_excludes_the_loopback_interface_from_the_proxy(shell: str, name: str, tmp_path: Path) -> None:
+    environment = sourced(shell, script(LOCAL), tmp_path, {name: "intranet.example"}, times=2)
+
+    hosts = environment["no_proxy"].split(",")
+    assert environment["NO_PROXY"] == environment["no_proxy"]
+    assert {"127.0.0.1", "localhost", "intranet.example"} == set(hosts)
 
 
 def clouds(endpoint: str = "https://127.0.0.1:4566") -> Clouds:
@@ -102,54 +103,54 @@ def clouds(endpoint: str = "https://127.0.0.1:4566") -> Clouds:
     )
 
 
-class TestVariables:
-    def test_every_region_of_the_sdk_leads_to_the_local_cloud(self) -> None:
-        found = variables(clouds())
+def test_endpoint_of_every_region_of_the_sdk_is_the_local_cloud() -> None:
+    found = variables(clouds())
 
-        names = {
-            f"HUAWEICLOUD_SDK_REGION_VPCEP_{region.upper().replace('-', '_')}" for region in VpcepRegion.static_fields
-        }
-        assert len(names) > 20
-        assert {found[name] for name in names} == {LOCAL_ACCOUNT.endpoint}
-
-    def test_urls_are_of_the_local_clouds(self) -> None:
-        found = variables(clouds())
-
-        assert found["RENAME_QUEUE_URL"] == "https://127.0.0.1:4566/123456789012/rename.fifo"
-        assert found["RENAME_API_URL"] == "https://127.0.0.1:4566/_aws/execute-api/abc/v1/rename-events"
-        assert (found["AWS_REGION"], found["AWS_DEFAULT_REGION"]) == ("eu-central-2", "eu-central-2")
-        assert (found["AWS_ACCESS_KEY_ID"], found["AWS_SECRET_ACCESS_KEY"]) == ("KEY", "secret")
-        assert found["HUAWEICLOUD_SDK_PROJECT_ID"] == LOCAL_ACCOUNT.project_id
+    names = {f"HUAWEICLOUD_SDK_REGION_VPCEP_{region.upper().replace('-', '_')}" for region in VpcepRegion.static_fields}
+    assert len(names) > 20
+    assert {found[name] for name in names} == {LOCAL_ACCOUNT.endpoint}
 
 
-class TestFile:
-    def test_is_removed_at_the_end(self, tmp_path: Path) -> None:
-        with environment_file(tmp_path / "build", 4566, "text é") as path:
-            assert path == tmp_path / "build" / "local.env"
-            assert path.read_text(encoding="utf-8") == "text é"
-            assert path.stat().st_mode & 0o777 == 0o600
+def test_urls_and_keys_are_of_the_local_clouds() -> None:
+    found = variables(clouds())
 
-        assert list((tmp_path / "build").iterdir()) == []
+    assert found["RENAME_QUEUE_URL"] == "https://127.0.0.1:4566/123456789012/rename.fifo"
+    assert found["RENAME_API_URL"] == "https://127.0.0.1:4566/_aws/execute-api/abc/v1/rename-events"
+    assert (found["AWS_REGION"], found["AWS_DEFAULT_REGION"]) == ("eu-central-2", "eu-central-2")
+    assert (found["AWS_ACCESS_KEY_ID"], found["AWS_SECRET_ACCESS_KEY"]) == ("KEY", "secret")
+    assert found["HUAWEICLOUD_SDK_PROJECT_ID"] == LOCAL_ACCOUNT.project_id
 
-    def test_of_a_second_process_has_the_port_in_its_name(self, tmp_path: Path) -> None:
-        with environment_file(tmp_path, 1, "first") as first, environment_file(tmp_path, 2, "second") as second:
-            assert (first.name, second.name) == ("local.env", "local-2.env")
-            assert (first.read_text(), second.read_text()) == ("first", "second")
-            with pytest.raises(LocalAwsError, match="other processes have"), environment_file(tmp_path, 2, "third"):
-                pass
 
-            assert second.read_text() == "second"
+def test_file_is_removed_at_the_end(tmp_path: Path) -> None:
+    with environment_file(tmp_path / "build", 4566, "text é") as path:
+        assert path == tmp_path / "build" / "local.env"
+        assert path.read_text(encoding="utf-8") == "text é"
+        assert path.stat().st_mode & 0o777 == 0o600
 
-    def test_of_a_process_that_was_killed_is_taken_over(self, tmp_path: Path) -> None:
-        (tmp_path / "local.env").write_text("of another process, and longer")
-        (tmp_path / "local-2.env").write_text("of a second one")
+    assert list((tmp_path / "build").iterdir()) == []
 
-        with environment_file(tmp_path, 1, "new") as path:
-            assert [file.name for file in tmp_path.iterdir()] == ["local.env"]
-            assert path.read_text() == "new"
 
-    def test_that_cannot_be_written_is_an_error(self, tmp_path: Path) -> None:
-        (tmp_path / "build").write_text("a file")
-
-        with pytest.raises(LocalAwsError, match="build"), environment_file(tmp_path / "build", 1, "text"):
+def test_file_of_a_second_process_has_the_port_in_its_name(tmp_path: Path) -> None:
+    with environment_file(tmp_path, 1, "first") as first, environment_file(tmp_path, 2, "second") as second:
+        assert (first.name, second.name) == ("local.env", "local-2.env")
+        assert (first.read_text(), second.read_text()) == ("first", "second")
+        with pytest.raises(LocalAwsError, match="other processes have"), environment_file(tmp_path, 2, "third"):
             pass
+
+        assert second.read_text() == "second"
+
+
+def test_file_of_a_process_that_was_killed_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "local.env").write_text("of another process, and longer")
+    (tmp_path / "local-2.env").write_text("of a second one")
+
+    with environment_file(tmp_path, 1, "new") as path:
+        assert [file.name for file in tmp_path.iterdir()] == ["local.env"]
+        assert path.read_text() == "new"
+
+
+def test_file_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "build").write_text("a file")
+
+    with pytest.raises(LocalAwsError, match="build"), environment_file(tmp_path / "build", 1, "text"):
+        pass

@@ -1,4 +1,4 @@
-"""What the server of the page of `make up` replies, and what it watches. The page itself: `make page-test`."""
+"""What the server of the page of `make up` replies, and what its monitor shows. The page itself: `make page-test`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple, cast
 
@@ -81,18 +82,30 @@ def port_of(page: Page) -> int:
     return int(page.url.rpartition(":")[2])
 
 
+def connect(page: Page) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection("127.0.0.1", port_of(page), timeout=SECONDS)
+
+
 def ask(
     page: Page, method: str, path: str, body: str | None = None, headers: Mapping[str, str] | None = None
 ) -> Answer:
-    connection = http.client.HTTPConnection("127.0.0.1", port_of(page), timeout=SECONDS)
-    try:
+    with closing(connect(page)) as connection:
         connection.request(method, path, None if body is None else body.encode(), dict(headers or {}))
         reply = connection.getresponse()
-        return Answer(
-            reply.status, {name.lower(): value for name, value in reply.getheaders()}, reply.read().decode("utf-8")
-        )
-    finally:
-        connection.close()
+        received = {name.lower(): value for name, value in reply.getheaders()}
+        return Answer(reply.status, received, reply.read().decode("utf-8"))
+
+
+def status_of(
+    page: Page, method: str, path: str, headers: Mapping[str, str] | None = None, *, skip_host: bool = False
+) -> int:
+    """The status of the answer to a request without a body."""
+    with closing(connect(page)) as connection:
+        connection.putrequest(method, path, skip_host=skip_host)
+        for name, value in (headers or {}).items():
+            connection.putheader(name, value.encode("latin-1"))
+        connection.endheaders()
+        return connection.getresponse().status
 
 
 def entries_until(monitor: Monitor, kind: str) -> list[str]:
@@ -105,23 +118,27 @@ def entries_until(monitor: Monitor, kind: str) -> list[str]:
     pytest.fail(f"no {kind} in {SECONDS} s")
 
 
-class TestFiles:
-    @pytest.mark.parametrize("path", FILES)
-    def test_are_served_and_ask_no_other_server(self, page: Page, path: str) -> None:
-        answer = ask(page, "GET", path)
+# ---- Files
 
-        assert answer.status == 200
-        assert answer.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'; ")
-        assert answer.headers["x-content-type-options"] == "nosniff"
-        assert path == "/openapi.json" or re.findall(r"https?:|//[a-z]", re.sub(r"(?m)^//.*", "", answer.body)) == []
 
-    def test_document_of_the_api_is_the_readers(self, page: Page) -> None:
-        assert ask(page, "GET", "/openapi.json").body == (ROOT / "docs/openapi.json").read_text(encoding="utf-8")
+@pytest.mark.parametrize("path", FILES)
+def test_file_is_served_and_refers_to_no_other_server(page: Page, path: str) -> None:
+    answer = ask(page, "GET", path)
 
-    def test_others_are_not(self, page: Page) -> None:
-        assert [ask(page, "GET", path).status for path in ("/server.py", "/../server.py", "/fault")] == [404] * 3
-        assert ask(page, "POST", "/", "x").status == 404
-        assert ask(page, "PUT", "/", "x").status == 501
+    assert answer.status == 200
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'; ")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert path == "/openapi.json" or re.findall(r"https?:|//[a-z]", re.sub(r"(?m)^//.*", "", answer.body)) == []
+
+
+def test_document_of_the_api_is_the_published_one(page: Page) -> None:
+    assert ask(page, "GET", "/openapi.json").body == (ROOT / "docs/openapi.json").read_text(encoding="utf-8")
+
+
+def test_other_path_or_method_is_refused(page: Page) -> None:
+    assert [ask(page, "GET", path).status for path in ("/server.py", "/../server.py", "/fault")] == [404] * 3
+    assert ask(page, "POST", "/", "x").status == 404
+    assert ask(page, "PUT", "/", "x").status == 501
 
 
 REQUESTS: Final = [
@@ -140,235 +157,235 @@ FOREIGN: Final = {
 }
 
 
-class TestForeignRequest:
-    @pytest.mark.parametrize("headers", FOREIGN.values(), ids=FOREIGN)
-    @pytest.mark.parametrize(("method", "path", "body"), REQUESTS, ids=[f"{each[0]} {each[1]}" for each in REQUESTS])
-    def test_is_refused_and_does_nothing(
-        self,
-        page: Page,
-        clouds: FakeClouds,
-        monitor: Monitor,
-        headers: dict[str, str],
-        method: str,
-        path: str,
-        body: str | None,
-    ) -> None:
-        sent = {name: value.format(port=port_of(page)) for name, value in headers.items()}
-
-        answer = ask(page, method, path, body, sent)
-
-        assert answer.status == 403
-        assert (clouds.posted, monitor.fault, monitor.shows_logs) == ([], "none", False)
-
-    def test_without_a_host_is_refused(self, page: Page) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port_of(page), timeout=SECONDS)
-        connection.putrequest("GET", "/", skip_host=True)
-        connection.endheaders()
-
-        assert connection.getresponse().status == 403
-        connection.close()
-
-    @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-    def test_of_the_page_itself_is_answered(self, page: Page, monitor: Monitor, host: str) -> None:
-        own = f"{host}:{port_of(page)}"
-
-        answer = ask(page, "POST", "/fault", "outage", {"Host": own, "Origin": f"http://{own}"})
-
-        assert (answer.status, monitor.fault) == (200, "outage")
+# ---- Requests of other sites
 
 
-class TestState:
-    def test_shows_the_services_and_their_names(self, page: Page, clouds: FakeClouds) -> None:
-        clouds.huawei.add_service("another", name="")
+@pytest.mark.parametrize("headers", FOREIGN.values(), ids=FOREIGN)
+@pytest.mark.parametrize(("method", "path", "body"), REQUESTS, ids=[f"{each[0]} {each[1]}" for each in REQUESTS])
+def test_foreign_request_is_refused_and_has_no_effect(
+    page: Page, clouds: FakeClouds, monitor: Monitor, headers: dict[str, str], method: str, path: str, body: str | None
+) -> None:
+    sent = {name: value.format(port=port_of(page)) for name, value in headers.items()}
 
-        assert json.loads(ask(page, "GET", "/services").body) == {SERVICE: "billing", "another": ""}
+    answer = ask(page, method, path, body, sent)
 
-    def test_shows_the_fault_and_whether_log_lines_are_shown(self, page: Page) -> None:
-        ask(page, "POST", "/fault", "slow\n")
-        ask(page, "POST", "/logs", "on")
-
-        assert json.loads(ask(page, "GET", "/state").body) == {"fault": "slow", "faults": FAULTS, "logs": True}
-
-    @pytest.mark.parametrize(("path", "word"), [("/fault", "flood"), ("/fault", ""), ("/logs", "maybe")])
-    def test_unknown_word_is_told_the_known_ones(self, page: Page, monitor: Monitor, path: str, word: str) -> None:
-        answer = ask(page, "POST", path, word)
-
-        assert answer.status == 400
-        assert ("refused-key" if path == "/fault" else "off") in answer.body
-        assert (monitor.fault, monitor.shows_logs) == ("none", False)
+    assert answer.status == 403
+    assert (clouds.posted, monitor.fault, monitor.shows_logs) == ([], "none", False)
 
 
-class TestTry:
-    def test_sends_the_event_as_the_document_has_it(self, page: Page, clouds: FakeClouds) -> None:
-        clouds.reply = Reply(
-            503,
-            {"content-type": "application/problem+json", "retry-after": "7", "server": "x", "x-amzn-trace-id": "y"},
-            '{"title": "é"}',
-        )
-        headers = {"Content-Type": "application/json", "Prefer": "respond-async", "Ce-Id": "1", "Cookie": "x"}
+def test_request_without_a_host_is_refused(page: Page) -> None:
+    assert status_of(page, "GET", "/", skip_host=True) == 403
 
-        answer = ask(page, "POST", "/rename-events?dry_run=true", '{"a": "é"}', headers)
 
-        sent = {"content-type": "application/json", "prefer": "respond-async", "ce-id": "1"}
-        assert clouds.posted == [('{"a": "é"}', sent, "dry_run=true")]
-        assert (answer.status, answer.body) == (503, '{"title": "é"}')
-        assert (answer.headers["content-type"], answer.headers["retry-after"]) == ("application/problem+json", "7")
-        assert "x-amzn-trace-id" not in answer.headers
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_request_of_the_page_itself_is_answered(page: Page, monitor: Monitor, host: str) -> None:
+    own = f"{host}:{port_of(page)}"
 
-    @pytest.mark.parametrize(
-        "error", [urllib3.exceptions.ProtocolError("gone"), urllib3.exceptions.ReadTimeoutError, ValueError("header")]
+    answer = ask(page, "POST", "/fault", "outage", {"Host": own, "Origin": f"http://{own}"})
+
+    assert (answer.status, monitor.fault) == (200, "outage")
+
+
+# ---- State
+
+
+def test_services_are_returned_with_their_names(page: Page, clouds: FakeClouds) -> None:
+    clouds.huawei.add_service("another", name="")
+
+    assert json.loads(ask(page, "GET", "/services").body) == {SERVICE: "billing", "another": ""}
+
+
+def test_state_has_the_fault_and_whether_log_lines_are_shown(page: Page) -> None:
+    ask(page, "POST", "/fault", "slow\n")
+    ask(page, "POST", "/logs", "on")
+
+    assert json.loads(ask(page, "GET", "/state").body) == {"fault": "slow", "faults": FAULTS, "logs": True}
+
+
+@pytest.mark.parametrize(("path", "word"), [("/fault", "flood"), ("/fault", ""), ("/logs", "maybe")])
+def test_unknown_word_is_refused_with_the_known_ones(page: Page, monitor: Monitor, path: str, word: str) -> None:
+    answer = ask(page, "POST", path, word)
+
+    assert answer.status == 400
+    assert ("refused-key" if path == "/fault" else "off") in answer.body
+    assert (monitor.fault, monitor.shows_logs) == ("none", False)
+
+
+# ---- Rename events
+
+
+def test_event_is_sent_to_the_api_unchanged(page: Page, clouds: FakeClouds) -> None:
+    clouds.reply = Reply(
+        503,
+        {"content-type": "application/problem+json", "retry-after": "7", "server": "x", "x-amzn-trace-id": "y"},
+        '{"title": "é"}',
     )
-    def test_api_without_an_answer_is_a_bad_gateway(self, page: Page, clouds: FakeClouds, error: Any) -> None:
-        clouds.reply = error if isinstance(error, Exception) else error(cast("Any", None), "/", "late")
+    headers = {"Content-Type": "application/json", "Prefer": "respond-async", "Ce-Id": "1", "Cookie": "x"}
 
-        answer = ask(page, "POST", "/rename-events", "{}")
+    answer = ask(page, "POST", "/rename-events?dry_run=true", '{"a": "é"}', headers)
 
-        assert (answer.status, answer.body.partition(":")[0]) == (502, "The API has not answered")
+    sent = {"content-type": "application/json", "prefer": "respond-async", "ce-id": "1"}
+    assert clouds.posted == [('{"a": "é"}', sent, "dry_run=true")]
+    assert (answer.status, answer.body) == (503, '{"title": "é"}')
+    assert (answer.headers["content-type"], answer.headers["retry-after"]) == ("application/problem+json", "7")
+    assert "x-amzn-trace-id" not in answer.headers
 
-    @pytest.mark.parametrize(
-        ("headers", "status"),
-        [
-            ({"Transfer-Encoding": "chunked"}, 411),
-            ({"Content-Length": "-1"}, 411),
-            ({"Content-Length": "²"}, 411),
-            ({"Content-Length": str(MAX_BODY + 1)}, 413),
-            ({"Content-Length": "9" * 5000}, 413),
-        ],
-    )
-    def test_body_of_no_or_too_great_a_length_is_refused(
-        self, page: Page, clouds: FakeClouds, headers: dict[str, str], status: int
-    ) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port_of(page), timeout=SECONDS)
-        connection.putrequest("POST", "/rename-events")
-        for name, value in headers.items():
-            connection.putheader(name, value.encode("latin-1"))
-        connection.endheaders()
 
-        assert connection.getresponse().status == status
-        connection.close()
-        assert clouds.posted == []
+@pytest.mark.parametrize(
+    "error", [urllib3.exceptions.ProtocolError("gone"), urllib3.exceptions.ReadTimeoutError, ValueError("header")]
+)
+def test_api_without_an_answer_is_a_bad_gateway(page: Page, clouds: FakeClouds, error: Any) -> None:
+    clouds.reply = error if isinstance(error, Exception) else error(cast("Any", None), "/", "late")
+
+    answer = ask(page, "POST", "/rename-events", "{}")
+
+    assert (answer.status, answer.body.partition(":")[0]) == (502, "The API has not answered")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Transfer-Encoding": "chunked"}, 411),
+        ({"Content-Length": "-1"}, 411),
+        ({"Content-Length": "²"}, 411),
+        ({"Content-Length": str(MAX_BODY + 1)}, 413),
+        ({"Content-Length": "9" * 5000}, 413),
+    ],
+)
+def test_body_without_a_valid_length_is_refused(
+    page: Page, clouds: FakeClouds, headers: dict[str, str], status: int
+) -> None:
+    assert status_of(page, "POST", "/rename-events", headers) == status
+    assert clouds.posted == []
 
 
 def read_events(page: Page, last: int | None = None) -> tuple[http.client.HTTPConnection, Iterator[dict[str, Any]]]:
-    connection = http.client.HTTPConnection("127.0.0.1", port_of(page), timeout=SECONDS)
+    connection = connect(page)
     connection.request("GET", "/entries", headers={} if last is None else {"Last-Event-ID": str(last)})
     reply = connection.getresponse()
     assert reply.headers["content-type"] == "text/event-stream"
     return connection, (json.loads(line[6:]) for line in reply if line.startswith(b"data: "))
 
 
-class TestEntries:
-    def test_come_as_they_happen(self, page: Page, clouds: FakeClouds) -> None:
+# ---- Entries
+
+
+def test_entries_are_streamed_as_they_happen(page: Page, clouds: FakeClouds) -> None:
+    connection, events = read_events(page)
+
+    ask(page, "POST", "/fault", "none")
+    rename(client_of(clouds.huawei), "orders")
+
+    assert [(event["kind"], event["number"]) for event in (next(events), next(events))] == [("fault", 1), ("VPCEP", 2)]
+    connection.close()
+
+
+def test_entries_continue_after_the_last_that_the_browser_has(page: Page) -> None:
+    for word in ("outage", "slow", "none"):
+        ask(page, "POST", "/fault", word)
+
+    connection, events = read_events(page, last=2)
+
+    assert next(events)["text"].startswith("none: ")
+    connection.close()
+
+
+def test_entries_end_with_the_server(clouds: FakeClouds, monitor: Monitor) -> None:
+    with Page(cast("Clouds", clouds), monitor) as page:
         connection, events = read_events(page)
 
-        ask(page, "POST", "/fault", "none")
+    assert list(events) == []
+    connection.close()
+
+
+# ---- Monitor
+
+
+def test_monitor_shows_a_call_before_its_outcome(monitor: Monitor, clouds: FakeClouds) -> None:
+    rename(client_of(clouds.huawei), "orders")
+    data = {"vpc_endpoint_service_id": SERVICE, "service_name": "orders"}
+    clouds.bus.append({"type": "vpcep.endpoint_service.renamed.v1", "data": data})
+
+    assert entries_until(monitor, "outcome") == [
+        f"VPCEP PUT /v1/{{project_id}}/vpc-endpoint-services/{SERVICE}/name 'orders' → 200",
+        f"outcome vpcep.endpoint_service.renamed.v1: {SERVICE} is named 'orders'",
+    ]
+
+
+def test_monitor_shows_why_a_rename_failed(monitor: Monitor, clouds: FakeClouds) -> None:
+    violations = [{"path": "/data/x", "message": "must not be"}]
+    error = {"code": "Rename.InvalidEvent", "kind": "invalid", "message": "No.", "violations": violations}
+    data = {"vpc_endpoint_service_id": None, "error": error}
+    clouds.bus.append({"type": "vpcep.endpoint_service.rename_failed.v1", "data": data})
+
+    [line] = entries_until(monitor, "outcome")
+
+    assert line.endswith(".rename_failed.v1: None Rename.InvalidEvent (invalid): No. /data/x must not be")
+
+
+def test_monitor_shows_no_control_characters(monitor: Monitor, clouds: FakeClouds) -> None:
+    data = {"vpc_endpoint_service_id": "\x1b[2J\r\n\u202eX", "service_name": "a"}
+    clouds.bus.append({"type": "t", "data": data})
+
+    [line] = entries_until(monitor, "outcome")
+
+    assert line.isprintable()
+
+
+def test_monitor_shows_calls_without_a_project_or_a_reply(monitor: Monitor, clouds: FakeClouds) -> None:
+    clouds.huawei.fail(kind="reset")
+    with pytest.raises(Exception, match="Connection"):
         rename(client_of(clouds.huawei), "orders")
+    urllib3.request("GET", f"{clouds.huawei.url}/x", retries=False)
+    clouds.bus.append({"type": "t", "data": {"service_name": "a"}})
 
-        assert [(event["kind"], event["number"]) for event in (next(events), next(events))] == [
-            ("fault", 1),
-            ("VPCEP", 2),
-        ]
-        connection.close()
+    reset, unknown, _ = entries_until(monitor, "outcome")
 
-    def test_go_on_after_the_last_that_the_browser_has(self, page: Page) -> None:
-        for word in ("outage", "slow", "none"):
-            ask(page, "POST", "/fault", word)
-
-        connection, events = read_events(page, last=2)
-
-        assert next(events)["text"].startswith("none: ")
-        connection.close()
-
-    def test_end_with_the_server(self, clouds: FakeClouds, monitor: Monitor) -> None:
-        with Page(cast("Clouds", clouds), monitor) as page:
-            connection, events = read_events(page)
-
-        assert list(events) == []
-        connection.close()
+    assert reset.endswith("'orders' → no reply")
+    assert unknown == "VPCEP GET /x → 404 APIGW.0101"
 
 
-class TestMonitor:
-    def test_shows_a_call_before_its_outcome(self, monitor: Monitor, clouds: FakeClouds) -> None:
-        rename(client_of(clouds.huawei), "orders")
-        data = {"vpc_endpoint_service_id": SERVICE, "service_name": "orders"}
-        clouds.bus.append({"type": "vpcep.endpoint_service.renamed.v1", "data": data})
+def test_end_of_the_local_aws_is_an_error(monitor: Monitor, clouds: FakeClouds) -> None:
+    clouds.bus.append(ConnectionError("it is gone"))
 
-        assert entries_until(monitor, "outcome") == [
-            f"VPCEP PUT /v1/{{project_id}}/vpc-endpoint-services/{SERVICE}/name 'orders' → 200",
-            f"outcome vpcep.endpoint_service.renamed.v1: {SERVICE} is named 'orders'",
-        ]
-
-    def test_shows_why_a_rename_failed(self, monitor: Monitor, clouds: FakeClouds) -> None:
-        violations = [{"path": "/data/x", "message": "must not be"}]
-        error = {"code": "Rename.InvalidEvent", "kind": "invalid", "message": "No.", "violations": violations}
-        data = {"vpc_endpoint_service_id": None, "error": error}
-        clouds.bus.append({"type": "vpcep.endpoint_service.rename_failed.v1", "data": data})
-
-        [line] = entries_until(monitor, "outcome")
-
-        assert line.endswith(".rename_failed.v1: None Rename.InvalidEvent (invalid): No. /data/x must not be")
-
-    def test_shows_nothing_that_a_terminal_would_obey(self, monitor: Monitor, clouds: FakeClouds) -> None:
-        data = {"vpc_endpoint_service_id": "\x1b[2J\r\n\u202eX", "service_name": "a"}
-        clouds.bus.append({"type": "t", "data": data})
-
-        [line] = entries_until(monitor, "outcome")
-
-        assert line.isprintable()
-
-    def test_shows_calls_without_a_project_or_a_reply(self, monitor: Monitor, clouds: FakeClouds) -> None:
-        clouds.huawei.fail(kind="reset")
-        with pytest.raises(Exception, match="Connection"):
-            rename(client_of(clouds.huawei), "orders")
-        urllib3.request("GET", f"{clouds.huawei.url}/x", retries=False)
-        clouds.bus.append({"type": "t", "data": {"service_name": "a"}})
-
-        reset, unknown, _ = entries_until(monitor, "outcome")
-
-        assert reset.endswith("'orders' → no reply")
-        assert unknown == "VPCEP GET /x → 404 APIGW.0101"
-
-    def test_tells_that_the_local_aws_has_ended(self, monitor: Monitor, clouds: FakeClouds) -> None:
-        clouds.bus.append(ConnectionError("it is gone"))
-
-        with pytest.raises(LocalAwsError, match="it is gone\nthe end of its log"):
-            up._follow(monitor, cast("Clouds", clouds))
+    with pytest.raises(LocalAwsError, match="it is gone\nthe end of its log"):
+        up._follow(monitor, cast("Clouds", clouds))
 
 
-class TestFault:
-    @pytest.mark.parametrize(
-        ("name", "status", "code"), [("outage", 503, "APIGW.0613"), ("refused-key", 401, "APIGW.0301")]
-    )
-    def test_refuses_each_call_until_it_is_ended(
-        self, monitor: Monitor, clouds: FakeClouds, name: str, status: int, code: str
-    ) -> None:
-        client = client_of(clouds.huawei)
-        monitor.set_fault(name)
+# ---- Faults
 
-        assert [refused(rename, client) for _ in range(6)] == [(status, code)] * 6
 
-        monitor.set_fault("none")
-        assert rename(client).status_code == 200
+@pytest.mark.parametrize(
+    ("name", "accepted", "answer"),
+    [
+        ("outage", 0, (503, "APIGW.0613")),
+        ("refused-key", 0, (401, "APIGW.0301")),
+        ("throttling", 2, (429, "APIGW.0308")),
+    ],
+)
+def test_fault_refuses_calls_until_it_is_ended(
+    monitor: Monitor, clouds: FakeClouds, name: str, accepted: int, answer: tuple[int, str]
+) -> None:
+    client = client_of(clouds.huawei)
+    monitor.set_fault(name)
 
-    def test_throttling_lets_two_calls_pass(self, monitor: Monitor, clouds: FakeClouds) -> None:
-        client = client_of(clouds.huawei)
-        monitor.set_fault("throttling")
+    assert [rename(client).status_code for _ in range(accepted)] == [200] * accepted
+    assert [refused(rename, client) for _ in range(6)] == [answer] * 6
 
-        assert [rename(client).status_code for _ in range(2)] == [200, 200]
-        assert refused(rename, client) == (429, "APIGW.0308")
+    monitor.set_fault("none")
+    assert rename(client).status_code == 200
 
-        monitor.set_fault("none")
-        assert rename(client).status_code == 200
 
-    def test_slow_reply_is_the_true_one(self, monitor: Monitor, clouds: FakeClouds) -> None:
-        monitor.set_fault("slow")
-        started = time.monotonic()
+def test_slow_reply_is_correct(monitor: Monitor, clouds: FakeClouds) -> None:
+    monitor.set_fault("slow")
+    started = time.monotonic()
 
-        assert rename(client_of(clouds.huawei), "orders").endpoint_service_name == "orders"
-        assert time.monotonic() - started >= 5
+    assert rename(client_of(clouds.huawei), "orders").endpoint_service_name == "orders"
+    assert time.monotonic() - started >= 5
 
-    def test_replaces_the_one_before(self, monitor: Monitor, clouds: FakeClouds) -> None:
-        monitor.set_fault("throttling")
-        monitor.set_fault("outage")
 
-        assert [refused(rename, client_of(clouds.huawei))[0] for _ in range(3)] == [503] * 3
+def test_fault_replaces_the_one_before(monitor: Monitor, clouds: FakeClouds) -> None:
+    monitor.set_fault("throttling")
+    monitor.set_fault("outage")
+
+    assert [refused(rename, client_of(clouds.huawei))[0] for _ in range(3)] == [503] * 3
