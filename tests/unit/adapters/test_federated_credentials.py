@@ -69,18 +69,25 @@ def iam(cloud: HuaweiCloud, clock: MovedClock) -> Iterator[HuaweiIam]:
         yield iam
 
 
-@pytest.fixture
-def sts(clock: MovedClock) -> FakeSts:
-    return FakeSts(clock)
+class Federated:
+    """Federated credentials, and the AWS that they have their tokens from."""
+
+    def __init__(self, url: str, clock: MovedClock) -> None:
+        self.clock = clock
+        self.sts = FakeSts(clock)
+        iam = Iam(IDP, PROJECT, endpoint=url)
+        self.credentials = FederatedCredentials(cast("Any", self.sts), iam, audience=AUDIENCE, now=clock)
+
+    def key(self) -> Credentials:
+        return self.credentials.get(within(20))
+
+    def failure(self, seconds: float = 20) -> Failure:
+        return failed(self.credentials.get, within(seconds))
 
 
 @pytest.fixture
-def credentials(iam: HuaweiIam, sts: FakeSts, clock: MovedClock) -> FederatedCredentials:
-    return federated(iam.url, sts, clock)
-
-
-def federated(url: str, sts: FakeSts, clock: MovedClock) -> FederatedCredentials:
-    return FederatedCredentials(cast("Any", sts), Iam(IDP, PROJECT, endpoint=url), audience=AUDIENCE, now=clock)
+def federated(iam: HuaweiIam, clock: MovedClock) -> Federated:
+    return Federated(iam.url, clock)
 
 
 def exchanges(iam: HuaweiIam) -> int:
@@ -90,21 +97,21 @@ def exchanges(iam: HuaweiIam) -> int:
 # ---- The key
 
 
-def test_temporary_key_authenticates_a_rename(cloud: HuaweiCloud, credentials: FederatedCredentials) -> None:
-    vpcep = adapter(cloud.url, credentials.get, invalidate=credentials.invalidate)
+def test_temporary_key_authenticates_a_rename(cloud: HuaweiCloud, federated: Federated) -> None:
+    vpcep = adapter(cloud.url, federated.credentials.get, invalidate=federated.credentials.invalidate)
 
     assert vpcep.rename(TARGET, "orders", within(10.0)).name == "orders"
-    assert credentials.get(within(10.0)).project_id == PROJECT
+    assert federated.key().project_id == PROJECT
 
 
 def test_temporary_key_is_exchanged_for_a_token_of_the_role_when_it_is_needed(
-    iam: HuaweiIam, sts: FakeSts, credentials: FederatedCredentials
+    iam: HuaweiIam, federated: Federated
 ) -> None:
-    assert (sts.requests, iam.calls) == ([], [])
+    assert (federated.sts.requests, iam.calls) == ([], [])
 
-    key = credentials.get(within(20))
+    key = federated.key()
 
-    assert sts.requests == [{"Audience": [AUDIENCE], "DurationSeconds": 300, "SigningAlgorithm": "RS256"}]
+    assert federated.sts.requests == [{"Audience": [AUDIENCE], "DurationSeconds": 300, "SigningAlgorithm": "RS256"}]
     assert [(call.path, call.status) for call in iam.calls] == [(TOKEN_PATH, 201), (KEY_PATH, 201)]
     assert (iam.calls[0].idp_id, iam.calls[0].claims["sub"]) == (IDP, ROLE)
     assert key.security_token
@@ -144,124 +151,114 @@ def test_iam_endpoint_follows_a_given_endpoint_only_if_the_region_is_unknown(
 
 
 @pytest.mark.parametrize(("late", "keys"), [(-10, 1), (10, 2)])
-def test_key_is_cached_until_its_renewal_is_due(
-    iam: HuaweiIam, credentials: FederatedCredentials, clock: MovedClock, late: int, keys: int
-) -> None:
-    key = credentials.get(within(20))
-    clock.ahead += TEMPORARY_KEY_SECONDS - RENEWAL_SECONDS + late
+def test_key_is_cached_until_its_renewal_is_due(iam: HuaweiIam, federated: Federated, late: int, keys: int) -> None:
+    key = federated.key()
+    federated.clock.ahead += TEMPORARY_KEY_SECONDS - RENEWAL_SECONDS + late
 
-    assert len({key, credentials.get(within(20))}) == exchanges(iam) == keys
+    assert len({key, federated.key()}) == exchanges(iam) == keys
 
 
-def test_key_is_fetched_once_for_all_threads(iam: HuaweiIam, credentials: FederatedCredentials) -> None:
+def test_key_is_fetched_once_for_all_threads(iam: HuaweiIam, federated: Federated) -> None:
     iam.delay = 0.05
 
     with ThreadPoolExecutor(max_workers=10) as pool:
-        keys = set(pool.map(lambda _: credentials.get(within(20)), range(100)))
+        keys = set(pool.map(lambda _: federated.key(), range(100)))
 
     assert len(keys) == 1
     assert exchanges(iam) == 1
 
 
-def test_key_is_used_until_it_expires_if_its_renewal_fails(
-    iam: HuaweiIam, credentials: FederatedCredentials, clock: MovedClock
-) -> None:
-    key = credentials.get(within(20))
+def test_key_is_used_until_it_expires_if_its_renewal_fails(iam: HuaweiIam, federated: Federated) -> None:
+    key = federated.key()
     provider = iam.identity_providers.pop(IDP)
-    clock.ahead += TEMPORARY_KEY_SECONDS - 10
+    federated.clock.ahead += TEMPORARY_KEY_SECONDS - 10
 
     # when the renewal fails
-    assert [credentials.get(within(20)) for _ in range(20)] == [key] * 20
+    assert [federated.key() for _ in range(20)] == [key] * 20
     assert exchanges(iam) == 2
 
     # when the key has expired
-    clock.ahead += RETRY_AFTER_FAILURE_SECONDS + 1
-    assert failed(credentials.get, within(20)).kind is Kind.ACCESS
+    federated.clock.ahead += RETRY_AFTER_FAILURE_SECONDS + 1
+    assert federated.failure().kind is Kind.ACCESS
 
     # when that is fixed
     iam.identity_providers[IDP] = provider
-    clock.ahead += RETRY_AFTER_FAILURE_SECONDS + 1
-    assert credentials.get(within(20)) != key
+    federated.clock.ahead += RETRY_AFTER_FAILURE_SECONDS + 1
+    assert federated.key() != key
 
 
 def test_failed_exchange_is_not_repeated_before_the_retry_interval_is_over(
-    iam: HuaweiIam, sts: FakeSts, credentials: FederatedCredentials, clock: MovedClock
+    iam: HuaweiIam, federated: Federated
 ) -> None:
     iam.fail(503)
 
     with ThreadPoolExecutor(max_workers=10) as pool:
-        failures = list(pool.map(lambda _: failed(credentials.get, within(20)), range(20)))
+        failures = list(pool.map(lambda _: federated.failure(), range(20)))
 
     assert {failure.kind for failure in failures} == {Kind.UNAVAILABLE}
-    assert (len(sts.requests), len(iam.calls)) == (1, 1)
+    assert (len(federated.sts.requests), len(iam.calls)) == (1, 1)
 
     # when the pause is over
-    clock.ahead += RETRY_AFTER_FAILURE_SECONDS + 1
-    assert credentials.get(within(20))
+    federated.clock.ahead += RETRY_AFTER_FAILURE_SECONDS + 1
+    assert federated.key()
 
 
 def test_key_that_expires_at_once_is_not_fetched_again_before_the_retry_interval_is_over(
-    iam: HuaweiIam, credentials: FederatedCredentials, clock: MovedClock
+    iam: HuaweiIam, federated: Federated
 ) -> None:
     iam.fail(*TOKEN)
     iam.fail(201, {"credential": CREDENTIAL})
 
-    assert [failed(credentials.get, within(20)).kind for _ in range(20)] == [Kind.UNAVAILABLE] * 20
+    assert [federated.failure().kind for _ in range(20)] == [Kind.UNAVAILABLE] * 20
     assert exchanges(iam) == 1
 
 
 # ---- Invalidation
 
 
-def test_invalidated_key_is_fetched_again(iam: HuaweiIam, credentials: FederatedCredentials) -> None:
-    key = credentials.get(within(20))
+def test_invalidated_key_is_fetched_again(iam: HuaweiIam, federated: Federated) -> None:
+    key = federated.key()
 
-    credentials.invalidate(key)
+    federated.credentials.invalidate(key)
 
-    assert len({credentials.get(within(20)) for _ in range(3)} - {key}) == 1
+    assert len({federated.key() for _ in range(3)} - {key}) == 1
     assert exchanges(iam) == 2
 
 
-def test_invalidated_key_is_fetched_again_once_per_interval(
-    iam: HuaweiIam, credentials: FederatedCredentials, clock: MovedClock
-) -> None:
+def test_invalidated_key_is_fetched_again_once_per_interval(iam: HuaweiIam, federated: Federated) -> None:
     for _ in range(20):
-        credentials.invalidate(credentials.get(within(20)))
+        federated.credentials.invalidate(federated.key())
     assert exchanges(iam) == 2
 
-    clock.ahead += MAX_AGE_SECONDS + 1
+    federated.clock.ahead += MAX_AGE_SECONDS + 1
     for _ in range(20):
-        credentials.invalidate(credentials.get(within(20)))
+        federated.credentials.invalidate(federated.key())
     assert exchanges(iam) == 3
 
 
-def test_invalidation_of_a_key_that_was_replaced_has_no_effect(
-    iam: HuaweiIam, credentials: FederatedCredentials, clock: MovedClock
-) -> None:
-    key = credentials.get(within(20))
-    credentials.invalidate(key)
-    credentials.get(within(20))
-    clock.ahead += MAX_AGE_SECONDS + 1
+def test_invalidation_of_a_key_that_was_replaced_has_no_effect(iam: HuaweiIam, federated: Federated) -> None:
+    key = federated.key()
+    federated.credentials.invalidate(key)
+    federated.key()
+    federated.clock.ahead += MAX_AGE_SECONDS + 1
 
-    credentials.invalidate(key)
+    federated.credentials.invalidate(key)
 
-    credentials.get(within(20))
+    federated.key()
     assert exchanges(iam) == 2
 
 
-def test_invalidated_key_is_used_while_there_is_no_other(iam: HuaweiIam, credentials: FederatedCredentials) -> None:
-    key = credentials.get(within(20))
+def test_invalidated_key_is_used_while_there_is_no_other(iam: HuaweiIam, federated: Federated) -> None:
+    key = federated.key()
     iam.fail(503)
 
-    credentials.invalidate(key)
+    federated.credentials.invalidate(key)
 
-    assert credentials.get(within(20)) == key
+    assert federated.key() == key
 
 
-def test_rename_with_a_revoked_key_succeeds_at_the_second_try(
-    cloud: HuaweiCloud, credentials: FederatedCredentials
-) -> None:
-    vpcep = adapter(cloud.url, credentials.get, invalidate=credentials.invalidate)
+def test_rename_with_a_revoked_key_succeeds_at_the_second_try(cloud: HuaweiCloud, federated: Federated) -> None:
+    vpcep = adapter(cloud.url, federated.credentials.get, invalidate=federated.credentials.invalidate)
     vpcep.rename(TARGET, "orders", within(10.0))
     cloud.revoke_temporary_keys()
 
@@ -298,31 +295,24 @@ def client_error(code: str, status: int) -> ClientError:
     ids=str,
 )
 def test_error_of_sts_becomes_a_failure_and_is_retried_after_the_interval(
-    iam: HuaweiIam,
-    sts: FakeSts,
-    credentials: FederatedCredentials,
-    clock: MovedClock,
-    error: ClientError | BotoCoreError,
-    kind: Kind,
+    iam: HuaweiIam, federated: Federated, error: ClientError | BotoCoreError, kind: Kind
 ) -> None:
-    sts.error = error
+    federated.sts.error = error
 
-    failure = failed(credentials.get, within(20))
+    failure = federated.failure()
 
     assert_no_key(failure, kind)
     assert not isinstance(error, ClientError) or error.response["Error"]["Code"] in failure.message
     assert iam.calls == []
-    sts.error = None
-    clock.ahead += RETRY_AFTER_FAILURE_SECONDS + 1
-    assert credentials.get(within(20))
+    federated.sts.error = None
+    federated.clock.ahead += RETRY_AFTER_FAILURE_SECONDS + 1
+    assert federated.key()
 
 
-def test_empty_token_is_not_exchanged(
-    sts: FakeSts, credentials: FederatedCredentials, iam: HuaweiIam, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sts, "get_web_identity_token", lambda *_, **__: {})
+def test_empty_token_is_not_exchanged(iam: HuaweiIam, federated: Federated, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(federated.sts, "get_web_identity_token", lambda *_, **__: {})
 
-    assert failed(credentials.get, within(20)).kind is Kind.UNAVAILABLE
+    assert federated.failure().kind is Kind.UNAVAILABLE
     assert iam.calls == []
 
 
@@ -338,13 +328,13 @@ def test_empty_token_is_not_exchanged(
 )
 @pytest.mark.parametrize("path", [TOKEN_PATH, KEY_PATH])
 def test_error_of_iam_becomes_a_failure_of_the_credentials(
-    iam: HuaweiIam, credentials: FederatedCredentials, status: int, kind: Kind, path: str
+    iam: HuaweiIam, federated: Federated, status: int, kind: Kind, path: str
 ) -> None:
     if path == KEY_PATH:
         iam.fail(*TOKEN)
     iam.fail(status, {"error": {"code": status, "message": "No.", "title": "No"}} if kind is Kind.ACCESS else None)
 
-    failure = failed(credentials.get, within(20))
+    failure = federated.failure()
 
     assert_no_key(failure, kind)
     assert failure.http_status == status
@@ -356,11 +346,11 @@ def test_error_of_iam_becomes_a_failure_of_the_credentials(
     ("status", "body", "headers"), [(200, None, {}), (201, {}, {}), (302, None, {"Location": "http://127.0.0.1:9/"})]
 )
 def test_reply_of_iam_without_a_token_is_an_unavailable_failure(
-    iam: HuaweiIam, credentials: FederatedCredentials, status: int, body: object, headers: dict[str, str]
+    iam: HuaweiIam, federated: Federated, status: int, body: object, headers: dict[str, str]
 ) -> None:
     iam.fail(status, body, headers)
 
-    assert failed(credentials.get, within(20)).kind is Kind.UNAVAILABLE
+    assert federated.failure().kind is Kind.UNAVAILABLE
     assert len(iam.calls) == 1
 
 
@@ -377,39 +367,39 @@ def test_reply_of_iam_without_a_token_is_an_unavailable_failure(
     ],
 )
 def test_reply_of_iam_without_a_usable_key_is_an_unavailable_failure(
-    iam: HuaweiIam, credentials: FederatedCredentials, body: object
+    iam: HuaweiIam, federated: Federated, body: object
 ) -> None:
     iam.fail(*TOKEN)
     iam.fail(201, body)
 
-    assert failed(credentials.get, within(20)).kind is Kind.UNAVAILABLE
+    assert federated.failure().kind is Kind.UNAVAILABLE
 
 
 # ---- Time
 
 
 def test_exchange_timeout_holds_for_both_requests_together(
-    iam: HuaweiIam, credentials: FederatedCredentials, monkeypatch: pytest.MonkeyPatch
+    iam: HuaweiIam, federated: Federated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "EXCHANGE_SECONDS", 0.5)
     iam.delay = 0.35
 
     with lasting_less_than(0.65):
-        failure = failed(credentials.get, within(20))
+        failure = federated.failure()
 
     assert failure.kind is Kind.UNAVAILABLE
     assert "Rename.Timeout" in failure.message
 
 
-def test_exchange_ends_at_the_deadline(iam: HuaweiIam, credentials: FederatedCredentials) -> None:
+def test_exchange_ends_at_the_deadline(iam: HuaweiIam, federated: Federated) -> None:
     iam.delay = 3.0
 
     with lasting_less_than(1.0):
-        assert failed(credentials.get, within(0.3)).kind is Kind.UNAVAILABLE
+        assert federated.failure(0.3).kind is Kind.UNAVAILABLE
 
 
 def test_exchange_timeout_holds_for_a_reply_that_trickles_in(
-    sts: FakeSts, clock: MovedClock, monkeypatch: pytest.MonkeyPatch
+    clock: MovedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "EXCHANGE_SECONDS", 0.3)
 
@@ -421,10 +411,10 @@ def test_exchange_timeout_holds_for_a_reply_that_trickles_in(
             time.sleep(0.1)
 
     with RawServer(trickle) as server, lasting_less_than(1.0):
-        assert failed(federated(server.url, sts, clock).get, within(20)).kind is Kind.UNAVAILABLE
+        assert Federated(server.url, clock).failure().kind is Kind.UNAVAILABLE
 
 
-def test_connection_of_the_last_exchange_is_not_used_for_the_next(sts: FakeSts, clock: MovedClock) -> None:
+def test_connection_of_the_last_exchange_is_not_used_for_the_next(clock: MovedClock) -> None:
     """One that was cut meanwhile would cost the first event that needs a key."""
     body = json.dumps({"credential": CREDENTIAL}).encode()
     reply = f"HTTP/1.1 201 Created\r\nX-Subject-Token: token\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
@@ -434,59 +424,57 @@ def test_connection_of_the_last_exchange_is_not_used_for_the_next(sts: FakeSts, 
             connection.sendall(reply)
 
     with RawServer(serve) as server:
-        credentials = federated(server.url, sts, clock)
+        federated = Federated(server.url, clock)
         for connections in (1, 2):
-            failed(credentials.get, within(20))
+            federated.failure()
             assert server.connections == connections
             clock.ahead += TEMPORARY_KEY_SECONDS
 
 
-def test_iam_that_refuses_connections_is_an_unavailable_failure(sts: FakeSts, clock: MovedClock) -> None:
-    assert failed(federated(closed_port(), sts, clock).get, within(20)).kind is Kind.UNAVAILABLE
+def test_iam_that_refuses_connections_is_an_unavailable_failure(clock: MovedClock) -> None:
+    assert Federated(closed_port(), clock).failure().kind is Kind.UNAVAILABLE
 
 
 # ---- Secrecy
 
 
 def test_failure_does_not_contain_the_token(
-    iam: HuaweiIam, sts: FakeSts, credentials: FederatedCredentials, caplog: pytest.LogCaptureFixture
+    iam: HuaweiIam, federated: Federated, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
     iam.identity_providers[IDP] = IdentityProvider(ISSUER.url, AUDIENCE, Issuer().jwks())
 
     with pytest.raises(RenameFailedError) as caught:
-        credentials.get(within(20))
+        federated.key()
 
-    [token] = sts.tokens
+    [token] = federated.sts.tokens
     shown = [*traceback.format_exception(caught.value), repr(caught.value.failure), caplog.text]
     assert not [text for text in shown for part in token.split(".") if part in text]
 
 
 @pytest.mark.parametrize("path", [TOKEN_PATH, KEY_PATH])
 def test_failure_does_not_contain_a_token_that_iam_repeats(
-    iam: HuaweiIam, sts: FakeSts, credentials: FederatedCredentials, monkeypatch: pytest.MonkeyPatch, path: str
+    iam: HuaweiIam, federated: Federated, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     token = "header.payload.signature"
-    monkeypatch.setattr(sts, "get_web_identity_token", lambda *_, **__: {"WebIdentityToken": token})
+    monkeypatch.setattr(federated.sts, "get_web_identity_token", lambda *_, **__: {"WebIdentityToken": token})
     text = f"of {token}"
     if path == KEY_PATH:
         iam.fail(201, {}, {"X-Subject-Token": "unscoped-token"})
         text += " and unscoped%2Dtoken"
     iam.fail(401, {"error": {"code": text, "message": text}}, {"X-Request-Id": text})
 
-    failure = failed(credentials.get, within(20))
+    failure = federated.failure()
 
     assert failure.http_status == 401
     assert failure.huawei_request_id == "of ***.***.***" + (" and ***" if path == KEY_PATH else "")
     assert not [part for part in (*token.split("."), "unscoped") if part in repr(failure)]
 
 
-def test_exchange_logs_no_secret(
-    credentials: FederatedCredentials, sts: FakeSts, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_exchange_logs_no_secret(federated: Federated, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
 
-    key: Credentials = credentials.get(within(20))
+    key: Credentials = federated.key()
 
-    secrets = [*sts.tokens[0].split("."), key.secret_key, str(key.security_token)]
+    secrets = [*federated.sts.tokens[0].split("."), key.secret_key, str(key.security_token)]
     assert not [secret for secret in secrets if secret in caplog.text]
