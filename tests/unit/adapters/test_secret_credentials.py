@@ -18,7 +18,7 @@ from function.adapters import cached_credentials as module
 from function.adapters.cached_credentials import MAX_AGE_SECONDS, RETRY_AFTER_FAILURE_SECONDS, SecretCredentials
 from function.adapters.huawei.credentials import Credentials
 from function.domain.deadline import Deadline
-from function.domain.failures import Kind
+from function.domain.failures import Failure, Kind
 from tests.deadlines import lasting_less_than, within
 from tests.fakes.aws import FakeAws, WithoutDeadline
 from tests.fakes.clock import FakeClock
@@ -37,14 +37,29 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
+class Cached:
+    """Credentials in a secret of Secrets Manager."""
+
+    def __init__(self, aws: FakeAws, clock: FakeClock, default_project: str | None = None) -> None:
+        aws.secret = json.dumps(SECRET)
+        self.clock = clock
+        self.credentials = SecretCredentials(client_of(aws), ARN, default_project=default_project, now=clock.epoch)
+        self._aws = aws
+
+    def key(self) -> Credentials:
+        return self.credentials.get(within(10))
+
+    def failure(self, seconds: float = 10) -> Failure:
+        return failed(self.credentials.get, within(seconds))
+
+    @property
+    def reads(self) -> int:
+        return len(self._aws.calls_of("GetSecretValue"))
+
+
 @pytest.fixture
-def credentials(aws: FakeAws, clock: FakeClock) -> SecretCredentials:
-    return from_secret(aws, clock)
-
-
-def from_secret(aws: FakeAws, clock: FakeClock, default_project: str | None = None) -> SecretCredentials:
-    aws.secret = json.dumps(SECRET)
-    return SecretCredentials(client_of(aws), ARN, default_project=default_project, now=clock.epoch)
+def cached(aws: FakeAws, clock: FakeClock) -> Cached:
+    return Cached(aws, clock)
 
 
 def client_of(aws: FakeAws) -> Any:
@@ -59,17 +74,13 @@ def _session() -> boto3.session.Session:
     return boto3.session.Session()
 
 
-def reads(aws: FakeAws) -> int:
-    return len(aws.calls_of("GetSecretValue"))
-
-
 # ---- The secret
 
 
-def test_key_is_read_from_the_secret_when_it_is_needed(aws: FakeAws, credentials: SecretCredentials) -> None:
-    assert reads(aws) == 0
+def test_key_is_read_from_the_secret_when_it_is_needed(aws: FakeAws, cached: Cached) -> None:
+    assert cached.reads == 0
 
-    assert credentials.get(within(10)) == Credentials("AK1", "SK1", None, PROJECT)
+    assert cached.key() == Credentials("AK1", "SK1", None, PROJECT)
     assert aws.calls_of("GetSecretValue") == [{"SecretId": ARN}]
 
 
@@ -91,102 +102,96 @@ def test_secret_may_have_more_or_fewer_members(
     security_token: str | None,
     project: str,
 ) -> None:
-    credentials = from_secret(aws, clock, default_project)
+    cached = Cached(aws, clock, default_project)
     aws.secret = json.dumps(secret)
 
-    assert credentials.get(within(10)) == Credentials("AK1", "SK1", security_token, project)
+    assert cached.key() == Credentials("AK1", "SK1", security_token, project)
 
 
 # ---- The cache
 
 
 @pytest.mark.parametrize(("age", "access_key"), [(MAX_AGE_SECONDS - 10, "AK1"), (MAX_AGE_SECONDS + 1, "AK2")])
-def test_key_is_cached_until_its_maximum_age(
-    aws: FakeAws, credentials: SecretCredentials, clock: FakeClock, age: int, access_key: str
-) -> None:
-    credentials.get(within(10))
+def test_key_is_cached_until_its_maximum_age(aws: FakeAws, cached: Cached, age: int, access_key: str) -> None:
+    cached.key()
     aws.secret = json.dumps(ROTATED)
-    clock.sleep(age)
+    cached.clock.sleep(age)
 
-    assert credentials.get(within(10)).access_key == access_key
-    assert reads(aws) == (1 if access_key == "AK1" else 2)
+    assert cached.key().access_key == access_key
+    assert cached.reads == (1 if access_key == "AK1" else 2)
 
 
-def test_secret_is_read_once_for_all_threads(aws: FakeAws, credentials: SecretCredentials) -> None:
+def test_secret_is_read_once_for_all_threads(aws: FakeAws, cached: Cached) -> None:
     aws.delay = 0.1
 
     with ThreadPoolExecutor(max_workers=10) as pool:
-        keys = set(pool.map(lambda _: credentials.get(within(10)), range(100)))
+        keys = set(pool.map(lambda _: cached.key(), range(100)))
 
     assert keys == {Credentials("AK1", "SK1", None, PROJECT)}
-    assert reads(aws) == 1
+    assert cached.reads == 1
 
 
 @pytest.mark.parametrize(("code", "status"), [("InternalServiceError", 500), ("ThrottlingException", 400)])
 def test_last_key_is_used_while_secrets_manager_is_unavailable_and_read_again_after_the_interval(
-    aws: FakeAws, credentials: SecretCredentials, clock: FakeClock, code: str, status: int
+    aws: FakeAws, cached: Cached, code: str, status: int
 ) -> None:
-    credentials.get(within(10))
-    clock.sleep(MAX_AGE_SECONDS + 1)
+    cached.key()
+    cached.clock.sleep(MAX_AGE_SECONDS + 1)
     aws.fail("GetSecretValue", code, status=status, times=None)
 
     # then: a read that fails may take seconds, and each event asks for the key more than once
-    assert [credentials.get(within(10)).access_key for _ in range(20)] == ["AK1"] * 20
-    assert reads(aws) == 2
+    assert [cached.key().access_key for _ in range(20)] == ["AK1"] * 20
+    assert cached.reads == 2
 
     # when the service is back
     aws.recover()
     aws.secret = json.dumps(ROTATED)
-    clock.sleep(RETRY_AFTER_FAILURE_SECONDS + 1)
+    cached.clock.sleep(RETRY_AFTER_FAILURE_SECONDS + 1)
 
-    assert credentials.get(within(10)).access_key == "AK2"
+    assert cached.key().access_key == "AK2"
 
 
-def test_last_key_is_not_used_after_secrets_manager_has_refused(
-    aws: FakeAws, credentials: SecretCredentials, clock: FakeClock
-) -> None:
-    credentials.get(within(10))
-    clock.sleep(MAX_AGE_SECONDS + 1)
+def test_last_key_is_not_used_after_secrets_manager_has_refused(aws: FakeAws, cached: Cached) -> None:
+    cached.key()
+    cached.clock.sleep(MAX_AGE_SECONDS + 1)
 
     aws.fail("GetSecretValue", "AccessDeniedException", times=None)
 
-    assert failed(credentials.get, within(10)).kind is Kind.ACCESS
+    assert cached.failure().kind is Kind.ACCESS
 
 
 # ---- Invalidation
 
 
-def test_invalidated_key_is_read_again(aws: FakeAws, credentials: SecretCredentials) -> None:
-    refused_key = credentials.get(within(10))
+def test_invalidated_key_is_read_again(aws: FakeAws, cached: Cached) -> None:
+    refused_key = cached.key()
     aws.secret = json.dumps(ROTATED)
 
-    credentials.invalidate(refused_key)
+    cached.credentials.invalidate(refused_key)
 
-    assert [credentials.get(within(10)).access_key for _ in range(3)] == ["AK2"] * 3
-    assert reads(aws) == 2
+    assert [cached.key().access_key for _ in range(3)] == ["AK2"] * 3
+    assert cached.reads == 2
 
 
-def test_invalidation_of_a_key_that_was_replaced_has_no_effect(aws: FakeAws, credentials: SecretCredentials) -> None:
-    refused_key = credentials.get(within(10))
+def test_invalidation_of_a_key_that_was_replaced_has_no_effect(aws: FakeAws, cached: Cached) -> None:
+    refused_key = cached.key()
     aws.secret = json.dumps(ROTATED)
-    credentials.invalidate(refused_key)
-    credentials.get(within(10))
+    cached.credentials.invalidate(refused_key)
+    cached.key()
 
-    credentials.invalidate(refused_key)
+    cached.credentials.invalidate(refused_key)
 
-    assert credentials.get(within(10)).access_key == "AK2"
-    assert reads(aws) == 2
+    assert cached.key().access_key == "AK2"
+    assert cached.reads == 2
 
 
-def test_invalidated_key_is_used_while_secrets_manager_is_unavailable(
-    aws: FakeAws, credentials: SecretCredentials
-) -> None:
-    key = credentials.get(within(10))
+def test_invalidated_key_is_used_while_secrets_manager_is_unavailable(aws: FakeAws, cached: Cached) -> None:
+    key = cached.key()
     aws.fail("GetSecretValue", "InternalServiceError", status=500, times=None)
 
-    credentials.invalidate(key)
+    cached.credentials.invalidate(key)
 
-    assert credentials.get(within(10)) == key
+    assert cached.key() == key
 
 
 # ---- No key
@@ -206,22 +211,22 @@ def test_invalidated_key_is_used_while_secrets_manager_is_unavailable(
     ],
 )
 def test_error_of_secrets_manager_becomes_a_failure_and_is_retried_after_the_interval(
-    aws: FakeAws, credentials: SecretCredentials, clock: FakeClock, code: str, status: int | None, kind: Kind
+    aws: FakeAws, cached: Cached, code: str, status: int | None, kind: Kind
 ) -> None:
     if status:
         aws.fail("GetSecretValue", code, status=status)
     else:
         aws.hang_up("GetSecretValue")
 
-    failure = failed(credentials.get, within(10))
+    failure = cached.failure()
 
     assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", kind)
     assert (failure.retryable, failure.retry_in_process) == (True, False)
     assert code in failure.message
-    assert [failed(credentials.get, within(10)) for _ in range(3)] == [failure] * 3
-    assert reads(aws) == 1
-    clock.sleep(RETRY_AFTER_FAILURE_SECONDS + 1)
-    assert credentials.get(within(10)).access_key == "AK1"
+    assert [cached.failure() for _ in range(3)] == [failure] * 3
+    assert cached.reads == 1
+    cached.clock.sleep(RETRY_AFTER_FAILURE_SECONDS + 1)
+    assert cached.key().access_key == "AK1"
 
 
 @pytest.mark.parametrize(
@@ -240,11 +245,11 @@ def test_error_of_secrets_manager_becomes_a_failure_and_is_retried_after_the_int
     ids=lambda text: text[:40],
 )
 def test_malformed_secret_is_an_access_failure_that_says_why_and_contains_no_key(
-    aws: FakeAws, credentials: SecretCredentials, secret: str, reason: str
+    aws: FakeAws, cached: Cached, secret: str, reason: str
 ) -> None:
     aws.secret = secret
 
-    failure = failed(credentials.get, within(10))
+    failure = cached.failure()
 
     assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", Kind.ACCESS)
     assert not failure.retry_in_process
@@ -253,16 +258,14 @@ def test_malformed_secret_is_an_access_failure_that_says_why_and_contains_no_key
     assert "SK1" not in failure.message
 
 
-def test_malformed_secret_is_read_again_after_the_maximum_age(
-    aws: FakeAws, credentials: SecretCredentials, clock: FakeClock
-) -> None:
+def test_malformed_secret_is_read_again_after_the_maximum_age(aws: FakeAws, cached: Cached) -> None:
     aws.secret = "{}"
-    failed(credentials.get, within(10))
+    cached.failure()
 
     aws.secret = json.dumps(SECRET)
-    clock.sleep(MAX_AGE_SECONDS + 1)
+    cached.clock.sleep(MAX_AGE_SECONDS + 1)
 
-    assert credentials.get(within(10)).access_key == "AK1"
+    assert cached.key().access_key == "AK1"
 
 
 # ---- Blanks that editors, terminals and consoles leave around a value
@@ -270,20 +273,18 @@ def test_malformed_secret_is_read_again_after_the_maximum_age(
 
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("blank", [*BLANKS, "\r", "\u00a0"], ids=ascii)
-def test_blanks_around_a_value_are_removed(
-    aws: FakeAws, credentials: SecretCredentials, field: str, blank: str
-) -> None:
+def test_blanks_around_a_value_are_removed(aws: FakeAws, cached: Cached, field: str, blank: str) -> None:
     secret = SECRET | {"security_token": "T1"}
     aws.secret = json.dumps(secret | {field: f"{blank}{secret[field]}{blank}"})
 
-    assert credentials.get(within(10)) == Credentials("AK1", "SK1", "T1", PROJECT)
+    assert cached.key() == Credentials("AK1", "SK1", "T1", PROJECT)
 
 
 @pytest.mark.parametrize("before", ["\ufeff", "\ufeff\r\n", "\n", " "], ids=ascii)
-def test_blanks_around_the_secret_are_removed(aws: FakeAws, credentials: SecretCredentials, before: str) -> None:
+def test_blanks_around_the_secret_are_removed(aws: FakeAws, cached: Cached, before: str) -> None:
     aws.secret = before + json.dumps(SECRET) + "\n"
 
-    assert credentials.get(within(10)).access_key == "AK1"
+    assert cached.key().access_key == "AK1"
 
 
 @pytest.mark.parametrize(
@@ -295,11 +296,11 @@ def test_blanks_around_the_secret_are_removed(aws: FakeAws, credentials: SecretC
     ids=ascii,
 )
 def test_character_that_cannot_be_part_of_a_value_is_an_access_failure_that_names_the_field(
-    aws: FakeAws, credentials: SecretCredentials, field: str, value: str
+    aws: FakeAws, cached: Cached, field: str, value: str
 ) -> None:
     aws.secret = json.dumps(SECRET | {field: value})
 
-    failure = failed(credentials.get, within(10))
+    failure = cached.failure()
 
     assert (failure.kind, failure.counts_as_attempt) == (Kind.ACCESS, False)
     assert f'"{field}"' in failure.message
@@ -310,16 +311,14 @@ def test_character_that_cannot_be_part_of_a_value_is_an_access_failure_that_name
 # ---- A read that hangs
 
 
-def test_secret_is_read_once_for_ten_threads_if_the_read_times_out(
-    aws: FakeAws, credentials: SecretCredentials
-) -> None:
+def test_secret_is_read_once_for_ten_threads_if_the_read_times_out(aws: FakeAws, cached: Cached) -> None:
     aws.delay = 3.0  # more than the client waits
 
     with ThreadPoolExecutor(10) as threads, lasting_less_than(2.5):
-        failures = list(threads.map(lambda _: failed(credentials.get, within(10)), range(10)))
+        failures = list(threads.map(lambda _: cached.failure(), range(10)))
 
     assert {failure.kind for failure in failures} == {Kind.UNAVAILABLE}
-    assert reads(aws) == 1
+    assert cached.reads == 1
 
 
 class HangingClient:
@@ -404,16 +403,16 @@ def test_key_is_read_again_if_it_is_invalidated_while_a_read_hangs(hanging: Hang
     assert hanging.credentials.get(within(10)).access_key == "AK2"
 
 
-def test_read_that_failed_after_its_deadline_is_repeated_at_once(aws: FakeAws, credentials: SecretCredentials) -> None:
+def test_read_that_failed_after_its_deadline_is_repeated_at_once(aws: FakeAws, cached: Cached) -> None:
     aws.delay = 0.5
     aws.fail("GetSecretValue", "InternalServiceError", status=500)
 
-    failed(credentials.get, within(0.3))
+    cached.failure(0.3)
 
-    assert credentials.get(within(10)).access_key == "AK1"
+    assert cached.key().access_key == "AK1"
 
 
-def test_secret_is_not_read_after_the_deadline(aws: FakeAws, credentials: SecretCredentials) -> None:
-    assert failed(credentials.get, within(-1)).kind is Kind.UNAVAILABLE
-    assert reads(aws) == 0
-    assert credentials.get(within(10)).access_key == "AK1"
+def test_secret_is_not_read_after_the_deadline(aws: FakeAws, cached: Cached) -> None:
+    assert cached.failure(-1).kind is Kind.UNAVAILABLE
+    assert cached.reads == 0
+    assert cached.key().access_key == "AK1"
