@@ -16,11 +16,12 @@ from function.domain.failures import Failure, RenameFailedError
 from function.domain.model import Target
 from function.domain.ports import Reply
 from tests.deadlines import within
+from tests.fakes.environment import ENVIRONMENT
 from tests.fakes.failures import failed
 from tests.fakes.identifiers import PROJECT, REGION, SERVICE
 from tests.fakes.raw_server import RawServer, receive_request
 
-KEY = Credentials("LOCALACCESSKEY", "local-secret-key", None, PROJECT)
+KEY = Credentials(ENVIRONMENT["HUAWEICLOUD_SDK_AK"], ENVIRONMENT["HUAWEICLOUD_SDK_SK"], None, PROJECT)
 TARGET = Target(REGION, PROJECT, SERVICE)
 SHORT = 0.3
 LONG = 10.0

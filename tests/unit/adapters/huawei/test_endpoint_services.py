@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
-import subprocess
-import sys
 import time
 from base64 import b64encode
 from pathlib import Path
@@ -24,6 +21,7 @@ from function.domain.model import Target
 from function.domain.ports import Reply
 from tests.deadlines import within
 from tests.fakes.identifiers import OTHER_PROJECT, OTHER_REGION, OTHER_SERVICE, PROJECT, REGION, SERVICE
+from tests.fakes.process import run_python
 from tests.fakes.raw_server import RawServer, receive_request
 from tests.localcloud.huawei import HuaweiCloud
 from tests.unit.adapters.huawei.clients import (
@@ -391,8 +389,7 @@ def test_endpoints_of_the_sdks_environment_variable_are_used(cloud: HuaweiCloud)
     # given: the first of two endpoints is down
     own = {"HUAWEICLOUD_SDK_REGION_VPCEP_CN_NORTH_4": f"{closed_port()},{cloud.url}"}
 
-    command = [sys.executable, "-W", "ignore", "-c", code]
-    run = subprocess.run(command, env=os.environ | own, capture_output=True, text=True, timeout=30, check=False)
+    run = run_python(code, own)
 
     assert run.stdout == "orders\n", run.stderr
     assert cloud.name_of(SERVICE) == "orders"

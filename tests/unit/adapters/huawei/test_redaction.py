@@ -1,4 +1,4 @@
-"""What is taken out of the texts of replies: each secret in each form, and nothing else."""
+"""What is redacted in the texts of replies: each secret in each form, and nothing else."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def redactor() -> Redactor:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("secret", SECRETS)
-def test_a_secret_is_taken_out_and_what_is_around_it_stays(redactor: Redactor, secret: str, form: str) -> None:
+def test_secret_is_redacted_and_the_text_around_it_is_kept(redactor: Redactor, secret: str, form: str) -> None:
     text = f"Get secretKey failed,ak:{FORMS[form](SECRETS[secret])}, and so on."
 
     cleaned = redactor.clean(text, 1_000)
@@ -82,20 +82,20 @@ def test_a_secret_is_taken_out_and_what_is_around_it_stays(redactor: Redactor, s
 
 @pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize("length", [128, 1_000])
-def test_a_secret_across_the_length_is_taken_out_before_the_text_is_cut(
+def test_secret_across_the_maximum_length_is_redacted_before_the_text_is_truncated(
     redactor: Redactor, secret: str, length: int
 ) -> None:
     for before in range(length - 30, length + 1):
         assert redactor.clean("." * before + SECRETS[secret], length) == ("." * before + "***")[:length]
 
 
-def test_a_secret_across_the_end_of_what_is_looked_at_leaves_no_beginning(redactor: Redactor) -> None:
+def test_secret_across_the_end_of_the_examined_text_leaves_no_part_of_it(redactor: Redactor) -> None:
     text = "".join(percent(TOKEN) for _ in range(40))
 
     assert redactor.clean(text, 100_000).replace("*", "") == ""
 
 
-def test_secrets_that_overlap_or_repeat_are_taken_out() -> None:
+def test_secrets_that_overlap_or_repeat_are_redacted() -> None:
     redactor = Redactor(("secret", "secret-and-more", None, ""))
 
     assert redactor.clean("secret-and-more, secretsecret, SECRET", 100) == "***, ******, ***"
@@ -113,18 +113,18 @@ def test_secrets_that_overlap_or_repeat_are_taken_out() -> None:
         ACCESS_KEY[:-1],
     ],
 )
-def test_any_other_text_stays_as_it_is(redactor: Redactor, text: str) -> None:
+def test_text_without_a_secret_is_unchanged(redactor: Redactor, text: str) -> None:
     assert redactor.clean(text, 1_000) == text
 
 
-def test_what_is_too_short_for_a_secret_is_none() -> None:
+def test_secret_that_is_too_short_is_not_redacted() -> None:
     assert Redactor(("a", "abc")).clean("abcabc", 100) == "abcabc"
 
 
 @pytest.mark.parametrize(
     "unit", ["x", "%41", "\\", "\\u0041", "&#0", "&#x41;", "%25", "%", SECRET_KEY, "ab" + TOKEN[:9]]
 )
-def test_a_text_of_a_megabyte_takes_no_time(redactor: Redactor, unit: str) -> None:
+def test_text_of_a_megabyte_is_redacted_within_a_second(redactor: Redactor, unit: str) -> None:
     began = time.process_time()
 
     redactor.clean(unit * (1_048_576 // len(unit)), 1_000)
@@ -132,7 +132,7 @@ def test_a_text_of_a_megabyte_takes_no_time(redactor: Redactor, unit: str) -> No
     assert time.process_time() - began < 1.0
 
 
-def test_a_text_that_defies_decoding_is_left_out(redactor: Redactor) -> None:
+def test_text_that_is_encoded_too_often_is_left_out(redactor: Redactor) -> None:
     text = "%" + "25" * 1_000 + "41"
 
     assert redactor.clean(text, 1_000) == "***"
