@@ -1,4 +1,4 @@
-"""An outage breaker, and what it is asked and told."""
+"""An outage breaker over services and a table in memory."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:Depreca
 
 
 class FakeSts:
-    """AWS, as far as it vouches for a role."""
+    """AWS STS, which issues tokens for one role."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.requests: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""The local Huawei Cloud answers the official SDK as the real one does, and fails as it is told to."""
+"""The local Huawei Cloud answers the official SDK as the real one does, and fails on command."""
 
 from __future__ import annotations
 
