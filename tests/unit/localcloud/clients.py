@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from huaweicloudsdkcore.auth.credentials import BasicCredentials
-from huaweicloudsdkcore.exceptions.exceptions import ServiceResponseException
+from huaweicloudsdkcore.exceptions.exceptions import SdkException, ServiceResponseException
 from huaweicloudsdkcore.http.http_config import HttpConfig
 from huaweicloudsdkcore.http.http_handler import HttpHandler
 from huaweicloudsdkvpcep.v1 import (
@@ -17,6 +17,7 @@ from huaweicloudsdkvpcep.v1 import (
     VpcepClient,
 )
 from requests.adapters import HTTPAdapter
+from requests.exceptions import RequestException
 from urllib3.util import Retry
 
 from tests.fakes.identifiers import PROJECT, SERVICE
@@ -58,7 +59,19 @@ def read(client: Any, service_id: str = SERVICE) -> Any:
     return client.list_service_details(ListServiceDetailsRequest(service_id))
 
 
+def result_of(client: Any, name: str = "orders", service_id: str = SERVICE) -> object:
+    """Status and name of a success, status and code of an error in one text, or the type of another exception."""
+    try:
+        reply = rename(client, name, service_id)
+    except ServiceResponseException as error:
+        return f"{error.status_code} {error.error_code}"
+    except (SdkException, RequestException) as error:
+        return type(error)
+    return reply.status_code, reply.endpoint_service_name
+
+
 def refused(call: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[int, str]:
+    """Status and error code of the reply to a call that is refused."""
     with pytest.raises(ServiceResponseException) as caught:
         call(*args, **kwargs)
     return caught.value.status_code, caught.value.error_code

@@ -18,12 +18,13 @@ from tests.localcloud.aws import LocalAwsError
 from tests.localcloud.environment import environment_file, script, variables
 from tests.localcloud.stack import LOCAL_ACCOUNT, Clouds
 
-SHELLS: Final = [
-    pytest.param(
-        shell, marks=pytest.mark.skipif(not shutil.which(shell), reason=f"this machine has no {shell}"), id=shell
-    )
-    for shell in ("sh", "bash", "zsh")
-]
+IN_EACH_SHELL: Final = pytest.mark.parametrize(
+    "shell",
+    [
+        pytest.param(shell, marks=pytest.mark.skipif(not shutil.which(shell), reason=f"this machine has no {shell}"))
+        for shell in ("sh", "bash", "zsh")
+    ],
+)
 LOCAL: Final = {"AWS_ENDPOINT_URL": "https://127.0.0.1:4566", "HUAWEICLOUD_SDK_AK": "LOCAL"}
 AWKWARD: Final = 'it\'s "$(exit 9)" `exit 9` $HOME \\ !x *\n#;é'
 REAL: Final = {
@@ -59,16 +60,16 @@ def sourced(shell: str, text: str, directory: Path, environment: Mapping[str, st
     return cast("dict[str, str]", json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("shell", SHELLS)
-def test_script_exports_values_as_they_are(shell: str, tmp_path: Path) -> None:
+@IN_EACH_SHELL
+def test_script_exports_values_unchanged(shell: str, tmp_path: Path) -> None:
     environment = sourced(shell, script({**LOCAL, "AWKWARD": AWKWARD}), tmp_path, {})
 
     assert environment["AWKWARD"] == AWKWARD
     assert LOCAL.items() <= environment.items()
 
 
-@pytest.mark.parametrize("shell", SHELLS)
-def test_script_unsets_what_refers_to_a_real_cloud(shell: str, tmp_path: Path) -> None:
+@IN_EACH_SHELL
+def test_script_unsets_variables_that_select_a_real_cloud(shell: str, tmp_path: Path) -> None:
     environment = sourced(shell, script(LOCAL), tmp_path, REAL)
 
     of_clouds = {name: value for name, value in environment.items() if name.startswith(("AWS_", "HUAWEICLOUD_"))}
@@ -76,9 +77,9 @@ def test_script_unsets_what_refers_to_a_real_cloud(shell: str, tmp_path: Path) -
     assert environment["INNOCENT"] == REAL["INNOCENT"]
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@IN_EACH_SHELL
 @pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
-def test_script_excludes_the_loopback_interface_from_the_proxy(shell: str, name: str, tmp_path: Path) -> None:
+def test_script_reaches_the_loopback_interface_without_a_proxy(shell: str, name: str, tmp_path: Path) -> None:
     environment = sourced(shell, script(LOCAL), tmp_path, {name: "intranet.example"}, times=2)
 
     hosts = environment["no_proxy"].split(",")
@@ -86,8 +87,8 @@ def test_script_excludes_the_loopback_interface_from_the_proxy(shell: str, name:
     assert {"127.0.0.1", "localhost", "intranet.example"} == set(hosts)
 
 
-def clouds(endpoint: str = "https://127.0.0.1:4566") -> Clouds:
-    aws: Any = SimpleNamespace(endpoint=endpoint, ca=Path("/a b/ca.pem"), region="eu-central-2")
+def clouds() -> Clouds:
+    aws: Any = SimpleNamespace(endpoint="https://127.0.0.1:4566", ca=Path("/a b/ca.pem"), region="eu-central-2")
     outputs = {
         "RenameQueueUrl": "https://localhost:4566/123456789012/rename.fifo",
         "RenameApiUrl": "https://abc.execute-api.eu-central-2.amazonaws.com/v1/rename-events",
@@ -111,7 +112,7 @@ def test_endpoint_of_every_region_of_the_sdk_is_the_local_cloud() -> None:
     assert {found[name] for name in names} == {LOCAL_ACCOUNT.endpoint}
 
 
-def test_urls_and_keys_are_of_the_local_clouds() -> None:
+def test_variables_have_urls_region_and_keys_of_the_local_clouds() -> None:
     found = variables(clouds())
 
     assert found["RENAME_QUEUE_URL"] == "https://127.0.0.1:4566/123456789012/rename.fifo"
@@ -121,7 +122,7 @@ def test_urls_and_keys_are_of_the_local_clouds() -> None:
     assert found["HUAWEICLOUD_SDK_PROJECT_ID"] == LOCAL_ACCOUNT.project_id
 
 
-def test_file_is_removed_at_the_end(tmp_path: Path) -> None:
+def test_environment_file_is_removed_at_the_end(tmp_path: Path) -> None:
     with environment_file(tmp_path / "build", 4566, "text é") as path:
         assert path == tmp_path / "build" / "local.env"
         assert path.read_text(encoding="utf-8") == "text é"
@@ -130,7 +131,7 @@ def test_file_is_removed_at_the_end(tmp_path: Path) -> None:
     assert list((tmp_path / "build").iterdir()) == []
 
 
-def test_file_of_a_second_process_has_the_port_in_its_name(tmp_path: Path) -> None:
+def test_environment_file_of_a_second_process_has_the_port_in_its_name(tmp_path: Path) -> None:
     with environment_file(tmp_path, 1, "first") as first, environment_file(tmp_path, 2, "second") as second:
         assert (first.name, second.name) == ("local.env", "local-2.env")
         assert (first.read_text(), second.read_text()) == ("first", "second")
@@ -140,7 +141,7 @@ def test_file_of_a_second_process_has_the_port_in_its_name(tmp_path: Path) -> No
         assert second.read_text() == "second"
 
 
-def test_file_of_a_process_that_was_killed_is_overwritten(tmp_path: Path) -> None:
+def test_environment_file_of_a_killed_process_is_reused(tmp_path: Path) -> None:
     (tmp_path / "local.env").write_text("of another process, and longer")
     (tmp_path / "local-2.env").write_text("of a second one")
 
@@ -149,7 +150,7 @@ def test_file_of_a_process_that_was_killed_is_overwritten(tmp_path: Path) -> Non
         assert path.read_text() == "new"
 
 
-def test_file_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+def test_environment_file_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "build").write_text("a file")
 
     with pytest.raises(LocalAwsError, match="build"), environment_file(tmp_path / "build", 1, "text"):

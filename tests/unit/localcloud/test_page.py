@@ -1,4 +1,4 @@
-"""What the server of the page of `make up` replies, and what its monitor shows. The page itself: `make page-test`."""
+"""Replies of the server of the page of `make up`, and its monitor. The page itself is tested by `make page-test`."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple, cast
 
 import pytest
 import urllib3
 
-from tests.fakes.identifiers import PROJECT, SERVICE
+from tests.fakes.identifiers import OTHER_SERVICE, SERVICE
 from tests.localcloud import up
 from tests.localcloud.aws import ROOT, LocalAwsError
 from tests.localcloud.huawei import HuaweiCloud
 from tests.localcloud.monitor import FAULTS, Monitor
 from tests.localcloud.page.server import MAX_BODY, Page
 from tests.localcloud.stack import Clouds, Reply
-from tests.unit.localcloud.clients import AK, SK, client_of, refused, rename
+from tests.unit.localcloud.clients import client_of, rename, result_of
 
 FILES: Final = ("/", "/page.css", "/page.js", "/openapi.json")
 SECONDS: Final = 10.0
@@ -60,10 +60,8 @@ class Answer(NamedTuple):
 
 
 @pytest.fixture
-def clouds() -> Iterator[FakeClouds]:
-    with HuaweiCloud(ak=AK, sk=SK, project_id=PROJECT) as huawei:
-        huawei.add_service(SERVICE, name="billing")
-        yield FakeClouds(huawei)
+def clouds(cloud: HuaweiCloud) -> FakeClouds:
+    return FakeClouds(cloud)
 
 
 @pytest.fixture
@@ -82,30 +80,20 @@ def port_of(page: Page) -> int:
     return int(page.url.rpartition(":")[2])
 
 
-def connect(page: Page) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection("127.0.0.1", port_of(page), timeout=SECONDS)
+@contextmanager
+def connection_to(page: Page) -> Iterator[http.client.HTTPConnection]:
+    with closing(http.client.HTTPConnection("127.0.0.1", port_of(page), timeout=SECONDS)) as connection:
+        yield connection
 
 
 def ask(
     page: Page, method: str, path: str, body: str | None = None, headers: Mapping[str, str] | None = None
 ) -> Answer:
-    with closing(connect(page)) as connection:
+    with connection_to(page) as connection:
         connection.request(method, path, None if body is None else body.encode(), dict(headers or {}))
         reply = connection.getresponse()
-        received = {name.lower(): value for name, value in reply.getheaders()}
-        return Answer(reply.status, received, reply.read().decode("utf-8"))
-
-
-def status_of(
-    page: Page, method: str, path: str, headers: Mapping[str, str] | None = None, *, skip_host: bool = False
-) -> int:
-    """The status of the answer to a request without a body."""
-    with closing(connect(page)) as connection:
-        connection.putrequest(method, path, skip_host=skip_host)
-        for name, value in (headers or {}).items():
-            connection.putheader(name, value.encode("latin-1"))
-        connection.endheaders()
-        return connection.getresponse().status
+        sent = {name.lower(): value for name, value in reply.getheaders()}
+        return Answer(reply.status, sent, reply.read().decode("utf-8"))
 
 
 def entries_until(monitor: Monitor, kind: str) -> list[str]:
@@ -118,11 +106,8 @@ def entries_until(monitor: Monitor, kind: str) -> list[str]:
     pytest.fail(f"no {kind} in {SECONDS} s")
 
 
-# ---- Files
-
-
 @pytest.mark.parametrize("path", FILES)
-def test_file_is_served_and_refers_to_no_other_server(page: Page, path: str) -> None:
+def test_file_of_the_page_is_served_and_requests_no_other_server(page: Page, path: str) -> None:
     answer = ask(page, "GET", path)
 
     assert answer.status == 200
@@ -131,11 +116,11 @@ def test_file_is_served_and_refers_to_no_other_server(page: Page, path: str) -> 
     assert path == "/openapi.json" or re.findall(r"https?:|//[a-z]", re.sub(r"(?m)^//.*", "", answer.body)) == []
 
 
-def test_document_of_the_api_is_the_published_one(page: Page) -> None:
+def test_openapi_document_is_that_of_the_documentation(page: Page) -> None:
     assert ask(page, "GET", "/openapi.json").body == (ROOT / "docs/openapi.json").read_text(encoding="utf-8")
 
 
-def test_other_path_or_method_is_refused(page: Page) -> None:
+def test_other_paths_and_methods_are_not_served(page: Page) -> None:
     assert [ask(page, "GET", path).status for path in ("/server.py", "/../server.py", "/fault")] == [404] * 3
     assert ask(page, "POST", "/", "x").status == 404
     assert ask(page, "PUT", "/", "x").status == 501
@@ -157,13 +142,16 @@ FOREIGN: Final = {
 }
 
 
-# ---- Requests of other sites
-
-
 @pytest.mark.parametrize("headers", FOREIGN.values(), ids=FOREIGN)
 @pytest.mark.parametrize(("method", "path", "body"), REQUESTS, ids=[f"{each[0]} {each[1]}" for each in REQUESTS])
-def test_foreign_request_is_refused_and_has_no_effect(
-    page: Page, clouds: FakeClouds, monitor: Monitor, headers: dict[str, str], method: str, path: str, body: str | None
+def test_request_of_another_site_is_refused_without_effect(
+    page: Page,
+    clouds: FakeClouds,
+    monitor: Monitor,
+    headers: dict[str, str],
+    method: str,
+    path: str,
+    body: str | None,
 ) -> None:
     sent = {name: value.format(port=port_of(page)) for name, value in headers.items()}
 
@@ -174,11 +162,15 @@ def test_foreign_request_is_refused_and_has_no_effect(
 
 
 def test_request_without_a_host_is_refused(page: Page) -> None:
-    assert status_of(page, "GET", "/", skip_host=True) == 403
+    with connection_to(page) as connection:
+        connection.putrequest("GET", "/", skip_host=True)
+        connection.endheaders()
+
+        assert connection.getresponse().status == 403
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_request_of_the_page_itself_is_answered(page: Page, monitor: Monitor, host: str) -> None:
+def test_request_of_the_page_itself_is_accepted(page: Page, monitor: Monitor, host: str) -> None:
     own = f"{host}:{port_of(page)}"
 
     answer = ask(page, "POST", "/fault", "outage", {"Host": own, "Origin": f"http://{own}"})
@@ -186,13 +178,14 @@ def test_request_of_the_page_itself_is_answered(page: Page, monitor: Monitor, ho
     assert (answer.status, monitor.fault) == (200, "outage")
 
 
-# ---- State
-
-
-def test_services_are_returned_with_their_names(page: Page, clouds: FakeClouds) -> None:
+def test_services_are_listed_with_their_names(page: Page, clouds: FakeClouds) -> None:
     clouds.huawei.add_service("another", name="")
 
-    assert json.loads(ask(page, "GET", "/services").body) == {SERVICE: "billing", "another": ""}
+    assert json.loads(ask(page, "GET", "/services").body) == {
+        SERVICE: "billing",
+        OTHER_SERVICE: "reports",
+        "another": "",
+    }
 
 
 def test_state_has_the_fault_and_whether_log_lines_are_shown(page: Page) -> None:
@@ -203,7 +196,9 @@ def test_state_has_the_fault_and_whether_log_lines_are_shown(page: Page) -> None
 
 
 @pytest.mark.parametrize(("path", "word"), [("/fault", "flood"), ("/fault", ""), ("/logs", "maybe")])
-def test_unknown_word_is_refused_with_the_known_ones(page: Page, monitor: Monitor, path: str, word: str) -> None:
+def test_unknown_fault_or_log_setting_is_refused_with_the_known_ones(
+    page: Page, monitor: Monitor, path: str, word: str
+) -> None:
     answer = ask(page, "POST", path, word)
 
     assert answer.status == 400
@@ -211,10 +206,7 @@ def test_unknown_word_is_refused_with_the_known_ones(page: Page, monitor: Monito
     assert (monitor.fault, monitor.shows_logs) == ("none", False)
 
 
-# ---- Rename events
-
-
-def test_event_is_sent_to_the_api_unchanged(page: Page, clouds: FakeClouds) -> None:
+def test_rename_event_is_sent_to_the_api_with_its_headers_and_query(page: Page, clouds: FakeClouds) -> None:
     clouds.reply = Reply(
         503,
         {"content-type": "application/problem+json", "retry-after": "7", "server": "x", "x-amzn-trace-id": "y"},
@@ -234,7 +226,7 @@ def test_event_is_sent_to_the_api_unchanged(page: Page, clouds: FakeClouds) -> N
 @pytest.mark.parametrize(
     "error", [urllib3.exceptions.ProtocolError("gone"), urllib3.exceptions.ReadTimeoutError, ValueError("header")]
 )
-def test_api_without_an_answer_is_a_bad_gateway(page: Page, clouds: FakeClouds, error: Any) -> None:
+def test_api_without_a_reply_is_a_bad_gateway(page: Page, clouds: FakeClouds, error: Any) -> None:
     clouds.reply = error if isinstance(error, Exception) else error(cast("Any", None), "/", "late")
 
     answer = ask(page, "POST", "/rename-events", "{}")
@@ -252,57 +244,56 @@ def test_api_without_an_answer_is_a_bad_gateway(page: Page, clouds: FakeClouds, 
         ({"Content-Length": "9" * 5000}, 413),
     ],
 )
-def test_body_without_a_valid_length_is_refused(
+def test_body_without_a_length_or_too_long_is_refused(
     page: Page, clouds: FakeClouds, headers: dict[str, str], status: int
 ) -> None:
-    assert status_of(page, "POST", "/rename-events", headers) == status
+    with connection_to(page) as connection:
+        connection.putrequest("POST", "/rename-events")
+        for name, value in headers.items():
+            connection.putheader(name, value.encode("latin-1"))
+        connection.endheaders()
+
+        assert connection.getresponse().status == status
     assert clouds.posted == []
 
 
-def read_events(page: Page, last: int | None = None) -> tuple[http.client.HTTPConnection, Iterator[dict[str, Any]]]:
-    connection = connect(page)
-    connection.request("GET", "/entries", headers={} if last is None else {"Last-Event-ID": str(last)})
-    reply = connection.getresponse()
-    assert reply.headers["content-type"] == "text/event-stream"
-    return connection, (json.loads(line[6:]) for line in reply if line.startswith(b"data: "))
-
-
-# ---- Entries
+@contextmanager
+def entries_of(page: Page, **headers: str) -> Iterator[Iterator[dict[str, Any]]]:
+    """The entries that are streamed."""
+    with connection_to(page) as connection:
+        connection.request("GET", "/entries", headers={name.replace("_", "-"): sent for name, sent in headers.items()})
+        reply = connection.getresponse()
+        assert reply.headers["content-type"] == "text/event-stream"
+        yield (json.loads(line[6:]) for line in reply if line.startswith(b"data: "))
 
 
 def test_entries_are_streamed_as_they_happen(page: Page, clouds: FakeClouds) -> None:
-    connection, events = read_events(page)
+    with entries_of(page) as entries:
+        ask(page, "POST", "/fault", "none")
+        rename(client_of(clouds.huawei))
 
-    ask(page, "POST", "/fault", "none")
-    rename(client_of(clouds.huawei), "orders")
-
-    assert [(event["kind"], event["number"]) for event in (next(events), next(events))] == [("fault", 1), ("VPCEP", 2)]
-    connection.close()
+        shown = [(entry["kind"], entry["number"]) for entry in (next(entries), next(entries))]
+        assert shown == [("fault", 1), ("VPCEP", 2)]
 
 
-def test_entries_continue_after_the_last_that_the_browser_has(page: Page) -> None:
+def test_stream_resumes_after_the_last_event_id(page: Page) -> None:
     for word in ("outage", "slow", "none"):
         ask(page, "POST", "/fault", word)
 
-    connection, events = read_events(page, last=2)
-
-    assert next(events)["text"].startswith("none: ")
-    connection.close()
+    with entries_of(page, Last_Event_ID="2") as entries:
+        assert next(entries)["text"].startswith("none: ")
 
 
-def test_entries_end_with_the_server(clouds: FakeClouds, monitor: Monitor) -> None:
-    with Page(cast("Clouds", clouds), monitor) as page:
-        connection, events = read_events(page)
+def test_stream_ends_with_the_server(clouds: FakeClouds, monitor: Monitor) -> None:
+    with ExitStack() as stack:
+        with Page(cast("Clouds", clouds), monitor) as page:
+            entries = stack.enter_context(entries_of(page))
 
-    assert list(events) == []
-    connection.close()
-
-
-# ---- Monitor
+        assert list(entries) == []
 
 
 def test_monitor_shows_a_call_before_its_outcome(monitor: Monitor, clouds: FakeClouds) -> None:
-    rename(client_of(clouds.huawei), "orders")
+    rename(client_of(clouds.huawei))
     data = {"vpc_endpoint_service_id": SERVICE, "service_name": "orders"}
     clouds.bus.append({"type": "vpcep.endpoint_service.renamed.v1", "data": data})
 
@@ -312,30 +303,37 @@ def test_monitor_shows_a_call_before_its_outcome(monitor: Monitor, clouds: FakeC
     ]
 
 
-def test_monitor_shows_why_a_rename_failed(monitor: Monitor, clouds: FakeClouds) -> None:
-    violations = [{"path": "/data/x", "message": "must not be"}]
-    error = {"code": "Rename.InvalidEvent", "kind": "invalid", "message": "No.", "violations": violations}
-    data = {"vpc_endpoint_service_id": None, "error": error}
-    clouds.bus.append({"type": "vpcep.endpoint_service.rename_failed.v1", "data": data})
-
-    [line] = entries_until(monitor, "outcome")
-
-    assert line.endswith(".rename_failed.v1: None Rename.InvalidEvent (invalid): No. /data/x must not be")
+FAILED: Final = {
+    "code": "Rename.InvalidEvent",
+    "kind": "invalid",
+    "message": "No.",
+    "violations": [{"path": "/data/x", "message": "must not be"}],
+}
 
 
-def test_monitor_shows_no_control_characters(monitor: Monitor, clouds: FakeClouds) -> None:
-    data = {"vpc_endpoint_service_id": "\x1b[2J\r\n\u202eX", "service_name": "a"}
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (
+            {"vpc_endpoint_service_id": None, "error": FAILED},
+            "None Rename.InvalidEvent (invalid): No. /data/x must not be",
+        ),
+        ({"vpc_endpoint_service_id": "\x1b[2J\r\n\u202eX", "service_name": "a"}, " [2J   X is named 'a'"),
+    ],
+    ids=["failure with its error", "control characters as spaces"],
+)
+def test_monitor_shows_an_outcome_in_printable_text(
+    monitor: Monitor, clouds: FakeClouds, data: dict[str, Any], text: str
+) -> None:
     clouds.bus.append({"type": "t", "data": data})
 
-    [line] = entries_until(monitor, "outcome")
-
-    assert line.isprintable()
+    assert entries_until(monitor, "outcome") == [f"outcome t: {text}"]
 
 
 def test_monitor_shows_calls_without_a_project_or_a_reply(monitor: Monitor, clouds: FakeClouds) -> None:
     clouds.huawei.fail(kind="reset")
     with pytest.raises(Exception, match="Connection"):
-        rename(client_of(clouds.huawei), "orders")
+        rename(client_of(clouds.huawei))
     urllib3.request("GET", f"{clouds.huawei.url}/x", retries=False)
     clouds.bus.append({"type": "t", "data": {"service_name": "a"}})
 
@@ -345,42 +343,38 @@ def test_monitor_shows_calls_without_a_project_or_a_reply(monitor: Monitor, clou
     assert unknown == "VPCEP GET /x → 404 APIGW.0101"
 
 
-def test_end_of_the_local_aws_is_an_error(monitor: Monitor, clouds: FakeClouds) -> None:
+def test_end_of_the_local_aws_is_an_error_with_the_end_of_its_log(monitor: Monitor, clouds: FakeClouds) -> None:
     clouds.bus.append(ConnectionError("it is gone"))
 
     with pytest.raises(LocalAwsError, match="it is gone\nthe end of its log"):
         up._follow(monitor, cast("Clouds", clouds))
 
 
-# ---- Faults
-
-
 @pytest.mark.parametrize(
-    ("name", "accepted", "answer"),
+    ("fault", "results"),
     [
-        ("outage", 0, (503, "APIGW.0613")),
-        ("refused-key", 0, (401, "APIGW.0301")),
-        ("throttling", 2, (429, "APIGW.0308")),
+        ("outage", ["503 APIGW.0613"] * 6),
+        ("refused-key", ["401 APIGW.0301"] * 6),
+        ("throttling", [(200, "orders"), (200, "orders"), "429 APIGW.0308"]),
     ],
 )
-def test_fault_refuses_calls_until_it_is_ended(
-    monitor: Monitor, clouds: FakeClouds, name: str, accepted: int, answer: tuple[int, str]
+def test_fault_has_its_effect_until_it_is_ended(
+    monitor: Monitor, clouds: FakeClouds, fault: str, results: list[object]
 ) -> None:
     client = client_of(clouds.huawei)
-    monitor.set_fault(name)
+    monitor.set_fault(fault)
 
-    assert [rename(client).status_code for _ in range(accepted)] == [200] * accepted
-    assert [refused(rename, client) for _ in range(6)] == [answer] * 6
+    assert [result_of(client) for _ in results] == results
 
     monitor.set_fault("none")
-    assert rename(client).status_code == 200
+    assert result_of(client) == (200, "orders")
 
 
-def test_slow_reply_is_correct(monitor: Monitor, clouds: FakeClouds) -> None:
+def test_slow_fault_delays_the_correct_reply_by_five_seconds(monitor: Monitor, clouds: FakeClouds) -> None:
     monitor.set_fault("slow")
     started = time.monotonic()
 
-    assert rename(client_of(clouds.huawei), "orders").endpoint_service_name == "orders"
+    assert result_of(client_of(clouds.huawei)) == (200, "orders")
     assert time.monotonic() - started >= 5
 
 
@@ -388,4 +382,4 @@ def test_fault_replaces_the_one_before(monitor: Monitor, clouds: FakeClouds) -> 
     monitor.set_fault("throttling")
     monitor.set_fault("outage")
 
-    assert [refused(rename, client_of(clouds.huawei))[0] for _ in range(3)] == [503] * 3
+    assert [result_of(client_of(clouds.huawei)) for _ in range(3)] == ["503 APIGW.0613"] * 3
