@@ -113,7 +113,8 @@ prune: $(SAM) ## list old versions of the functions, and delete them after confi
 	@.venv/sam/bin/python scripts/prune.py $(if $(YES),--yes)
 
 redrive: $(SAM) ## move the dead letters of a deployed stack back to the rename queue
-	.venv/sam/bin/sam remote invoke SettleDeadLetters --stack-name "$$STACK" --event '{"redrive": true}'
+	.venv/sam/bin/sam remote invoke SettleDeadLetters --stack-name "$$STACK" --event '{"redrive": true}' \
+		--parameter Qualifier=live
 
 fuzz: $(DEV) ## send random Lambda events to the handlers; minutes
 	@.venv/dev/bin/python -m tests.fuzz --inputs $(or $(INPUTS),200000)

@@ -26,6 +26,7 @@ PAGE: Final = 100
 MAX_PAGE_TRIES: Final = 5
 MAX_PAGE_WAIT_SECONDS: Final = 300.0
 TRIGGER: Final = "http"
+UNKNOWN_REGION: Final = "region: VPCEP is not known to be available there"
 
 
 class Discard:
@@ -89,9 +90,13 @@ class Direct:
         self.default = policy.region, project_id
         self.where = f"{endpoint}, project {project_id}"
 
+    def knows_region(self, region: str | None) -> bool:
+        """Whether VPCEP is known to be available there; None is the default region."""
+        return region is None or region in self._regions
+
     def violations(self, line: Line) -> list[str]:
-        if line.region is not None and line.region not in self._regions:
-            return ["region is none that VPCEP is known in"]
+        if not self.knows_region(line.region):
+            return [UNKNOWN_REGION]
         judged = self.judge(rename_event(line, "check", "2000-01-01T00:00:00Z"))
         violations = judged.violations if isinstance(judged, InvalidEvent) else ()
         return [f"{path.removeprefix('/data/')} {message}" for path, message in violations]

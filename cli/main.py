@@ -42,7 +42,7 @@ def main() -> NoReturn:
         Display(json=True).note(f"Error: {error}")
         sys.exit(FAILED)
     except (KeyboardInterrupt, click.Abort):
-        Display(json=True).note("Stopped. What has been done is kept; the same command goes on.")
+        Display(json=True).note("Stopped. Progress is saved: run the same command again to continue.")
         sys.exit(INTERRUPTED)
 
 
@@ -57,7 +57,7 @@ def _options(*options: Command) -> Callable[[Command], Command]:
 
 _way = _options(
     click.option("--stack", metavar="NAME", help="Go through the API of this deployed stack."),
-    click.option("--api-url", metavar="URL", help="The same, by the stack's output RenameApiUrl."),
+    click.option("--api-url", metavar="URL", help="URL of the API: the stack's output RenameApiUrl."),
 )
 _bulk = _options(
     click.option("--dry-run", is_flag=True, help="Show old → new and what would fail; change nothing."),
@@ -104,7 +104,7 @@ def commands() -> None:
 @commands.command()
 @click.argument("service_id")
 @click.argument("new_name")
-@click.option("--expect", metavar="NAME", help="Rename only if it is called this now.")
+@click.option("--expect", metavar="NAME", help="Rename only if its current name is NAME.")
 @click.option("--region", metavar="REGION", help="Another region than HUAWEICLOUD_REGION, or the stack's.")
 @click.option("--project", metavar="ID", help="Another project than the key's own.")
 @click.option("--dry-run", is_flag=True, help="Show old → new, or what would fail; change nothing.")
@@ -140,25 +140,26 @@ def rename(
             preview = retry(lambda: renamer.preview(event), lambda preview: preview.problem, pace)
             if preview.problem is not None:
                 display.say(f"{service_id} would fail: {preview.problem}")
-                return FAILED
+                return INTERRUPTED if pace.stopping.is_set() else FAILED
             display.say(f"{service_id}: {preview.service_name!r} → {new_name!r}. A dry run: nothing has been changed.")
             return 0
         answer = retry(lambda: renamer.rename(event), lambda answer: answer.problem, pace)
+    unsettled = INTERRUPTED if pace.stopping.is_set() else FAILED
     if answer.outcome is not None:
         display.outcome(answer.outcome)
     if answer.problem is not None:
         display.say(f"{service_id} failed: {answer.problem}")
-        return FAILED
+        return unsettled
     if answer.outcome is None:
         display.say(f"{service_id} is in the queue of the stack, as event {event['id']}, without an outcome yet.")
-        return FAILED
+        return unsettled
     display.say(_renamed(answer.outcome))
     return 0
 
 
 @commands.command()
 @click.argument("file", type=_FILE)
-@click.option("--results", type=_FILE, metavar="FILE", help="The results file. [default: beside FILE]")
+@click.option("--results", type=_FILE, metavar="FILE", help="The results file. [default: next to FILE]")
 @_bulk
 @_way
 def apply(file: Path, *, results: Path | None, **options: Unpack[_Bulk]) -> int:
@@ -202,7 +203,7 @@ def undo(file: Path | None, *, results: Path | None, **options: Unpack[_Bulk]) -
     """
     path = file or results
     if path is None or (file and results and file != results):
-        raise UsageError("Which results? Name one file, as RESULTS or by --results.")
+        raise UsageError("Name one results file, as RESULTS or by --results.")
     if not path.is_file():
         raise UsageError(f"There is no file {path}.")
     display = _display(options)
@@ -228,8 +229,8 @@ def list_services(*, region: str | None, project: str | None, as_csv: bool, as_j
     """
     display = Display()
     direct = bootstrap.direct(parallel=1)
-    if wrong := direct.violations(Line(1, "list", "", None, region)):
-        raise UsageError("; ".join(wrong))
+    if not direct.knows_region(region):
+        raise UsageError("--region: VPCEP is not known to be available there.")
     services = direct.services(region, project)
     if as_csv:
         print(",".join(COLUMNS))  # noqa: T201 - a file, not a text

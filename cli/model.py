@@ -82,7 +82,6 @@ class Result(StrEnum):
 
 
 DONE = frozenset({Result.RENAMED, Result.UNCHANGED})
-FINAL = frozenset({Result.RENAMED, Result.UNCHANGED, Result.FAILED})
 
 
 @dataclass(frozen=True, slots=True)

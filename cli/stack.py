@@ -7,7 +7,8 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import boto3
@@ -30,7 +31,8 @@ MAX_LOOK_SECONDS: Final = 15.0
 POLL_SECONDS: Final = 2.0
 OUTCOME_LOG: Final = "OutcomeLog"
 REDRIVE_FUNCTION: Final = "SettleDeadLetters"
-# The new name in a probe. The schema rejects it, so a probe renames nothing even if a stack does not know dry runs.
+ALIAS: Final = "live"
+# The new name in a probe. The schema rejects it, so a probe renames nothing even if a stack does not support dry runs.
 REFUSED_NAME: Final = "no name: a probe"
 _THROTTLED: Final = 429
 _SERVER_ERRORS: Final = range(500, 600)
@@ -92,7 +94,8 @@ class Stack:
         client = self._client("lambda", read_timeout=70)
         while True:
             try:
-                reply = client.invoke(FunctionName=function, Payload=json.dumps({"redrive": True}))
+                event = json.dumps({"redrive": True})
+                reply = client.invoke(FunctionName=function, Qualifier=ALIAS, Payload=event)
                 result = json.loads(reply["Payload"].read())
             except (ClientError, BotoCoreError) as error:
                 raise StoppedError(_aws_says(error)) from None
@@ -176,12 +179,11 @@ class Api:
         reply = self._post(event)
         if isinstance(reply, Problem):
             return Answer(None, reply)
-        status, body, is_outcome = reply
-        if is_outcome:
-            return Answer(body, problem_of(body))
-        if status == 202:  # noqa: PLR2004 - HTTP's own
+        if reply.is_outcome:
+            return Answer(reply.body, problem_of(reply.body, reply.retry_after))
+        if reply.status == HTTPStatus.ACCEPTED:
             return self._follow(event)
-        return Answer(None, _problem_of_reply(status, body))
+        return Answer(None, _problem_of_reply(reply))
 
     def _follow(self, event: Event) -> Answer:
         """Wait for the outcome of a queued event. Only by dry runs: sending it again would queue it again."""
@@ -205,14 +207,14 @@ class Api:
         reply = self._post(event | {"id": f"probe-{event['id']}", "source": SOURCE, "data": data}, dry_run=True)
         if isinstance(reply, Problem):
             return reply
-        status, body, is_outcome = reply
-        if body.get("dry_run") is True:
+        if reply.body.get("dry_run") is True:
             self._knows_dry_run = True
             return None
-        if not is_outcome and (status == _THROTTLED or status in _SERVER_ERRORS or status in (401, 403)):
-            return _problem_of_reply(status, body)
+        status = reply.status
+        if not reply.is_outcome and (status == _THROTTLED or status in _SERVER_ERRORS or status in (401, 403)):
+            return _problem_of_reply(reply)
         raise StoppedError(
-            "This stack does not know dry runs: it would rename instead. Nothing has been renamed. "
+            "This stack does not support dry runs: it would rename instead. Nothing has been renamed. "
             "Deploy a newer version of it; `rename`, without --dry-run, works with any."
         )
 
@@ -220,26 +222,25 @@ class Api:
         reply = self._post(event, dry_run=True)
         if isinstance(reply, Problem):
             return Preview("", "", None, reply)
-        status, body, _ = reply
+        body = reply.body
         if body.get("dry_run") is not True:
-            return Preview("", "", None, _problem_of_reply(status, body))
+            return Preview("", "", None, _problem_of_reply(reply))
         error = body.get("error")
         return Preview(
             body.get("region") or "",
             body.get("project_id") or "",
             short_name(body.get("service_name")),
-            _problem_of_error(error, body.get("retry_after")) if error else None,
+            _problem_of_error(error, reply.retry_after) if error else None,
             body.get("outcome"),
         )
 
-    def _post(self, event: Event, *, dry_run: bool = False) -> Problem | tuple[int, dict[str, Any], bool]:
-        """Status, body, and whether the body is an outcome."""
+    def _post(self, event: Event, *, dry_run: bool = False) -> "Problem | _Reply":
         url = f"{self._url}?dry_run=true" if dry_run else self._url
         request = AWSRequest("POST", url, headers={"Content-Type": OUTCOME}, data=json.dumps(event).encode())
         try:
             SigV4Auth(self._credentials.get_frozen_credentials(), "execute-api", self._region).add_auth(request)
         except BotoCoreError as error:
-            return Problem("Rename.AccessDenied", f"The AWS credentials cannot be had: {error}", fatal=True)
+            return Problem("Rename.AccessDenied", f"The AWS credentials cannot be obtained: {error}", fatal=True)
         try:
             reply = self._http.send(request.prepare())
             content = reply.content
@@ -252,16 +253,28 @@ class Api:
         if not isinstance(body, dict):
             body = {}
         retry_after = reply.headers.get("Retry-After", "")
-        if retry_after.isdecimal():
-            body.setdefault("retry_after", float(retry_after))
         is_outcome = reply.headers.get("Content-Type", "").startswith(OUTCOME) and isinstance(body.get("data"), dict)
-        return reply.status_code, body, is_outcome
+        return _Reply(reply.status_code, body, is_outcome, float(retry_after) if retry_after.isdecimal() else None)
 
 
-def problem_of(outcome: Outcome) -> Problem | None:
+class _Reply(NamedTuple):
+    """A reply of the API.
+
+    Attributes:
+        is_outcome: whether the body is one.
+        retry_after: seconds.
+    """
+
+    status: int
+    body: dict[str, Any]
+    is_outcome: bool
+    retry_after: float | None
+
+
+def problem_of(outcome: Outcome, retry_after: float | None = None) -> Problem | None:
     """The problem of an outcome; None for a success."""
     error = outcome["data"].get("error")
-    return _problem_of_error(error, outcome.get("retry_after")) if error else None
+    return _problem_of_error(error, retry_after) if error else None
 
 
 def _problem_of_error(error: dict[str, Any], retry_after: float | None) -> Problem:
@@ -269,17 +282,18 @@ def _problem_of_error(error: dict[str, Any], retry_after: float | None) -> Probl
     return problem_of_error(error, retry_after, key_advice=advice)
 
 
-def _problem_of_reply(status: int, body: dict[str, Any]) -> Problem:
+def _problem_of_reply(reply: _Reply) -> Problem:
     """For a reply without an outcome: from API Gateway, or because no outcome could be published."""
+    status, body, _, retry_after = reply
     text = str(body.get("detail") or body.get("message") or body.get("Message") or "no reason was given")
     message = f"The API answers {status}: {text}"
     if status in (401, 403):
         message += " Do your AWS credentials allow execute-api:Invoke on this API, and is its region right?"
         return Problem("Rename.AccessDenied", message, fatal=True)
     if status == _THROTTLED:
-        return Problem("Rename.Throttled", message, True, throttled=True, retry_after=body.get("retry_after"))  # noqa: FBT003
+        return Problem("Rename.Throttled", message, True, throttled=True, retry_after=retry_after)  # noqa: FBT003
     if status in _SERVER_ERRORS:
-        return Problem("Rename.ServiceUnavailable", message, retryable=True, retry_after=body.get("retry_after"))
+        return Problem("Rename.ServiceUnavailable", message, retryable=True, retry_after=retry_after)
     return Problem("Rename.Refused", f"{message} Is this the stack's RenameApiUrl?", fatal=True)
 
 

@@ -313,6 +313,26 @@ def test_apply_with_a_wrong_key_stops_after_a_few_calls(operator: Operator, huaw
     assert 0 < len(huawei.calls) < 5
 
 
+def test_interrupted_rename_exits_with_130(operator: Operator, huawei: HuaweiCloud) -> None:
+    [service_id] = services(huawei, 1)[1]
+    huawei.fail(500, "EndPoint.0001", times=None, on="any")
+
+    with operator.start("rename", service_id, "orders") as process:
+        while not huawei.calls:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+
+    assert process.returncode == 130, err
+
+
+def test_list_does_not_apply_the_naming_policy(operator: Operator, huawei: HuaweiCloud) -> None:
+    services(huawei, 2)
+
+    assert len(operator.run("list", "--csv", NAME_PATTERN="[a-z]+").out.splitlines()) >= 2
+    assert "--region" in operator.run("list", "--region", "nowhere-1", status=2).err
+
+
 def test_list_has_all_pages_and_its_csv_can_be_applied(operator: Operator, huawei: HuaweiCloud) -> None:
     _, new = services(huawei, 250)
 
