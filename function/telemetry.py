@@ -87,12 +87,14 @@ class Telemetry:
         trigger: str,
         *,
         queued: bool = False,
+        queue_error_code: str | None = None,
         **keys: Any,
     ) -> None:
         """Log and count one event with its result.
 
         Args:
             queued: it has been sent to the queue.
+            queue_error_code: AWS's, if a queue did not confirm it.
             keys: further fields from the trigger, such as message id, receive count and sender; None is left out.
         """
         failure = result.failure
@@ -110,6 +112,8 @@ class Telemetry:
             line["huawei_request_id"] = result.cloud_event["data"]["huawei_request_id"]
         if failure:
             line |= _of_failure(failure)
+        if queue_error_code is not None:
+            line["queue_error_code"] = _aws_code(queue_error_code)
         if isinstance(result, Unsettled) and result.cause:
             line |= _of_exception(result.cause)
         log = self._logger.warning if failure and not queued else self._logger.info
@@ -147,6 +151,10 @@ class Telemetry:
     def startup_warning(self, message: str) -> None:
         """A warning about the configuration, at cold start."""
         self._logger.warning(message)
+
+    def visibility_not_extended(self, aws_error_code: str) -> None:
+        """Records return to the queue with its own visibility timeout, not with the delay that they should have."""
+        self._logger.warning("visibility not extended", extra={"queue_error_code": _aws_code(aws_error_code)})
 
     def previous_name_unreadable(self, failure: Failure) -> None:
         """The key may not read endpoint services; renames are not affected. Logged once."""
@@ -234,6 +242,10 @@ def _of_event(event: RenameEvent | InvalidEvent, trigger: str, keys: Mapping[str
     return line
 
 
+def _aws_code(code: object) -> str:
+    return str(code) if _AWS_CODE.fullmatch(str(code)) else "Other"
+
+
 def _of_failure(failure: Failure) -> dict[str, Any]:
     line = {
         "error_code": failure.code,
@@ -244,7 +256,7 @@ def _of_failure(failure: Failure) -> dict[str, Any]:
         "huawei_request_id": failure.huawei_request_id,
     }
     if failure.aws_error_code is not None:
-        line["aws_error_code"] = failure.aws_error_code if _AWS_CODE.fullmatch(str(failure.aws_error_code)) else "Other"
+        line["aws_error_code"] = _aws_code(failure.aws_error_code)
     if failure.violations:
         line["violation_paths"] = _paths(failure.violations)
     return line

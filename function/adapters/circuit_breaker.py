@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from function.adapters.aws.client import DynamoDbClient
@@ -189,7 +190,14 @@ class _Call:
 
     @property
     def is_outage(self) -> bool:
-        return self._was_made and self._failure is not None and self._failure.kind is Kind.UNAVAILABLE
+        """Not a 400: that is how VPCEP reports one endpoint service as unavailable (EndPoint.2004)."""
+        failure = self._failure
+        return (
+            self._was_made
+            and failure is not None
+            and failure.kind is Kind.UNAVAILABLE
+            and failure.http_status != HTTPStatus.BAD_REQUEST
+        )
 
     @property
     def _was_made(self) -> bool:

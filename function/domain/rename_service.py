@@ -83,18 +83,15 @@ class RenameService:
         self._read_previous_name = read_previous_name
         self._now = now
 
-    def settle(
-        self, event: RenameEvent | InvalidEvent, deadline: Deadline, trigger: str, *, tried_before: bool = False
-    ) -> Outcome | Unsettled:
+    def settle(self, event: RenameEvent | InvalidEvent, deadline: Deadline, trigger: str) -> Outcome | Unsettled:
         """Carry out the event and publish its outcome. Never raises.
 
         Args:
             event: as parsed.
             deadline: bounds every wait and every call.
             trigger: ``sqs`` or ``http``.
-            tried_before: an earlier invocation may have renamed the service for this event.
         """
-        attempt = Attempt(event, deadline, trigger, tried_before=tried_before)
+        attempt = Attempt(event, deadline, trigger)
         return self._published(attempt, lambda: self._decide(attempt))
 
     def give_up(
@@ -292,8 +289,8 @@ class RenameService:
         if isinstance(result, Failure):
             return rename_failed(event, context, result)
         previous = result.previous_service_name
-        if attempt.may_have_renamed and short_name(previous) == result.event.endpoint_service_name:
-            previous = None  # this event may have set that name
+        if short_name(previous) == result.event.endpoint_service_name:
+            previous = None  # an earlier invocation may have set that name, for this event
         return renamed(
             result.event,
             context,

@@ -29,7 +29,6 @@ class Attempt:
 
     Attributes:
         target: None until it is known.
-        tried_before: an earlier invocation may have renamed the service for this event.
         doubt: the failure of a call that may still take effect. A read that shows the new name does not clear it: the
             service may have had that name before.
     """
@@ -38,15 +37,9 @@ class Attempt:
     deadline: Deadline
     trigger: str
     attempts: int = 0
-    tried_before: bool = False
     target: Target | None = None
     cycle: RedriveCycle = FIRST_CYCLE
     doubt: Failure | None = None
-
-    @property
-    def may_have_renamed(self) -> bool:
-        """Whether the service's current name may have been set by this event."""
-        return self.tried_before or self.doubt is not None or self.cycle.number > 0
 
 
 class ServiceCalls:

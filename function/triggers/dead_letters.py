@@ -24,11 +24,11 @@ MAX_ATTRIBUTES: Final = 10  # of a message, SQS's limit
 
 
 class DeadLetterQueue(Protocol):
-    """The dead-letter queue. Returns False if it did not confirm the message."""
+    """The dead-letter queue. Returns AWS's error code, None if it confirmed the message."""
 
     def forward(
         self, body: str, group: str, attributes: Mapping[str, Any], message_id: str, deadline: Deadline
-    ) -> bool: ...
+    ) -> str | None: ...
 
 
 class DeadLetterTrigger:
@@ -73,16 +73,17 @@ class DeadLetterTrigger:
     def _conclude_dead_letter(self, record: Record, deadline: Deadline) -> bool:
         event = self._policy.judge(self._parser.parse(record.body, record.attributes), deadline)
         result = self._rename_service.conclude_dead_letter(event, deadline, TRIGGER)
-        self._telemetry.handled(
-            event, result, TRIGGER, message_id=record.message_id, sender_id=record.sender_id, dead_letter=True
-        )
-        return isinstance(result, Outcome) and self._queue.forward(
-            record.body,
-            record.group,
-            _attributes(record, result),
-            record.message_id,
-            deadline.to_report(),
-        )
+        error = None
+        if isinstance(result, Outcome):
+            attributes, last = _attributes(record, result), deadline.to_report()
+            error = self._queue.forward(record.body, record.group, attributes, record.message_id, last)
+        keys: dict[str, Any] = {
+            "message_id": record.message_id,
+            "sender_id": record.sender_id,
+            "queue_error_code": error,
+        }
+        self._telemetry.handled(event, result, TRIGGER, dead_letter=True, **keys)
+        return isinstance(result, Outcome) and error is None
 
 
 def _attributes(record: Record, outcome: Outcome) -> dict[str, Any]:

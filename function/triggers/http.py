@@ -49,9 +49,9 @@ _STATUS_OF: Final = {
 
 
 class RenameQueue(Protocol):
-    """The queue for events that cannot be settled now. Returns False if it did not confirm the event."""
+    """The queue for events that cannot be settled now. Returns AWS's error code, None if it confirmed the event."""
 
-    def send(self, event: RenameEvent, deduplication_id: str, deadline: Deadline) -> bool: ...
+    def send(self, event: RenameEvent, deduplication_id: str, deadline: Deadline) -> str | None: ...
 
 
 class Response(NamedTuple):
@@ -219,27 +219,20 @@ class HttpTrigger:
             dry_run = self._rename_service.dry_run(event, steps.settle)
             self._telemetry.dry_run(dry_run, TRIGGER, caller=request.caller)
             return _dry_run_response(dry_run)
-        if (
-            isinstance(event, RenameEvent)
-            and request.prefers_async
-            and self._hand_over(event, request, steps.hand_over)
-        ):
-            self._telemetry.handled(
-                event, Unsettled(failures.respond_async_requested()), TRIGGER, queued=True, caller=request.caller
-            )
-            return _queued(event, preferred=True)
+        keys: dict[str, Any] = {"caller": request.caller}
+        if request.prefers_async:
+            requested = Unsettled(failures.respond_async_requested())
+            if (response := self._hand_over(event, requested, request, steps, keys)) is not None:
+                return response
         result = self._rename_service.settle(event, steps.settle, TRIGGER)
         if isinstance(result, Unsettled):
             # The queue does not help if the key is rejected.
-            if (
-                isinstance(event, RenameEvent)
-                and result.failure.kind is not Kind.ACCESS
-                and self._hand_over(event, request, steps.hand_over)
-            ):
-                self._telemetry.handled(event, result, TRIGGER, queued=True, caller=request.caller)
-                return _queued(event)
+            if result.failure.kind is not Kind.ACCESS:
+                response = self._hand_over(event, result, request, steps, keys)
+                if response is not None:
+                    return response
             result = self._rename_service.give_up(event, result, steps.give_up, TRIGGER)
-        self._telemetry.handled(event, result, TRIGGER, caller=request.caller)
+        self._telemetry.handled(event, result, TRIGGER, **keys)
         return _response(event, result)
 
     def _problem_of(self, request: Request) -> Response | None:
@@ -262,8 +255,23 @@ class HttpTrigger:
         structured = True if request.media_type == STRUCTURED else None
         return self._parser.parse(text, request.attributes, structured=structured, may_be_enveloped=False)
 
-    def _hand_over(self, event: RenameEvent, request: Request, deadline: Deadline) -> bool:
-        return self._queue is not None and self._queue.send(event, request.id or event.id, deadline)
+    def _hand_over(
+        self,
+        event: RenameEvent | InvalidEvent,
+        unsettled: Unsettled,
+        request: Request,
+        steps: "_Steps",
+        keys: dict[str, Any],
+    ) -> Response | None:
+        """The response if the queue took the event; else None, and the reason is added to the log fields."""
+        if self._queue is None or isinstance(event, InvalidEvent):
+            return None
+        error = self._queue.send(event, request.id or event.id, steps.hand_over)
+        if error is not None:
+            keys["queue_error_code"] = error
+            return None
+        self._telemetry.handled(event, unsettled, TRIGGER, queued=True, **keys)
+        return _queued(event, preferred=request.prefers_async)
 
 
 def _response(event: RenameEvent | InvalidEvent, result: Outcome | Unsettled) -> Response:
@@ -296,7 +304,7 @@ def _unavailable(failure: Failure) -> Response:
     return _problem(503, "Service Unavailable", detail, {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
-def _queued(event: RenameEvent, *, preferred: bool = False) -> Response:
+def _queued(event: RenameEvent, *, preferred: bool) -> Response:
     body = to_json({"id": event.id, "source": event.source, "status": "queued"})
     return Response(202, BINARY, body, {"Preference-Applied": "respond-async"} if preferred else {})
 

@@ -38,7 +38,7 @@ _LAST_REQUEST_SECONDS: Final = 0.5
 class SourceQueue(Protocol):
     """The queue that the records came from."""
 
-    def extend_visibility(self, delays: Mapping[str, int], deadline: Deadline) -> None: ...
+    def extend_visibility(self, delays: Mapping[str, int], deadline: Deadline) -> str | None: ...
 
 
 class Record:
@@ -151,13 +151,16 @@ class SqsTrigger:
         event = self._policy.judge(self._parser.parse(record.body, record.attributes), deadline)
         # An invalid event changes no endpoint service, so it need not wait, unless it may have been valid before.
         may_be_carried_out = isinstance(event, RenameEvent) or event.candidate is not None
-        if blocking_failure is not None and may_be_carried_out:
-            result: Outcome | Unsettled = Unsettled(blocking_failure)
+        blocked = Unsettled(blocking_failure) if blocking_failure is not None and may_be_carried_out else None
+        if blocked is not None:
+            result: Outcome | Unsettled = blocked
         else:
-            result = self._rename_service.settle(event, deadline, TRIGGER, tried_before=record.receive_count > 1)
+            result = self._rename_service.settle(event, deadline, TRIGGER)
         failure = result.failure
         if isinstance(result, Unsettled) and self._is_last(record):
-            result = self._rename_service.give_up(event, result, deadline, TRIGGER)
+            # An event that was not tried must not be given up with the error code of the one before it.
+            own = Unsettled(failures.in_progress()) if blocked is not None else result
+            result = self._rename_service.give_up(event, own, deadline, TRIGGER)
         self._telemetry.handled(
             event,
             result,
@@ -183,7 +186,11 @@ class SqsTrigger:
                     delays |= dict.fromkeys([record.receipt_handle for record in unsettled], delay)
         if self._queue is not None and delays:
             last = replace(deadline, report_seconds=_LAST_REQUEST_SECONDS).to_report()
-            self._workers.run([partial(self._queue.extend_visibility, delays, last)], last)
+            self._workers.run([partial(self._extend, self._queue, delays, last)], last)
+
+    def _extend(self, queue: SourceQueue, delays: Mapping[str, int], deadline: Deadline) -> None:
+        if error := queue.extend_visibility(delays, deadline):
+            self._telemetry.visibility_not_extended(error)
 
     def _delay(self, group: "_Group") -> int | None:
         """Seconds until the group is redelivered; None for the queue's own visibility timeout."""

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from function.domain.deadline import Deadline
 from function.domain.model import RenameEvent
 
+REFUSAL = "AccessDenied"
+
 
 class Forwarded(NamedTuple):
     body: str
@@ -29,20 +31,23 @@ class FakeQueue:
         self.extensions: list[tuple[list[str], int]] = []
         self.refuses = False
 
-    def send(self, event: RenameEvent, deduplication_id: str, deadline: Deadline) -> bool:
+    def send(self, event: RenameEvent, deduplication_id: str, deadline: Deadline) -> str | None:
         if self.refuses:
-            return False
+            return REFUSAL
         self.sent.append((event, deduplication_id))
-        return True
+        return None
 
     def forward(
         self, body: str, group: str, attributes: Mapping[str, Any], message_id: str, deadline: Deadline
-    ) -> bool:
+    ) -> str | None:
         if self.refuses:
-            return False
+            return REFUSAL
         self.forwarded.append(Forwarded(body, group, dict(attributes), message_id))
-        return True
+        return None
 
-    def extend_visibility(self, delays: Mapping[str, int], deadline: Deadline) -> None:
+    def extend_visibility(self, delays: Mapping[str, int], deadline: Deadline) -> str | None:
+        if self.refuses:
+            return REFUSAL
         for seconds in dict.fromkeys(delays.values()):
             self.extensions.append(([handle for handle, delay in delays.items() if delay == seconds], seconds))
+        return None

@@ -23,6 +23,7 @@ class FakeTelemetry:
         self.lines: list[Handled] = []
         self.defects: list[BaseException | None] = []
         self.dry_runs: list[DryRun] = []
+        self.not_extended: list[str] = []
 
     def handled(
         self, event: RenameEvent | InvalidEvent, result: Outcome | Unsettled, trigger: str, **keys: Any
@@ -34,6 +35,9 @@ class FakeTelemetry:
 
     def unexpected(self, error: BaseException | None, **keys: Any) -> None:
         self.defects.append(error)
+
+    def visibility_not_extended(self, aws_error_code: str) -> None:
+        self.not_extended.append(aws_error_code)
 
     def flush(self) -> None:
         """There is nothing to write."""

@@ -481,7 +481,7 @@ class HandOver:
         self._invariants = invariants
         self._queue = queue
 
-    def send(self, event: RenameEvent, deduplication_id: str, deadline: Deadline) -> bool:
+    def send(self, event: RenameEvent, deduplication_id: str, deadline: Deadline) -> str | None:
         known = self._invariants.find(event.cloud_event)
         body, group = to_json(event.cloud_event), event.vpc_endpoint_service_id
 
@@ -491,10 +491,10 @@ class HandOver:
                 known.queued = True
                 self._world.note("%s is handed over to the queue", known.label)
 
-        accepted = _call_sqs(self._world, "hand over", effect)
-        if not accepted:  # it may be in the queue nevertheless, as another submission
+        error = _call_sqs(self._world, "hand over", effect)
+        if error:  # it may be in the queue nevertheless, as another submission
             known.submissions += 1
-        return accepted
+        return error
 
 
 class DeadLetterQueue:
@@ -507,7 +507,7 @@ class DeadLetterQueue:
 
     def forward(
         self, body: str, group: str, attributes: Mapping[str, Any], message_id: str, deadline: Deadline
-    ) -> bool:
+    ) -> str | None:
         event = next(message.event for message in self._unsettled.messages if message.id == message_id)
         as_delivered = {
             name: {"stringValue": attribute["StringValue"], "dataType": attribute["DataType"]}
@@ -523,13 +523,13 @@ class DeadLetterQueue:
         return _call_sqs(self._world, "forward", effect)
 
 
-def _call_sqs(world: World, what: str, effect: Callable[[], None]) -> bool:
-    """Whether the response is a success."""
+def _call_sqs(world: World, what: str, effect: Callable[[], None]) -> str | None:
+    """AWS's error code, None for a success."""
     try:
         running(world).call(what, effect, world.profile.queue, _CallFailedError)
     except _CallFailedError:
-        return False
-    return True
+        return "InternalError"
+    return None
 
 
 def _receipt_handle(message: Message) -> str:

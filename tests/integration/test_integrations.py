@@ -128,45 +128,60 @@ def test_documented_use_of_the_cloudevents_sdk_renames(clouds: Clouds, way: str)
     assert clouds.huawei.name_of(service_id) == "orders"
 
 
-def test_documented_state_machine_waits_for_the_outcome(clouds: Clouds) -> None:
-    """MiniStack's Step Functions call no API: they are given what the local API answers to the documented request."""
+@pytest.mark.parametrize("exists", [True, False])
+def test_documented_state_machine_polls_for_the_outcome(clouds: Clouds, exists: bool) -> None:
+    """MiniStack's Step Functions call no API: they are given what the local API answers to the documented requests."""
     definition = json.loads(block(DOCUMENT, '{\n  "StartAt"'))
-    request = definition["States"]["Rename"]["Parameters"]
-    service_id, name = a_service(clouds), f"documented-{uuid.uuid4()}"
+    states, execution_name = definition["States"], f"documented-{uuid.uuid4()}"
     context = {
-        "$$.Execution.Id": f"arn:aws:states:eu-central-1:123456789012:execution:{name}:{uuid.uuid4()}",
+        "$$.Execution.Id": f"arn:aws:states:eu-central-1:123456789012:execution:{execution_name}:{uuid.uuid4()}",
         "$$.Execution.StartTime": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "$.vpc_endpoint_service_id": service_id,
+        "$.vpc_endpoint_service_id": a_service(clouds) if exists else str(uuid.uuid4()),
         "$.endpoint_service_name": "orders",
     }
-    event = resolved(request["RequestBody"], context)
-    headers = {key: value for key, [value] in request["Headers"].items()}
+    event = resolved(states["Event"]["Parameters"], context)
+    headers = {key: value for key, [value] in states["Rename"]["Parameters"]["Headers"].items()}
+    [dry_run] = states["Poll"]["Parameters"]["QueryParameters"]["dry_run"]
     queued = clouds.post_rename_event(event, headers | {"prefer": "respond-async"})
     outcome = outcome_of(clouds, event)
-    settled = clouds.post_rename_event(event, headers)
-    assert (queued.status, settled.status) == (202, 200)
-    assert settled.json() == outcome
+    polled = clouds.post_rename_event(event, headers, query=f"dry_run={dry_run}")
+    assert (queued.status, polled.status) == (202, 200)
+    assert polled.json()["outcome"] == outcome
 
+    unsettled = {"StatusCode": 200, "ResponseBody": {"dry_run": True, "result": "would_rename"}}
     replies = {
-        str(number): {"Return": {"StatusCode": reply.status, "ResponseBody": reply.json()}}
-        for number, reply in enumerate((queued, settled))
-    } | {"2": {"Throw": {"Error": "ApiGateway.404", "Cause": "{}"}}}
-    machine = {"StateMachines": {name: {"TestCases": {"waits": {"Rename": "replies"}}}}}
-    configure(clouds, {**machine, "MockedResponses": {"replies": replies}}, wait_scale=0)
-    states, iam = clouds.aws.client("stepfunctions"), clouds.aws.client("iam")
+        "rename": {"0": {"Return": {"StatusCode": queued.status, "ResponseBody": queued.json()}}},
+        "poll": {
+            "0": {"Return": unsettled},
+            "1": {"Throw": {"Error": "ApiGateway.503", "Cause": "{}"}},
+            "2": {"Return": {"StatusCode": polled.status, "ResponseBody": polled.json()}},
+        },
+    }
+    cases = {"polls": {"Rename": "rename", "Poll": "poll"}}
+    configure(
+        clouds,
+        {"StateMachines": {execution_name: {"TestCases": cases}}, "MockedResponses": replies},
+        wait_scale=0,
+    )
+    stepfunctions, iam = clouds.aws.client("stepfunctions"), clouds.aws.client("iam")
     trust = {"Effect": "Allow", "Principal": {"Service": "states.amazonaws.com"}, "Action": "sts:AssumeRole"}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
-    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=policy)["Role"]["Arn"]
-    arn = states.create_state_machine(name=name, definition=json.dumps(definition), roleArn=role)["stateMachineArn"]
+    role = iam.create_role(RoleName=execution_name, AssumeRolePolicyDocument=policy)["Role"]["Arn"]
+    arn = stepfunctions.create_state_machine(name=execution_name, definition=json.dumps(definition), roleArn=role)[
+        "stateMachineArn"
+    ]
     try:
         given = json.dumps({key.removeprefix("$."): context[key] for key in context if not key.startswith("$$")})
-        execution = states.start_execution(stateMachineArn=f"{arn}#waits", input=given)["executionArn"]
-        done = ended(states, execution)
+        execution = stepfunctions.start_execution(stateMachineArn=f"{arn}#polls", input=given)["executionArn"]
+        done = ended(stepfunctions, execution)
     finally:
-        states.delete_state_machine(stateMachineArn=arn)
-        iam.delete_role(RoleName=name)
+        stepfunctions.delete_state_machine(stateMachineArn=arn)
+        iam.delete_role(RoleName=execution_name)
         configure(clouds, {}, wait_scale=1)
-    assert (done["status"], json.loads(done["output"])) == ("SUCCEEDED", outcome)
+    if exists:
+        assert (done["status"], json.loads(done["output"])) == ("SUCCEEDED", outcome)
+    else:
+        assert (done["status"], done["error"], done["cause"]) == ("FAILED", "RenameFailed", "EndPoint.2003")
 
 
 def configure(clouds: Clouds, mocks: Event, wait_scale: float) -> None:

@@ -217,7 +217,8 @@ def test_each_event_is_logged_once(plain: Run) -> None:
 def test_log_line_of_an_event_has_a_constant_message(plain: Run) -> None:
     others = {line["message"] for line in plain.documents if "message" in line} - {"rename event handled"}
 
-    assert others == {"LEDGER_TABLE is not set: duplicates and stale events are not recognised"}
+    not_recognised = "LEDGER_TABLE is not set: duplicates and stale events are not recognised"
+    assert others == {not_recognised, "visibility not extended"}
 
 
 @pytest.mark.parametrize("secret", SECRETS)
@@ -685,3 +686,15 @@ def test_exception_outside_of_an_event_is_logged_and_counted(
     [record] = caplog.records
     assert (record.getMessage(), vars(record)["message_id"]) == ("rename event not handled", "message-1")
     assert vars(record)["exception_name"] == "ValueError"
+
+
+@pytest.mark.parametrize(("code", "logged"), [("AccessDenied", "AccessDenied"), ("<html>", "Other"), ("", "Other")])
+def test_error_code_of_a_queue_is_logged_if_it_has_the_form_of_one(
+    world: World, caplog: pytest.LogCaptureFixture, code: str, logged: str
+) -> None:
+    telemetry = world.real_telemetry()
+    with caplog.at_level(logging.INFO):
+        telemetry.handled(world.event(), Unsettled(failures.no_time_left()), "sqs", queue_error_code=code)
+        telemetry.visibility_not_extended(code)
+
+    assert [vars(record)["queue_error_code"] for record in caplog.records] == [logged, logged]

@@ -2,12 +2,11 @@
 
 import hashlib
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from function.adapters.aws.client import SqsClient
+from function.adapters.aws.client import SqsClient, error_code
 from function.domain.deadline import Deadline
 from function.domain.model import RenameEvent
 from function.domain.strict_json import to_json
@@ -17,6 +16,10 @@ MOVE_WAIT_SECONDS: Final = 1
 MAX_BATCH_ENTRIES: Final = 10
 
 
+class MoveError(Exception):
+    """A message was not moved; carries AWS's error code."""
+
+
 class FifoQueue:
     """One FIFO queue: the rename queue, or the dead-letter queue."""
 
@@ -24,8 +27,11 @@ class FifoQueue:
         self._client = client
         self._url = url
 
-    def send(self, event: RenameEvent, deduplication_id: str, deadline: Deadline) -> bool:
-        """Send the event in structured mode; False if SQS did not confirm it.
+    def send(self, event: RenameEvent, deduplication_id: str, deadline: Deadline) -> str | None:
+        """Send the event in structured mode.
+
+        Returns:
+            AWS's error code; None if SQS confirmed the message.
 
         Args:
             event: its endpoint service is the message group, so that the renames of a service stay in order.
@@ -38,8 +44,8 @@ class FifoQueue:
 
     def forward(
         self, body: str, group: str, attributes: Mapping[str, Any], message_id: str, deadline: Deadline
-    ) -> bool:
-        """Send a message unchanged; False if SQS did not confirm it.
+    ) -> str | None:
+        """Send a message unchanged. Returns as ``send``.
 
         Args:
             attributes: message attributes as in ``SendMessage``, binary ones in base64.
@@ -73,14 +79,17 @@ class FifoQueue:
             for message in messages:
                 group = message["Attributes"]["MessageGroupId"]
                 attributes = message.get("MessageAttributes", {})
-                if not to.forward(message["Body"], group, attributes, message["MessageId"], deadline):
-                    return moved
+                if error := to.forward(message["Body"], group, attributes, message["MessageId"], deadline):
+                    raise MoveError(error)
                 self._client.delete_message(deadline, QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
                 moved += 1
         return moved
 
-    def extend_visibility(self, delays: Mapping[str, int], deadline: Deadline) -> None:
+    def extend_visibility(self, delays: Mapping[str, int], deadline: Deadline) -> str | None:
         """Delay the next delivery of messages. If SQS rejects that, the current visibility timeout remains.
+
+        Returns:
+            The last of AWS's error codes; None if there was none.
 
         Args:
             delays: seconds from now, by receipt handle.
@@ -89,15 +98,21 @@ class FifoQueue:
             {"Id": str(number), "ReceiptHandle": handle, "VisibilityTimeout": seconds}
             for number, (handle, seconds) in enumerate(delays.items())
         ]
+        error = None
         for start in range(0, len(entries), MAX_BATCH_ENTRIES):
-            with suppress(BotoCoreError, ClientError):
-                self._client.change_message_visibility_batch(
-                    deadline, QueueUrl=self._url, Entries=entries[start : start + MAX_BATCH_ENTRIES]
-                )
+            batch = entries[start : start + MAX_BATCH_ENTRIES]
+            try:
+                reply = self._client.change_message_visibility_batch(deadline, QueueUrl=self._url, Entries=batch)
+            except (BotoCoreError, ClientError) as refused:
+                error = error_code(refused)
+            else:
+                for failed in reply.get("Failed", []):
+                    error = str(failed["Code"])
+        return error
 
     def _send(
         self, body: str, group: str, deduplication: str, attributes: Mapping[str, Any], deadline: Deadline
-    ) -> bool:
+    ) -> str | None:
         try:
             self._client.send_message(
                 deadline,
@@ -108,6 +123,6 @@ class FifoQueue:
                 MessageDeduplicationId=hashlib.sha256(deduplication.encode()).hexdigest(),
                 MessageAttributes=attributes,
             )
-        except (BotoCoreError, ClientError):
-            return False
-        return True
+        except (BotoCoreError, ClientError) as error:
+            return error_code(error)
+        return None

@@ -180,4 +180,4 @@ class _Probe:
 
 
 def _not_called() -> RenameFailedError:
-    return RenameFailedError(replace(failures.timeout(), counts_as_attempt=False))
+    return RenameFailedError(replace(failures.no_time_left(), counts_as_attempt=False))

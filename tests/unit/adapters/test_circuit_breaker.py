@@ -43,6 +43,7 @@ OTHERS = [
     not_found(),
     refusal("EndPoint.3045", 400),
     refusal("EndPoint.0011", 500),
+    refusal("EndPoint.2004", 400),  # of one endpoint service
 ]
 
 

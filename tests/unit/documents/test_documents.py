@@ -87,7 +87,7 @@ HELD_BY: Final = {
         ),
         "import os\n\nimport boto3\nimport urllib3\n": _CLOUDEVENTS_SDK,
         'session.client("sqs")': _CLOUDEVENTS_SDK,
-        '{\n  "StartAt"': f"{_INTEGRATIONS}::test_documented_state_machine_waits_for_the_outcome",
+        '{\n  "StartAt"': f"{_INTEGRATIONS}::test_documented_state_machine_polls_for_the_outcome",
         "name: Endpoint service names": (
             f"{_INTEGRATIONS}::test_documented_workflow_shows_what_it_would_rename_and_renames"
         ),

@@ -89,7 +89,7 @@ def report_every_result(world: World) -> None:
     telemetry.handled(world.event(), replace(outcome, remembered=True), "sqs", message_id="late", receive_count=2)
     telemetry.handled(world.event(), replace(outcome, remembered=True), "sqs", message_id="twice", receive_count=1)
     superseded = replace(outcome, failure=failures.superseded(EventName("/cmdb", "newer")))
-    telemetry.handled(world.event(), superseded, "sqs")
+    telemetry.handled(world.event(), superseded, "sqs", queue_error_code="AccessDenied")
     telemetry.unexpected(ValueError(), message_id="broken")
     telemetry.circuit_transitioned(CircuitTransition("breaker", CircuitState.CLOSED, CircuitState.OPEN, 0))
     telemetry.record_call(0.1)

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from function import settings
 from function.adapters.aws.client import MAX_REQUEST_ATTEMPTS, SqsClient
 from function.adapters.aws.dynamodb_ledger import DynamoDbLedger
-from function.adapters.aws.sqs_queue import FifoQueue
+from function.adapters.aws.sqs_queue import FifoQueue, MoveError
 from function.domain import failures
 from function.domain.deadline import Deadline
 from function.domain.failures import Kind
@@ -151,7 +151,9 @@ def test_event_without_an_outcome_is_abandoned_and_logged_once(world: World) -> 
     [line] = world.telemetry.lines
     assert isinstance(line.event, RenameEvent)
     assert (line.result, line.trigger) == (outcome, "sqs")
-    assert line.keys == {"message_id": "message-1", "sender_id": "AROAEXAMPLE:producer", "dead_letter": True}
+    assert line.keys == {"message_id": "message-1", "sender_id": "AROAEXAMPLE:producer", "dead_letter": True} | {
+        "queue_error_code": None
+    }
     assert world.services.calls == []
 
 
@@ -261,6 +263,7 @@ def test_dead_letter_that_the_queue_refuses_comes_again_with_the_same_outcome(wo
     first, again = last_two(world)
     assert first == again
     assert len(world.queue.forwarded) == 1
+    assert [line.keys["queue_error_code"] for line in world.telemetry.lines] == ["AccessDenied", None]
 
 
 @pytest.mark.parametrize("fails", ["bus", "record"])
@@ -605,7 +608,8 @@ def test_redrive_ends_at_the_first_message_that_the_other_queue_refuses(
         aws.answer("SendMessage", {"MessageId": "1"})
     aws.fail("SendMessage", "AccessDenied", status=403, times=None)
 
-    assert move_all() == refused
+    with pytest.raises(MoveError, match="AccessDenied"):
+        move_all()
 
     # then: what was not sent is still there, and the rest is not tried
     assert deleted(aws) == [f"handle-{number}" for number in range(refused)]

@@ -189,6 +189,8 @@ def test_event_that_cannot_be_queued_is_503(world: World, with_queue: bool, fail
     assert int(reply.headers["retry-after"]) >= RETRY_AFTER_SECONDS
     error = published(reply, world)["data"]["error"]
     assert (error["code"], error["retryable"]) == (failed.code, True)
+    [line] = world.telemetry.lines
+    assert line.keys.get("queue_error_code") == ("AccessDenied" if with_queue else None)
 
 
 @pytest.mark.parametrize("seconds", [0.2, 29.5, 300.0, 86_400.0])

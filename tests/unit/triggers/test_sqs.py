@@ -358,8 +358,19 @@ def test_last_receive_of_a_record_behind_an_unsettled_one_gives_up_too(world: Wo
     world.services.refuse(throttled(retry_after=900.0), times=None)
 
     assert world.sqs(*in_group("one", "two", receive_count=5), max_receives=5) == ["one", "two"]
-    names = [outcome.cloud_event["data"]["endpoint_service_name"] for outcome in world.bus.outcomes]
-    assert names == ["one", "two"]
+    given_up = [outcome.cloud_event["data"] for outcome in world.bus.outcomes]
+    assert [data["endpoint_service_name"] for data in given_up] == ["one", "two"]
+    # then: the second one, which was not tried, has not the error code of the first
+    assert [data["error"]["code"] for data in given_up] == [throttled().code, "Rename.InProgress"]
+    assert [data["error"]["http_status"] for data in given_up] == [429, None]
+
+
+def test_rejected_extension_of_visibility_is_logged(world: World) -> None:
+    world.services.refuse(throttled(), times=None)
+    world.queue.refuses = True
+
+    assert world.sqs(record_of(0)) == ["message-0"]
+    assert world.telemetry.not_extended == ["AccessDenied"]
 
 
 def test_last_receive_whose_failure_cannot_be_published_returns_the_record(world: World) -> None:

@@ -27,16 +27,16 @@ def queue(aws: FakeAws) -> FifoQueue:
     return FifoQueue(aws.sqs(), URL)
 
 
-def send(queue: FifoQueue, event: RenameEvent = EVENT, key: str = "request-1", seconds: float = 10.0) -> bool:
+def send(queue: FifoQueue, event: RenameEvent = EVENT, key: str = "request-1", seconds: float = 10.0) -> str | None:
     return queue.send(event, key, within(seconds))
 
 
-def forward(queue: FifoQueue, attributes: Mapping[str, Any] = {}, seconds: float = 10.0) -> bool:
+def forward(queue: FifoQueue, attributes: Mapping[str, Any] = {}, seconds: float = 10.0) -> str | None:
     return queue.forward("not JSON", "group-1", attributes, "message-1", within(seconds))
 
 
-def extend(queue: FifoQueue, messages: int = 1, seconds: float = 10.0) -> None:
-    queue.extend_visibility({f"handle-{number}": number for number in range(messages)}, within(seconds))
+def extend(queue: FifoQueue, messages: int = 1, seconds: float = 10.0) -> str | None:
+    return queue.extend_visibility({f"handle-{number}": number for number in range(messages)}, within(seconds))
 
 
 def sent(aws: FakeAws) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def sent(aws: FakeAws) -> dict[str, Any]:
 def test_sent_message_is_the_whole_event_in_the_group_of_its_service(aws: FakeAws, queue: FifoQueue) -> None:
     whole = event(expected_name="billing")
 
-    assert send(queue, whole)
+    assert send(queue, whole) is None
 
     assert (sent(aws)["QueueUrl"], sent(aws)["MessageGroupId"]) == (URL, SERVICE)
     assert json.loads(sent(aws)["MessageBody"]) == whole.cloud_event
@@ -59,7 +59,7 @@ def test_sent_message_is_the_whole_event_in_the_group_of_its_service(aws: FakeAw
 
 @pytest.mark.parametrize("id_", ["\ufffe", "\uffff", "a\uffffb", "\\uffff", "\ufffd", "名前 🚀 \U0001ffff"])
 def test_sent_message_has_no_character_that_sqs_refuses(aws: FakeAws, queue: FifoQueue, id_: str) -> None:
-    assert send(queue, event(id_))
+    assert send(queue, event(id_)) is None
 
     body = sent(aws)["MessageBody"]
     # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
@@ -103,20 +103,20 @@ def test_deduplication_id_has_a_form_that_sqs_takes(aws: FakeAws, queue: FifoQue
 )
 @pytest.mark.parametrize("call", [send, forward])
 def test_message_that_sqs_refuses_or_does_not_answer_is_not_sent(
-    aws: FakeAws, queue: FifoQueue, call: Callable[[FifoQueue], bool], code: str | None, status: int
+    aws: FakeAws, queue: FifoQueue, call: Callable[[FifoQueue], str | None], code: str | None, status: int
 ) -> None:
     if code:
         aws.fail("SendMessage", code, status=status, times=None)
     else:
         aws.hang_up("SendMessage", times=None)
 
-    assert call(queue) is False
+    assert call(queue) == (code or "ConnectionClosedError")
 
 
 def test_forwarded_message_is_unchanged(aws: FakeAws, queue: FifoQueue) -> None:
     attributes = {"ce_id": {"StringValue": "event-1", "DataType": "String"}}
 
-    assert forward(queue, attributes)
+    assert forward(queue, attributes) is None
 
     assert (sent(aws)["MessageBody"], sent(aws)["MessageGroupId"]) == ("not JSON", "group-1")
     assert sent(aws)["MessageAttributes"] == attributes
@@ -131,7 +131,7 @@ def test_visibility_is_extended_by_requests_of_ten_messages_at_most(
 ) -> None:
     aws.answer(EXTEND, {"Successful": [], "Failed": []}, times=None)
 
-    extend(queue, messages)
+    assert extend(queue, messages) is None
 
     calls = aws.calls_of(EXTEND)
     assert [call["QueueUrl"] for call in calls] == [URL] * len(aws.calls)
@@ -146,7 +146,7 @@ def test_refused_extension_does_not_keep_the_next_request_from_being_made(
 ) -> None:
     aws.fail(EXTEND, "No", status=status, times=2)
 
-    extend(queue, 11)
+    assert extend(queue, 11) in ("No", "UnknownOperationException")
 
     [entry] = aws.calls_of(EXTEND)[-1]["Entries"]
     assert (entry["ReceiptHandle"], entry["VisibilityTimeout"]) == ("handle-10", 10)
@@ -156,15 +156,12 @@ def test_extension_that_fails_in_part_is_not_repeated(aws: FakeAws, queue: FifoQ
     failed = {"Id": "0", "SenderFault": True, "Code": "ReceiptHandleIsInvalid"}
     aws.answer(EXTEND, {"Successful": [{"Id": "1"}], "Failed": [failed]})
 
-    extend(queue, 2)
-
+    assert extend(queue, 2) == "ReceiptHandleIsInvalid"
     assert len(aws.calls) == 1
 
 
 @pytest.mark.parametrize("call", [send, forward, extend])
-def test_no_request_is_made_after_the_deadline(
-    aws: FakeAws, queue: FifoQueue, call: Callable[..., bool | None]
-) -> None:
-    assert not call(queue, seconds=0)
+def test_no_request_is_made_after_the_deadline(aws: FakeAws, queue: FifoQueue, call: Callable[..., str | None]) -> None:
+    assert call(queue, seconds=0) == "ConnectTimeoutError"
 
     assert aws.calls == []

@@ -265,7 +265,7 @@ def test_deadline_holds_while_another_call_probes_the_key(cloud: HuaweiCloud, vp
         failure = rename_failure(vpcep, SHORT)
 
         # then: it was never sent
-        assert (failure.code, failure.in_doubt, failure.counts_as_attempt) == ("Rename.Timeout", False, False)
+        assert (failure.code, failure.in_doubt, failure.counts_as_attempt) == ("Rename.NoTimeLeft", False, False)
         assert (probe.result().in_doubt, probe.result().counts_as_attempt) == (True, True)
     assert len(cloud.calls) == 1
 
@@ -273,7 +273,7 @@ def test_deadline_holds_while_another_call_probes_the_key(cloud: HuaweiCloud, vp
 def test_no_call_is_made_after_the_deadline(cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
     failure = rename_failure(vpcep, -1.0)
 
-    assert (failure.code, failure.in_doubt, failure.counts_as_attempt) == ("Rename.Timeout", False, False)
+    assert (failure.code, failure.in_doubt, failure.counts_as_attempt) == ("Rename.NoTimeLeft", False, False)
     assert cloud.calls == []
 
 
@@ -286,7 +286,7 @@ def test_no_call_is_made_if_the_deadline_is_near_after_the_wait_for_the_probe(
         # when: nine wait, and have a moment left after it
         others = list(pool.map(lambda _: rename_failure(vpcep, 2 * SHORT), range(9)))
 
-        assert {(failure.code, failure.counts_as_attempt) for failure in others} == {("Rename.Timeout", False)}
+        assert {(failure.code, failure.counts_as_attempt) for failure in others} == {("Rename.NoTimeLeft", False)}
         assert probe.result().counts_as_attempt
     assert len(cloud.calls) == 1
 
