@@ -200,7 +200,7 @@ NEEDS = {
     ),
     (DEAD_LETTERS, "ForwardToDeadLetterQueue", "sqs:ReceiveMessage"): Need(redrive, NOT_REDRIVEN, REDRIVEN),
     (DEAD_LETTERS, "ForwardToDeadLetterQueue", "sqs:DeleteMessage"): Need(redrive, NOT_REDRIVEN, REDRIVEN),
-    (DEAD_LETTERS, "RedriveDeadLetters", "sqs:SendMessage"): Need(redrive, "0, 1 dead letters", REDRIVEN),
+    (DEAD_LETTERS, "RedriveDeadLetters", "sqs:SendMessage"): Need(redrive, "refused, 1 dead letters", REDRIVEN),
     (DEAD_LETTERS, "PublishOutcomes", "events:PutEvents"): Need(conclude_dead_letter, NOT_CONCLUDED, CONCLUDED),
     (DEAD_LETTERS, "KeepLedger", "dynamodb:UpdateItem"): Need(conclude_dead_letter, NOT_CONCLUDED, CONCLUDED),
     # The outcome would not name the project.

@@ -76,7 +76,7 @@ print(len(runs), gc.isenabled(), gc.get_freeze_count())
 def test_garbage_collection_is_off_during_imports_and_skips_their_objects() -> None:
     runs, is_enabled, frozen = run(GARBAGE_COLLECTION).split()
 
-    assert int(runs) < 10
+    assert int(runs) < 30  # else 80 on Python 3.13 and 240 on 3.11
     assert is_enabled == "True"
     assert int(frozen) > 10_000
 
