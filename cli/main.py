@@ -88,8 +88,8 @@ class _Bulk(TypedDict):
 def commands() -> None:
     """Rename VPC endpoint services of Huawei Cloud.
 
-    Goes to Huawei Cloud with the key of the environment (HUAWEICLOUD_REGION, HUAWEICLOUD_SDK_AK, HUAWEICLOUD_SDK_SK,
-    HUAWEICLOUD_SDK_PROJECT_ID), or through a deployed stack with your AWS credentials.
+    Uses the key in the environment (HUAWEICLOUD_REGION, HUAWEICLOUD_SDK_AK, HUAWEICLOUD_SDK_SK,
+    HUAWEICLOUD_SDK_PROJECT_ID), or a deployed stack with your AWS credentials.
 
     \b
     Examples:
@@ -163,13 +163,13 @@ def rename(
 @_bulk
 @_way
 def apply(file: Path, *, results: Path | None, **options: Unpack[_Bulk]) -> int:
-    """Rename what FILE says: a CSV, or JSON Lines.
+    """Rename the endpoint services in FILE, a CSV or JSON Lines.
 
-    The columns of a CSV, in its first line: vpc_endpoint_service_id, endpoint_service_name, and where wanted
-    expected_name, region, project_id. The fields of JSON Lines have the same names.
+    The header of a CSV has the columns vpc_endpoint_service_id and endpoint_service_name, and optionally expected_name,
+    region and project_id. The fields of JSON Lines have the same names.
 
-    Each line is checked before anything is renamed. The plan, and what becomes of it, goes to a results file; when that
-    is there already, the command goes on where it stopped.
+    All lines are checked before anything is renamed. The plan and the results are written to a results file. If that
+    file exists, the command continues where it stopped.
 
     \b
     Examples:
@@ -193,9 +193,9 @@ def apply(file: Path, *, results: Path | None, **options: Unpack[_Bulk]) -> int:
 @_bulk
 @_way
 def undo(file: Path | None, *, results: Path | None, **options: Unpack[_Bulk]) -> int:
-    """Rename back what an apply renamed, of its RESULTS file.
+    """Revert the renames of an apply, from its RESULTS file.
 
-    Only what still has the name that was given is renamed. The lines that are undone are marked in the file.
+    Services that have been renamed since are skipped. Reverted lines are marked in the file.
 
     \b
     Example:
@@ -224,7 +224,7 @@ def list_services(*, region: str | None, project: str | None, as_csv: bool, as_j
     """List all endpoint services with their names, directly from Huawei Cloud.
 
     \b
-    Example: change names in the column endpoint_service_name, and apply what you have changed.
+    Example: edit the column endpoint_service_name, then apply the file.
       vpcep-rename list --csv > names.csv
     """
     display = Display()
@@ -253,7 +253,9 @@ def list_services(*, region: str | None, project: str | None, as_csv: bool, as_j
 @click.option("--since", type=click.IntRange(min=0), default=0, metavar="MINUTES", help="Begin so many minutes ago.")
 @click.option("--no-follow", is_flag=True, help="Print what there is, and end.")
 def watch(*, stack: str, as_json: bool, since: int, no_follow: bool) -> int:
-    """Show outcomes of a stack as they come, from its log of outcomes (the parameter OutcomeLogDays).
+    """Show the outcomes of a stack as they are published, from its log of outcomes (the parameter OutcomeLogDays).
+
+    Outcomes of invalid events are not in that log.
 
     \b
     Example:
@@ -275,9 +277,9 @@ def watch(*, stack: str, as_json: bool, since: int, no_follow: bool) -> int:
 @commands.command()
 @click.option("--stack", metavar="NAME", required=True, help="The deployed stack.")
 def redrive(*, stack: str) -> int:
-    """Send the dead letters of a stack back to its rename queue.
+    """Move the dead letters of a stack back to its rename queue.
 
-    What has been settled meanwhile makes no call.
+    Events that were settled in the meantime are not renamed again.
 
     \b
     Example:
