@@ -26,7 +26,6 @@ PAGE: Final = 100
 MAX_PAGE_TRIES: Final = 5
 MAX_PAGE_WAIT_SECONDS: Final = 300.0
 TRIGGER: Final = "http"
-UNKNOWN_REGION: Final = "region: VPCEP is not known to be available there"
 
 
 class Discard:
@@ -96,7 +95,7 @@ class Direct:
 
     def violations(self, line: Line) -> list[str]:
         if not self.knows_region(line.region):
-            return [UNKNOWN_REGION]
+            return ["region: VPCEP is not known to be available there"]
         judged = self.judge(rename_event(line, "check", "2000-01-01T00:00:00Z"))
         violations = judged.violations if isinstance(judged, InvalidEvent) else ()
         return [f"{path.removeprefix('/data/')} {message}" for path, message in violations]

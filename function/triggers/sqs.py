@@ -151,15 +151,15 @@ class SqsTrigger:
         event = self._policy.judge(self._parser.parse(record.body, record.attributes), deadline)
         # An invalid event changes no endpoint service, so it need not wait, unless it may have been valid before.
         may_be_carried_out = isinstance(event, RenameEvent) or event.candidate is not None
-        blocked = Unsettled(blocking_failure) if blocking_failure is not None and may_be_carried_out else None
-        if blocked is not None:
-            result: Outcome | Unsettled = blocked
-        else:
-            result = self._rename_service.settle(event, deadline, TRIGGER)
-        failure = result.failure
-        if isinstance(result, Unsettled) and self._is_last(record):
+        result: Outcome | Unsettled
+        own: Outcome | Unsettled
+        if blocking_failure is not None and may_be_carried_out:
             # An event that was not tried must not be given up with the error code of the one before it.
-            own = Unsettled(failures.in_progress()) if blocked is not None else result
+            result, own = Unsettled(blocking_failure), Unsettled(failures.in_progress())
+        else:
+            result = own = self._rename_service.settle(event, deadline, TRIGGER)
+        failure = result.failure
+        if isinstance(own, Unsettled) and self._is_last(record):
             result = self._rename_service.give_up(event, own, deadline, TRIGGER)
         self._telemetry.handled(
             event,

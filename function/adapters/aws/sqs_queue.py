@@ -56,12 +56,11 @@ class FifoQueue:
     def move_all(self, to: "FifoQueue", deadline: Deadline) -> int:
         """Move messages unchanged to another queue, until this one is empty or time runs out.
 
-        Stops early if a message is not confirmed.
-
         Returns:
             The number of messages that were moved.
 
         Raises:
+            MoveError: the other queue did not confirm a message; it and the later ones are still here.
             ClientError, BotoCoreError: SQS rejected a request or did not respond; the other messages are still here.
         """
         moved = 0
