@@ -6,19 +6,16 @@ dead-letter queue, from which it can be redriven.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
 
 from function.domain.deadline import Deadline
 from function.domain.envelopes import attribute_name
-from function.domain.event_parser import EventParser
 from function.domain.model import Outcome
-from function.domain.policy import Policy
-from function.domain.rename_service import RenameService
 from function.domain.strict_json import load
-from function.telemetry import Telemetry
 from function.triggers.sqs import ATTRIBUTE_PREFIX, TRIGGER, Record
-from function.workers import Workers
+from function.triggers.trigger import Trigger
 
 MAX_ATTRIBUTES: Final = 10  # of a message, SQS's limit
 
@@ -31,31 +28,17 @@ class DeadLetterQueue(Protocol):
     ) -> str | None: ...
 
 
-class DeadLetterTrigger:
+@dataclass(eq=False, repr=False, kw_only=True)
+class DeadLetterTrigger(Trigger):
     """Handles batches of dead-lettered messages."""
 
-    def __init__(
-        self,
-        parser: EventParser,
-        policy: Policy,
-        rename_service: RenameService,
-        telemetry: Telemetry,
-        *,
-        queue: DeadLetterQueue,
-        workers: Workers,
-    ) -> None:
-        self._workers = workers
-        self._parser = parser
-        self._policy = policy
-        self._rename_service = rename_service
-        self._telemetry = telemetry
-        self._queue = queue
+    queue: DeadLetterQueue
 
     def handle(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
         """Returns a partial batch response with the records that have no outcome yet, or were not forwarded."""
         records = [Record(message) for message in event["Records"]]
         forwarded: list[str] = []
-        self._workers.run([partial(self._conclude, records, forwarded, deadline)], deadline.to_report())
+        self.workers.run([partial(self._conclude, records, forwarded, deadline)], deadline.to_report())
         return {
             "batchItemFailures": [
                 {"itemIdentifier": record.message_id} for record in records if record.message_id not in forwarded
@@ -68,21 +51,21 @@ class DeadLetterTrigger:
                 if deadline.remaining() > 0 and self._conclude_dead_letter(record, deadline):
                     forwarded.append(record.message_id)
             except Exception as error:  # noqa: BLE001 - the record stays, the others are handled
-                self._telemetry.unexpected(error, message_id=record.message_id)
+                self.telemetry.unexpected(error, message_id=record.message_id)
 
     def _conclude_dead_letter(self, record: Record, deadline: Deadline) -> bool:
-        event = self._policy.judge(self._parser.parse(record.body, record.attributes), deadline)
-        result = self._rename_service.conclude_dead_letter(event, deadline, TRIGGER)
+        event = self.policy.judge(self.parser.parse(record.body, record.attributes), deadline)
+        result = self.rename_service.conclude_dead_letter(event, deadline, TRIGGER)
         error = None
         if isinstance(result, Outcome):
             attributes, last = _attributes(record, result), deadline.to_report()
-            error = self._queue.forward(record.body, record.group, attributes, record.message_id, last)
+            error = self.queue.forward(record.body, record.group, attributes, record.message_id, last)
         keys: dict[str, Any] = {
             "message_id": record.message_id,
             "sender_id": record.sender_id,
             "queue_error_code": error,
         }
-        self._telemetry.handled(event, result, TRIGGER, dead_letter=True, **keys)
+        self.telemetry.handled(event, result, TRIGGER, dead_letter=True, **keys)
         return isinstance(result, Outcome) and error is None
 
 

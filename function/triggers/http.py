@@ -8,7 +8,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple, Protocol
@@ -17,14 +17,12 @@ from urllib.parse import unquote
 from function.domain import failures
 from function.domain.deadline import Deadline
 from function.domain.dry_run import DryRun
-from function.domain.event_parser import Attributes, EventParser
+from function.domain.event_parser import Attributes
 from function.domain.failures import Failure, Kind
 from function.domain.model import InvalidEvent, Outcome, RenameEvent, rfc3339
-from function.domain.policy import Policy
-from function.domain.rename_service import RenameService, Unsettled
+from function.domain.rename_service import Unsettled
 from function.domain.strict_json import to_json
-from function.telemetry import Telemetry
-from function.workers import Workers
+from function.triggers.trigger import Trigger
 
 TRIGGER: Final = "http"
 METHOD: Final = "POST"
@@ -184,62 +182,46 @@ class _Steps(NamedTuple):
         )
 
 
-class HttpTrigger:
+@dataclass(eq=False, repr=False, kw_only=True)
+class HttpTrigger(Trigger):
     """Handles ``POST /rename-events``."""
 
-    def __init__(
-        self,
-        parser: EventParser,
-        policy: Policy,
-        rename_service: RenameService,
-        telemetry: Telemetry,
-        *,
-        queue: RenameQueue | None,
-        workers: Workers,
-    ) -> None:
-        self._workers = workers
-        self._parser = parser
-        self._policy = policy
-        self._rename_service = rename_service
-        self._telemetry = telemetry
-        self._queue = queue
+    queue: RenameQueue | None
 
     def handle(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
         """Returns a proxy response."""
         steps = _Steps.of(deadline)
         responses: list[Response] = []
-        self._workers.run([lambda: responses.append(self._respond(Request(event), steps))], steps.answer)
+        self.workers.run([lambda: responses.append(self._respond(Request(event), steps))], steps.answer)
         return (responses[0] if responses else _unavailable(failures.no_time_left())).to_proxy()
 
     def _respond(self, request: Request, steps: "_Steps") -> Response:
         if (problem := self._problem_of(request)) is not None:
             return problem
-        event = self._policy.judge(self._parse(request), steps.settle)
+        event = self.policy.judge(self._parse(request), steps.settle)
         if request.is_dry_run:
-            dry_run = self._rename_service.dry_run(event, steps.settle)
-            self._telemetry.dry_run(dry_run, TRIGGER, caller=request.caller)
+            dry_run = self.rename_service.dry_run(event, steps.settle)
+            self.telemetry.dry_run(dry_run, TRIGGER, caller=request.caller)
             return _dry_run_response(dry_run)
-        keys: dict[str, Any] = {"caller": request.caller}
+        queued, error = False, None
+        result: Outcome | Unsettled = Unsettled(failures.respond_async_requested())
         if request.prefers_async:
-            requested = Unsettled(failures.respond_async_requested())
-            if (response := self._hand_over(event, requested, request, steps, keys)) is not None:
-                return response
-        result = self._rename_service.settle(event, steps.settle, TRIGGER)
-        if isinstance(result, Unsettled):
+            queued, error = self._hand_over(event, request, steps.hand_over)
+        if not queued:
+            result = self.rename_service.settle(event, steps.settle, TRIGGER)
             # The queue does not help if the key is rejected.
-            if result.failure.kind is not Kind.ACCESS:
-                response = self._hand_over(event, result, request, steps, keys)
-                if response is not None:
-                    return response
-            result = self._rename_service.give_up(event, result, steps.give_up, TRIGGER)
-        self._telemetry.handled(event, result, TRIGGER, **keys)
-        return _response(event, result)
+            if isinstance(result, Unsettled) and result.failure.kind is not Kind.ACCESS:
+                queued, error = self._hand_over(event, request, steps.hand_over)
+            if isinstance(result, Unsettled) and not queued:
+                result = self.rename_service.give_up(event, result, steps.give_up, TRIGGER)
+        self.telemetry.handled(event, result, TRIGGER, queued=queued, queue_error_code=error, caller=request.caller)
+        return _queued(event, preferred=request.prefers_async) if queued else _response(event, result)
 
     def _problem_of(self, request: Request) -> Response | None:
         """Why the request is rejected before it is parsed."""
         if request.route != (METHOD, PATH):
             # A request with an unknown route is a defect of the API definition: an event is lost.
-            self._telemetry.unexpected(None, http_route=" ".join(request.route))
+            self.telemetry.unexpected(None, http_route=" ".join(request.route))
             return _problem(404, "Not Found", f"There is {METHOD} {PATH} and nothing else.")
         if request.media_type not in (STRUCTURED, BINARY):
             return _problem(415, "Unsupported Media Type", f"Send {STRUCTURED} or {BINARY}.")
@@ -251,27 +233,18 @@ class HttpTrigger:
         try:
             text = request.body
         except ValueError:
-            return self._parser.unreadable(request.raw_body, request.attributes, "is not base64 of UTF-8")
+            return self.parser.unreadable(request.raw_body, request.attributes, "is not base64 of UTF-8")
         structured = True if request.media_type == STRUCTURED else None
-        return self._parser.parse(text, request.attributes, structured=structured, may_be_enveloped=False)
+        return self.parser.parse(text, request.attributes, structured=structured, may_be_enveloped=False)
 
     def _hand_over(
-        self,
-        event: RenameEvent | InvalidEvent,
-        unsettled: Unsettled,
-        request: Request,
-        steps: "_Steps",
-        keys: dict[str, Any],
-    ) -> Response | None:
-        """The response if the queue took the event; else None, and the reason is added to the log fields."""
-        if self._queue is None or isinstance(event, InvalidEvent):
-            return None
-        error = self._queue.send(event, request.id or event.id, steps.hand_over)
-        if error is not None:
-            keys["queue_error_code"] = error
-            return None
-        self._telemetry.handled(event, unsettled, TRIGGER, queued=True, **keys)
-        return _queued(event, preferred=request.prefers_async)
+        self, event: RenameEvent | InvalidEvent, request: Request, deadline: Deadline
+    ) -> tuple[bool, str | None]:
+        """Whether the queue took the event, and AWS's error code if it did not confirm it."""
+        if self.queue is None or isinstance(event, InvalidEvent):
+            return False, None
+        error = self.queue.send(event, request.id or event.id, deadline)
+        return error is None, error
 
 
 def _response(event: RenameEvent | InvalidEvent, result: Outcome | Unsettled) -> Response:
@@ -304,7 +277,7 @@ def _unavailable(failure: Failure) -> Response:
     return _problem(503, "Service Unavailable", detail, {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
-def _queued(event: RenameEvent, *, preferred: bool) -> Response:
+def _queued(event: RenameEvent | InvalidEvent, *, preferred: bool) -> Response:
     body = to_json({"id": event.id, "source": event.source, "status": "queued"})
     return Response(202, BINARY, body, {"Preference-Applied": "respond-async"} if preferred else {})
 

@@ -17,13 +17,11 @@ from function.domain import failures
 from function.domain.backoff import UNIFORM
 from function.domain.deadline import Deadline
 from function.domain.envelopes import carried_attributes
-from function.domain.event_parser import Attributes, EventParser
+from function.domain.event_parser import Attributes
 from function.domain.failures import Failure, Kind
 from function.domain.model import Outcome, RenameEvent, rfc3339
-from function.domain.policy import Policy
-from function.domain.rename_service import RenameService, Unsettled
-from function.telemetry import Telemetry
-from function.workers import Workers
+from function.domain.rename_service import Unsettled
+from function.triggers.trigger import Trigger
 
 TRIGGER: Final = "sqs"
 ATTRIBUTE_PREFIX: Final = "ce_"
@@ -85,35 +83,18 @@ class Record:
         )
 
 
-class SqsTrigger:
-    """Handles batches of the rename queue."""
+@dataclass(eq=False, repr=False, kw_only=True)
+class SqsTrigger(Trigger):
+    """Handles batches of the rename queue. The number of workers limits the groups that run concurrently.
 
-    def __init__(
-        self,
-        parser: EventParser,
-        policy: Policy,
-        rename_service: RenameService,
-        telemetry: Telemetry,
-        *,
-        queue: SourceQueue | None,
-        workers: Workers,
-        max_receives: int | None,
-        uniform: Callable[[float, float], float] = UNIFORM,
-    ) -> None:
-        """
-        Args:
-            queue: None to leave the next delivery to the queue's visibility timeout.
-            workers: their number limits the message groups that run concurrently.
-            max_receives: the queue's maxReceiveCount; None if unknown.
-        """
-        self._parser = parser
-        self._policy = policy
-        self._rename_service = rename_service
-        self._telemetry = telemetry
-        self._queue = queue
-        self._workers = workers
-        self._uniform = uniform
-        self._max_receives = max_receives
+    Attributes:
+        queue: None to leave the next delivery to the queue's visibility timeout.
+        max_receives: the queue's maxReceiveCount; None if unknown.
+    """
+
+    queue: SourceQueue | None
+    max_receives: int | None
+    uniform: Callable[[float, float], float] = UNIFORM
 
     def handle(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
         """Returns a partial batch response with the records that are not settled."""
@@ -122,7 +103,7 @@ class SqsTrigger:
         for record in records:
             groups.setdefault(record.group, _Group()).records.append(record)
         tasks = [partial(self._settle_in_order, group, deadline) for group in groups.values()]
-        self._workers.run(tasks, deadline.to_report())
+        self.workers.run(tasks, deadline.to_report())
         settled = {record.message_id for group in groups.values() for record in list(group.settled)}
         self._extend_visibility([group for group in groups.values() if group.is_done], deadline)
         return {
@@ -138,7 +119,7 @@ class SqsTrigger:
             try:
                 unsettled = self._settle(record, group.blocking_failure, deadline)
             except Exception as error:  # noqa: BLE001 - this record is redelivered, and other groups go on
-                self._telemetry.unexpected(error, message_id=record.message_id)
+                self.telemetry.unexpected(error, message_id=record.message_id)
                 unsettled = failures.internal_error()
             if unsettled is None:
                 group.settled.append(record)
@@ -148,7 +129,7 @@ class SqsTrigger:
 
     def _settle(self, record: Record, blocking_failure: Failure | None, deadline: Deadline) -> Failure | None:
         """Why the record must be redelivered, None if it need not be."""
-        event = self._policy.judge(self._parser.parse(record.body, record.attributes), deadline)
+        event = self.policy.judge(self.parser.parse(record.body, record.attributes), deadline)
         # An invalid event changes no endpoint service, so it need not wait, unless it may have been valid before.
         may_be_carried_out = isinstance(event, RenameEvent) or event.candidate is not None
         result: Outcome | Unsettled
@@ -157,11 +138,11 @@ class SqsTrigger:
             # An event that was not tried must not be given up with the error code of the one before it.
             result, own = Unsettled(blocking_failure), Unsettled(failures.in_progress())
         else:
-            result = own = self._rename_service.settle(event, deadline, TRIGGER)
+            result = own = self.rename_service.settle(event, deadline, TRIGGER)
         failure = result.failure
         if isinstance(own, Unsettled) and self._is_last(record):
-            result = self._rename_service.give_up(event, own, deadline, TRIGGER)
-        self._telemetry.handled(
+            result = self.rename_service.give_up(event, own, deadline, TRIGGER)
+        self.telemetry.handled(
             event,
             result,
             TRIGGER,
@@ -172,7 +153,7 @@ class SqsTrigger:
         return None if _is_final(result) else failure
 
     def _is_last(self, record: Record) -> bool:
-        return self._max_receives is not None and record.receive_count >= self._max_receives
+        return self.max_receives is not None and record.receive_count >= self.max_receives
 
     def _extend_visibility(self, groups: Sequence["_Group"], deadline: Deadline) -> None:
         """SQS delivers a group only if none of its messages is invisible, so all of them get the same delay."""
@@ -184,13 +165,13 @@ class SqsTrigger:
                 if delay is not None:
                     unsettled = [record for record in group.records if record not in group.settled]
                     delays |= dict.fromkeys([record.receipt_handle for record in unsettled], delay)
-        if self._queue is not None and delays:
+        if self.queue is not None and delays:
             last = replace(deadline, report_seconds=_LAST_REQUEST_SECONDS).to_report()
-            self._workers.run([partial(self._extend, self._queue, delays, last)], last)
+            self.workers.run([partial(self._extend, self.queue, delays, last)], last)
 
     def _extend(self, queue: SourceQueue, delays: Mapping[str, int], deadline: Deadline) -> None:
         if error := queue.extend_visibility(delays, deadline):
-            self._telemetry.visibility_not_extended(error)
+            self.telemetry.visibility_not_extended(error)
 
     def _delay(self, group: "_Group") -> int | None:
         """Seconds until the group is redelivered; None for the queue's own visibility timeout."""
@@ -200,12 +181,12 @@ class SqsTrigger:
         if self._is_last(record):
             return 0  # its next receive moves it to the dead-letter queue
         delay: float = FIRST_DELAY_SECONDS * 2 ** min(record.receive_count - 1, 10)
-        delay = min(LONGEST_DELAY_SECONDS, delay) * self._uniform(0.8, 1.0)
+        delay = min(LONGEST_DELAY_SECONDS, delay) * self.uniform(0.8, 1.0)
         named = failure.retry_after
         if named is not None:
             # The end of throttling is known. That of an outage is not: repeated short delays would use up the receives.
             least = delay if failure.kind is Kind.UNAVAILABLE else FIRST_DELAY_SECONDS
-            delay = max(least, named * self._uniform(1.0, 1.1))
+            delay = max(least, named * self.uniform(1.0, 1.1))
         return min(LONGEST_VISIBILITY_SECONDS, math.ceil(delay))
 
 

@@ -23,7 +23,7 @@ from function.domain.ports import Claim, EndpointServices, Reply
 from function.domain.rename_service import RenameService
 from function.domain.service_calls import ServiceCalls
 from function.triggers.dead_letters import DeadLetterTrigger
-from function.triggers.http import HttpTrigger, Response, _queued
+from function.triggers.http import HttpTrigger
 from function.triggers.sqs import SqsTrigger
 from tests.faults.clouds import Bus, Huawei, running
 from tests.faults.environments import Build
@@ -375,9 +375,9 @@ class _AcknowledgesAll(SqsTrigger):
 class _Answers202Regardless(HttpTrigger):
     """Responds with 202 even where the queue has not accepted the event."""
 
-    def _hand_over(self, event: RenameEvent | InvalidEvent, *args: Any) -> Response | None:
-        response = super()._hand_over(event, *args)
-        return _queued(event, preferred=False) if isinstance(event, RenameEvent) else response
+    def _hand_over(self, event: RenameEvent | InvalidEvent, *args: Any) -> tuple[bool, str | None]:
+        super()._hand_over(event, *args)
+        return isinstance(event, RenameEvent), None
 
 
 class _DropsDeadLetters(DeadLetterTrigger):

@@ -438,6 +438,21 @@ def test_hanging_thread_is_not_waited_for(world: World) -> None:
     assert world.queue.extensions == []
 
 
+def test_visibility_of_a_group_whose_later_record_hangs_is_not_changed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_go_on = threading.Event()
+    world.services.refuse(throttled(), times=None)
+    monkeypatch.setattr(world.bus, "publish", lambda *_: may_go_on.wait(HANGS_SECONDS))
+    invalid = sqs_record({}, message_id="invalid", group=service_id(0))
+
+    returned = world.sqs(*in_group("one"), invalid, seconds=0.6, report_seconds=4.3)
+    may_go_on.set()
+
+    assert returned == ["one", "invalid"]
+    assert world.queue.extensions == []
+
+
 def test_hanging_thread_begins_nothing_when_it_resumes(world: World) -> None:
     may_go_on = threading.Event()
     world.services.during = lambda _: may_go_on.wait(HANGS_SECONDS)
