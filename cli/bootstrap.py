@@ -84,6 +84,7 @@ def direct(*, parallel: int, environment: Mapping[str, str] = os.environ) -> "Di
     from function.domain.name_pattern import NamePatternError, compile_name_pattern  # noqa: PLC0415
     from function.domain.policy import Policy  # noqa: PLC0415
     from function.domain.rename_service import RenameService  # noqa: PLC0415
+    from function.domain.service_calls import ServiceCalls  # noqa: PLC0415
 
     region = settings.huaweicloud_region
     assert isinstance(settings.key, StaticKey)  # noqa: S101 - the settings have no other way to a key here
@@ -116,5 +117,5 @@ def direct(*, parallel: int, environment: Mapping[str, str] = os.environ) -> "Di
         default_project=lambda _: key.project_id,
         now=lambda: datetime.now(UTC),
     )
-    rename_service = RenameService(services, NoLedger(), Discard(), policy, read_previous_name=True)
+    rename_service = RenameService(ServiceCalls(services), NoLedger(), Discard(), policy, read_previous_name=True)
     return Direct(services, policy, rename_service, endpoint=endpoint, project_id=key.project_id, regions=regions)

@@ -36,6 +36,7 @@ from function.domain.name_pattern import NamePatternError, compile_name_pattern
 from function.domain.policy import Policy
 from function.domain.ports import EndpointServices, Ledger
 from function.domain.rename_service import RenameService
+from function.domain.service_calls import ServiceCalls
 from function.settings import IdentityProvider, KeySecret, Settings, SettingsError, StaticKey
 from function.telemetry import Telemetry
 from function.workers import Workers
@@ -71,12 +72,11 @@ class Components:
             now=lambda: datetime.now(UTC),
         )
         self._rename_service = RenameService(
-            services,
+            ServiceCalls(services, on_unreadable=self.telemetry.previous_name_unreadable),
             ledger,
             EventBridge(EventBridgeClient(self._aws), settings.outcome_bus),
             self._policy,
             read_previous_name=settings.read_previous_name,
-            on_unreadable=self.telemetry.previous_name_unreadable,
         )
 
     # Each trigger is created at its first event, so that no function imports a trigger that it does not use.

@@ -68,13 +68,13 @@ class DryRun:
         return to_json(body)
 
 
+@dataclass(eq=False)
 class DryRunner:
     """Checks the policy, the ledger and the service's name as a rename does, without changing anything."""
 
-    def __init__(self, calls: ServiceCalls, ledger: Ledger, policy: Policy) -> None:
-        self._calls = calls
-        self._ledger = ledger
-        self._policy = policy
+    calls: ServiceCalls
+    ledger: Ledger
+    policy: Policy
 
     def run(self, attempt: Attempt) -> DryRun:
         """Never raises."""
@@ -91,19 +91,19 @@ class DryRunner:
         Raises:
             RenameFailedError: the event is rejected before that, or the answer is not available now.
         """
-        judged = self._policy.judge_project(attempt.event, attempt.deadline)
+        judged = self.policy.judge_project(attempt.event, attempt.deadline)
         attempt.event = judged
         if isinstance(judged, RenameEvent):
             if attempt.deadline.remaining() < MIN_CALL_SECONDS:
                 raise RenameFailedError(failures.no_time_left())
-            attempt.target = self._policy.target(judged, attempt.deadline)
-            found = self._ledger.preview(judged, attempt.target, attempt.deadline)
+            attempt.target = self.policy.target(judged, attempt.deadline)
+            found = self.ledger.preview(judged, attempt.target, attempt.deadline)
         elif (event := judged.candidate) is not None:
             # An event that has had a claim is no longer rejected. For any other event the target does not matter.
-            target = Target(event.region or self._policy.region, event.project_id or "", event.vpc_endpoint_service_id)
+            target = Target(event.region or self.policy.region, event.project_id or "", event.vpc_endpoint_service_id)
             with suppress(RenameFailedError):
-                target = self._policy.target(event, attempt.deadline)
-            found = self._ledger.preview(event, target, attempt.deadline, if_claimed=True)
+                target = self.policy.target(event, attempt.deadline)
+            found = self.ledger.preview(event, target, attempt.deadline, if_claimed=True)
             if found is not None:
                 attempt.event, attempt.target = event, target
         else:
@@ -117,7 +117,7 @@ class DryRunner:
         match found:
             case Claim(event=event, target=target):
                 attempt.event, attempt.target = event, target
-                name = _bounded(self._calls.retry(attempt, lambda: self._read(target, attempt)))
+                name = _bounded(self.calls.retry(attempt, lambda: self._read(target, attempt)))
                 if short_name(name) == event.endpoint_service_name:
                     return self._dry_run(attempt, Forecast.UNCHANGED, name)
                 if event.expected_name not in (None, short_name(name)):
@@ -131,7 +131,7 @@ class DryRunner:
                 return self._would_fail(attempt, failures.identifier_reused(), self._read_once(attempt))
 
     def _read(self, target: Target, attempt: Attempt) -> Reply:
-        return self._calls.read(target, attempt, ReadPurpose.DRY_RUN)
+        return self.calls.read(target, attempt, ReadPurpose.DRY_RUN)
 
     def _read_once(self, attempt: Attempt) -> str | None:
         """The name, for results that do not depend on it. None if one call does not return it."""
@@ -149,7 +149,7 @@ class DryRunner:
         data, target = requested_data(attempt.event), attempt.target
         return DryRun(
             event=attempt.event,
-            region=data.get("region") or (target.region if target else self._policy.region),
+            region=data.get("region") or (target.region if target else self.policy.region),
             project_id=data.get("project_id") or (target.project_id if target else None),
             result=result,
             service_name=name,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -20,36 +21,26 @@ FORBIDDEN_REGION: Final = Violation("/data/region", "is not a region that events
 _NAME: Final = "/data/endpoint_service_name"
 
 
+@dataclass(eq=False, kw_only=True)
 class Policy:
-    """The rules that settings and clock add to the schema."""
+    """The rules that settings and clock add to the schema.
 
-    def __init__(
-        self,
-        *,
-        region: str,
-        name_max_length: int,
-        name_pattern: re.Pattern[str] | None = None,
-        projects: Container[str],
-        regions: Container[str],
-        default_project: Callable[[Deadline], str],
-        now: Callable[[], datetime],
-    ) -> None:
-        """
-        Args:
-            region: for events that name none.
-            name_max_length: of a new name, in characters.
-            name_pattern: must match a new name as a whole, even an empty name; None for any name.
-            projects, regions: allowed in events, in addition to the defaults.
-            default_project: the key's project, for events that name none; raises RenameFailedError if there is no key.
-            now: returns a time with a time zone.
-        """
-        self.region = region
-        self._name_max_length = name_max_length
-        self._name_pattern = name_pattern
-        self._projects = projects
-        self._regions = regions
-        self._default_project = default_project
-        self._now = now
+    Attributes:
+        region: for events that name none.
+        name_max_length: of a new name, in characters.
+        name_pattern: must match a new name as a whole, even an empty name; None for any name.
+        projects, regions: allowed in events, in addition to the defaults.
+        default_project: the key's project, for events that name none; raises RenameFailedError if there is no key.
+        now: returns a time with a time zone.
+    """
+
+    region: str
+    name_max_length: int
+    name_pattern: re.Pattern[str] | None = None
+    projects: Container[str]
+    regions: Container[str]
+    default_project: Callable[[Deadline], str]
+    now: Callable[[], datetime]
 
     def judge(self, event: RenameEvent | InvalidEvent, deadline: Deadline) -> RenameEvent | InvalidEvent:
         """Check an event. Returns it, or an invalid event with all its violations of the schema and of these rules.
@@ -78,21 +69,21 @@ class Policy:
 
     def allows_project(self, project_id: str, deadline: Deadline) -> bool:
         """Raises RenameFailedError if the key's own project is unknown now."""
-        return project_id in self._projects or project_id == self._default_project(deadline)
+        return project_id in self.projects or project_id == self.default_project(deadline)
 
     def _allows_region(self, region: str) -> bool:
-        return region == self.region or region in self._regions
+        return region == self.region or region in self.regions
 
     def target(self, event: RenameEvent, deadline: Deadline) -> Target:
         """Raises RenameFailedError if the default project is unknown now."""
-        project_id = event.project_id or self._default_project(deadline)
+        project_id = event.project_id or self.default_project(deadline)
         return Target(event.region or self.region, project_id, event.vpc_endpoint_service_id)
 
     def _violations(self, event: dict[str, Any], broken: Container[str], deadline: Deadline) -> Iterator[Violation]:
         data = event.get("data")
         data = data if isinstance(data, dict) else {}
         yield from self._violations_of_name(data.get("endpoint_service_name"), broken)
-        if "time" in event and "/time" not in broken and parse_time(event["time"]) > self._now() + MAX_CLOCK_SKEW:
+        if "time" in event and "/time" not in broken and parse_time(event["time"]) > self.now() + MAX_CLOCK_SKEW:
             yield AHEAD_OF_TIME
         if "project_id" in data and "/data/project_id" not in broken:
             with suppress(RenameFailedError):
@@ -104,8 +95,8 @@ class Policy:
     def _violations_of_name(self, name: object, broken: Container[str]) -> Iterator[Violation]:
         if not isinstance(name, str) or len(name) > MAX_NAME_LENGTH:
             return
-        if len(name) > self._name_max_length:
+        if len(name) > self.name_max_length:
             # The pattern is not matched with longer names: its number of steps is limited for names of this length.
-            yield Violation(_NAME, f"must have at most {self._name_max_length} characters")
-        elif self._name_pattern and _NAME not in broken and not self._name_pattern.fullmatch(name):
-            yield Violation(_NAME, f"must match the naming policy: {self._name_pattern.pattern}")
+            yield Violation(_NAME, f"must have at most {self.name_max_length} characters")
+        elif self.name_pattern and _NAME not in broken and not self.name_pattern.fullmatch(name):
+            yield Violation(_NAME, f"must match the naming policy: {self.name_pattern.pattern}")

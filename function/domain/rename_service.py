@@ -11,10 +11,9 @@ The order of steps guarantees:
 * A success is reported only if it is confirmed: by a reply with the new name, or by a read that shows it.
 """
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -28,7 +27,6 @@ from function.domain.policy import Policy
 from function.domain.ports import (
     Claim,
     Conclusion,
-    EndpointServices,
     Known,
     Ledger,
     Located,
@@ -55,33 +53,21 @@ class Unsettled:
     cause: Exception | None = None
 
 
+@dataclass(eq=False)
 class RenameService:
-    """Carries out rename events and publishes their outcomes."""
+    """Carries out rename events and publishes their outcomes.
 
-    def __init__(
-        self,
-        services: EndpointServices,
-        ledger: Ledger,
-        publisher: OutcomePublisher,
-        policy: Policy,
-        *,
-        read_previous_name: bool = False,
-        on_unreadable: Callable[[Failure], None] = lambda _: None,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        sleep: Callable[[float], None] = time.sleep,
-        uniform: Callable[[float, float], float] | None = None,
-    ) -> None:
-        """
-        Args:
-            read_previous_name: read the service before each rename, to include the previous name in the outcome.
-            on_unreadable: called if the key may not read the previous name, which only the outcome needs.
-        """
-        self._calls = ServiceCalls(services, on_unreadable=on_unreadable, sleep=sleep, uniform=uniform)
-        self._ledger = ledger
-        self._publisher = publisher
-        self._policy = policy
-        self._read_previous_name = read_previous_name
-        self._now = now
+    Attributes:
+        read_previous_name: read the service before each rename, to include the previous name in the outcome.
+    """
+
+    calls: ServiceCalls
+    ledger: Ledger
+    publisher: OutcomePublisher
+    policy: Policy
+    _: KW_ONLY
+    read_previous_name: bool = False
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def settle(self, event: RenameEvent | InvalidEvent, deadline: Deadline, trigger: str) -> Outcome | Unsettled:
         """Carry out the event and publish its outcome. Never raises.
@@ -118,12 +104,12 @@ class RenameService:
             event: as parsed.
             deadline: bounds every wait and every call.
         """
-        return DryRunner(self._calls, self._ledger, self._policy).run(Attempt(event, deadline, trigger=""))
+        return DryRunner(self.calls, self.ledger, self.policy).run(Attempt(event, deadline, trigger=""))
 
     def _published(self, attempt: Attempt, decide: Callable[[], Outcome]) -> Outcome | Unsettled:
         try:
             outcome = decide()
-            self._publisher.publish(outcome, attempt.deadline.to_report())
+            self.publisher.publish(outcome, attempt.deadline.to_report())
         except RenameFailedError as error:
             return Unsettled(error.failure, attempt.attempts)
         except Exception as error:  # noqa: BLE001 - whatever it is, the event must not be lost
@@ -138,7 +124,7 @@ class RenameService:
                 return refused
             event = refused
         with suppress(RenameFailedError):
-            attempt.target = self._policy.target(event, attempt.deadline)
+            attempt.target = self.policy.target(event, attempt.deadline)
         while True:
             match self._conclude(event, attempt, failure, follow=follow):
                 case Located(target):
@@ -164,7 +150,7 @@ class RenameService:
         while True:
             outcome = self._outcome(attempt, failure)
             conclusion = Conclusion(event, attempt.cycle, outcome, require_same_time, unclaimed, attempt.target)
-            match self._ledger.conclude(conclusion, attempt.deadline.to_report()):
+            match self.ledger.conclude(conclusion, attempt.deadline.to_report()):
                 case None:
                     return outcome
                 case Located() as located:
@@ -187,7 +173,7 @@ class RenameService:
         return event.candidate if isinstance(refused, Located) else refused
 
     def _decide(self, attempt: Attempt) -> Outcome:
-        event = self._policy.judge_project(attempt.event, attempt.deadline)
+        event = self.policy.judge_project(attempt.event, attempt.deadline)
         if isinstance(event, InvalidEvent):
             refused = self._refuse(event, attempt)
             if isinstance(refused, Outcome):
@@ -195,9 +181,9 @@ class RenameService:
             event = refused
         if attempt.deadline.remaining() < MIN_CALL_SECONDS:
             raise RenameFailedError(failures.no_time_left())
-        attempt.target = self._policy.target(event, attempt.deadline)
+        attempt.target = self.policy.target(event, attempt.deadline)
         while True:
-            match self._ledger.claim(event, attempt.target, attempt.deadline):
+            match self.ledger.claim(event, attempt.target, attempt.deadline):
                 case Claim() as claim:
                     attempt.event, attempt.target = claim.event, claim.target
                     return self._carry_out(claim, attempt)
@@ -218,15 +204,15 @@ class RenameService:
             result = self._result(claim.event, claim.target, attempt)
         except RenameFailedError as error:
             if attempt.doubt is None:
-                self._ledger.release(claim, attempt.deadline.to_report())
+                self.ledger.release(claim, attempt.deadline.to_report())
                 raise
             # Until the claim expires, no event can claim the service, not even this one.
-            wait = max(error.failure.retry_after or 0.0, claim.expires_at - self._now().timestamp())
+            wait = max(error.failure.retry_after or 0.0, claim.expires_at - self.now().timestamp())
             raise RenameFailedError(replace(error.failure, retry_after=wait)) from error
         while True:
             attempt.cycle = claim.cycle
             outcome = self._outcome(attempt, result)
-            match self._ledger.settle(claim, outcome, attempt.deadline.to_report(), release=attempt.doubt is None):
+            match self.ledger.settle(claim, outcome, attempt.deadline.to_report(), release=attempt.doubt is None):
                 case None:
                     return outcome
                 case Reused():
@@ -241,13 +227,13 @@ class RenameService:
         previous = None
         try:
             if event.expected_name is not None:
-                previous = self._calls.retry(attempt, lambda: self._calls.read(target, attempt)).name
+                previous = self.calls.retry(attempt, lambda: self.calls.read(target, attempt)).name
                 # If the rename happened but its outcome was not recorded, the redelivered event must pass.
                 if short_name(previous) not in (event.expected_name, event.endpoint_service_name):
                     return failures.precondition_failed(previous[:MAX_SERVICE_NAME] if previous else previous)
-            elif self._read_previous_name:
-                previous = self._calls.previous_name(target, attempt)
-            reply = self._calls.retry(attempt, lambda: self._calls.rename(target, event.endpoint_service_name, attempt))
+            elif self.read_previous_name:
+                previous = self.calls.previous_name(target, attempt)
+            reply = self.calls.retry(attempt, lambda: self.calls.rename(target, event.endpoint_service_name, attempt))
         except RenameFailedError as error:
             failure = error.failure
             if failure.retryable:
@@ -263,7 +249,7 @@ class RenameService:
     ) -> "_Renamed | Failure":
         """The conflict, unless an earlier invocation carried out the rename and ended before it could report it."""
         try:
-            found = self._calls.retry(attempt, lambda: self._calls.read(target, attempt))
+            found = self.calls.retry(attempt, lambda: self.calls.read(target, attempt))
         except RenameFailedError as unread:
             if unread.failure.kind is Kind.NOT_FOUND:
                 return unread.failure
@@ -280,10 +266,10 @@ class RenameService:
             kept_time = rfc3339(event.time)
         context = OutcomeContext(
             trigger=attempt.trigger,
-            region=attempt.target.region if attempt.target else self._policy.region,
+            region=attempt.target.region if attempt.target else self.policy.region,
             project_id=attempt.target.project_id if attempt.target and kept_time is None else None,
             attempts=attempt.attempts if kept_time is None else 0,
-            time=kept_time or rfc3339(self._now()),
+            time=kept_time or rfc3339(self.now()),
             cycle=attempt.cycle,
         )
         if isinstance(result, Failure):

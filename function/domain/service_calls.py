@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Final
 
 from function.domain import failures
@@ -42,25 +42,19 @@ class Attempt:
     doubt: Failure | None = None
 
 
+@dataclass(eq=False)
 class ServiceCalls:
-    """Calls to endpoint services, bounded by the deadline of an attempt."""
+    """Calls to endpoint services, bounded by the deadline of an attempt.
 
-    def __init__(
-        self,
-        services: EndpointServices,
-        *,
-        on_unreadable: Callable[[Failure], None] = lambda _: None,
-        sleep: Callable[[float], None] = time.sleep,
-        uniform: Callable[[float, float], float] | None = None,
-    ) -> None:
-        """
-        Args:
-            on_unreadable: called if the key may not read the previous name, which only the outcome needs.
-        """
-        self._services = services
-        self._on_unreadable = on_unreadable
-        self._sleep = sleep
-        self._uniform = uniform
+    Attributes:
+        on_unreadable: called if the key may not read the previous name, which only the outcome needs.
+    """
+
+    services: EndpointServices
+    _: KW_ONLY
+    on_unreadable: Callable[[Failure], None] = lambda _: None
+    sleep: Callable[[float], None] = time.sleep
+    uniform: Callable[[float, float], float] | None = None
 
     def retry(self, attempt: Attempt, call: Callable[[], Reply]) -> Reply:
         """Call until it succeeds or cannot succeed, or until time or attempts run out."""
@@ -75,7 +69,7 @@ class ServiceCalls:
                 last = failure
                 if failure.state_conflict and tries >= MAX_ATTEMPTS_AGAINST_STATE:
                     raise RenameFailedError(failures.as_conflict(failure)) from None
-                wait = full_jitter(tries, base=CALL_BACKOFF_SECONDS, cap=BACKOFF_CAP_SECONDS, uniform=self._uniform)
+                wait = full_jitter(tries, base=CALL_BACKOFF_SECONDS, cap=BACKOFF_CAP_SECONDS, uniform=self.uniform)
                 wait = max(wait, failure.retry_after or 0)
                 if (
                     not failure.retry_in_process
@@ -83,14 +77,14 @@ class ServiceCalls:
                     or attempt.deadline.remaining() < wait + MIN_CALL_SECONDS
                 ):
                     raise
-            self._sleep(wait)
+            self.sleep(wait)
         raise AssertionError  # the last try returns or raises
 
     def rename(self, target: Target, name: str, attempt: Attempt) -> Reply:
         """One call, and a read if the rename is in doubt."""
         deadline = _deadline_of_call(attempt.deadline, share=2 / 3)
         try:
-            reply = self._services.rename(target, name, deadline)
+            reply = self.services.rename(target, name, deadline)
             attempt.attempts += 1
             if _confirms(reply.name, name):
                 return reply
@@ -116,7 +110,7 @@ class ServiceCalls:
 
     def read(self, target: Target, attempt: Attempt, purpose: ReadPurpose = ReadPurpose.DECISION) -> Reply:
         """One call. A reply without a name is a failure."""
-        reply = self._services.read(target, _deadline_of_call(attempt.deadline), purpose)
+        reply = self.services.read(target, _deadline_of_call(attempt.deadline), purpose)
         if reply.name is None:
             raise RenameFailedError(
                 failures.unconfirmed_reply(status=reply.status, huawei_request_id=reply.huawei_request_id)
@@ -129,10 +123,10 @@ class ServiceCalls:
         if seconds < MIN_CALL_SECONDS:
             return None
         try:
-            return self._services.read(target, attempt.deadline.within(seconds), ReadPurpose.OUTCOME).name
+            return self.services.read(target, attempt.deadline.within(seconds), ReadPurpose.OUTCOME).name
         except Exception as error:  # noqa: BLE001 - whatever it is, the rename goes on
             if isinstance(error, RenameFailedError) and error.failure.kind is Kind.ACCESS:
-                self._on_unreadable(error.failure)
+                self.on_unreadable(error.failure)
             return None
 
 

@@ -12,6 +12,7 @@ from function.domain.model import InvalidEvent, RenameEvent, rfc3339
 from function.domain.outcomes import OutcomeContext
 from function.domain.policy import Policy
 from function.domain.rename_service import RenameService
+from function.domain.service_calls import ServiceCalls
 from tests.deadlines import within
 from tests.fakes.endpoint_services import CountingServices
 from tests.fakes.events import rename_event, transport
@@ -74,9 +75,6 @@ def valid(event: dict[str, Any] | None = None) -> RenameEvent:
 
 def rename_service(services: CountingServices, bus: FakeBus, **arguments: Any) -> RenameService:
     """A rename service that never waits, at a fixed time."""
-    defaults: dict[str, Any] = {
-        "now": lambda: NOW,
-        "sleep": lambda _: None,
-        "uniform": lambda low, _: low,
-    }
-    return RenameService(services, NoLedger(), bus, policy(), **defaults | arguments)
+    calls = ServiceCalls(services, sleep=lambda _: None, uniform=lambda low, _: low)
+    defaults: dict[str, Any] = {"now": lambda: NOW}
+    return RenameService(calls, NoLedger(), bus, policy(), **defaults | arguments)

@@ -17,6 +17,7 @@ from function.domain.failures import Failure
 from function.domain.model import InvalidEvent, Outcome, RenameEvent
 from function.domain.policy import Policy
 from function.domain.rename_service import RenameService, Unsettled
+from function.domain.service_calls import ServiceCalls
 from function.telemetry import Telemetry
 from function.triggers.dead_letters import DeadLetterQueue, DeadLetterTrigger
 from function.triggers.http import HttpTrigger
@@ -63,16 +64,11 @@ class World:
         return Intake(self.policy())
 
     def rename_service(self, *, read_previous_name: bool = False) -> RenameService:
+        calls = ServiceCalls(
+            self.services, on_unreadable=self.on_unreadable, sleep=self.clock.sleep, uniform=self.jitter
+        )
         return RenameService(
-            self.services,
-            self.ledger,
-            self.bus,
-            self.policy(),
-            read_previous_name=read_previous_name,
-            on_unreadable=self.on_unreadable,
-            now=self.clock.now,
-            sleep=self.clock.sleep,
-            uniform=self.jitter,
+            calls, self.ledger, self.bus, self.policy(), read_previous_name=read_previous_name, now=self.clock.now
         )
 
     def settle(

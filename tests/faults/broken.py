@@ -19,7 +19,7 @@ from function.domain.event_parser import EventParser
 from function.domain.failures import Failure, Kind, RenameFailedError
 from function.domain.model import InvalidEvent, Outcome, RenameEvent
 from function.domain.policy import Policy
-from function.domain.ports import Claim, EndpointServices, Reply
+from function.domain.ports import Claim, Reply
 from function.domain.rename_service import RenameService
 from function.domain.service_calls import ServiceCalls
 from function.triggers.dead_letters import DeadLetterTrigger
@@ -217,17 +217,8 @@ class _ReleasesInDoubt(RenameService):
         try:
             return super()._carry_out(claim, attempt)
         except RenameFailedError:
-            self._ledger.release(claim, attempt.deadline.to_report())
+            self.ledger.release(claim, attempt.deadline.to_report())
             raise
-
-
-def _with_calls(calls: type[ServiceCalls]) -> type[RenameService]:
-    class _OfTheseCalls(RenameService):
-        def __init__(self, services: EndpointServices, *arguments: Any, **options: Any) -> None:
-            super().__init__(services, *arguments, **options)
-            self._calls = calls(services, sleep=options["sleep"], uniform=options["uniform"])
-
-    return _OfTheseCalls
 
 
 class _TakesDoubtAsSuccess(ServiceCalls):
@@ -268,7 +259,7 @@ class _PublishesBeforeRemembering(RenameService):
 
     def _outcome(self, attempt: Any, result: Any) -> Outcome:
         outcome = super()._outcome(attempt, result)
-        self._publisher.publish(outcome, attempt.deadline)
+        self.publisher.publish(outcome, attempt.deadline)
         return outcome
 
 
@@ -411,9 +402,9 @@ VARIANTS: Final = {
     "redrive cycles ignored": Variant(Build(rename_service=_IgnoresRedriveCycles), {1}),
     "another outcome for dead letters": Variant(Build(rename_service=_GivesDeadLettersAnotherOutcome), {1}),
     "policy violation at one time forgotten": Variant(Build(policy=_ForgetsPolicyViolations), {1, 3}),
-    "doubt treated as success": Variant(Build(rename_service=_with_calls(_TakesDoubtAsSuccess)), {2}),
+    "doubt treated as success": Variant(Build(service_calls=_TakesDoubtAsSuccess), {2}),
     "doubt treated as failure": Variant(Build(rename_service=_TakesDoubtAsFailure), {2}),
-    "state conflict ends doubt": Variant(Build(rename_service=_with_calls(_StateConflictEndsDoubt)), {2}),
+    "state conflict ends doubt": Variant(Build(service_calls=_StateConflictEndsDoubt), {2}),
     "claim without a check of the event": Variant(_ledger(_without_event_check), {3}),
     "digest not compared": Variant(Build(parser=_ComparesNoDigests), {3}),
     "outcome not repeated": Variant(Build(bus=_NeverRepeatsOutcomes), {3}),
@@ -443,7 +434,7 @@ VARIANTS: Final = {
     "claim never expires": Variant(_claims_until(lambda it: it.invocation_ends_at + 1e9), {5}),
     "claim released in doubt": Variant(Build(rename_service=_ReleasesInDoubt), {2, 5}),
     "claim released by settling in doubt": Variant(Build(ledger=_SettlesAndReleasesInDoubt), {2, 5}),
-    "read ends doubt": Variant(Build(rename_service=_with_calls(_ReadEndsDoubt)), {2, 5}),
+    "read ends doubt": Variant(Build(service_calls=_ReadEndsDoubt), {2, 5}),
     "claim expires with an item of a service": Variant(
         _replaced(
             "UpdateExpression", "if_not_exists(kept_until, :expiration)", "if_not_exists(expiration, :expiration)"

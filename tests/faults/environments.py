@@ -33,6 +33,7 @@ from function.domain.model import InvalidEvent, Outcome, RenameEvent, Target
 from function.domain.policy import Policy
 from function.domain.ports import Claim, Known, ReadPurpose, Reply, Reused, Superseded
 from function.domain.rename_service import RenameService, Unsettled
+from function.domain.service_calls import ServiceCalls
 from function.telemetry import Telemetry
 from function.triggers.dead_letters import DeadLetterTrigger
 from function.triggers.http import HttpTrigger
@@ -53,6 +54,7 @@ class Build:
 
     parser: type[EventParser] = EventParser
     policy: type[Policy] = Policy
+    service_calls: type[ServiceCalls] = ServiceCalls
     rename_service: type[RenameService] = RenameService
     ledger: type[DynamoDbLedger] = DynamoDbLedger
     breaker: type[OutageBreaker] = OutageBreaker
@@ -106,15 +108,11 @@ class Function:
             default_project=clouds.huawei.default_project,
             now=now,
         )
+        calls = build.service_calls(
+            services, sleep=lambda seconds: running(world).pause(seconds), uniform=world.random.uniform
+        )
         rename_service = build.rename_service(
-            services,
-            ledger,
-            clouds.bus,
-            policy,
-            read_previous_name=version.read_previous_name,
-            now=now,
-            sleep=lambda seconds: running(world).pause(seconds),
-            uniform=world.random.uniform,
+            calls, ledger, clouds.bus, policy, read_previous_name=version.read_previous_name, now=now
         )
         common = (
             cast("EventParser", _ObservedParser(build.parser(), world)),
