@@ -9,6 +9,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
@@ -124,30 +125,25 @@ class _QueryService(NamedTuple):
         return leaves or None
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Aws:
-    """The endpoints of one region's services, with one connection pool for all of them."""
+    """The endpoints of one region's services, with one connection pool for all of them.
 
-    def __init__(
-        self,
-        *,
-        region: str,
-        endpoints: Mapping[str, str],
-        key: Key | None = None,
-        ca_bundle: str | None = None,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        """
-        Args:
-            endpoints: custom endpoints, by the first part of the service's host name; ``""`` for all other services.
-            key: None to let botocore find and renew one.
-            ca_bundle: path, None for certifi's certificates.
-        """
-        self._region = region
-        self._endpoints = endpoints
-        self._key = key
+    Attributes:
+        endpoints: custom endpoints, by the first part of the service's host name; ``""`` for all other services.
+        key: None to let botocore find and renew one.
+        ca_bundle: path, None for certifi's certificates.
+    """
+
+    region: str
+    endpoints: Mapping[str, str]
+    key: Key | None = None
+    ca_bundle: str | None = None
+    sleep: Callable[[float], None] = time.sleep
+
+    def __post_init__(self) -> None:
         self._credentials: Any = None
-        self._sleep = sleep
-        self._http = _pool(get_environ_proxies(self._endpoint("dynamodb")), ca_bundle)
+        self._http = _pool(get_environ_proxies(self._endpoint("dynamodb")), self.ca_bundle)
 
     def call(
         self,
@@ -176,7 +172,7 @@ class Aws:
                 wait = _retry_wait(error)
                 if wait is None or attempt == MAX_REQUEST_ATTEMPTS or deadline.remaining() <= wait:
                     raise
-            self._sleep(wait)
+            self.sleep(wait)
             attempt += 1
 
     def _send(
@@ -189,7 +185,7 @@ class Aws:
         url = f"{self._endpoint(service.host)}/"
         headers, body = service.message(operation, request)
         signed = AWSRequest("POST", url, headers=headers, data=body)
-        SigV4Auth(self._current_key(), service.host, self._region).add_auth(signed)
+        SigV4Auth(self._current_key(), service.host, self.region).add_auth(signed)
         seconds = exchange.deadline.remaining()
         if seconds <= 0:
             raise ConnectTimeoutError(endpoint_url=url)
@@ -215,14 +211,14 @@ class Aws:
         return answer
 
     def _endpoint(self, host: str) -> str:
-        partition = "-".join(self._region.split("-")[:2])
+        partition = "-".join(self.region.split("-")[:2])
         suffix = _SUFFIXES.get(partition) or _SUFFIXES.get(partition.partition("-")[0], "amazonaws.com")
-        own = self._endpoints.get(host) or self._endpoints.get("")
-        return (own or f"https://{host}.{self._region}.{suffix}").rstrip("/")
+        own = self.endpoints.get(host) or self.endpoints.get("")
+        return (own or f"https://{host}.{self.region}.{suffix}").rstrip("/")
 
     def _current_key(self) -> Any:
-        if self._key is not None:
-            return self._key
+        if self.key is not None:
+            return self.key
         if self._credentials is None:
             # After a snapshot is restored, Lambda provides the key by an HTTP endpoint.
             from botocore.session import get_session  # noqa: PLC0415 - not needed if the key is given

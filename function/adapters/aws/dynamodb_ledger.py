@@ -37,27 +37,14 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
 from typing import Any, Final, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from function.adapters.aws import ledger_items as items
 from function.adapters.aws.client import DynamoDbClient, error_code
-from function.adapters.aws.ledger_items import (
-    GIVEN_UP,
-    SETTLED,
-    Item,
-    awaits_outcome_condition,
-    breaker_item,
-    event_key,
-    key,
-    known_from,
-    number,
-    remembers,
-    service_key,
-    superseded,
-    target_of,
-)
 from function.domain import failures
 from function.domain.backoff import full_jitter
 from function.domain.deadline import Deadline
@@ -86,26 +73,20 @@ class LedgerSchemaError(ValueError):
     """The table does not exist, or its key is not the string ``id`` alone. The text is AWS's error code."""
 
 
+@dataclass(eq=False)
 class DynamoDbLedger:
-    """The ledger in a DynamoDB table."""
+    """The ledger in a DynamoDB table.
 
-    def __init__(
-        self,
-        client: DynamoDbClient,
-        table: str,
-        *,
-        now: Callable[[], float] = time.time,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        """
-        Args:
-            table: name or ARN.
-            now: seconds since the epoch.
-        """
-        self._client = client
-        self._table = table
-        self._now = now
-        self._sleep = sleep
+    Attributes:
+        table: name or ARN.
+        now: seconds since the epoch.
+    """
+
+    client: DynamoDbClient
+    table: str
+    _: KW_ONLY
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
 
     def outage_is_recorded(self, region: str, deadline: Deadline) -> bool:
         """Whether the region's circuit breaker has a state here that is not closed. False if it cannot be read.
@@ -116,10 +97,10 @@ class DynamoDbLedger:
             LedgerSchemaError: the table cannot be used.
         """
         try:
-            answer = self._client.get_item(
+            answer = self.client.get_item(
                 deadline,
-                TableName=self._table,
-                Key=key(breaker_item(region)),
+                TableName=self.table,
+                Key=items.key(items.breaker_item(region)),
                 ProjectionExpression="#state",
                 ExpressionAttributeNames={"#state": "state"},
             )
@@ -152,14 +133,14 @@ class DynamoDbLedger:
         if refused is None or (service is not None and service.get("owner") == {"S": claim.token}):
             return claim
         if item is None:
-            if newer := superseded(service, cycle, event):
+            if newer := items.superseded(service, cycle, event):
                 return newer
             raise RenameFailedError(failures.in_progress(self._seconds_until_expiry(service)))
         if item["digest"]["S"] == event.digest:
-            first, located = event.at(item["time"]["S"]), target_of(item, target)
+            first, located = event.at(item["time"]["S"]), items.target_of(item, target)
             if (first, located) != (event, target):
                 return self.claim(first, located, deadline, cycle)
-        known = known_from(event, item)
+        known = items.known_from(event, item)
         if isinstance(known, Known) and known.next_cycle not in (None, cycle):
             return self.claim(event, target, deadline, known.next_cycle)
         return known
@@ -168,26 +149,26 @@ class DynamoDbLedger:
         self, event: RenameEvent, target: Target, deadline: Deadline, *, if_claimed: bool = False
     ) -> Claim | Known | Reused | Superseded | None:
         """What ``claim`` would return, from two reads. Raises the same errors."""
-        item, cycle = self._get(event_key(event), deadline), FIRST_CYCLE
+        item, cycle = self._get(items.event_key(event), deadline), FIRST_CYCLE
         if item is not None and (item["digest"]["S"] != event.digest or "state" in item):
-            known = known_from(event, item)
+            known = items.known_from(event, item)
             if isinstance(known, Reused) or known.next_cycle is None:
                 return known
             cycle = known.next_cycle
         if if_claimed and (item is None or ("state" in item and "target" not in item)):
             return None
         if item is not None:
-            event, target = event.at(item["time"]["S"]), target_of(item, target)
-        service = self._get(service_key(target), deadline)
-        if newer := superseded(service, cycle, event):
+            event, target = event.at(item["time"]["S"]), items.target_of(item, target)
+        service = self._get(items.service_key(target), deadline)
+        if newer := items.superseded(service, cycle, event):
             return newer
-        if service and "owner" in service and float(service["lapses"]["N"]) >= self._now():
+        if service and "owner" in service and float(service["lapses"]["N"]) >= self.now():
             raise RenameFailedError(failures.in_progress(self._seconds_until_expiry(service)))
         return Claim("", cycle, event, target)
 
-    def _get(self, name: Mapping[str, Any], deadline: Deadline) -> Item | None:
+    def _get(self, name: Mapping[str, Any], deadline: Deadline) -> items.Item | None:
         try:
-            return self._client.get_item(deadline, TableName=self._table, Key=name, ConsistentRead=True).get("Item")
+            return self.client.get_item(deadline, TableName=self.table, Key=name, ConsistentRead=True).get("Item")
         except (ClientError, BotoCoreError) as error:
             raise RenameFailedError(failures.ledger_unavailable(error_code(error))) from error
 
@@ -197,16 +178,16 @@ class DynamoDbLedger:
 
     def _claim_service(self, claim: Claim) -> dict[str, Any]:
         return self._update(
-            service_key(claim.target),
+            items.service_key(claim.target),
             "SET #owner = :token, lapses = :lapses, expiration = if_not_exists(kept_until, :expiration)",
             "(attribute_not_exists(#owner) OR lapses < :now)"
             " AND (attribute_not_exists(newest_time) OR newest_time <= :time)",
             {"#owner": "owner"},
             {
                 ":token": {"S": claim.token},
-                ":now": number(self._now()),
-                ":lapses": number(claim.expires_at),
-                ":time": number(claim.event.time_microseconds),
+                ":now": items.number(self.now()),
+                ":lapses": items.number(claim.expires_at),
+                ":time": items.number(claim.event.time_microseconds),
                 ":expiration": self._expiration(),
             },
             **_RETURN_ITEM,
@@ -231,17 +212,17 @@ class DynamoDbLedger:
             change += f"{' SET' if release else ','} newest_time = :time, newest_event = :event"
             change += ", kept_until = :kept_until, expiration = :kept_until"
             values |= {
-                ":time": number(event.time_microseconds),
+                ":time": items.number(event.time_microseconds),
                 ":event": {"S": json.dumps(EventName(event.source, event.id))},
                 ":kept_until": self._expiration(NEWEST_RENAME_RETENTION),
             }
         settled = self._remember(Conclusion(event, claim.cycle, outcome))
-        renamed = self._update(service_key(claim.target), change, _IS_HELD, {"#owner": "owner"}, values)
+        renamed = self._update(items.service_key(claim.target), change, _IS_HELD, {"#owner": "owner"}, values)
         refused = self._write(deadline, settled, renamed)
-        if refused is None or remembers(refused[0], outcome):
+        if refused is None or items.remembers(refused[0], outcome):
             return None
         if refused[0] is not None:
-            return known_from(event, refused[0])
+            return items.known_from(event, refused[0])
         raise RenameFailedError(failures.claim_lost())
 
     def conclude(self, conclusion: Conclusion, deadline: Deadline) -> Known | Reused | Located | None:
@@ -256,16 +237,16 @@ class DynamoDbLedger:
         event, target = conclusion.event, conclusion.target
         request = self._remember(conclusion)
         refused = self._write(deadline, request)
-        if refused is None or remembers(refused[0], conclusion.outcome):
+        if refused is None or items.remembers(refused[0], conclusion.outcome):
             return None
         item = refused[0]
         if item is None:
             raise RenameFailedError(failures.in_progress())
-        known = known_from(event, item) if item["digest"]["S"] != event.digest or "state" in item else None
+        known = items.known_from(event, item) if item["digest"]["S"] != event.digest or "state" in item else None
         if known is not None and (isinstance(known, Reused) or known.next_cycle is None):
             return known
         wanted = target or Target("", "", event.vpc_endpoint_service_id)
-        located = target_of(item, wanted)
+        located = items.target_of(item, wanted)
         if (target is not None and located != target) or (conclusion.unclaimed and (known is None or "target" in item)):
             return Located(located)
         if known is None:
@@ -274,11 +255,11 @@ class DynamoDbLedger:
 
     def release(self, claim: Claim, deadline: Deadline) -> None:
         """Release the claim without an outcome. If that fails, the claim expires."""
-        service, values = service_key(claim.target), {":token": {"S": claim.token}}
+        service, values = items.service_key(claim.target), {":token": {"S": claim.token}}
         request = self._update(service, "REMOVE #owner, lapses", _IS_HELD, {"#owner": "owner"}, values)
         for attempt in range(1, MAX_WRITE_ATTEMPTS + 1):
             try:
-                self._client.update_item(deadline, **request)
+                self.client.update_item(deadline, **request)
             except ClientError as error:
                 if error_code(error) == "TransactionConflictException":
                     self._back_off(attempt)
@@ -297,8 +278,8 @@ class DynamoDbLedger:
             {"#state": "state", "#round": "round", "#time": "time"},
             {
                 ":time": {"S": conclusion.event.cloud_event["time"]},
-                ":state": {"S": GIVEN_UP if given_up else SETTLED},
-                ":round": number(conclusion.cycle.number),
+                ":state": {"S": items.GIVEN_UP if given_up else items.SETTLED},
+                ":round": items.number(conclusion.cycle.number),
                 ":outcome": {"S": outcome.to_json()},
                 ":expiration": self._expiration(),
             },
@@ -308,8 +289,8 @@ class DynamoDbLedger:
         self, claim: Claim | Conclusion, change: str, names: dict[str, str], values: dict[str, Any]
     ) -> dict[str, Any]:
         """An update of the event's item, on the condition that the event awaits this outcome."""
-        condition, own_names, own_values = awaits_outcome_condition(claim)
-        key = event_key(claim.event)
+        condition, own_names, own_values = items.awaits_outcome_condition(claim)
+        key = items.event_key(claim.event)
         return self._update(key, change, condition, own_names | names, own_values | values, **_RETURN_ITEM)
 
     def _update(
@@ -322,7 +303,7 @@ class DynamoDbLedger:
         **options: str,
     ) -> dict[str, Any]:
         return {
-            "TableName": self._table,
+            "TableName": self.table,
             "Key": key,
             "UpdateExpression": change,
             "ConditionExpression": condition,
@@ -331,7 +312,7 @@ class DynamoDbLedger:
             **options,
         }
 
-    def _write(self, deadline: Deadline, *updates: Mapping[str, Any]) -> list[Item | None] | None:
+    def _write(self, deadline: Deadline, *updates: Mapping[str, Any]) -> list[items.Item | None] | None:
         """Write all updates or none. Retried if another transaction is in conflict.
 
         Returns:
@@ -353,13 +334,13 @@ class DynamoDbLedger:
         raise RenameFailedError(failures.ledger_unavailable(_BUSY))
 
     def _back_off(self, attempt: int) -> None:
-        self._sleep(full_jitter(attempt, base=WRITE_BACKOFF_SECONDS))
+        self.sleep(full_jitter(attempt, base=WRITE_BACKOFF_SECONDS))
 
     def _transact(self, updates: Sequence[Mapping[str, Any]], deadline: Deadline) -> list[dict[str, Any]] | None:
         """Why nothing was written, for each update; None if all were. The token makes the client's retry idempotent."""
         try:
-            items = [{"Update": update} for update in updates]
-            self._client.transact_write_items(deadline, TransactItems=items, ClientRequestToken=str(uuid.uuid4()))
+            writes = [{"Update": update} for update in updates]
+            self.client.transact_write_items(deadline, TransactItems=writes, ClientRequestToken=str(uuid.uuid4()))
         except ClientError as error:
             code = error_code(error)
             if code != "TransactionCanceledException":
@@ -373,11 +354,11 @@ class DynamoDbLedger:
             raise RenameFailedError(failures.ledger_unavailable(error_code(error))) from error
         return None
 
-    def _seconds_until_expiry(self, service: Item | None) -> float | None:
+    def _seconds_until_expiry(self, service: items.Item | None) -> float | None:
         """Until another claim expires, plus a second, so that it has expired then."""
         if service is None or "lapses" not in service:
             return None
-        return max(0.0, float(service["lapses"]["N"]) - self._now()) + 1.0
+        return max(0.0, float(service["lapses"]["N"]) - self.now()) + 1.0
 
     def _expiration(self, retention: timedelta = RETENTION) -> dict[str, str]:
-        return number(int(self._now() + retention.total_seconds()))
+        return items.number(int(self.now() + retention.total_seconds()))
