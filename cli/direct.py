@@ -52,7 +52,7 @@ class ListableEndpointServices(HuaweiEndpointServices):
         def operation(client: Any) -> str:
             services = client.list_endpoint_service(request).endpoint_services
             if services is None:
-                raise RenameFailedError(failures.unconfirmed_reply(status=None, huawei_request_id=None))
+                raise RenameFailedError(failures.unconfirmed_reply(None, None))
             found.extend(services)
             return ""
 

@@ -162,7 +162,7 @@ def connection_failed(*, in_doubt: bool = False) -> Failure:
     return replace(_own("Rename.ConnectionFailed", message), retry_in_process=True, in_doubt=in_doubt)
 
 
-def unconfirmed_reply(*, status: int | None, huawei_request_id: str | None) -> Failure:
+def unconfirmed_reply(status: int | None, huawei_request_id: str | None) -> Failure:
     """A reply without an error that does not confirm the rename: a redirect, a malformed body, another name."""
     return replace(
         _own("Rename.UnconfirmedReply"),

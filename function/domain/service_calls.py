@@ -88,7 +88,7 @@ class ServiceCalls:
             attempt.attempts += 1
             if _confirms(reply.name, name):
                 return reply
-            failure = failures.unconfirmed_reply(status=reply.status, huawei_request_id=reply.huawei_request_id)
+            failure = failures.unconfirmed_reply(reply.status, reply.huawei_request_id)
         except RenameFailedError as error:
             failure = error.failure
             attempt.attempts += failure.counts_as_attempt
@@ -112,9 +112,7 @@ class ServiceCalls:
         """One call. A reply without a name is a failure."""
         reply = self.services.read(target, _deadline_of_call(attempt.deadline), purpose)
         if reply.name is None:
-            raise RenameFailedError(
-                failures.unconfirmed_reply(status=reply.status, huawei_request_id=reply.huawei_request_id)
-            )
+            raise RenameFailedError(failures.unconfirmed_reply(reply.status, reply.huawei_request_id))
         return reply
 
     def previous_name(self, target: Target, attempt: Attempt) -> str | None:

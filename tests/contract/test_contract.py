@@ -330,7 +330,7 @@ FAILURES: Final[dict[str, Failure]] = {
     "from_reply, with status 999": from_reply(None, "", status=999),
     "timeout": failures.timeout(in_doubt=True),
     "connection_failed": failures.connection_failed(in_doubt=False),
-    "unconfirmed_reply": failures.unconfirmed_reply(status=302, huawei_request_id=None),
+    "unconfirmed_reply": failures.unconfirmed_reply(302, None),
     "invalid_event": failures.invalid_event((Violation("/data/x", "is not a known field"), Violation("", "and more"))),
     "precondition_failed": failures.precondition_failed("billing"),
     "superseded": failures.superseded(EventName("/cmdb", "event-2")),

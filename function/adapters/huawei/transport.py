@@ -46,7 +46,7 @@ class Call(Exchange):
     huawei_request_id: str | None = None
 
     def unconfirmed(self) -> Failure:
-        return failures.unconfirmed_reply(status=self.status, huawei_request_id=self.huawei_request_id)
+        return failures.unconfirmed_reply(self.status, self.huawei_request_id)
 
 
 @contextmanager

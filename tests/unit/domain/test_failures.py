@@ -255,7 +255,7 @@ def test_retry_after_header_is_read_for_other_kinds_too() -> None:
         (failures.timeout(in_doubt=True), "Rename.Timeout", DOUBT),
         (failures.connection_failed(in_doubt=False), "Rename.ConnectionFailed", TRY_AGAIN),
         (failures.connection_failed(in_doubt=True), "Rename.ConnectionFailed", DOUBT),
-        (failures.unconfirmed_reply(status=200, huawei_request_id=None), "Rename.UnconfirmedReply", DOUBT),
+        (failures.unconfirmed_reply(200, None), "Rename.UnconfirmedReply", DOUBT),
         (failures.precondition_failed("billing"), "Rename.PreconditionFailed", CONFLICT),
         (failures.invalid_event(()), "Rename.InvalidEvent", FINAL),
         (failures.internal_error(), "Rename.InternalError", Means(Kind.INTERNAL, retryable=True)),

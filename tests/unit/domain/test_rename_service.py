@@ -153,7 +153,7 @@ def test_read_after_an_unconfirmed_reply_may_confirm_the_rename(world: World) ->
     [
         TIMED_OUT,
         failures.connection_failed(in_doubt=True),
-        failures.unconfirmed_reply(status=200, huawei_request_id=None),
+        failures.unconfirmed_reply(200, None),
         refusal("EndPoint.0013", 504),
         refusal("APIGW.0201", 504),
     ],

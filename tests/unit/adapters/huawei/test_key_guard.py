@@ -205,7 +205,7 @@ def test_number_of_remembered_refusals_is_bounded(guard: KeyGuard) -> None:
         (refusal("APIGW.0201", 413), False),
         (refusal("APIGW.0601", 500), False),
         (refusal("EndPoint.0004", 403), False),
-        (failures.unconfirmed_reply(status=200, huawei_request_id=None), False),
+        (failures.unconfirmed_reply(200, None), False),
         (failures.timeout(in_doubt=True), False),
         (failures.connection_failed(), False),
     ],
