@@ -139,7 +139,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:  # noqa: TID2
         SettingsError: names every variable that is missing or malformed.
     """
     read = _Reader(environment)
-    region = read.matching("HUAWEICLOUD_REGION", _REGION) or read.missing("HUAWEICLOUD_REGION")
+    region = read.text("HUAWEICLOUD_REGION", _REGION.fullmatch) or read.missing("HUAWEICLOUD_REGION")
     # The SDK reads these itself. Each may contain several endpoints.
     sdk_endpoints = {
         variable: read.verbatim(variable, _are_endpoints)
@@ -149,12 +149,12 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:  # noqa: TID2
     sdk_override = sdk_endpoints.get(f"{_SDK_ENDPOINTS}{region.replace('-', '_').upper()}")
     settings = Settings(
         huaweicloud_region=region,
-        vpcep_endpoint=None if sdk_override else read.url("VPCEP_ENDPOINT"),
+        vpcep_endpoint=None if sdk_override else read.text("VPCEP_ENDPOINT", _is_endpoint),
         key=_key(read),
-        outcome_bus=read.matching("OUTCOME_BUS", _BUS) or read.missing("OUTCOME_BUS"),
-        ledger_table=read.matching("LEDGER_TABLE", _TABLE),
-        rename_queue_url=read.url("RENAME_QUEUE_URL"),
-        dead_letter_queue_url=read.url("DEAD_LETTER_QUEUE_URL"),
+        outcome_bus=read.text("OUTCOME_BUS", _BUS.fullmatch) or read.missing("OUTCOME_BUS"),
+        ledger_table=read.text("LEDGER_TABLE", _TABLE.fullmatch),
+        rename_queue_url=read.text("RENAME_QUEUE_URL", _is_endpoint),
+        dead_letter_queue_url=read.text("DEAD_LETTER_QUEUE_URL", _is_endpoint),
         max_receives=read.number("MAX_RECEIVES", at_most=1_000),
         name_max_length=read.number("NAME_MAX_LENGTH", at_most=_NAME_LENGTH_LIMIT) or 16,
         name_pattern=read.text("NAME_PATTERN"),
@@ -162,9 +162,11 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:  # noqa: TID2
         allowed_regions=read.items("ALLOWED_REGIONS", _REGION),
         max_parallel_renames=read.number("MAX_PARALLEL_RENAMES", at_most=100) or 10,
         read_previous_name=read.flag("READ_PREVIOUS_NAME"),
-        metrics_namespace=read.matching("POWERTOOLS_METRICS_NAMESPACE", _NAMESPACE) or "VpcepRename",
+        metrics_namespace=read.text("POWERTOOLS_METRICS_NAMESPACE", _NAMESPACE.fullmatch) or "VpcepRename",
         aws_region=read.text("AWS_REGION") or read.text("AWS_DEFAULT_REGION") or read.missing("AWS_REGION"),
-        aws_endpoints={host: url for host, variable in _AWS_ENDPOINTS.items() if (url := read.url(variable))},
+        aws_endpoints={
+            host: url for host, variable in _AWS_ENDPOINTS.items() if (url := read.text(variable, _is_endpoint))
+        },
         aws_access_key_id=read.text("AWS_ACCESS_KEY_ID"),
         aws_secret_access_key=read.text("AWS_SECRET_ACCESS_KEY"),
         aws_session_token=read.text("AWS_SESSION_TOKEN"),
@@ -172,7 +174,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:  # noqa: TID2
     )
     for variable in environment:
         if variable.startswith("AWS_ENDPOINT_URL"):  # boto3 reads some of them itself
-            read.url(variable)
+            read.text(variable, _is_endpoint)
     # Powertools reads these itself. It fails on a wrong level; with an empty name, metrics lack the alarms' dimension.
     if read.verbatim("POWERTOOLS_LOG_LEVEL", _LOG_LEVEL.fullmatch) is None:
         read.verbatim("LOG_LEVEL", _LOG_LEVEL.fullmatch)
@@ -183,14 +185,14 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:  # noqa: TID2
 
 
 def _key(read: "_Reader") -> StaticKey | KeySecret | IdentityProvider:
-    access_key = read.matching("HUAWEICLOUD_SDK_AK", _KEY_TEXT)
-    secret_key = read.matching("HUAWEICLOUD_SDK_SK", _KEY_TEXT)
-    security_token = read.matching("HUAWEICLOUD_SDK_SECURITY_TOKEN", _KEY_TEXT)
-    project_id = read.matching("HUAWEICLOUD_SDK_PROJECT_ID", _PROJECT_ID)
-    secret = read.matching("HUAWEICLOUD_CREDENTIALS_SECRET", _SECRET)
-    audience = read.matching("HUAWEICLOUD_IDP_AUDIENCE", _AUDIENCE) or "huaweicloud"
-    iam_endpoint = read.url("HUAWEICLOUD_SDK_IAM_ENDPOINT")
-    if idp_id := read.matching("HUAWEICLOUD_SDK_IDP_ID", _IDP_ID):
+    access_key = read.text("HUAWEICLOUD_SDK_AK", _KEY_TEXT.fullmatch)
+    secret_key = read.text("HUAWEICLOUD_SDK_SK", _KEY_TEXT.fullmatch)
+    security_token = read.text("HUAWEICLOUD_SDK_SECURITY_TOKEN", _KEY_TEXT.fullmatch)
+    project_id = read.text("HUAWEICLOUD_SDK_PROJECT_ID", _PROJECT_ID.fullmatch)
+    secret = read.text("HUAWEICLOUD_CREDENTIALS_SECRET", _SECRET.fullmatch)
+    audience = read.text("HUAWEICLOUD_IDP_AUDIENCE", _AUDIENCE.fullmatch) or "huaweicloud"
+    iam_endpoint = read.text("HUAWEICLOUD_SDK_IAM_ENDPOINT", _is_endpoint)
+    if idp_id := read.text("HUAWEICLOUD_SDK_IDP_ID", _IDP_ID.fullmatch):
         for variable in ("HUAWEICLOUD_CREDENTIALS_SECRET", "HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK"):
             if read.text(variable):
                 read.problems.append(f"{variable} and HUAWEICLOUD_SDK_IDP_ID exclude each other")
@@ -214,21 +216,14 @@ class _Reader:
         self._environment = environment
         self.problems: list[str] = []
 
-    def text(self, variable: str) -> str | None:
-        return self._environment.get(variable, "").strip(_BLANKS) or None
+    def text(self, variable: str, is_right: Callable[[str], object] = bool) -> str | None:
+        value = self._environment.get(variable, "").strip(_BLANKS)
+        return self._checked(variable, value, is_right) if value else None
 
     def missing(self, variable: str, hint: str = "") -> str:
         if not any(problem.startswith(f"{variable} ") for problem in self.problems):
             self.problems.append(f"{variable} is missing{hint}")
         return ""
-
-    def matching(self, variable: str, pattern: re.Pattern[str]) -> str | None:
-        value = self.text(variable)
-        return value if value is None else self._checked(variable, value, pattern.fullmatch)
-
-    def url(self, variable: str) -> str | None:
-        value = self.text(variable)
-        return value if value is None else self._checked(variable, value, _is_endpoint)
 
     def verbatim(self, variable: str, is_right: Callable[[str], object], *, may_be_empty: bool = True) -> str | None:
         """For variables that libraries read themselves, including blanks."""
@@ -242,11 +237,8 @@ class _Reader:
         return frozenset(self._checked(variable, entry, pattern.fullmatch) for entry in entries if entry)
 
     def number(self, variable: str, *, at_most: int) -> int | None:
-        value = self.text(variable)
-        if value is None:
-            return None
-        self._checked(variable, value, lambda text: _NUMBER.fullmatch(text) and 1 <= int(text) <= at_most)
-        return int(value) if _NUMBER.fullmatch(value) else None
+        value = self.text(variable, lambda text: _NUMBER.fullmatch(text) and 1 <= int(text) <= at_most)
+        return int(value) if value and _NUMBER.fullmatch(value) else None
 
     def flag(self, variable: str) -> bool:
         value = self.text(variable) or "false"

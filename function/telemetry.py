@@ -216,17 +216,13 @@ class Telemetry:
 
 
 def _result_metric(result: Outcome | Unsettled) -> str:
-    match result:
-        case Unsettled():
-            return "RenameDeferred"
-        case Outcome(failure=None):
-            return "Renamed"
-        case Outcome(failure=Failure(code=code)) if code == SUPERSEDED:
-            return "RenameSuperseded"
-        case Outcome(failure=Failure(retryable=True)):
-            return "RenameGivenUp"
-        case _:
-            return "RenameFailed"
+    if isinstance(result, Unsettled):
+        return "RenameDeferred"
+    if result.failure is None:
+        return "Renamed"
+    if result.failure.code == SUPERSEDED:
+        return "RenameSuperseded"
+    return "RenameGivenUp" if result.failure.retryable else "RenameFailed"
 
 
 def _of_event(event: RenameEvent | InvalidEvent, trigger: str, keys: Mapping[str, Any]) -> dict[str, Any]:
