@@ -31,7 +31,7 @@ class DeadlinePassedError(Exception):
     """Nothing more may be sent. Not an OSError, because urllib3 would replace it."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class Exchange:
     """One request and its reply.
 
@@ -50,22 +50,18 @@ class Exchange:
     sent: bool = False
 
 
-_current: Final[ContextVar[Exchange]] = ContextVar("_current")
+# Of this thread.
+current_exchange: Final[ContextVar[Exchange]] = ContextVar("current_exchange")
 
 
 @contextmanager
 def exchange_scope(exchange: Exchange) -> Iterator[None]:
     """Requests of this thread in this scope belong to this exchange."""
-    scope = _current.set(exchange)
+    scope = current_exchange.set(exchange)
     try:
         yield
     finally:
-        _current.reset(scope)
-
-
-def current_exchange() -> Exchange:
-    """The exchange of this thread."""
-    return _current.get()
+        current_exchange.reset(scope)
 
 
 def use_deadlines(manager: PoolManager) -> None:
@@ -99,7 +95,7 @@ class _DeadlineReader(io.RawIOBase):
 class _Response(HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        exchange = _current.get()
+        exchange = current_exchange.get()
         deadline = exchange.deadline.within(exchange.read_seconds)
         self.fp = io.BufferedReader(_DeadlineReader(self.fp.detach(), sock, deadline))
 
@@ -115,7 +111,7 @@ class _Connection:
         # Before the deadline is checked: a name lookup has no timeout, and Lambda may freeze the environment meanwhile.
         if self.sock is None:  # type: ignore[attr-defined]
             self.connect()  # type: ignore[attr-defined]
-        exchange = _current.get()
+        exchange = current_exchange.get()
         if exchange.deadline.remaining() <= 0:
             raise DeadlinePassedError
         exchange.sent = self.awaits_reply = True
@@ -148,7 +144,7 @@ class _Pool:
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         connection = super()._get_conn(timeout)  # type: ignore[misc]
-        exchange = _current.get()
+        exchange = current_exchange.get()
         if not connection.is_closed:
             idle = exchange.deadline.now() - connection.kept_since
             if exchange.requires_new_connection or not 0 <= idle < MAX_IDLE_SECONDS:
@@ -158,7 +154,7 @@ class _Pool:
 
     def _put_conn(self, conn: Any) -> None:
         if conn is not None:
-            conn.kept_since = _current.get().deadline.now()
+            conn.kept_since = current_exchange.get().deadline.now()
         super()._put_conn(conn)  # type: ignore[misc]
 
 

@@ -6,9 +6,9 @@ One SDK client per key, region and project. ``transport`` sends their requests.
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from types import SimpleNamespace
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, NamedTuple, cast
 
 from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.http.http_config import HttpConfig
@@ -45,44 +45,49 @@ _REPLY_MODELS: Final = SimpleNamespace(
     UpdateEndpointServiceNameResponse=UpdateEndpointServiceNameResponse,
 )
 
+_Operation = Callable[[Any], object]
 
+
+class _Key(NamedTuple):
+    """A key, with its guard, its redactor, and its SDK clients by region and project."""
+
+    credentials: Credentials
+    guard: KeyGuard
+    redactor: Redactor
+    clients: dict[tuple[str, str], VpcepClient]
+
+
+@dataclass(eq=False, repr=False)
 class HuaweiEndpointServices:
-    """The endpoint services that a key has access to."""
+    """The endpoint services that a key has access to.
 
-    reply_models: Any = _REPLY_MODELS
+    Raises UnknownRegionError at construction if the SDK has no endpoint for a region.
 
-    def __init__(
-        self,
-        credentials: CredentialsProvider,
-        *,
-        region: str,
-        regions: Iterable[str],
-        endpoints: dict[str, str],
-        pool_size: int,
-        on_call: Callable[[float], None] = lambda _: None,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        """
-        Args:
-            credentials: asked before each call.
-            region: the function's own.
-            regions: all that events may name.
-            endpoints: custom endpoints, by region.
-            pool_size: connections kept alive.
-            on_call: called with the duration of each request, in seconds, whatever its result.
-            now: seconds since the epoch, by a clock that continues while the environment is frozen.
+    Attributes:
+        credentials: asked before each call.
+        region: the function's own.
+        regions: all that events may name.
+        endpoints: custom endpoints, by region.
+        pool_size: connections kept alive.
+        on_call: called with the duration of each request, in seconds, whatever its result.
+        now: seconds since the epoch, by a clock that continues while the environment is frozen.
+    """
 
-        Raises:
-            UnknownRegionError: the SDK has no endpoint for a region.
-        """
-        self._region = region
-        self._regions = {name: known_region(name, endpoints) for name in regions}
-        self._credentials = credentials
-        self._pool_size = pool_size
-        self._on_call = on_call
-        self._now = now
-        self._keys: dict[Credentials, _Key] = {}
-        self._lock = threading.Lock()
+    reply_models: ClassVar[Any] = _REPLY_MODELS
+
+    credentials: CredentialsProvider
+    _: KW_ONLY
+    region: str
+    regions: Iterable[str]
+    endpoints: dict[str, str]
+    pool_size: int
+    on_call: Callable[[float], None] = lambda _: None
+    now: Callable[[], float] = time.time
+    _keys: dict[Credentials, _Key] = field(init=False, default_factory=dict)
+    _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._regions = {name: known_region(name, self.endpoints) for name in self.regions}
 
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
         """``PUT /v1/{project_id}/vpc-endpoint-services/{vpc_endpoint_service_id}/name``
@@ -108,11 +113,7 @@ class HuaweiEndpointServices:
         return self._call(target, lambda client: client.list_service_details(request).service_name, deadline, purpose)
 
     def _call(
-        self,
-        target: Target,
-        operation: Callable[[Any], object],
-        deadline: Deadline,
-        purpose: ReadPurpose = ReadPurpose.DECISION,
+        self, target: Target, operation: _Operation, deadline: Deadline, purpose: ReadPurpose = ReadPurpose.DECISION
     ) -> Reply:
         key = self._key(deadline)
         client = self._client(key, target)
@@ -124,51 +125,44 @@ class HuaweiEndpointServices:
                 raise RenameFailedError(replace(failure, retry_in_process=True)) from error
             raise
 
-    def _send(self, client: VpcepClient, key: "_Key", operation: Callable[[Any], object], deadline: Deadline) -> Reply:
+    def _send(self, client: VpcepClient, key: _Key, operation: _Operation, deadline: Deadline) -> Reply:
         began = time.monotonic()
         try:
             with call_scope(deadline, key.redactor) as call:
                 name = operation(client)
         finally:
-            self._on_call(time.monotonic() - began)
+            self.on_call(time.monotonic() - began)
         reported = key.redactor.clean(name, len(name)) if isinstance(name, str) else None
         return Reply(reported, call.status, call.huawei_request_id)
 
     def _has_other_than(self, credentials: Credentials, deadline: Deadline) -> bool:
         try:
-            return self._credentials.get(deadline) != credentials
+            return self.credentials.get(deadline) != credentials
         except RenameFailedError:
             return False
 
-    def _key(self, deadline: Deadline) -> "_Key":
-        credentials = self._credentials.get(deadline)
+    def _key(self, deadline: Deadline) -> _Key:
+        credentials = self.credentials.get(deadline)
         with self._lock:
             # By key, so that a call that started with an older key uses the guard of that key.
             if credentials not in self._keys:
                 while len(self._keys) >= MAX_KEYS:
                     del self._keys[next(iter(self._keys))]
-                self._keys[credentials] = _Key(credentials, self._region, self._credentials.invalidate, self._now)
+                self._keys[credentials] = _Key(
+                    credentials,
+                    KeyGuard(credentials, self.region, invalidate=self.credentials.invalidate, now=self.now),
+                    Redactor((credentials.access_key, credentials.secret_key, credentials.security_token)),
+                    {},
+                )
             return self._keys[credentials]
 
-    def _client(self, key: "_Key", target: Target) -> VpcepClient:
+    def _client(self, key: _Key, target: Target) -> VpcepClient:
         with self._lock:
             place = target.region, target.project_id
             if place not in key.clients:
                 own = key.credentials._replace(project_id=target.project_id)
-                key.clients[place] = _build(own, self._regions[target.region], self._pool_size, self.reply_models)
+                key.clients[place] = _build(own, self._regions[target.region], self.pool_size, self.reply_models)
             return key.clients[place]
-
-
-class _Key:
-    """A key, with its guard, its redactor, and its SDK clients by region and project."""
-
-    def __init__(
-        self, credentials: Credentials, region: str, invalidate: Callable[[Credentials], None], now: Callable[[], float]
-    ) -> None:
-        self.credentials = credentials
-        self.guard = KeyGuard(credentials, region, invalidate=invalidate, now=now)
-        self.redactor = Redactor((credentials.access_key, credentials.secret_key, credentials.security_token))
-        self.clients: dict[tuple[str, str], VpcepClient] = {}
 
 
 def _build(credentials: Credentials, region: Region, pool_size: int, reply_models: Any) -> VpcepClient:

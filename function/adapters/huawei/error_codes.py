@@ -33,39 +33,28 @@ _THROTTLED = _Meaning(Kind.THROTTLED, retryable=True, retry_in_process=True)
 _UNAVAILABLE = _Meaning(Kind.UNAVAILABLE, retryable=True, retry_in_process=True)
 _TIMED_OUT = _Meaning(Kind.UNAVAILABLE, retryable=True, retry_in_process=True, in_doubt=True)
 
-# Codes whose HTTP status is ambiguous or wrong. Keys in lower case: one code is documented as "Endpoint.1018".
-_VPCEP_CODES = {
-    "endpoint.0001": _UNAVAILABLE,
-    "endpoint.0002": _FINAL,
-    "endpoint.0003": _ACCESS,
-    "endpoint.0004": _ACCESS,
-    "endpoint.0005": _NOT_FOUND,
-    "endpoint.0009": _ACCESS,
-    "endpoint.0011": _OWN_DEFECT,
-    "endpoint.0012": _OWN_DEFECT,
-    "endpoint.0013": _TIMED_OUT,
-    "endpoint.0014": _ACCESS,
-    "endpoint.0022": _THROTTLED,
-    "endpoint.1003": _FINAL,
-    "endpoint.1004": _FINAL,
-    "endpoint.1008": _ACCESS,
-    "endpoint.2002": _FINAL,
-    "endpoint.2003": _NOT_FOUND,
-    "endpoint.2004": _UNAVAILABLE,
-    "endpoint.2029": _FINAL,
-    "endpoint.3045": _STATE_CONFLICT,
-    "endpoint.3062": _FINAL,
-    "endpoint.3076": _FINAL,
-}
-# The gateway's codes, by their digits: "APIGW." on current gateways, "APIG." on older ones.
-_GATEWAY_CODES = (
-    dict.fromkeys(("0101", "0103"), _ACCESS)
-    | dict.fromkeys(("0104", "0105", "0106", "0602", "0607"), _FINAL)
-    | dict.fromkeys(("0301", "0303", "0305", "0307", "0311"), _ACCESS)
-    | dict.fromkeys(("0302", "0304", "0306", "0310", "0401", "0402", "0404", "0501", "0502", "0801", "0802"), _ACCESS)
-    | {"0308": _THROTTLED}
-    | dict.fromkeys(("0601", "0605", "0606", "0608", "0609", "0610", "0611", "0612", "0613", "0705"), _UNAVAILABLE)
+# Codes whose HTTP status is ambiguous or wrong, by their digits.
+_VPCEP_CODES = (
+    dict.fromkeys(("0003", "0004", "0009", "0014", "1008"), _ACCESS)
+    | dict.fromkeys(("0002", "1003", "1004", "2002", "2029", "3062", "3076"), _FINAL)
+    | dict.fromkeys(("0001", "2004"), _UNAVAILABLE)
+    | dict.fromkeys(("0005", "2003"), _NOT_FOUND)
+    | dict.fromkeys(("0011", "0012"), _OWN_DEFECT)
+    | {"0013": _TIMED_OUT, "0022": _THROTTLED, "3045": _STATE_CONFLICT}
 )
+_GATEWAY_CODES = (
+    dict.fromkeys(("0101", "0103", "0301", "0303", "0305", "0307", "0311"), _ACCESS)
+    | dict.fromkeys(("0302", "0304", "0306", "0310", "0401", "0402", "0404", "0501", "0502", "0801", "0802"), _ACCESS)
+    | dict.fromkeys(("0104", "0105", "0106", "0602", "0607"), _FINAL)
+    | dict.fromkeys(("0601", "0605", "0606", "0608", "0609", "0610", "0611", "0612", "0613", "0705"), _UNAVAILABLE)
+    | {"0308": _THROTTLED}
+)
+# In lower case, because one code is documented as "Endpoint.1018". Current gateways have "APIGW.", older ones "APIG.".
+_CODES = {
+    f"{prefix}.{digits}": meaning
+    for prefix, codes in (("endpoint", _VPCEP_CODES), ("apigw", _GATEWAY_CODES), ("apig", _GATEWAY_CODES))
+    for digits, meaning in codes.items()
+}
 _STATUSES = {
     401: _ACCESS,
     403: _ACCESS,
@@ -85,38 +74,30 @@ _CODE_WHERE_HUAWEI_GIVES_NONE = {
     Kind.UNAVAILABLE: "Rename.ServiceUnavailable",
 }
 # The gateway's codes with status 5xx that say that the request reached no backend.
-_REACHED_NO_BACKEND = frozenset({"0610", "0613"})
+_REACHED_NO_BACKEND = frozenset({"apigw.0610", "apigw.0613", "apig.0610", "apig.0613"})
 _DOUBTFUL_STATUSES = frozenset({500, 502, 503, 504})
 _DOUBTFUL_STATUSES_OF_GATEWAYS = frozenset({502, 504})
-_GATEWAY_CODE = re.compile(r"apigw?\.([0-9]{4})", re.IGNORECASE)
 _THROTTLE_WINDOW = re.compile(r"\btime:\s*([0-9]{1,6})\s*(second|minute|hour|day)", re.IGNORECASE)
 _SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
 
 
-def _meaning(code: str | None, status: int) -> _Meaning:
-    gateway = _GATEWAY_CODE.fullmatch(code or "")
-    known = _GATEWAY_CODES.get(gateway[1]) if gateway else _VPCEP_CODES.get((code or "").lower())
-    meaning = known or _STATUSES.get(status) or (_UNAVAILABLE if status >= 500 else _FINAL)  # noqa: PLR2004 - HTTP's own classes
-    if meaning is _UNAVAILABLE and _may_have_been_done(code, status):
-        return _TIMED_OUT
-    return meaning
+def _meaning(code: str, status: int) -> _Meaning:
+    known = _CODES.get(code) or _STATUSES.get(status)
+    meaning = known or (_UNAVAILABLE if status >= 500 else _FINAL)  # noqa: PLR2004 - HTTP's own classes
+    return _TIMED_OUT if meaning is _UNAVAILABLE and _may_have_been_done(code, status) else meaning
 
 
-def _may_have_been_done(code: str | None, status: int) -> bool:
+def _may_have_been_done(code: str, status: int) -> bool:
     """Whether the request may have been carried out. VPCEP's own codes are definite, except with a gateway's status."""
-    if gateway := _GATEWAY_CODE.fullmatch(code or ""):
-        return gateway[1] not in _REACHED_NO_BACKEND and status in _DOUBTFUL_STATUSES
-    if code and code.lower().startswith("endpoint."):
+    if code.startswith("endpoint."):
         return status in _DOUBTFUL_STATUSES_OF_GATEWAYS
-    return status in _DOUBTFUL_STATUSES
+    return status in _DOUBTFUL_STATUSES and code not in _REACHED_NO_BACKEND
 
 
 def metric_code(code: str) -> str:
     """The code in one spelling if it is in a table here, else ``Other``, to limit the number of time series."""
-    if gateway := _GATEWAY_CODE.fullmatch(code):
-        return code.upper() if gateway[1] in _GATEWAY_CODES else OTHER_CODE
-    if code.lower() in _VPCEP_CODES:
-        return f"EndPoint{code[-5:]}"
+    if code.lower() in _CODES:
+        return f"EndPoint{code[-5:]}" if code.lower().startswith("endpoint") else code.upper()
     return code if code in OWN_CODES else OTHER_CODE
 
 
@@ -138,7 +119,7 @@ def from_reply(
         retry_after: seconds, from the header.
     """
     code = code if code and len(code) <= CODE_MAX_LENGTH and code.isascii() and code.isprintable() else None
-    meaning = _meaning(code, status)
+    meaning = _meaning((code or "").lower(), status)
     if meaning.kind is Kind.THROTTLED and retry_after is None and (window := _THROTTLE_WINDOW.search(message)):
         retry_after = float(window[1]) * _SECONDS[window[2].lower()]
     return Failure(

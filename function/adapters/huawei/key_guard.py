@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from http import HTTPStatus
 from typing import Final
 
@@ -22,7 +22,24 @@ ACCEPTED_KEY_SECONDS: Final = 60.0
 MAX_REFUSALS_OF_OTHER_PROJECTS: Final = 2
 MAX_REMEMBERED_REFUSALS: Final = 1_000
 
+# Scopes of rejections, in addition to regions with projects, and services.
+_EVERY_CALL: Final = "every call"
+_OTHER_PROJECTS: Final = "other projects"
 
+
+class _Probe:
+    """The lock that one call at a time holds.
+
+    Attributes:
+        deadline: of the call that holds it, or held it last.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.deadline = Deadline(0.0, 0.0)
+
+
+@dataclass(eq=False, repr=False)
 class KeyGuard:
     """Records whether a key was accepted recently, and for what it was rejected.
 
@@ -30,42 +47,25 @@ class KeyGuard:
     rejected is not called for a minute. A 401 for the default project concerns the key. A 401 for another project or
     region may concern only that one; after two in a row, only the default project is called. Any other rejection
     concerns only the endpoint service.
+
+    Attributes:
+        region: the default region.
+        invalidate: called with a rejected key.
+        now: seconds since the epoch.
     """
 
-    _EVERY_CALL: Final = "every call"
-    _OTHER_PROJECTS: Final = "other projects"
+    credentials: Credentials
+    region: str
+    _: KW_ONLY
+    invalidate: Callable[[Credentials], None]
+    now: Callable[[], float]
+    _probe: _Probe = field(init=False, default_factory=_Probe)
+    _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
+    _accepted_until: float = field(init=False, default=0.0)
+    _refused_in_a_row: int = field(init=False, default=0)
+    _refusals: dict[object, tuple[float, Failure]] = field(init=False, default_factory=dict)
 
-    def __init__(
-        self,
-        credentials: Credentials,
-        region: str,
-        *,
-        invalidate: Callable[[Credentials], None],
-        now: Callable[[], float],
-    ) -> None:
-        """
-        Args:
-            region: the default region.
-            invalidate: called with a rejected key.
-            now: seconds since the epoch.
-        """
-        self._credentials = credentials
-        self._home = region, credentials.project_id
-        self._invalidate = invalidate
-        self._now = now
-        self._probe = _Probe()
-        self._lock = threading.Lock()
-        self._accepted_until = 0.0
-        self._refused_in_a_row = 0
-        self._refusals: dict[object, tuple[float, Failure]] = {}
-
-    def call(
-        self,
-        target: Target,
-        send: Callable[[], Reply],
-        deadline: Deadline,
-        purpose: ReadPurpose = ReadPurpose.DECISION,
-    ) -> Reply:
+    def call(self, target: Target, send: Callable[[], Reply], deadline: Deadline, purpose: ReadPurpose) -> Reply:
         """Make a call and record its result. Until the key is known to be accepted, one call is made at a time.
 
         Raises:
@@ -79,7 +79,7 @@ class KeyGuard:
 
     def raise_if_rejected(self, target: Target) -> None:
         """Raises RenameFailedError, not counted as an attempt, if a call for this target was rejected recently."""
-        now = self._now()
+        now = self.now()
         with self._lock:
             for scope in self._scopes(target):
                 until, failure = self._refusals.get(scope, (0.0, None))
@@ -97,7 +97,7 @@ class KeyGuard:
         finally:
             probe.lock.release()
 
-    def _wait_for_probe(self, deadline: Deadline) -> "_Probe":
+    def _wait_for_probe(self, deadline: Deadline) -> _Probe:
         while (seconds := deadline.remaining() - MIN_CALL_SECONDS) > 0:
             probe = self._probe
             if probe.lock.acquire(timeout=min(seconds, max(MIN_CALL_SECONDS, probe.deadline.remaining()))):
@@ -110,7 +110,7 @@ class KeyGuard:
         raise _not_called()
 
     def _is_accepted(self) -> bool:
-        return self._now() < self._accepted_until
+        return self.now() < self._accepted_until
 
     def _call_and_record(
         self, target: Target, send: Callable[[], Reply], deadline: Deadline, purpose: ReadPurpose
@@ -134,14 +134,14 @@ class KeyGuard:
 
     def _accept(self) -> None:
         with self._lock:
-            self._accepted_until = self._now() + ACCEPTED_KEY_SECONDS
+            self._accepted_until = self.now() + ACCEPTED_KEY_SECONDS
             self._refused_in_a_row = 0
-            self._refusals.pop(self._OTHER_PROJECTS, None)
+            self._refusals.pop(_OTHER_PROJECTS, None)
 
     def _refuse(self, target: Target, failure: Failure) -> None:
-        self._invalidate(self._credentials)  # first: a thread that sees the rejection asks for another key at once
+        self.invalidate(self.credentials)  # first: a thread that sees the rejection asks for another key at once
         with self._lock:
-            now = self._now()
+            now = self.now()
             self._refusals = {scope: refusal for scope, refusal in self._refusals.items() if now < refusal[0]}
             while len(self._refusals) > MAX_REMEMBERED_REFUSALS:
                 del self._refusals[next(iter(self._refusals))]
@@ -149,34 +149,20 @@ class KeyGuard:
                 self._refusals[scope] = now + REFUSED_KEY_PAUSE_SECONDS, failure
 
     def _refused_scopes(self, target: Target, failure: Failure) -> Iterable[object]:
-        *_, place, service = self._scopes(target)
+        every_call, *others, place, service = self._scopes(target)
         if failure.http_status != HTTPStatus.UNAUTHORIZED:
             return [service]
         self._accepted_until = 0.0
         self._refused_in_a_row += 1
-        if place == self._home:
-            return [self._EVERY_CALL]
-        if self._refused_in_a_row >= MAX_REFUSALS_OF_OTHER_PROJECTS:
-            return [self._OTHER_PROJECTS, place]
-        return [place]
+        if not others:
+            return [every_call]
+        return [*others, place] if self._refused_in_a_row >= MAX_REFUSALS_OF_OTHER_PROJECTS else [place]
 
     def _scopes(self, target: Target) -> list[object]:
         """The scopes of rejections that include a target, from all calls to only its service."""
         place = target.region, target.project_id
-        others = [] if place == self._home else [self._OTHER_PROJECTS]
-        return [self._EVERY_CALL, *others, place, (*place, target.vpc_endpoint_service_id.casefold())]
-
-
-class _Probe:
-    """The lock that one call at a time holds.
-
-    Attributes:
-        deadline: of the call that holds it, or held it last.
-    """
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.deadline = Deadline(0.0, 0.0)
+        others = [] if place == (self.region, self.credentials.project_id) else [_OTHER_PROJECTS]
+        return [_EVERY_CALL, *others, place, (*place, target.vpc_endpoint_service_id.casefold())]
 
 
 def _not_called() -> RenameFailedError:

@@ -20,7 +20,6 @@ from huaweicloudsdkcore.exceptions.exceptions import ConnectionException, HostUn
 from huaweicloudsdkcore.http.http_client import HttpClient
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, ReadTimeoutError
-from urllib3.util import Retry
 
 from function.adapters.connections import DeadlinePassedError, Exchange, current_exchange, exchange_scope, use_deadlines
 from function.adapters.huawei.error_codes import CODE_MAX_LENGTH, MESSAGE_MAX_LENGTH, from_reply
@@ -37,7 +36,7 @@ USER_AGENT: Final = "vpcep-rename"
 _SECONDS: Final = re.compile(r"[0-9]{1,6}")
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class Call(Exchange):
     """One call to Huawei Cloud, with the status and the request id of its reply."""
 
@@ -77,7 +76,7 @@ def _failure(error: Exception, call: Call) -> Failure:
 
 
 def _current_call() -> Call:
-    return cast("Call", current_exchange())
+    return cast("Call", current_exchange.get())
 
 
 class ErrorReplies(ExceptionHandler):  # type: ignore[misc]
@@ -93,7 +92,7 @@ class ErrorReplies(ExceptionHandler):  # type: ignore[misc]
                 clean(message, MESSAGE_MAX_LENGTH),
                 status=response.status_code,
                 huawei_request_id=call.huawei_request_id or clean(request_id or "", MAX_REQUEST_ID),
-                retry_after=_retry_after(response.headers.get("Retry-After")),
+                retry_after=_retry_after(response.headers.get("Retry-After", "")),
             )
         )
 
@@ -103,7 +102,7 @@ def _error_body(content: bytes) -> tuple[str | None, str, str | None]:
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
-        return None, "", None
+        body = None
     if not isinstance(body, dict):
         return None, "", None
     nested = body.get("error")
@@ -116,10 +115,8 @@ def _error_body(content: bytes) -> tuple[str | None, str, str | None]:
     return text("error_code", "errorCode", "code"), text("error_msg", "errorMsg", "message") or "", text("request_id")
 
 
-def _retry_after(header: str | None) -> float | None:
-    """Seconds, from either form of the header; None if it is missing or malformed."""
-    if header is None:
-        return None
+def _retry_after(header: str) -> float | None:
+    """Seconds, from either form of the header; None if it is empty or malformed."""
     if _SECONDS.fullmatch(header):
         return float(header)
     try:
@@ -133,10 +130,6 @@ class _Adapter(HTTPAdapter):
 
     Replaces the SDK's adapter, whose retries drop the body of a 429.
     """
-
-    def __init__(self, pool_size: int) -> None:
-        never = Retry(total=0, status_forcelist=[], respect_retry_after_header=False)
-        super().__init__(pool_connections=1, pool_maxsize=pool_size, max_retries=never)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=ssl_context())
@@ -201,6 +194,6 @@ def read_body(response: requests.Response, call: Call) -> None:
 def install_adapter(http: HttpClient, pool_size: int) -> None:
     session = http._session  # noqa: SLF001 - the SDK offers no other way to its adapter
     session.trust_env = False  # a .netrc would replace the signature
-    adapter = _Adapter(pool_size)
+    adapter = _Adapter(pool_connections=1, pool_maxsize=pool_size)
     session.mount("https://", adapter)
     session.mount("http://", adapter)

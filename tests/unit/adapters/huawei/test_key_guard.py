@@ -20,7 +20,7 @@ from function.domain import failures
 from function.domain.deadline import MIN_CALL_SECONDS, Deadline
 from function.domain.failures import Failure, Kind, RenameFailedError
 from function.domain.model import Target
-from function.domain.ports import Reply
+from function.domain.ports import ReadPurpose, Reply
 from tests.deadlines import lasting_less_than, within
 from tests.fakes.clock import MovedClock
 from tests.fakes.failures import failed, refusal
@@ -80,11 +80,11 @@ def test_waiting_call_that_runs_out_of_time_does_not_release_the_probe_of_anothe
 
     now = time.time()
     with ThreadPoolExecutor(1) as threads:
-        first = threads.submit(guard.call, target(), hang, Deadline(now + 0.95, now + LONG))
+        first = threads.submit(guard.call, target(), hang, Deadline(now + 0.95, now + LONG), ReadPurpose.DECISION)
         has_begun.wait(LONG)
         for _ in range(2):
             waiting = time.time() + MIN_CALL_SECONDS + 0.05
-            failed(guard.call, target(), send, Deadline(waiting, waiting + LONG))
+            failed(guard.call, target(), send, Deadline(waiting, waiting + LONG), ReadPurpose.DECISION)
         may_end.set()
         first.result()
 
@@ -99,7 +99,7 @@ def result_of(guard: KeyGuard, to: Target, answer: Reply | Failure) -> Failure |
             raise RenameFailedError(answer)
         return answer
 
-    [result] = in_parallel(1, lambda _: guard.call(to, send, within(LONG)))
+    [result] = in_parallel(1, lambda _: guard.call(to, send, within(LONG), ReadPurpose.DECISION))
     return result if isinstance(result, Failure) else None
 
 
@@ -225,7 +225,7 @@ def test_calls_are_concurrent_after_an_answer_that_accepts_the_key(
         at_once -= 1
         raise RenameFailedError(failures.connection_failed())
 
-    in_parallel(8, lambda n: guard.call(target(service=f"service-{n}"), send, within(LONG)))
+    in_parallel(8, lambda n: guard.call(target(service=f"service-{n}"), send, within(LONG), ReadPurpose.DECISION))
 
     assert (most > 1) is accepts
 
