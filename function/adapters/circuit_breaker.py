@@ -10,10 +10,9 @@ made.
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
@@ -35,79 +34,62 @@ STATE_CHECK_SECONDS: Final = 3.0
 STORE_SECONDS: Final = 1.0
 
 
+@dataclass(eq=False)
 class OutageBreaker:
-    """Endpoint services that are not called during an outage of their region."""
+    """Endpoint services that are not called during an outage of their region.
 
-    def __init__(
-        self,
-        services: EndpointServices,
-        is_recorded: Callable[[str, Deadline], bool],
-        client: DynamoDbClient,
-        *,
-        table: str,
-        item: Callable[[str], str],
-        on_transition: "Callable[[CircuitTransition], None]",
-        on_error: Callable[[Exception], None] = lambda _: None,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        """
-        Args:
-            is_recorded: whether the table has a state of this region that is not closed. May raise if the table is
-                unsuitable.
-            table: name or ARN; its key is the string ``id``.
-            item: the key of a region's state.
-            on_transition: called when a breaker opens, probes or closes.
-            on_error: called with an exception of the breaker; the call is made nevertheless.
-            now: seconds since the epoch.
-        """
-        self._services = services
-        self._is_recorded = is_recorded
-        self._client = client
-        self._table = table
-        self._item = item
-        self._on_transition = on_transition
-        self._on_error = on_error
-        self._now = now
-        self._lock = threading.Lock()
-        self._checks: dict[str, _StateCheck] = {}
-        self._breakers: dict[str, _Breaker] = {}
+    Attributes:
+        is_recorded: whether the table has a state of this region that is not closed. May raise if the table is
+            unsuitable.
+        table: name or ARN; its key is the string ``id``.
+        item: the key of a region's state.
+        on_transition: called when a breaker opens, probes or closes.
+        on_error: called with an exception of the breaker; the call is made nevertheless.
+        now: seconds since the epoch.
+    """
+
+    services: EndpointServices
+    is_recorded: Callable[[str, Deadline], bool]
+    client: DynamoDbClient
+    _: KW_ONLY
+    table: str
+    item: Callable[[str], str]
+    on_transition: "Callable[[CircuitTransition], None]"
+    on_error: Callable[[Exception], None] = lambda _: None
+    now: Callable[[], float] = time.time
+    _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
+    _breakers: "dict[str, _Breaker]" = field(init=False, default_factory=dict)
+    _check_lock: threading.Lock = field(init=False, default_factory=threading.Lock)
+    _check_again_at: dict[str, float] = field(init=False, default_factory=dict)
 
     def check_state(self, region: str, deadline: Deadline) -> None:
         """Check whether another environment has recorded an outage. The answer is cached for a few seconds."""
-        check = self._checks.setdefault(region, _StateCheck())
-        if region in self._breakers or not check.lock.acquire(timeout=STATE_CHECK_SECONDS):
+        if region in self._breakers or not self._check_lock.acquire(timeout=STATE_CHECK_SECONDS):
             return
         try:
-            if self._now() >= check.again_at:
-                if self._is_recorded(region, deadline.within(STATE_CHECK_SECONDS)):
+            if self.now() >= self._check_again_at.get(region, 0.0):
+                if self.is_recorded(region, deadline.within(STATE_CHECK_SECONDS)):
                     self._breaker(region)
-                check.again_at = self._now() + STATE_CACHE_SECONDS
+                self._check_again_at[region] = self.now() + STATE_CACHE_SECONDS
         finally:
-            check.lock.release()
+            self._check_lock.release()
 
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
-        return self._unless_open(target.region, lambda: self._services.rename(target, name, deadline), deadline)
+        call = _Call(lambda: self.services.rename(target, name, deadline))
+        return self._unless_open(target.region, call, deadline, ReadPurpose.DECISION)
 
     def read(self, target: Target, deadline: Deadline, purpose: ReadPurpose = ReadPurpose.DECISION) -> Reply:
-        return self._unless_open(
-            target.region, lambda: self._services.read(target, deadline, purpose), deadline, purpose
-        )
+        call = _Call(lambda: self.services.read(target, deadline, purpose))
+        return self._unless_open(target.region, call, deadline, purpose)
 
-    def _unless_open(
-        self,
-        region: str,
-        make: Callable[[], Reply],
-        deadline: Deadline,
-        purpose: ReadPurpose = ReadPurpose.DECISION,
-    ) -> Reply:
-        call = _Call(make)
+    def _unless_open(self, region: str, call: "_Call", deadline: Deadline, purpose: ReadPurpose) -> Reply:
         try:
             self._ask_breaker(region, call, deadline, purpose)
         except _OutageError:
             pass  # only for Powertools
         except Exception as error:  # noqa: BLE001 - the breaker must not cause an outage
             if error is not call.result:
-                self._on_error(error)
+                self.on_error(error)
         result = call.make()
         if isinstance(result, Exception):
             raise result
@@ -120,31 +102,28 @@ class OutageBreaker:
             if not call.is_outage or purpose is ReadPurpose.OUTCOME:
                 return
         decides = purpose is ReadPurpose.DECISION
-        with _access_scope(_Access(deadline, may_write=decides)):
-            breaker = self._breaker(region)
-            if not (decides or breaker.is_closed()):
-                call.refuse()  # only a call that decides may probe
-            elif purpose is not ReadPurpose.OUTCOME:
-                breaker.guard(call)
+        _access.set(_Access(deadline, may_write=decides))
+        breaker = self._breaker(region)
+        if not (decides or breaker.is_closed()):
+            call.refuse()  # only a call that decides may probe
+        elif purpose is not ReadPurpose.OUTCOME:
+            breaker.guard(call)
 
     def _breaker(self, region: str) -> "_Breaker":
         with self._lock:
             if region not in self._breakers:
-                self._breakers[region] = self._new_breaker(self._item(region))
+                self._breakers[region] = self._new_breaker(self.item(region))
             return self._breakers[region]
 
     def _new_breaker(self, item: str) -> "_Breaker":
         from aws_lambda_powertools.utilities.circuit_breaker import (  # noqa: PLC0415 - see the module's docstring
             CircuitBreakerConfig,
             circuit_breaker,
-        )
-        from aws_lambda_powertools.utilities.circuit_breaker.persistence import (  # noqa: PLC0415
-            CircuitBreakerDynamoDBPersistence,
+            persistence,
         )
 
-        store = CircuitBreakerDynamoDBPersistence(
-            table_name=self._table, boto3_client=cast("Any", _Store(self._client))
-        )
+        client = cast("Any", _Store(self.client))
+        store = persistence.CircuitBreakerDynamoDBPersistence(table_name=self.table, boto3_client=client)
         guard: Callable[[_Call], None] = circuit_breaker(
             name=item,
             persistence_store=store,
@@ -156,7 +135,7 @@ class OutageBreaker:
                 local_cache_max_age=STATE_CACHE_SECONDS,
             ),
             on_circuit_open=_Call.refuse,
-            on_transition=self._on_transition,
+            on_transition=self.on_transition,
         )(_Call.report)
         return _Breaker(guard, lambda: store.get_state(item).state.value == "CLOSED")
 
@@ -191,22 +170,16 @@ class _Call:
     @property
     def is_outage(self) -> bool:
         """Not a 400: that is how VPCEP reports one endpoint service as unavailable (EndPoint.2004)."""
-        failure = self._failure
+        failure = self.failed_attempt
         return (
-            self._was_made
-            and failure is not None
-            and failure.kind is Kind.UNAVAILABLE
-            and failure.http_status != HTTPStatus.BAD_REQUEST
+            failure is not None and failure.kind is Kind.UNAVAILABLE and failure.http_status != HTTPStatus.BAD_REQUEST
         )
 
     @property
-    def _was_made(self) -> bool:
-        """Whether Huawei Cloud was called: not if there was no key, or a lock was not released in time."""
-        return isinstance(self.result, Reply) or (self._failure is not None and self._failure.counts_as_attempt)
-
-    @property
-    def _failure(self) -> Failure | None:
-        return self.result.failure if isinstance(self.result, RenameFailedError) else None
+    def failed_attempt(self) -> Failure | None:
+        """The failure if Huawei Cloud was called: not if there was no key, or a lock was not released in time."""
+        failure = self.result.failure if isinstance(self.result, RenameFailedError) else None
+        return failure if failure and failure.counts_as_attempt else None
 
     def make(self) -> Reply | Exception:
         if self.result is None:
@@ -229,20 +202,8 @@ class _Call:
         result = self.make()
         if self.is_outage:
             raise _OutageError
-        if isinstance(result, Exception) and not self._was_made:
+        if isinstance(result, Exception) and not self.failed_attempt:
             raise result
-
-
-@dataclass(slots=True)
-class _StateCheck:
-    """The last check of a region's state, made by one thread at a time.
-
-    Attributes:
-        again_at: seconds since the epoch.
-    """
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    again_at: float = 0.0
 
 
 class _Access(NamedTuple):
@@ -257,16 +218,8 @@ class _Access(NamedTuple):
     may_write: bool
 
 
+# Set before each use of the store, whose methods Powertools calls.
 _access: Final[ContextVar[_Access]] = ContextVar("_access")
-
-
-@contextmanager
-def _access_scope(access: _Access) -> Iterator[None]:
-    scope = _access.set(access)
-    try:
-        yield
-    finally:
-        _access.reset(scope)
 
 
 class _Store:

@@ -149,7 +149,7 @@ class _LosesDoubtToAnOpenBreaker(OutageBreaker):
         try:
             return super().rename(target, name, deadline)
         except RenameFailedError as error:
-            if error.failure.kind is Kind.UNAVAILABLE and self._is_recorded(target.region, deadline):
+            if error.failure.kind is Kind.UNAVAILABLE and self.is_recorded(target.region, deadline):
                 raise RenameFailedError(failures.outage()) from None
             raise
 
