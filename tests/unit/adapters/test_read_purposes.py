@@ -115,11 +115,3 @@ def test_refused_read_is_remembered_depending_on_its_purpose(
         assert failed(guard.call, TARGET, lambda: renamed, within(5.0), ReadPurpose.DECISION).code == failure.code
     else:
         assert guard.call(TARGET, lambda: renamed, within(5.0), ReadPurpose.DECISION) is renamed
-
-
-def test_remembered_refusal_rejects_a_dry_run(guard: KeyGuard) -> None:
-    failed(guard.call, TARGET, fail_with(wrong_key()), within(5.0), ReadPurpose.DECISION)
-
-    refused = failed(guard.call, TARGET, lambda: pytest.fail("called"), within(5.0), ReadPurpose.DRY_RUN)
-
-    assert refused.code == wrong_key().code

@@ -7,12 +7,10 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
 from typing import Any, cast
 
-import boto3
 import pytest
-from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError
 
 from function.adapters import cached_credentials as module
 from function.adapters.cached_credentials import MAX_AGE_SECONDS, RETRY_AFTER_FAILURE_SECONDS, SecretCredentials
@@ -20,7 +18,6 @@ from function.adapters.huawei.credentials import Credentials
 from function.domain.deadline import Deadline
 from function.domain.failures import Failure, Kind
 from tests.deadlines import lasting_less_than, within
-from tests.fakes.aws import FakeAws, WithoutDeadline
 from tests.fakes.clock import FakeClock
 from tests.fakes.failures import failed
 from tests.fakes.identifiers import OTHER_PROJECT, PROJECT
@@ -32,19 +29,41 @@ BLANKS = ["\n", "\r\n", " ", "\t", "\ufeff", "\u200b", "\0"]
 ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:huawei-AbCdEf"
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
+def error_of(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code}}, "GetSecretValue")
 
 
-class Cached:
-    """Credentials in a secret of Secrets Manager."""
+class Secret:
+    """A secret of Secrets Manager, and the credentials in it.
 
-    def __init__(self, aws: FakeAws, clock: FakeClock, default_project: str | None = None) -> None:
-        aws.secret = json.dumps(SECRET)
-        self.clock = clock
-        self.credentials = SecretCredentials(client_of(aws), ARN, default_project=default_project, now=clock.epoch)
-        self._aws = aws
+    Attributes:
+        error: what each read fails with.
+        takes: seconds of each read.
+        may_end: while it is not set, each read hangs in the lookup of a name, which no deadline ends.
+    """
+
+    def __init__(self, default_project: str | None = None) -> None:
+        self.value = json.dumps(SECRET)
+        self.error: ClientError | BotoCoreError | None = None
+        self.takes = 0.0
+        self.may_end = threading.Event()
+        self.may_end.set()
+        self.reads: list[dict[str, Any]] = []
+        self.clock = FakeClock()
+        self.threads = ThreadPoolExecutor(11)
+        self.credentials = SecretCredentials(
+            cast("Any", self), ARN, default_project=default_project, now=self.clock.epoch
+        )
+
+    def get_secret_value(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
+        self.reads.append(request)
+        value = self.value
+        time.sleep(self.takes)
+        if not self.may_end.wait(10):
+            raise TimeoutError
+        if self.error:
+            raise self.error
+        return {"SecretString": value}
 
     def key(self) -> Credentials:
         return self.credentials.get(within(10))
@@ -52,40 +71,37 @@ class Cached:
     def failure(self, seconds: float = 10) -> Failure:
         return failed(self.credentials.get, within(seconds))
 
-    @property
-    def reads(self) -> int:
-        return len(self._aws.calls_of("GetSecretValue"))
+    def rotate(self) -> None:
+        self.value = json.dumps(ROTATED)
+
+    def begin_read_that_hangs(self) -> Future[Credentials]:
+        self.may_end.clear()
+        before, read = len(self.reads), self.threads.submit(self.key)
+        while len(self.reads) == before:
+            time.sleep(0.01)
+        return read
 
 
 @pytest.fixture
-def cached(aws: FakeAws, clock: FakeClock) -> Cached:
-    return Cached(aws, clock)
-
-
-def client_of(aws: FakeAws) -> Any:
-    """boto3's, and none of its second attempts."""
-    config = Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1})
-    return WithoutDeadline(_session().client("secretsmanager", endpoint_url=aws.url, config=config))
-
-
-@cache
-def _session() -> boto3.session.Session:
-    """Reading botocore's models is most of what a client costs."""
-    return boto3.session.Session()
+def secret() -> Iterator[Secret]:
+    secret = Secret()
+    yield secret
+    secret.may_end.set()
+    secret.threads.shutdown()
 
 
 # ---- The secret
 
 
-def test_key_is_read_from_the_secret_when_it_is_needed(aws: FakeAws, cached: Cached) -> None:
-    assert cached.reads == 0
+def test_key_is_read_from_the_secret_when_it_is_needed(secret: Secret) -> None:
+    assert secret.reads == []
 
-    assert cached.key() == Credentials("AK1", "SK1", None, PROJECT)
-    assert aws.calls_of("GetSecretValue") == [{"SecretId": ARN}]
+    assert secret.key() == Credentials("AK1", "SK1", None, PROJECT)
+    assert secret.reads == [{"SecretId": ARN}]
 
 
 @pytest.mark.parametrize(
-    ("secret", "default_project", "security_token", "project"),
+    ("value", "default_project", "security_token", "project"),
     [
         (SECRET | {"security_token": "T1"}, None, "T1", PROJECT),
         (SECRET | {"comment": "rotated by hand", "age": 5}, None, None, PROJECT),
@@ -95,145 +111,132 @@ def test_key_is_read_from_the_secret_when_it_is_needed(aws: FakeAws, cached: Cac
     ids=["security token", "other members", "default project", "own project"],
 )
 def test_secret_may_have_more_or_fewer_members(
-    aws: FakeAws,
-    clock: FakeClock,
-    secret: dict[str, Any],
-    default_project: str | None,
-    security_token: str | None,
-    project: str,
+    value: dict[str, Any], default_project: str | None, security_token: str | None, project: str
 ) -> None:
-    cached = Cached(aws, clock, default_project)
-    aws.secret = json.dumps(secret)
+    secret = Secret(default_project)
+    secret.value = json.dumps(value)
 
-    assert cached.key() == Credentials("AK1", "SK1", security_token, project)
+    assert secret.key() == Credentials("AK1", "SK1", security_token, project)
 
 
 # ---- The cache
 
 
 @pytest.mark.parametrize(("age", "access_key"), [(MAX_AGE_SECONDS - 10, "AK1"), (MAX_AGE_SECONDS + 1, "AK2")])
-def test_key_is_cached_until_its_maximum_age(aws: FakeAws, cached: Cached, age: int, access_key: str) -> None:
-    cached.key()
-    aws.secret = json.dumps(ROTATED)
-    cached.clock.sleep(age)
+def test_key_is_cached_until_its_maximum_age(secret: Secret, age: int, access_key: str) -> None:
+    secret.key()
+    secret.rotate()
+    secret.clock.sleep(age)
 
-    assert cached.key().access_key == access_key
-    assert cached.reads == (1 if access_key == "AK1" else 2)
-
-
-def test_secret_is_read_once_for_all_threads(aws: FakeAws, cached: Cached) -> None:
-    aws.delay = 0.1
-
-    with ThreadPoolExecutor(max_workers=10) as pool:
-        keys = set(pool.map(lambda _: cached.key(), range(100)))
-
-    assert keys == {Credentials("AK1", "SK1", None, PROJECT)}
-    assert cached.reads == 1
+    assert secret.key().access_key == access_key
+    assert len(secret.reads) == (1 if access_key == "AK1" else 2)
 
 
-@pytest.mark.parametrize(("code", "status"), [("InternalServiceError", 500), ("ThrottlingException", 400)])
+@pytest.mark.parametrize("error", [None, error_of("InternalServiceError")])
+def test_secret_is_read_once_for_all_threads(secret: Secret, error: ClientError | None) -> None:
+    secret.takes = 0.1
+    secret.error = error
+
+    keys = set(secret.threads.map(lambda _: secret.failure().kind if error else secret.key(), range(100)))
+
+    assert keys == {Kind.UNAVAILABLE if error else Credentials("AK1", "SK1", None, PROJECT)}
+    assert len(secret.reads) == 1
+
+
+@pytest.mark.parametrize("code", ["InternalServiceError", "ThrottlingException"])
 def test_last_key_is_used_while_secrets_manager_is_unavailable_and_read_again_after_the_interval(
-    aws: FakeAws, cached: Cached, code: str, status: int
+    secret: Secret, code: str
 ) -> None:
-    cached.key()
-    cached.clock.sleep(MAX_AGE_SECONDS + 1)
-    aws.fail("GetSecretValue", code, status=status, times=None)
+    secret.key()
+    secret.clock.sleep(MAX_AGE_SECONDS + 1)
+    secret.error = error_of(code)
 
     # then: a read that fails may take seconds, and each event asks for the key more than once
-    assert [cached.key().access_key for _ in range(20)] == ["AK1"] * 20
-    assert cached.reads == 2
+    assert [secret.key().access_key for _ in range(20)] == ["AK1"] * 20
+    assert len(secret.reads) == 2
 
     # when the service is back
-    aws.recover()
-    aws.secret = json.dumps(ROTATED)
-    cached.clock.sleep(RETRY_AFTER_FAILURE_SECONDS + 1)
+    secret.error = None
+    secret.rotate()
+    secret.clock.sleep(RETRY_AFTER_FAILURE_SECONDS + 1)
 
-    assert cached.key().access_key == "AK2"
+    assert secret.key().access_key == "AK2"
 
 
-def test_last_key_is_not_used_after_secrets_manager_has_refused(aws: FakeAws, cached: Cached) -> None:
-    cached.key()
-    cached.clock.sleep(MAX_AGE_SECONDS + 1)
+def test_last_key_is_not_used_after_secrets_manager_has_refused(secret: Secret) -> None:
+    secret.key()
+    secret.clock.sleep(MAX_AGE_SECONDS + 1)
 
-    aws.fail("GetSecretValue", "AccessDeniedException", times=None)
+    secret.error = error_of("AccessDeniedException")
 
-    assert cached.failure().kind is Kind.ACCESS
+    assert secret.failure().kind is Kind.ACCESS
 
 
 # ---- Invalidation
 
 
-def test_invalidated_key_is_read_again(aws: FakeAws, cached: Cached) -> None:
-    refused_key = cached.key()
-    aws.secret = json.dumps(ROTATED)
+def test_key_is_read_again_once_however_often_it_is_invalidated(secret: Secret) -> None:
+    refused_key = secret.key()
+    secret.rotate()
 
-    cached.credentials.invalidate(refused_key)
+    for _ in range(3):
+        secret.credentials.invalidate(refused_key)
+        assert secret.key().access_key == "AK2"
 
-    assert [cached.key().access_key for _ in range(3)] == ["AK2"] * 3
-    assert cached.reads == 2
-
-
-def test_invalidation_of_a_key_that_was_replaced_has_no_effect(aws: FakeAws, cached: Cached) -> None:
-    refused_key = cached.key()
-    aws.secret = json.dumps(ROTATED)
-    cached.credentials.invalidate(refused_key)
-    cached.key()
-
-    cached.credentials.invalidate(refused_key)
-
-    assert cached.key().access_key == "AK2"
-    assert cached.reads == 2
+    assert len(secret.reads) == 2
 
 
-def test_invalidated_key_is_used_while_secrets_manager_is_unavailable(aws: FakeAws, cached: Cached) -> None:
-    key = cached.key()
-    aws.fail("GetSecretValue", "InternalServiceError", status=500, times=None)
+def test_invalidated_key_is_used_while_secrets_manager_is_unavailable(secret: Secret) -> None:
+    key = secret.key()
+    secret.error = error_of("InternalServiceError")
 
-    cached.credentials.invalidate(key)
+    secret.credentials.invalidate(key)
 
-    assert cached.key() == key
+    assert secret.key() == key
 
 
 # ---- No key
 
 
 @pytest.mark.parametrize(
-    ("code", "status", "kind"),
+    ("error", "code", "kind"),
     [
-        ("AccessDeniedException", 400, Kind.ACCESS),
-        ("ResourceNotFoundException", 400, Kind.ACCESS),
-        ("DecryptionFailure", 400, Kind.ACCESS),
-        ("InvalidRequestException", 400, Kind.ACCESS),
-        ("UnrecognizedClientException", 400, Kind.ACCESS),
-        ("InternalServiceError", 500, Kind.UNAVAILABLE),
-        ("ThrottlingException", 400, Kind.UNAVAILABLE),
-        ("ConnectionClosedError", None, Kind.UNAVAILABLE),
+        *(
+            (error_of(code), code, Kind.ACCESS)
+            for code in (
+                "AccessDeniedException",
+                "ResourceNotFoundException",
+                "DecryptionFailure",
+                "InvalidRequestException",
+                "UnrecognizedClientException",
+            )
+        ),
+        *((error_of(code), code, Kind.UNAVAILABLE) for code in ("InternalServiceError", "ThrottlingException")),
+        (ConnectionClosedError(endpoint_url=""), "ConnectionClosedError", Kind.UNAVAILABLE),
     ],
 )
 def test_error_of_secrets_manager_becomes_a_failure_and_is_retried_after_the_interval(
-    aws: FakeAws, cached: Cached, code: str, status: int | None, kind: Kind
+    secret: Secret, error: ClientError | BotoCoreError, code: str, kind: Kind
 ) -> None:
-    if status:
-        aws.fail("GetSecretValue", code, status=status)
-    else:
-        aws.hang_up("GetSecretValue")
+    secret.error = error
 
-    failure = cached.failure()
+    failure = secret.failure()
 
     assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", kind)
     assert (failure.retryable, failure.retry_in_process) == (True, False)
     assert code in failure.message
-    assert [cached.failure() for _ in range(3)] == [failure] * 3
-    assert cached.reads == 1
-    cached.clock.sleep(RETRY_AFTER_FAILURE_SECONDS + 1)
-    assert cached.key().access_key == "AK1"
+    assert [secret.failure() for _ in range(3)] == [failure] * 3
+    assert len(secret.reads) == 1
+    secret.error = None
+    secret.clock.sleep(RETRY_AFTER_FAILURE_SECONDS + 1)
+    assert secret.key().access_key == "AK1"
 
 
 @pytest.mark.parametrize(
-    ("secret", "reason"),
+    ("value", "reason"),
     [
-        *((secret, "is not a JSON text") for secret in ("", "AK1:SK1", "{", "[" * 100_000)),
-        *((secret, "is not a JSON object") for secret in ("null", "[]", '"text"')),
+        *((value, "is not a JSON text") for value in ("", "AK1:SK1", "{", "[" * 100_000)),
+        *((value, "is not a JSON object") for value in ("null", "[]", '"text"')),
         ("{}", 'no text under "ak"'),
         (json.dumps({"ak": "AK1", "project_id": PROJECT}), 'no text under "sk"'),
         (json.dumps({"ak": "AK1", "sk": "SK1"}), 'no text under "project_id"'),
@@ -245,11 +248,11 @@ def test_error_of_secrets_manager_becomes_a_failure_and_is_retried_after_the_int
     ids=lambda text: text[:40],
 )
 def test_malformed_secret_is_an_access_failure_that_says_why_and_contains_no_key(
-    aws: FakeAws, cached: Cached, secret: str, reason: str
+    secret: Secret, value: str, reason: str
 ) -> None:
-    aws.secret = secret
+    secret.value = value
 
-    failure = cached.failure()
+    failure = secret.failure()
 
     assert (failure.code, failure.kind) == ("Rename.CredentialsUnavailable", Kind.ACCESS)
     assert not failure.retry_in_process
@@ -258,33 +261,23 @@ def test_malformed_secret_is_an_access_failure_that_says_why_and_contains_no_key
     assert "SK1" not in failure.message
 
 
-def test_malformed_secret_is_read_again_after_the_maximum_age(aws: FakeAws, cached: Cached) -> None:
-    aws.secret = "{}"
-    cached.failure()
-
-    aws.secret = json.dumps(SECRET)
-    cached.clock.sleep(MAX_AGE_SECONDS + 1)
-
-    assert cached.key().access_key == "AK1"
-
-
 # ---- Blanks that editors, terminals and consoles leave around a value
 
 
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("blank", [*BLANKS, "\r", "\u00a0"], ids=ascii)
-def test_blanks_around_a_value_are_removed(aws: FakeAws, cached: Cached, field: str, blank: str) -> None:
-    secret = SECRET | {"security_token": "T1"}
-    aws.secret = json.dumps(secret | {field: f"{blank}{secret[field]}{blank}"})
+def test_blanks_around_a_value_are_removed(secret: Secret, field: str, blank: str) -> None:
+    value = SECRET | {"security_token": "T1"}
+    secret.value = json.dumps(value | {field: f"{blank}{value[field]}{blank}"})
 
-    assert cached.key() == Credentials("AK1", "SK1", "T1", PROJECT)
+    assert secret.key() == Credentials("AK1", "SK1", "T1", PROJECT)
 
 
 @pytest.mark.parametrize("before", ["\ufeff", "\ufeff\r\n", "\n", " "], ids=ascii)
-def test_blanks_around_the_secret_are_removed(aws: FakeAws, cached: Cached, before: str) -> None:
-    aws.secret = before + json.dumps(SECRET) + "\n"
+def test_blanks_around_the_secret_are_removed(secret: Secret, before: str) -> None:
+    secret.value = before + json.dumps(SECRET) + "\n"
 
-    assert cached.key().access_key == "AK1"
+    assert secret.key().access_key == "AK1"
 
 
 @pytest.mark.parametrize(
@@ -296,11 +289,11 @@ def test_blanks_around_the_secret_are_removed(aws: FakeAws, cached: Cached, befo
     ids=ascii,
 )
 def test_character_that_cannot_be_part_of_a_value_is_an_access_failure_that_names_the_field(
-    aws: FakeAws, cached: Cached, field: str, value: str
+    secret: Secret, field: str, value: str
 ) -> None:
-    aws.secret = json.dumps(SECRET | {field: value})
+    secret.value = json.dumps(SECRET | {field: value})
 
-    failure = cached.failure()
+    failure = secret.failure()
 
     assert (failure.kind, failure.counts_as_attempt) == (Kind.ACCESS, False)
     assert f'"{field}"' in failure.message
@@ -308,111 +301,62 @@ def test_character_that_cannot_be_part_of_a_value_is_an_access_failure_that_name
     assert "VAL" not in failure.message
 
 
-# ---- A read that hangs
+# ---- A read that hangs or comes too late
 
 
-def test_secret_is_read_once_for_ten_threads_if_the_read_times_out(aws: FakeAws, cached: Cached) -> None:
-    aws.delay = 3.0  # more than the client waits
-
-    with ThreadPoolExecutor(10) as threads, lasting_less_than(2.5):
-        failures = list(threads.map(lambda _: cached.failure(), range(10)))
-
-    assert {failure.kind for failure in failures} == {Kind.UNAVAILABLE}
-    assert cached.reads == 1
-
-
-class HangingClient:
-    """Secrets Manager while the lookup of its name hangs, which no deadline ends; and credentials that use it."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self.requests = 0
-        self.may_end = threading.Event()
-        self.secret = SECRET
-        self.threads = ThreadPoolExecutor(11)
-        self.credentials = SecretCredentials(cast("Any", self), ARN, default_project=None, now=clock.epoch)
-
-    def get_secret_value(self, deadline: Deadline, **_: Any) -> dict[str, Any]:
-        self.requests += 1
-        secret = self.secret
-        if not self.may_end.wait(10):
-            raise TimeoutError
-        return {"SecretString": json.dumps(secret)}
-
-    def begin(self) -> Future[Credentials]:
-        before, fetch = self.requests, self.threads.submit(self.credentials.get, within(10))
-        while self.requests == before:
-            time.sleep(0.01)
-        return fetch
-
-    def cache_key(self, clock: FakeClock) -> Credentials:
-        """A key that is older than its maximum age."""
-        self.may_end.set()
-        key = self.credentials.get(within(10))
-        self.may_end.clear()
-        clock.sleep(MAX_AGE_SECONDS + 1)
-        return key
-
-
-@pytest.fixture
-def hanging(clock: FakeClock) -> Iterator[HangingClient]:
-    client = HangingClient(clock)
-    yield client
-    client.may_end.set()
-    client.threads.shutdown()
-
-
-def test_threads_wait_for_a_read_that_hangs_until_their_deadlines_at_most(hanging: HangingClient) -> None:
-    fetch, credentials = hanging.begin(), hanging.credentials
+def test_threads_wait_for_a_read_that_hangs_until_their_deadlines_at_most(secret: Secret) -> None:
+    read = secret.begin_read_that_hangs()
     began = time.monotonic()
 
-    failures = list(hanging.threads.map(lambda _: failed(credentials.get, within(0.3)), range(10)))
+    failures = list(secret.threads.map(lambda _: secret.failure(0.3), range(10)))
 
     assert 0.25 < time.monotonic() - began < 1.5
     assert {(failure.kind, failure.counts_as_attempt) for failure in failures} == {(Kind.UNAVAILABLE, False)}
     # then: no thread waits for the same read again
     with lasting_less_than(0.2):
-        failed(credentials.get, within(10))
-    assert hanging.requests == 1
+        secret.failure()
+    assert len(secret.reads) == 1
     # when the answer comes after all
-    hanging.may_end.set()
-    assert fetch.result().access_key == credentials.get(within(10)).access_key == "AK1"
+    secret.may_end.set()
+    assert read.result().access_key == secret.key().access_key == "AK1"
 
 
-def test_last_key_is_used_while_a_read_hangs(
-    hanging: HangingClient, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_last_key_is_used_while_a_read_hangs(secret: Secret, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 0.1)
-    key = hanging.cache_key(clock)
-    hanging.begin()
+    key = secret.key()
+    secret.clock.sleep(MAX_AGE_SECONDS + 1)
+    secret.begin_read_that_hangs()
 
     with lasting_less_than(2.0):
-        assert hanging.credentials.get(within(10)) == key
+        assert secret.key() == key
 
 
-def test_key_is_read_again_if_it_is_invalidated_while_a_read_hangs(hanging: HangingClient, clock: FakeClock) -> None:
-    key = hanging.cache_key(clock)
-    fetch = hanging.begin()
+def test_key_is_read_again_if_it_is_invalidated_while_a_read_hangs(secret: Secret) -> None:
+    key = secret.key()
+    secret.clock.sleep(MAX_AGE_SECONDS + 1)
+    read = secret.begin_read_that_hangs()
 
     # when: it was rotated after Secrets Manager had answered, and before the answer came
     with lasting_less_than(0.2):
-        hanging.credentials.invalidate(key)
-    hanging.secret = ROTATED
+        secret.credentials.invalidate(key)
+    secret.rotate()
 
-    hanging.may_end.set()
-    assert fetch.result() == key
-    assert hanging.credentials.get(within(10)).access_key == "AK2"
-
-
-def test_read_that_failed_after_its_deadline_is_repeated_at_once(aws: FakeAws, cached: Cached) -> None:
-    aws.delay = 0.5
-    aws.fail("GetSecretValue", "InternalServiceError", status=500)
-
-    cached.failure(0.3)
-
-    assert cached.key().access_key == "AK1"
+    secret.may_end.set()
+    assert read.result() == key
+    assert secret.key().access_key == "AK2"
 
 
-def test_secret_is_not_read_after_the_deadline(aws: FakeAws, cached: Cached) -> None:
-    assert cached.failure(-1).kind is Kind.UNAVAILABLE
-    assert cached.reads == 0
-    assert cached.key().access_key == "AK1"
+def test_read_that_failed_after_its_deadline_is_repeated_at_once(secret: Secret) -> None:
+    secret.takes = 0.1
+    secret.error = error_of("InternalServiceError")
+    secret.failure(0.05)
+
+    secret.error = None
+
+    assert secret.key().access_key == "AK1"
+
+
+def test_secret_is_not_read_after_the_deadline(secret: Secret) -> None:
+    assert secret.failure(-1).kind is Kind.UNAVAILABLE
+    assert secret.reads == []
+    assert secret.key().access_key == "AK1"

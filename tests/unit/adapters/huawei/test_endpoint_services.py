@@ -6,7 +6,6 @@ import json
 import re
 import socket
 import time
-from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -130,12 +129,6 @@ def test_user_agent_names_the_function() -> None:
     assert re.search(rb"^User-Agent: .*\bvpcep-rename\b", received[0], re.MULTILINE)
 
 
-def test_construction_makes_no_call(cloud: HuaweiCloud) -> None:
-    adapter(cloud.url)
-
-    assert cloud.calls == []
-
-
 # ---- Durations
 
 
@@ -164,10 +157,10 @@ def test_duration_of_a_call_that_is_not_made_is_not_reported(cloud: HuaweiCloud)
     assert len(durations) == len(cloud.calls) == 1
 
 
-CREDENTIALS = {"access key": KEY.access_key, "secret key": KEY.secret_key, "token": "security-token/+1234567890"}
-
-
 # ---- Credentials in replies
+
+
+CREDENTIALS = {"access key": KEY.access_key, "secret key": KEY.secret_key, "token": "security-token/+1234567890"}
 
 
 @pytest.fixture
@@ -176,36 +169,27 @@ def key() -> Credentials:
 
 
 # Huawei Cloud's 401 repeats the access key that it was sent; if both keys are swapped, that is the secret one.
-@pytest.mark.parametrize("form", ["plain", "percent-encoded", "JSON escapes", "base64"])
-@pytest.mark.parametrize("field", ["code", "message", "body's request id", "header's request id", "name"])
-@pytest.mark.parametrize("secret", CREDENTIALS)
-def test_credentials_in_a_reply_are_redacted(key: Credentials, secret: str, field: str, form: str) -> None:
-    plain = CREDENTIALS[secret]
-    escaped = "".join(f"\\u{ord(character):04x}" for character in plain)
-    shown = {
-        "plain": plain,
-        "percent-encoded": "".join(f"%{ord(character):02X}" for character in plain),
-        "JSON escapes": escaped if "header" not in field else escaped.replace("\\", "\\\\"),
-        "base64": b64encode(plain.encode()).decode(),
-    }[form]
-    # JSON escapes are those of the body, and once more those within its text
-    body = {
-        "code": f'{{"error_code": "AK.{shown}", "error_msg": "No."}}',
-        "message": f'{{"error_code": "APIGW.0301", "error_msg": "Get secretKey failed,ak:{shown}"}}',
-        "body's request id": f'{{"error_code": "APIGW.0301", "request_id": "{shown}"}}',
-        "header's request id": '{"error_code": "APIGW.0301"}',
-        "name": f'{{"endpoint_service_name": "{shown}"}}',
-    }[field].encode()
-    status = "200 OK" if field == "name" else "401 Unauthorized"
-    header = f"X-Request-Id: {shown}" if field == "header's request id" else "X-Other: 1"
-    head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Content-Type: application/json", header, "", ""]
+@pytest.mark.parametrize(
+    ("status", "body", "header"),
+    [
+        ("401 Unauthorized", '{"error_code": "AK.%s", "error_msg": "No."}', "X-Other: 1"),
+        ("401 Unauthorized", '{"error_code": "APIGW.0301"}', "X-Request-Id: %s"),
+        ("200 OK", '{"endpoint_service_name": "%s"}', "X-Other: 1"),
+    ],
+    ids=["code", "request id", "name"],
+)
+@pytest.mark.parametrize("secret", CREDENTIALS.values(), ids=CREDENTIALS)
+def test_credentials_in_a_reply_are_redacted(
+    key: Credentials, secret: str, status: str, body: str, header: str
+) -> None:
+    sent = body.replace("%s", secret).encode()
+    head = [f"HTTP/1.1 {status}", f"Content-Length: {len(sent)}", header.replace("%s", secret), "", ""]
 
-    with replying("\r\n".join(head).encode() + body) as server:
+    with replying("\r\n".join(head).encode() + sent) as server:
         [result] = in_parallel(1, lambda _: rename(adapter(server.url, lambda _: key)))
 
     assert "***" in repr(result)
-    assert plain not in repr(result)
-    assert shown not in repr(result)
+    assert secret not in repr(result)
 
 
 @pytest.mark.parametrize("secret", CREDENTIALS.values(), ids=CREDENTIALS)

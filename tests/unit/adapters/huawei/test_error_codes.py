@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -68,17 +67,6 @@ def test_error_reply_keeps_code_status_message_and_request_id(
     assert len(cloud.calls) == 1
 
 
-def test_throttled_call_keeps_the_end_of_the_window(cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
-    cloud.throttle(0, seconds=300)
-
-    failure = rename_failure(vpcep)
-
-    assert (failure.code, failure.http_status, failure.kind) == ("APIGW.0308", 429, Kind.THROTTLED)
-    assert failure.huawei_request_id == cloud.calls[0].request_id
-    assert failure.retry_after == 300
-    assert len(cloud.calls) == 1
-
-
 @pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("0", 0.0), ("86400", 86400.0)])
 @pytest.mark.parametrize(("code", "status"), [("APIGW.0308", 429), ("EndPoint.0001", 503)])
 def test_retry_after_in_seconds_is_kept(
@@ -99,7 +87,11 @@ def test_retry_after_as_a_date_is_kept(
     assert rename_failure(vpcep).retry_after == pytest.approx(seconds, abs=10)
 
 
-@pytest.mark.parametrize("header", ["", "soon", "-5", "1.5", "Tue, 99 Nov 2026 99:99:99 GMT", "٣", "0x10", "nan"])
+@pytest.mark.parametrize(
+    "header",
+    ["", "soon", "-5", "1.5", "Tue, 99 Nov 2026 99:99:99 GMT", "٣", "0x10", "nan", "9" * 400],
+    ids=lambda header: header[:30],
+)
 def test_malformed_retry_after_is_ignored(header: str) -> None:
     sent = header.encode("utf-8").decode("latin-1")
 
@@ -107,14 +99,6 @@ def test_malformed_retry_after_is_ignored(header: str) -> None:
 
     assert (failure.code, failure.http_status, failure.retry_after) == ("APIGW.0308", 429, None)
     assert failure.huawei_request_id == "raw-1"
-
-
-def test_retry_after_beyond_every_number_is_not_infinite(cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
-    cloud.fail(429, "APIGW.0308", headers={"Retry-After": "9" * 400})
-
-    retry_after = rename_failure(vpcep).retry_after
-
-    assert retry_after is None or math.isfinite(retry_after)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,9 @@ import trustme
 from function.adapters.huawei.endpoint_services import HuaweiEndpointServices
 from function.adapters.tls import ssl_context
 from function.domain.deadline import Deadline
-from tests.deadlines import lasting_less_than, within
+from tests.deadlines import lasting_less_than
 from tests.fakes.clock import MovedClock
 from tests.fakes.failures import failed
-from tests.fakes.identifiers import SERVICE
 from tests.fakes.raw_server import RawServer, receive_request
 from tests.localcloud.huawei import HuaweiCloud
 from tests.unit.adapters.huawei.clients import (
@@ -57,11 +55,6 @@ def trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ssl.SSLContext:
     return context
 
 
-def reset(connection: socket.socket) -> None:
-    """Let the end of the connection be a reset."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
 # ---- No reply
 
 
@@ -74,30 +67,18 @@ def test_rename_without_a_reply_in_time_is_in_doubt(cloud: HuaweiCloud, vpcep: H
     assert (failure.code, failure.in_doubt, failure.retryable) == ("Rename.Timeout", True, True)
 
 
-def test_read_without_a_reply_in_time_is_a_timeout(cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
-    cloud.fail(kind="hang", on="read")
+@pytest.mark.parametrize("is_reset", [True, False], ids=["reset", "closed"])
+@pytest.mark.parametrize(
+    "read", [lambda connection: connection.recv(1), receive_request], ids=["part", "whole request"]
+)
+def test_connection_that_ends_without_a_reply_is_in_doubt(
+    read: Callable[[socket.socket], object], is_reset: bool
+) -> None:
+    def serve(connection: socket.socket) -> None:
+        read(connection)
+        if is_reset:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
-    assert failed(vpcep.read, TARGET, within(SHORT)).code == "Rename.Timeout"
-
-
-def test_reset_connection_is_in_doubt(cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
-    for applied in (False, True):
-        cloud.fail(kind="reset", applied=applied)
-
-        failure = rename_failure(vpcep)
-
-        assert (failure.code, failure.in_doubt) == ("Rename.ConnectionFailed", True)
-    assert cloud.name_of(SERVICE) == "orders"
-    assert len(cloud.calls) == 2
-
-
-def reset_before_reading(connection: socket.socket) -> None:
-    connection.recv(1)
-    reset(connection)
-
-
-@pytest.mark.parametrize("serve", [reset_before_reading, receive_request])
-def test_connection_that_ends_without_a_reply_is_in_doubt(serve: Callable[[socket.socket], object]) -> None:
     failure = failure_with(RawServer(serve))
 
     assert (failure.code, failure.in_doubt) == ("Rename.ConnectionFailed", True)
@@ -250,27 +231,6 @@ def test_deadline_is_not_extended_by_the_headers() -> None:
     assert (failure.code, failure.in_doubt) == ("Rename.Timeout", True)
 
 
-def submit_probe(pool: ThreadPoolExecutor, cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, seconds: float) -> Any:
-    """The first call of a key, which hangs; meanwhile no other call may use the key."""
-    cloud.fail(kind="hang")
-    probe = pool.submit(rename_failure, vpcep, seconds)
-    while not cloud.calls:
-        time.sleep(0.01)
-    return probe
-
-
-def test_deadline_holds_while_another_call_probes_the_key(cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
-    with ThreadPoolExecutor(1) as pool:
-        probe = submit_probe(pool, cloud, vpcep, 4 * SHORT)
-
-        failure = rename_failure(vpcep, SHORT)
-
-        # then: it was never sent
-        assert (failure.code, failure.in_doubt, failure.counts_as_attempt) == ("Rename.NoTimeLeft", False, False)
-        assert (probe.result().in_doubt, probe.result().counts_as_attempt) == (True, True)
-    assert len(cloud.calls) == 1
-
-
 def test_no_call_is_made_after_the_deadline(cloud: HuaweiCloud, vpcep: HuaweiEndpointServices) -> None:
     failure = rename_failure(vpcep, -1.0)
 
@@ -281,8 +241,11 @@ def test_no_call_is_made_after_the_deadline(cloud: HuaweiCloud, vpcep: HuaweiEnd
 def test_no_call_is_made_if_the_deadline_is_near_after_the_wait_for_the_probe(
     cloud: HuaweiCloud, vpcep: HuaweiEndpointServices
 ) -> None:
+    cloud.fail(kind="hang")
     with ThreadPoolExecutor(10) as pool:
-        probe = submit_probe(pool, cloud, vpcep, 2 * SHORT)
+        probe = pool.submit(rename_failure, vpcep, 2 * SHORT)
+        while not cloud.calls:
+            time.sleep(0.01)
 
         # when: nine wait, and have a moment left after it
         others = list(pool.map(lambda _: rename_failure(vpcep, 2 * SHORT), range(9)))
@@ -358,17 +321,6 @@ def freeze(clock: MovedClock) -> Callable[[], None]:
 
 def by(clock: MovedClock) -> Deadline:
     return Deadline(clock() + LONG, clock() + LONG + 4.0, clock)
-
-
-def test_nothing_is_sent_after_a_lookup_that_took_until_the_deadline(
-    server: SilentServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hook(monkeypatch, socket, "getaddrinfo", before=lambda: time.sleep(2 * SHORT))
-
-    failure = rename_failure(adapter(server.url), SHORT)
-
-    assert (failure.code, failure.in_doubt) == ("Rename.Timeout", False)
-    assert server.received_until_closed() == b""
 
 
 def test_lookup_that_hangs_delays_the_calls_of_the_next_invocation_for_a_moment_only(
@@ -479,34 +431,3 @@ def test_connection_is_kept_for_a_minute(clock: MovedClock, ahead: float, connec
         vpcep.rename(TARGET, "orders", by(clock))
 
         assert server.connections == connections
-
-
-def test_no_thread_uses_a_connection_from_before_the_freeze(clock: MovedClock) -> None:
-    # given: ten kept connections, each of which is reset at its next use after a freeze
-    frozen, ten = threading.Event(), threading.Barrier(10)
-
-    def serve(connection: socket.socket) -> None:
-        is_older = not frozen.is_set()
-        while True:
-            receive_request(connection)
-            if frozen.is_set() and is_older:
-                reset(connection)
-                return
-            if is_older and probed.is_set():
-                with suppress(threading.BrokenBarrierError):
-                    ten.wait(SHORT)
-            connection.sendall(RENAMED)
-
-    probed = threading.Event()
-    with RawServer(serve) as server:
-        vpcep = adapter(server.url)
-        vpcep.rename(TARGET, "orders", by(clock))  # the probe of the key
-        probed.set()
-        in_parallel(10, lambda _: vpcep.rename(TARGET, "orders", by(clock)))
-        assert server.connections == 10
-
-        frozen.set()
-        clock.ahead += 400
-        replies = in_parallel(10, lambda _: vpcep.rename(TARGET, "orders", by(clock)))
-
-    assert [reply.name for reply in replies] == ["orders"] * 10
