@@ -96,7 +96,7 @@ def exchanges(iam: HuaweiIam) -> int:
 
 
 def test_temporary_key_authenticates_a_rename(cloud: HuaweiCloud, federated: Federated) -> None:
-    vpcep = adapter(cloud.url, federated.credentials.get, invalidate=federated.credentials.invalidate)
+    vpcep = adapter(cloud.url, federated.credentials)
 
     assert vpcep.rename(TARGET, "orders", within(10.0)).name == "orders"
     assert federated.key().project_id == PROJECT
@@ -200,7 +200,7 @@ def test_invalidated_key_is_fetched_again_once_per_interval(iam: HuaweiIam, fede
 
 
 def test_rename_with_a_revoked_key_succeeds_at_the_second_try(cloud: HuaweiCloud, federated: Federated) -> None:
-    vpcep = adapter(cloud.url, federated.credentials.get, invalidate=federated.credentials.invalidate)
+    vpcep = adapter(cloud.url, federated.credentials)
     vpcep.rename(TARGET, "orders", within(10.0))
     cloud.revoke_temporary_keys()
 

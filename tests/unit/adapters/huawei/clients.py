@@ -7,9 +7,10 @@ import ssl
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
-from function.adapters.huawei.credentials import Credentials
+from function.adapters.huawei.credentials import Credentials, CredentialsProvider
 from function.adapters.huawei.endpoint_services import HuaweiEndpointServices
 from function.domain.deadline import Deadline
 from function.domain.failures import Failure, RenameFailedError
@@ -27,24 +28,43 @@ SHORT = 0.3
 LONG = 10.0
 
 
-class Provider:
-    """Credentials of two functions."""
+@dataclass
+class Keys:
+    """The key that calls get, which a test may replace.
 
-    def __init__(self, get: Callable[[Deadline], Credentials], invalidate: Callable[[Credentials], None]) -> None:
-        self.get, self.invalidate = get, invalidate
+    Attributes:
+        key: or why there is none.
+        next: replaces a key that is invalidated; None if it stays.
+        after_get: called by each ``get`` that has read the key.
+    """
+
+    key: Credentials | Failure = KEY
+    next: Credentials | Failure | None = None
+    after_get: Callable[[], object] = lambda: None
+    invalidated: list[Credentials] = field(default_factory=list)
+
+    def get(self, deadline: Deadline) -> Credentials:
+        key = self.key
+        self.after_get()
+        if isinstance(key, Failure):
+            raise RenameFailedError(key)
+        return key
+
+    def invalidate(self, key: Credentials) -> None:
+        self.invalidated.append(key)
+        self.key = self.next or self.key
 
 
 def adapter(
     url: str | dict[str, str],
-    get: Callable[[Deadline], Credentials] = lambda _: KEY,
+    credentials: CredentialsProvider | None = None,
     *,
-    invalidate: Callable[[Credentials], None] = lambda key: None,
     on_call: Callable[[float], None] = lambda _: None,
     now: Callable[[], float] = time.time,
 ) -> HuaweiEndpointServices:
     endpoints = {REGION: url} if isinstance(url, str) else url
     return HuaweiEndpointServices(
-        Provider(get, invalidate),
+        credentials or Keys(),
         region=REGION,
         regions=set(endpoints) or {REGION},
         endpoints=endpoints,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from function.adapters.huawei import endpoint_services
-from function.adapters.huawei.credentials import Credentials, StaticCredentials
+from function.adapters.huawei.credentials import StaticCredentials
 from function.adapters.huawei.endpoint_services import HuaweiEndpointServices
 from function.adapters.huawei.regions import UnknownRegionError
 from function.domain.failures import Failure
@@ -29,6 +29,7 @@ from tests.unit.adapters.huawei.clients import (
     RENAMED,
     SHORT,
     TARGET,
+    Keys,
     adapter,
     closed_port,
     failure_with,
@@ -87,7 +88,7 @@ def test_reply_models_are_those_that_replies_refer_to() -> None:
 def test_security_token_is_sent(cloud: HuaweiCloud) -> None:
     cloud.set_credentials(KEY.access_key, KEY.secret_key, "token-1")
 
-    rename(adapter(cloud.url, lambda _: KEY._replace(security_token="token-1")))
+    rename(adapter(cloud.url, Keys(KEY._replace(security_token="token-1"))))
 
     assert cloud.name_of(SERVICE) == "orders"
 
@@ -164,8 +165,8 @@ CREDENTIALS = {"access key": KEY.access_key, "secret key": KEY.secret_key, "toke
 
 
 @pytest.fixture
-def key() -> Credentials:
-    return KEY._replace(security_token=CREDENTIALS["token"])
+def keys() -> Keys:
+    return Keys(KEY._replace(security_token=CREDENTIALS["token"]))
 
 
 # Huawei Cloud's 401 repeats the access key that it was sent; if both keys are swapped, that is the secret one.
@@ -179,26 +180,24 @@ def key() -> Credentials:
     ids=["code", "request id", "name"],
 )
 @pytest.mark.parametrize("secret", CREDENTIALS.values(), ids=CREDENTIALS)
-def test_credentials_in_a_reply_are_redacted(
-    key: Credentials, secret: str, status: str, body: str, header: str
-) -> None:
+def test_credentials_in_a_reply_are_redacted(keys: Keys, secret: str, status: str, body: str, header: str) -> None:
     sent = body.replace("%s", secret).encode()
     head = [f"HTTP/1.1 {status}", f"Content-Length: {len(sent)}", header.replace("%s", secret), "", ""]
 
     with replying("\r\n".join(head).encode() + sent) as server:
-        [result] = in_parallel(1, lambda _: rename(adapter(server.url, lambda _: key)))
+        [result] = in_parallel(1, lambda _: rename(adapter(server.url, keys)))
 
     assert "***" in repr(result)
     assert secret not in repr(result)
 
 
 @pytest.mark.parametrize("secret", CREDENTIALS.values(), ids=CREDENTIALS)
-def test_credentials_in_a_reply_are_redacted_before_the_text_is_truncated(key: Credentials, secret: str) -> None:
+def test_credentials_in_a_reply_are_redacted_before_the_text_is_truncated(keys: Keys, secret: str) -> None:
     texts = {"error_code": "APIGW.0301", "error_msg": "." * 995 + secret, "request_id": "." * 120 + secret}
     body = json.dumps(texts).encode()
 
     with replying(b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)) as server:
-        failure = rename_failure(adapter(server.url, lambda _: key))
+        failure = rename_failure(adapter(server.url, keys))
 
     assert (failure.message, failure.huawei_request_id) == ("." * 995 + "***", "." * 120 + "***")
 

@@ -30,6 +30,7 @@ from tests.unit.adapters.huawei.clients import (
     LONG,
     SHORT,
     TARGET,
+    Keys,
     adapter,
     in_parallel,
     rename,
@@ -243,14 +244,14 @@ def test_acceptance_of_the_key_lasts_a_minute_by_the_wall_clock(guard: KeyGuard,
 
 def test_refused_key_is_tried_once_by_ten_threads_and_then_once_a_minute(cloud: HuaweiCloud) -> None:
     now = 1_000.0
-    invalidated: list[Credentials] = []
-    vpcep = adapter(cloud.url, lambda _: WRONG_KEY, invalidate=invalidated.append, now=lambda: now)
+    keys = Keys(WRONG_KEY)
+    vpcep = adapter(cloud.url, keys, now=lambda: now)
 
     results = in_parallel(10, lambda _: rename(vpcep))
 
     found = {(result.code, result.kind, result.retry_in_process) for result in results}
     assert found == {("APIGW.0301", Kind.ACCESS, False)}
-    assert len(cloud.calls) == len(invalidated) == 1
+    assert len(cloud.calls) == len(keys.invalidated) == 1
 
     # when: not yet a minute later
     now += 59
@@ -268,7 +269,7 @@ def test_refused_key_is_tried_twice_for_other_projects_and_once_more_for_its_own
     projects = [f"project-{number}" for number in range(10)]
     for project in projects:
         cloud.add_project(project)
-    vpcep = adapter(cloud.url, lambda _: WRONG_KEY)
+    vpcep = adapter(cloud.url, Keys(WRONG_KEY))
 
     in_parallel(10, lambda n: rename(vpcep, target=target(projects[n])))
     assert len(cloud.calls) == 2
@@ -306,11 +307,11 @@ def test_unknown_key_delays_concurrent_calls_by_one_call_at_most(
 
 
 def test_changed_key_is_used_by_the_next_call(cloud: HuaweiCloud) -> None:
-    keys = [KEY]
-    vpcep = adapter(cloud.url, lambda _: keys[-1])
+    keys = Keys()
+    vpcep = adapter(cloud.url, keys)
     rename(vpcep)
 
-    keys.append(KEY._replace(access_key="ROTATED", secret_key="rotated-secret-key"))
+    keys.key = KEY._replace(access_key="ROTATED", secret_key="rotated-secret-key")
     cloud.set_credentials("ROTATED", "rotated-secret-key")
 
     assert rename(vpcep, "billing").name == "billing"
@@ -318,83 +319,57 @@ def test_changed_key_is_used_by_the_next_call(cloud: HuaweiCloud) -> None:
 
 
 def test_refused_key_is_invalidated(cloud: HuaweiCloud) -> None:
-    keys, invalidated = [WRONG_KEY], []
-
-    def invalidate(key: Credentials) -> None:
-        invalidated.append(key)
-        keys.append(KEY)
-
-    vpcep = adapter(cloud.url, lambda _: keys[-1], invalidate=invalidate)
+    keys = Keys(WRONG_KEY, next=KEY)
+    vpcep = adapter(cloud.url, keys)
 
     failure = rename_failure(vpcep)
 
     # then: another try at once is worth it
-    assert (failure.kind, failure.retry_in_process, invalidated) == (Kind.ACCESS, True, [WRONG_KEY])
+    assert (failure.kind, failure.retry_in_process, keys.invalidated) == (Kind.ACCESS, True, [WRONG_KEY])
     assert rename(vpcep).name == "orders"
 
 
 def test_refusal_is_reported_if_there_is_no_key_after_it(cloud: HuaweiCloud) -> None:
-    keys = [WRONG_KEY]
+    keys = Keys(WRONG_KEY, next=failures.credentials("none", kind=Kind.UNAVAILABLE))
 
-    def credentials(_: Deadline) -> Credentials:
-        if not keys:
-            raise RenameFailedError(failures.credentials("none", kind=Kind.UNAVAILABLE))
-        return keys[-1]
-
-    vpcep = adapter(cloud.url, credentials, invalidate=keys.remove)
-
-    failure = rename_failure(vpcep)
+    failure = rename_failure(adapter(cloud.url, keys))
 
     assert (failure.code, failure.retry_in_process) == ("APIGW.0301", False)
 
 
 def test_failure_of_the_credentials_is_reported(cloud: HuaweiCloud) -> None:
     failure = failures.credentials("The secret is gone.", kind=Kind.ACCESS)
-
-    def credentials(_: Deadline) -> Credentials:
-        raise RenameFailedError(failure)
-
-    vpcep = adapter(cloud.url, credentials)
+    vpcep = adapter(cloud.url, Keys(failure))
 
     assert rename_failure(vpcep) == failure
     assert failed(vpcep.read, TARGET, within(LONG)) == failure
     assert cloud.calls == []
 
 
-# ---- Rotation during calls
-
-
 def test_concurrent_calls_that_are_refused_are_retried_with_the_new_key(cloud: HuaweiCloud) -> None:
-    keys = [WRONG_KEY]
+    class SlowKeys(Keys):
+        def invalidate(self, key: Credentials) -> None:
+            time.sleep(SHORT)
+            super().invalidate(key)
 
-    def invalidate(key: Credentials) -> None:
-        time.sleep(SHORT)
-        keys[0] = KEY
+    vpcep = adapter(cloud.url, SlowKeys(WRONG_KEY, next=KEY))
 
-    vpcep = adapter(cloud.url, lambda _: keys[0], invalidate=invalidate)
+    results = in_parallel(4, lambda _: rename(vpcep))
 
-    with ThreadPoolExecutor(4) as threads:
-        failures_ = list(threads.map(lambda _: rename_failure(vpcep), range(4)))
-
-    assert [failure.retry_in_process for failure in failures_] == [True] * 4
+    assert [failure.retry_in_process for failure in results] == [True] * 4
     assert len(cloud.calls) == 1
 
 
 def test_older_key_does_not_replace_a_newer_one(cloud: HuaweiCloud) -> None:
     """A thread is slow to take the old key to a call: by then it is known to be refused."""
-    keys, has_begun = [WRONG_KEY], threading.Event()
+    has_begun = threading.Event()
 
-    def credentials(_: Deadline) -> Credentials:
-        key = keys[0]
+    def first_is_slow() -> None:
         if not has_begun.is_set():
             has_begun.set()
             time.sleep(SHORT)
-        return key
 
-    def invalidate(key: Credentials) -> None:
-        keys[0] = KEY
-
-    vpcep = adapter(cloud.url, credentials, invalidate=invalidate)
+    vpcep = adapter(cloud.url, Keys(WRONG_KEY, next=KEY, after_get=first_is_slow))
 
     with ThreadPoolExecutor(1) as threads:
         slow = threads.submit(rename_failure, vpcep)
@@ -407,19 +382,15 @@ def test_older_key_does_not_replace_a_newer_one(cloud: HuaweiCloud) -> None:
     assert [call.authenticated for call in cloud.calls].count(False) == 1
 
 
-# ---- Credentials that hang
-
-
 def test_credentials_that_hang_do_not_delay_other_calls(cloud: HuaweiCloud) -> None:
     may_end, hangs = threading.Event(), threading.Event()
 
-    def credentials(_: Deadline) -> Credentials:
+    def first_hangs() -> None:
         if not hangs.is_set():
             hangs.set()
             may_end.wait(LONG)
-        return KEY
 
-    vpcep = adapter(cloud.url, credentials)
+    vpcep = adapter(cloud.url, Keys(after_get=first_hangs))
     with ThreadPoolExecutor(1) as threads:
         stuck = threads.submit(vpcep.rename, TARGET, "orders", within(LONG))
         hangs.wait(LONG)
