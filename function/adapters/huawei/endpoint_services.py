@@ -120,9 +120,8 @@ class HuaweiEndpointServices:
         try:
             return key.guard.call(target, lambda: self._send(client, key, operation, deadline), deadline, purpose)
         except RenameFailedError as error:
-            failure = error.failure
-            if failure.kind is Kind.ACCESS and self._has_other_than(key.credentials, deadline):
-                raise RenameFailedError(replace(failure, retry_in_process=True)) from error
+            if error.failure.kind is Kind.ACCESS and self._has_other_than(key.credentials, deadline):
+                raise RenameFailedError(replace(error.failure, retry_in_process=True)) from error
             raise
 
     def _send(self, client: VpcepClient, key: _Key, operation: _Operation, deadline: Deadline) -> Reply:

@@ -7,23 +7,38 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aws_lambda_powertools.utilities.circuit_breaker import CircuitTransition
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from function.adapters.aws.client import DynamoDbClient
-from function.adapters.aws.dynamodb_ledger import LedgerSchemaError
-from function.adapters.circuit_breaker import FAILURE_THRESHOLD, RECOVERY_SECONDS, STATE_CACHE_SECONDS, STORE_SECONDS
+from function.adapters.aws.dynamodb_ledger import DynamoDbLedger, LedgerSchemaError
+from function.adapters.aws.ledger_items import breaker_item
+from function.adapters.circuit_breaker import (
+    FAILURE_THRESHOLD,
+    RECOVERY_SECONDS,
+    STATE_CACHE_SECONDS,
+    STORE_SECONDS,
+    OutageBreaker,
+)
 from function.domain import failures
 from function.domain.deadline import Deadline
-from function.domain.failures import Failure, Kind
+from function.domain.failures import Failure, Kind, RenameFailedError
 from function.domain.model import Target
+from function.domain.ports import ReadPurpose, Reply
 from tests.deadlines import within
+from tests.fakes.dynamodb import FakeDynamoDb
 from tests.fakes.failures import failed, not_found, refusal, throttled, unavailable, wrong_key
-from tests.fakes.identifiers import OTHER_REGION, REGION
-from tests.unit.adapters.breakers import ITEM, POWERTOOLS, TABLE, TARGET, Breaker
+from tests.fakes.identifiers import OTHER_REGION, PROJECT, REGION, SERVICE
+from tests.fakes.world import World
 
+TABLE = "ledger"
+TARGET = Target(REGION, PROJECT, SERVICE)
+ITEM = "breaker#vpcep/cn-north-4"
+POWERTOOLS = "aws_lambda_powertools.utilities.circuit_breaker"
 ELSEWHERE = TARGET._replace(region=OTHER_REGION)
 ELSEWHERE_ITEM = "breaker#vpcep/eu-west-101"
 IN_DOUBT = [failures.timeout(in_doubt=True), refusal("EndPoint.0013", 504), failures.connection_failed(in_doubt=True)]
@@ -50,6 +65,7 @@ def code_of(failure: Failure | None) -> str:
 
 
 each_operation = pytest.mark.parametrize("operation", ["rename", "read"])
+each_purpose_without_effect = pytest.mark.parametrize("purpose", [ReadPurpose.OUTCOME, ReadPurpose.DRY_RUN])
 each_other_answer = pytest.mark.parametrize("failure", OTHERS, ids=code_of)
 # Nothing follows from them for Huawei Cloud: a lock was not free in time, a refusal is remembered, there is no key.
 each_call_not_made = pytest.mark.parametrize(
@@ -60,6 +76,113 @@ each_call_not_made = pytest.mark.parametrize(
     ],
     ids=code_of,
 )
+
+
+class Breaker:
+    """A breaker over the endpoint services of a world, with a table that other breakers may share.
+
+    Attributes:
+        transitions: the states that it changed to.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        dynamodb: FakeDynamoDb | None = None,
+        *,
+        client: Any = None,
+        is_recorded: Callable[[str, Deadline], bool] | None = None,
+        on_transition: Callable[[CircuitTransition], None] | None = None,
+        errors: list[Exception] | None = None,
+    ) -> None:
+        """
+        Args:
+            client: of Powertools, instead of the table's own.
+            errors: where the breaker's errors are kept; without it, each fails the test.
+        """
+        self.world = world
+        self.services = world.services
+        self.dynamodb = dynamodb or FakeDynamoDb(world.clock.epoch)
+        self.transitions: list[str] = []
+        own = self.dynamodb.client()
+        self.outage_breaker = OutageBreaker(
+            world.services,
+            is_recorded or DynamoDbLedger(own, TABLE).outage_is_recorded,
+            client or own,
+            table=TABLE,
+            item=breaker_item,
+            on_transition=on_transition or self._changed,
+            on_error=_fail if errors is None else errors.append,
+            now=world.clock.epoch,
+        )
+
+    def _changed(self, transition: CircuitTransition) -> None:
+        assert transition.circuit_name == ITEM
+        self.transitions.append(transition.to_state.value)
+
+    def call(
+        self, operation: str = "rename", target: Target = TARGET, purpose: ReadPurpose = ReadPurpose.DECISION
+    ) -> Reply:
+        if operation == "read":
+            return self.outage_breaker.read(target, within(5.0), purpose)
+        return self.outage_breaker.rename(target, "orders", within(5.0))
+
+    def code(self, operation: str = "rename", purpose: ReadPurpose = ReadPurpose.DECISION) -> str | None:
+        """The code of the failure that a call ends in."""
+        try:
+            self.call(operation, purpose=purpose)
+        except RenameFailedError as error:
+            return error.failure.code
+        return None
+
+    def fail(self, failure: Failure, times: int = 1, operation: str = "rename") -> None:
+        """So many calls that are answered with the failure."""
+        for _ in range(times):
+            self.services.refuse(failure, on=operation)
+            assert failed(self.call, operation) is failure
+
+    def open(self) -> None:
+        self.fail(unavailable(), FAILURE_THRESHOLD)
+        assert self.state == "OPEN"
+
+    def wait_for_recovery(self) -> None:
+        self.world.clock.sleep(RECOVERY_SECONDS)
+
+    def is_open(self) -> bool:
+        """Whether the next call does not reach Huawei Cloud."""
+        before = len(self.services.calls)
+        self.code()
+        return len(self.services.calls) == before
+
+    def is_open_in_another_thread(self) -> bool:
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(self.is_open).result()
+
+    @property
+    def state(self) -> Any:
+        """As it is stored."""
+        item = self.dynamodb.item(ITEM)
+        return item and item["state"]["S"]
+
+    def store(self, state: str, opened_at: float, item: str = ITEM, **attributes: dict[str, str]) -> None:
+        """Another environment has stored the state."""
+        stored = {"id": {"S": item}, "state": {"S": state}, "opened_at": {"N": str(int(opened_at))}} | attributes
+        self.dynamodb.client().put_item(within(5.0), TableName=TABLE, Item=stored)
+
+
+def _fail(error: Exception) -> None:
+    raise AssertionError from error
+
+
+@pytest.fixture
+def breaker(world: World, monkeypatch: pytest.MonkeyPatch) -> Breaker:
+    """Powertools has the world's clock, and none of the counts of earlier tests."""
+    clock = SimpleNamespace(datetime=SimpleNamespace(now=world.clock.now))
+    for module in ("base", "persistence.base", "persistence.dynamodb"):
+        monkeypatch.setattr(f"{POWERTOOLS}.{module}.dt", clock)
+    for counter in ("_LOCAL_FAILURES", "_LOCAL_SUCCESSES", "_LAST_OBSERVED_STATE"):
+        monkeypatch.setattr(f"{POWERTOOLS}.base.{counter}", {})
+    return Breaker(world)
 
 
 @pytest.fixture
@@ -526,3 +649,65 @@ def test_transition_that_cannot_be_reported_prevents_no_call(breaker: Breaker) -
     breaker.wait_for_recovery()
 
     assert breaker.call().name == "orders"
+
+
+# ---- Reads, by their purpose
+
+
+@each_purpose_without_effect
+def test_read_without_effect_never_stores_the_state_of_the_breaker(breaker: Breaker, purpose: ReadPurpose) -> None:
+    breaker.services.refuse(unavailable(), on="read", times=None)
+
+    for _ in range(3 * FAILURE_THRESHOLD):
+        breaker.code("read", purpose)
+
+    assert {call.operation for call in breaker.dynamodb.calls} <= {"GetItem"}
+
+
+def test_failed_reads_for_the_outcome_do_not_open_the_breaker(breaker: Breaker) -> None:
+    breaker.services.refuse(unavailable(), on="read", times=None)
+
+    for _ in range(2 * FAILURE_THRESHOLD):
+        breaker.code("read", ReadPurpose.OUTCOME)
+
+    assert breaker.code() is None
+
+
+def test_success_of_a_read_for_the_outcome_does_not_end_a_run_of_unavailable_answers(breaker: Breaker) -> None:
+    breaker.services.refuse(unavailable(), times=FAILURE_THRESHOLD)
+    for _ in range(FAILURE_THRESHOLD):
+        assert breaker.code("read", ReadPurpose.OUTCOME) is None
+        breaker.code()
+
+    assert breaker.state == "OPEN"
+
+
+def test_failed_dry_runs_open_the_breaker_in_memory_only(breaker: Breaker) -> None:
+    breaker.services.refuse(unavailable(), on="read", times=None)
+
+    codes = [breaker.code("read", ReadPurpose.DRY_RUN) for _ in range(FAILURE_THRESHOLD + 1)]
+
+    assert codes == ["EndPoint.0001"] * FAILURE_THRESHOLD + ["Rename.Outage"]
+    assert breaker.state is None
+    breaker.world.clock.sleep(STATE_CACHE_SECONDS + 1)
+    assert breaker.code("read", ReadPurpose.DRY_RUN) == "EndPoint.0001"
+
+
+@each_purpose_without_effect
+def test_open_breaker_rejects_a_read_without_effect(breaker: Breaker, purpose: ReadPurpose) -> None:
+    breaker.open()
+
+    assert breaker.code("read", purpose) == "Rename.Outage"
+    assert breaker.services.calls_of("read") == []
+
+
+@each_purpose_without_effect
+def test_read_without_effect_does_not_probe(breaker: Breaker, purpose: ReadPurpose) -> None:
+    breaker.open()
+    before = breaker.dynamodb.item(ITEM)
+    breaker.world.clock.sleep(RECOVERY_SECONDS + STATE_CACHE_SECONDS)
+
+    assert breaker.code("read", purpose) == "Rename.Outage"
+    assert breaker.dynamodb.item(ITEM) == before
+    assert breaker.code() is None
+    assert breaker.state == "CLOSED"

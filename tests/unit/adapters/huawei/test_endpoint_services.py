@@ -275,6 +275,7 @@ def test_reply_of_another_status_without_a_body_is_no_success(
 def test_redirect_is_not_followed_and_no_success(
     cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, status: int
 ) -> None:
+    cloud.add_service(OTHER_SERVICE, name="reports")
     another = f"{cloud.url}/v1/{PROJECT}/vpc-endpoint-services/{OTHER_SERVICE}/name"
     for location in (another, "/elsewhere", "http://["):
         cloud.fail(status, body=b'{"endpoint_service_name": "billing"}', headers={"Location": location})

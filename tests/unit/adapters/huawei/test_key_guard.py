@@ -90,7 +90,9 @@ def test_waiting_call_that_runs_out_of_time_does_not_release_the_probe_of_anothe
     assert sent == []
 
 
-def result_of(guard: KeyGuard, to: Target, answer: Reply | Failure) -> Failure | None:
+def result_of(
+    guard: KeyGuard, to: Target, answer: Reply | Failure, purpose: ReadPurpose = ReadPurpose.DECISION
+) -> Failure | None:
     """The failure of a call that is answered so, if it is made."""
 
     def send() -> Reply:
@@ -98,7 +100,7 @@ def result_of(guard: KeyGuard, to: Target, answer: Reply | Failure) -> Failure |
             raise RenameFailedError(answer)
         return answer
 
-    [result] = in_parallel(1, lambda _: guard.call(to, send, within(LONG), ReadPurpose.DECISION))
+    [result] = in_parallel(1, lambda _: guard.call(to, send, within(LONG), purpose))
     return result if isinstance(result, Failure) else None
 
 
@@ -144,6 +146,23 @@ def test_refusal_is_remembered_for_a_minute_for_the_targets_that_it_concerns(
     assert rejected_targets(guard) == list(concerned)
     clock.ahead += 2
     assert rejected_targets(guard) == []
+
+
+@pytest.mark.parametrize(
+    ("purpose", "code", "status", "rejected"),
+    [
+        (ReadPurpose.OUTCOME, "EndPoint.0004", 403, []),
+        (ReadPurpose.OUTCOME, "APIGW.0301", 401, ALL_TARGETS),
+        (ReadPurpose.DRY_RUN, "EndPoint.0004", 403, [target()]),
+        (ReadPurpose.DRY_RUN, "APIGW.0301", 401, ALL_TARGETS),
+    ],
+)
+def test_refused_read_is_remembered_depending_on_its_purpose(
+    guard: KeyGuard, purpose: ReadPurpose, code: str, status: int, rejected: Sequence[Target]
+) -> None:
+    result_of(guard, target(), refusal(code, status), purpose)
+
+    assert rejected_targets(guard) == list(rejected)
 
 
 def test_two_projects_refused_in_a_row_reject_all_but_the_default_one(guard: KeyGuard) -> None:
