@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aws_lambda_powertools.utilities.circuit_breaker import CircuitTransition
@@ -85,34 +85,20 @@ class Breaker:
         transitions: the states that it changed to.
     """
 
-    def __init__(
-        self,
-        world: World,
-        dynamodb: FakeDynamoDb | None = None,
-        *,
-        client: Any = None,
-        is_recorded: Callable[[str, Deadline], bool] | None = None,
-        on_transition: Callable[[CircuitTransition], None] | None = None,
-        errors: list[Exception] | None = None,
-    ) -> None:
-        """
-        Args:
-            client: of Powertools, instead of the table's own.
-            errors: where the breaker's errors are kept; without it, each fails the test.
-        """
+    def __init__(self, world: World, dynamodb: FakeDynamoDb | None = None) -> None:
         self.world = world
         self.services = world.services
         self.dynamodb = dynamodb or FakeDynamoDb(world.clock.epoch)
         self.transitions: list[str] = []
-        own = self.dynamodb.client()
+        client = self.dynamodb.client()
         self.outage_breaker = OutageBreaker(
             world.services,
-            is_recorded or DynamoDbLedger(own, TABLE).outage_is_recorded,
-            client or own,
+            DynamoDbLedger(client, TABLE).outage_is_recorded,
+            client,
             table=TABLE,
             item=breaker_item,
-            on_transition=on_transition or self._changed,
-            on_error=_fail if errors is None else errors.append,
+            on_transition=self._changed,
+            on_error=_fail,
             now=world.clock.epoch,
         )
 
@@ -362,7 +348,7 @@ def test_call_keeps_its_result_after_a_defect_of_powertools(
         raise error
 
     errors: list[Exception] = []
-    breaker = Breaker(breaker.world, errors=errors)
+    breaker.outage_breaker.on_error = errors.append
     breaker.open()
     breaker.wait_for_recovery()
     monkeypatch.setattr(f"{POWERTOOLS}.base.CircuitBreakerHandler._call_probe", call_probe)
@@ -405,21 +391,24 @@ each_error = pytest.mark.parametrize(
 )
 
 
-def with_failing_store(breaker: Breaker, failing: str, error: Exception, errors: list[Exception]) -> Breaker:
+def fail_store(breaker: Breaker, failing: str, error: Exception) -> list[Exception]:
+    """Let an operation of the store fail. Returns the errors that the breaker reports."""
+    errors: list[Exception] = []
+
     def before(operation: str, _: Deadline) -> None:
         if operation == failing:
             raise error
 
-    client = Client(breaker.dynamodb.client(), before)
-    return Breaker(breaker.world, breaker.dynamodb, client=client, errors=errors)
+    breaker.outage_breaker.client = cast("Any", Client(breaker.dynamodb.client(), before))
+    breaker.outage_breaker.on_error = errors.append
+    return errors
 
 
 @each_error
 @pytest.mark.parametrize("operation", ["get_item", "put_item", "update_item"])
 @pytest.mark.parametrize("state", ["closed", "open", "half open"])
 def test_failing_store_changes_no_result(breaker: Breaker, operation: str, error: Exception, state: str) -> None:
-    errors: list[Exception] = []
-    breaker = with_failing_store(breaker, operation, error, errors)
+    errors = fail_store(breaker, operation, error)
     if state != "closed":
         breaker.store("OPEN", breaker.world.clock.epoch() - RECOVERY_SECONDS)
     if state == "half open":
@@ -438,8 +427,7 @@ def test_failing_store_changes_no_result(breaker: Breaker, operation: str, error
 
 @each_error
 def test_call_is_made_if_the_store_cannot_elect_a_probe(breaker: Breaker, error: Exception) -> None:
-    errors: list[Exception] = []
-    breaker = with_failing_store(breaker, "put_item", error, errors)
+    errors = fail_store(breaker, "put_item", error)
     breaker.store("OPEN", breaker.world.clock.epoch() - RECOVERY_SECONDS)
 
     assert breaker.call().name == "orders"
@@ -448,16 +436,17 @@ def test_call_is_made_if_the_store_cannot_elect_a_probe(breaker: Breaker, error:
 
 def test_call_is_made_if_the_table_does_not_exist(breaker: Breaker) -> None:
     errors: list[Exception] = []
+    breaker.outage_breaker.on_error = errors.append
     breaker.dynamodb.refuse("ResourceNotFoundException")
 
-    assert Breaker(breaker.world, breaker.dynamodb, errors=errors).call().name == "orders"
+    assert breaker.call().name == "orders"
     assert list(map(type, errors)) == [LedgerSchemaError]
 
 
 def test_call_that_used_up_its_deadline_is_stored_within_a_second(breaker: Breaker) -> None:
     deadlines: list[tuple[str, float]] = []
     client = Client(breaker.dynamodb.client(), lambda *request: deadlines.append((request[0], request[1].remaining())))
-    breaker = Breaker(breaker.world, client=client)
+    breaker.outage_breaker.client = cast("Any", client)
     breaker.services.refuse(failures.timeout(in_doubt=True), times=None, takes=60.0)
 
     for _ in range(FAILURE_THRESHOLD):
@@ -489,7 +478,7 @@ def test_state_check_that_hangs_delays_other_calls_for_a_moment_only(
         hangs.set()
         return not may_end.wait(10)
 
-    breaker = Breaker(breaker.world, is_recorded=is_recorded)
+    breaker.outage_breaker.is_recorded = is_recorded
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(breaker.call)
         assert hangs.wait(10)
@@ -644,7 +633,7 @@ def test_transition_that_cannot_be_reported_prevents_no_call(breaker: Breaker) -
     def fail(_: object) -> None:
         raise RuntimeError
 
-    breaker = Breaker(breaker.world, on_transition=fail)
+    breaker.outage_breaker.on_transition = fail
     breaker.open()
     breaker.wait_for_recovery()
 
