@@ -34,7 +34,7 @@ STATE_CHECK_SECONDS: Final = 3.0
 STORE_SECONDS: Final = 1.0
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class OutageBreaker:
     """Endpoint services that are not called during an outage of their region.
 
