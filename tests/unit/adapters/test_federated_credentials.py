@@ -280,6 +280,7 @@ def test_error_of_iam_becomes_a_failure_of_the_credentials(
 
     assert_no_key(failure, kind)
     assert failure.http_status == status
+    assert f"HTTP status {status}" in failure.message
     assert failure.huawei_request_id
     assert iam.calls[-1].path == path
 

@@ -350,6 +350,7 @@ def test_read_that_failed_after_its_deadline_is_repeated_at_once(secret: Secret)
     secret.takes = 0.1
     secret.error = error_of("InternalServiceError")
     secret.failure(0.05)
+    assert len(secret.reads) == 1
 
     secret.error = None
 
