@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Final, NamedTuple, cast
 
 from botocore.exceptions import ClientError, ReadTimeoutError
@@ -121,6 +121,7 @@ class Account:
         return key == 1 or now < self.revoked_at
 
 
+@dataclass(eq=False)
 class Huawei:
     """The endpoint services, and the provider of the key for them.
 
@@ -131,21 +132,20 @@ class Huawei:
     deadline.
     """
 
-    def __init__(self, world: World, invariants: Invariants) -> None:
-        self._world = world
-        self._invariants = invariants
-        self.account = Account()
+    world: World
+    invariants: Invariants
+    account: Account = field(default_factory=Account)
 
     def default_project(self, deadline: Deadline) -> str:
         return self._secret().project
 
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
-        world, invocation, seconds = self._world, running(self._world), deadline.remaining()
+        world, invocation, seconds = self.world, running(self.world), deadline.remaining()
         expect_no_dry_run(world, "renames")
         event = cast("RenameEvent", invocation.event)
-        service = self._invariants.service(target.project_id, target.vpc_endpoint_service_id)
+        service = self.invariants.service(target.project_id, target.vpc_endpoint_service_id)
         behaviour = self._draw(target, service, name)
-        rename = self._invariants.rename_called(service, event.cloud_event, invocation)
+        rename = self.invariants.rename_called(service, event.cloud_event, invocation)
         world.note("rename of %s to %r: %s", service.id, name, behaviour)
         can_happen = service.exists and name != REFUSED_NAME
         late = can_happen and behaviour in IN_DOUBT and world.chance(0.5)
@@ -172,12 +172,12 @@ class Huawei:
         return self._response(behaviour, name, service)
 
     def read(self, target: Target, deadline: Deadline, purpose: ReadPurpose = ReadPurpose.DECISION) -> Reply:
-        world, invocation, seconds = self._world, running(self._world), deadline.remaining()
+        world, invocation, seconds = self.world, running(self.world), deadline.remaining()
         event = cast("RenameEvent", invocation.event)
-        service = self._invariants.service(target.project_id, target.vpc_endpoint_service_id)
+        service = self.invariants.service(target.project_id, target.vpc_endpoint_service_id)
         behaviour = self._draw(target, service, "", purpose)
         if not invocation.is_dry_run:
-            self._invariants.call_made(service, event.cloud_event)
+            self.invariants.call_made(service, event.cloud_event)
         latency = min(world.latency(), seconds / 2)
         invocation.pause(latency)
         name = service.name
@@ -189,14 +189,14 @@ class Huawei:
 
     def is_refused(self, event: RenameEvent) -> bool:
         """Whether this environment has received a refusal that covers the event."""
-        refused = running(self._world).environment.refused_until
+        refused = running(self.world).environment.refused_until
         service = event.vpc_endpoint_service_id.lower()
         projects = (event.project_id,) if event.project_id else (PROJECT, OTHER_PROJECT)
         return None in refused or any(project in refused or (project, service) in refused for project in projects)
 
     def _late_effect_time(self, invocation: Invocation) -> float:
         """Half of them soon, the others at any time up to the bound, or close to it."""
-        world = self._world
+        world = self.world
         latest = invocation.deadline + world.profile.latest_effect_seconds
         match world.random.randrange(4):
             case 0 | 1:
@@ -207,7 +207,7 @@ class Huawei:
                 return max(world.now, latest - world.random.expovariate(1.0))
 
     def _secret(self) -> Secret:
-        world, environment = self._world, running(self._world).environment
+        world, environment = self.world, running(self.world).environment
         if world.chance(world.profile.key_unavailable):
             world.note("there is no key for Huawei Cloud")
             raise RenameFailedError(failures.credentials("", kind=Kind.UNAVAILABLE))
@@ -217,14 +217,14 @@ class Huawei:
         return environment.secret
 
     def _wait_for_response(self, behaviour: str, seconds: float) -> None:
-        running(self._world).pause(seconds if behaviour == "silent" else min(self._world.latency(), seconds))
+        running(self.world).pause(seconds if behaviour == "silent" else min(self.world.latency(), seconds))
 
     def _apply(self, rename: Rename) -> None:
-        self._invariants.rename_took_effect(rename)
+        self.invariants.rename_took_effect(rename)
         rename.service.in_flight.remove(rename)
 
     def _draw(self, target: Target, service: Service, name: str, purpose: ReadPurpose = ReadPurpose.DECISION) -> str:
-        world, environment = self._world, running(self._world).environment
+        world, environment = self.world, running(self.world).environment
         environment.is_answered = False
         secret, scopes = self._secret(), (None, target.project_id, (target.project_id, service.id))
         if any(environment.refused_until.get(scope, 0.0) > world.now for scope in scopes):
@@ -239,7 +239,7 @@ class Huawei:
         return behaviour
 
     def _draw_behaviour(self, target: Target, service: Service, name: str, secret: Secret) -> str:
-        profile, now = self._world.profile, self._world.now
+        profile, now = self.world.profile, self.world.now
         if now < profile.key_refused_until or not self.account.accepts(secret.key, now):
             return "wrong_key"
         if now < profile.forbidden_until:
@@ -248,21 +248,21 @@ class Huawei:
             if service.id in profile.forbidden:
                 return "forbidden"
         if now < profile.outage_until:
-            return self._world.random.choice(profile.outage)
-        behaviour = str(self._world.random.choices(*profile.huawei)[0])
+            return self.world.random.choice(profile.outage)
+        behaviour = str(self.world.random.choices(*profile.huawei)[0])
         if behaviour in ("fine", "garbled", "state") and (not service.exists or name == REFUSED_NAME):
             return "refused" if service.exists else "unknown"
         return behaviour
 
     def _response(self, behaviour: str, name: str, service: Service, *, counts: bool = True) -> Reply:
-        environment = running(self._world).environment
+        environment = running(self.world).environment
         if counts:
             environment.is_answered = behaviour not in UNAVAILABLE
             environment.unavailable_answers = 0 if environment.is_answered else environment.unavailable_answers + 1
         match behaviour:
             case "fine":
                 long = f"{REGION}.{name}.{service.id}" if name else f"{REGION}.{service.id}"
-                return Reply(long if self._world.chance(0.5) else name, 200, "request")
+                return Reply(long if self.world.chance(0.5) else name, 200, "request")
             case "garbled":
                 return Reply(None, 200, None)
             case "silent":
@@ -270,7 +270,7 @@ class Huawei:
             case "broken" | "unreachable":
                 failure = failures.connection_failed(in_doubt=behaviour == "broken")
             case "throttled":
-                window = self._world.random.choice(("", ", limit_time:1 minute", ", limit_time:1 hour"))
+                window = self.world.random.choice(("", ", limit_time:1 minute", ", limit_time:1 hour"))
                 failure = from_reply("APIGW.0308", f"The throttling threshold was reached{window}", status=429)
             case _:
                 code, status = ERRORS[behaviour]
@@ -286,30 +286,30 @@ def expect_no_dry_run(world: World, what: str) -> None:
         world.mark_broken(9, f"a dry run {what}")
 
 
+@dataclass(eq=False)
 class Bus:
     """The outcome bus."""
 
-    def __init__(self, world: World, invariants: Invariants) -> None:
-        self._world = world
-        self._invariants = invariants
+    world: World
+    invariants: Invariants
 
     def publish(self, outcome: Outcome, deadline: Deadline) -> None:
         cloud_event = outcome.cloud_event
-        expect_no_dry_run(self._world, "publishes")
-        running(self._world).call(
+        expect_no_dry_run(self.world, "publishes")
+        running(self.world).call(
             "the bus",
-            lambda: self._invariants.published(cloud_event),
-            self._world.profile.bus,
+            lambda: self.invariants.published(cloud_event),
+            self.world.profile.bus,
             lambda: RenameFailedError(failures.not_published("InternalException")),
         )
 
 
+@dataclass(eq=False)
 class LedgerClient:
     """The function's client of DynamoDB."""
 
-    def __init__(self, world: World, table: Table) -> None:
-        self._world = world
-        self._table = table
+    world: World
+    table: Table
 
     def transact_write_items(self, deadline: Deadline, **request: Any) -> None:
         self._call("TransactWriteItems", request)
@@ -324,12 +324,12 @@ class LedgerClient:
         return self._call("GetItem", request)
 
     def _call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
-        world, actions = self._world, len(request.get("TransactItems", ()))
+        world, actions = self.world, len(request.get("TransactItems", ()))
 
         def effect() -> dict[str, Any]:
             if actions and world.chance(world.profile.conflict):
                 raise conflict(actions, world.random.randrange(actions))
-            return self._table.carry_out(operation, request)
+            return self.table.carry_out(operation, request)
 
         def error() -> Exception:
             if world.chance(0.5):
@@ -363,26 +363,23 @@ class Message:
     source_arn: str | None = None
 
 
+@dataclass(eq=False)
 class Queue:
-    """A FIFO queue, and the pollers that invoke the function with its messages."""
+    """A FIFO queue, and the pollers that invoke the function with its messages.
 
-    def __init__(
-        self,
-        world: World,
-        arn: str,
-        *,
-        pollers: int = 0,
-        max_receives: int | None = None,
-        dead_letters: Queue | None = None,
-    ) -> None:
-        self.arn = arn
-        self.messages: list[Message] = []
-        self._world = world
-        self._max_receives = max_receives
-        self._dead_letters = dead_letters
-        self._idle = pollers
-        self._ids = 0
-        self._deduplication: dict[str, float] = {}
+    Attributes:
+        pollers: those that wait for messages.
+    """
+
+    world: World
+    arn: str
+    _: KW_ONLY
+    pollers: int = 0
+    max_receives: int | None = None
+    dead_letters: Queue | None = None
+    messages: list[Message] = field(default_factory=list)
+    _ids: int = 0
+    _deduplication: dict[str, float] = field(default_factory=dict)
 
     def serve(self, invoke: Callable[[list[Message], Callable[[set[str]], None]], None]) -> None:
         """
@@ -398,11 +395,11 @@ class Queue:
     def add(self, message: Message) -> None:
         """A message is sent."""
         self.messages.append(message)
-        self._world.after(0, self.poll)
+        self.world.after(0, self.poll)
 
     def is_duplicate(self, deduplication_id: str) -> bool:
         """Whether SQS accepts the message without delivering it."""
-        now = self._world.now
+        now = self.world.now
         if self._deduplication.get(deduplication_id, 0.0) + DEDUPLICATION_SECONDS > now:
             return True
         self._deduplication[deduplication_id] = now
@@ -414,36 +411,36 @@ class Queue:
         def effect() -> None:
             for message in self.messages:
                 seconds = delays.get(_receipt_handle(message))
-                if seconds is not None and message.visible_at > self._world.now:
-                    self._show_at(message, self._world.now + seconds)
-                    self._world.note("%s: visibility extended to %s s", message.event.label, seconds)
+                if seconds is not None and message.visible_at > self.world.now:
+                    self._show_at(message, self.world.now + seconds)
+                    self.world.note("%s: visibility extended to %s s", message.event.label, seconds)
 
-        _call_sqs(self._world, "extend visibility", effect)
+        _call_sqs(self.world, "extend visibility", effect)
 
     def poll(self) -> None:
-        while self._idle and (messages := self._receive()):
-            self._idle -= 1
+        while self.pollers and (messages := self._receive()):
+            self.pollers -= 1
             self._invoke(messages, lambda done, messages=messages: self._finish(messages, done))  # type: ignore[misc]
 
     def _show_at(self, message: Message, time: float) -> None:
         message.visible_at = time
-        self._world.at(time, self.poll)
+        self.world.at(time, self.poll)
 
     def _receive(self) -> list[Message]:
         """Messages of groups of which none is in flight."""
-        now, size = self._world.now, self._world.random.randint(1, MAX_BATCH)
+        now, size = self.world.now, self.world.random.randint(1, MAX_BATCH)
         invisible = {message.group for message in self.messages if message.visible_at > now}
         batch: list[Message] = []
         for message in list(self.messages):
             if message.group in invisible or len(batch) == size:
                 continue
-            if self._dead_letters and self._max_receives and message.receives >= self._max_receives:
-                self._world.note("%s has used up its receives", message.event.label)
+            if self.dead_letters and self.max_receives and message.receives >= self.max_receives:
+                self.world.note("%s has used up its receives", message.event.label)
                 self.messages.remove(message)
                 message.sent, message.source_arn, message.receives, message.visible_at = now, self.arn, 0, 0.0
                 if message.on_new_timestamp:
                     message.on_new_timestamp(now)
-                self._dead_letters.add(message)
+                self.dead_letters.add(message)
                 continue
             batch.append(message)
         for message in batch:
@@ -452,14 +449,14 @@ class Queue:
         return batch
 
     def _finish(self, messages: list[Message], done: set[str]) -> None:
-        self._idle += 1
-        if done and self._world.chance(self._world.profile.response_lost):
-            self._world.note("the messages are not deleted")
+        self.pollers += 1
+        if done and self.world.chance(self.world.profile.response_lost):
+            self.world.note("the messages are not deleted")
         else:
             for message in messages:
                 if message.id in done and message in self.messages:
                     self.messages.remove(message)
-        self._world.after(0, self.poll)
+        self.world.after(0, self.poll)
 
 
 def sqs_record(message: Message, arn: str) -> dict[str, Any]:
@@ -473,54 +470,54 @@ def sqs_record(message: Message, arn: str) -> dict[str, Any]:
     return record
 
 
+@dataclass(eq=False)
 class HandOver:
     """The rename queue of the HTTP trigger."""
 
-    def __init__(self, world: World, invariants: Invariants, queue: Queue) -> None:
-        self._world = world
-        self._invariants = invariants
-        self._queue = queue
+    world: World
+    invariants: Invariants
+    queue: Queue
 
     def send(self, event: RenameEvent, deduplication_id: str, deadline: Deadline) -> str | None:
-        known = self._invariants.find(event.cloud_event)
+        known = self.invariants.find(event.cloud_event)
         body, group = to_json(event.cloud_event), event.vpc_endpoint_service_id
 
         def effect() -> None:
-            if not self._queue.is_duplicate(deduplication_id):
-                self._queue.add(Message(self._queue.new_id(), body, {}, group, self._world.now, known))
+            if not self.queue.is_duplicate(deduplication_id):
+                self.queue.add(Message(self.queue.new_id(), body, {}, group, self.world.now, known))
                 known.queued = True
-                self._world.note("%s is handed over to the queue", known.label)
+                self.world.note("%s is handed over to the queue", known.label)
 
-        error = _call_sqs(self._world, "hand over", effect)
+        error = _call_sqs(self.world, "hand over", effect)
         if error:  # it may be in the queue nevertheless, as another submission
             known.submissions += 1
         return error
 
 
+@dataclass(eq=False)
 class DeadLetterQueue:
     """The dead-letter queue of the dead letter trigger."""
 
-    def __init__(self, world: World, unsettled: Queue, queue: Queue) -> None:
-        self._world = world
-        self._unsettled = unsettled
-        self._queue = queue
+    world: World
+    unsettled: Queue
+    queue: Queue
 
     def forward(
         self, body: str, group: str, attributes: Mapping[str, Any], message_id: str, deadline: Deadline
     ) -> str | None:
-        event = next(message.event for message in self._unsettled.messages if message.id == message_id)
+        event = next(message.event for message in self.unsettled.messages if message.id == message_id)
         as_delivered = {
             name: {"stringValue": attribute["StringValue"], "dataType": attribute["DataType"]}
             for name, attribute in attributes.items()
         }
 
         def effect() -> None:
-            if not self._queue.is_duplicate(message_id):
-                self._queue.add(Message(self._queue.new_id(), body, as_delivered, group, self._world.now, event))
+            if not self.queue.is_duplicate(message_id):
+                self.queue.add(Message(self.queue.new_id(), body, as_delivered, group, self.world.now, event))
                 event.dead_letters += 1
                 event.was_dead_letter = True
 
-        return _call_sqs(self._world, "forward", effect)
+        return _call_sqs(self.world, "forward", effect)
 
 
 def _call_sqs(world: World, what: str, effect: Callable[[], None]) -> str | None:

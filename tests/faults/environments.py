@@ -160,18 +160,17 @@ class Environment:
         base._PROBE_OWNER = cast("Any", self._owner)
 
 
+@dataclass(eq=False)
 class Fleet:
     """The environments of one function: a warm one is reused, a new one has one of the deployed versions."""
 
-    def __init__(self, build: Build, clouds: SimulatedClouds, max_receives: int) -> None:
-        self._build = build
-        self._clouds = clouds
-        self._world = clouds.world
-        self._max_receives = max_receives
-        self._functions: dict[Version, Function] = {}
-        self._idle: dict[str, list[Environment]] = {}
-        self._environments = 0
-        self.versions: tuple[Version, ...] = (Version(),)
+    build: Build
+    clouds: SimulatedClouds
+    max_receives: int
+    versions: tuple[Version, ...] = (Version(),)
+    _functions: dict[Version, Function] = field(default_factory=dict)
+    _idle: dict[str, list[Environment]] = field(default_factory=dict)
+    _environments: int = 0
 
     def deploy(self, *versions: Version) -> None:
         """Each of the versions gets a part of the traffic from now on. Running invocations end normally."""
@@ -181,8 +180,8 @@ class Fleet:
     def take(self, name: str) -> Environment:
         """An environment for one invocation of the function with this name."""
         idle = self._idle.get(name)
-        if idle and self._world.random.random() < 0.8:
-            return idle.pop(self._world.random.randrange(len(idle)))
+        if idle and self.clouds.world.random.random() < 0.8:
+            return idle.pop(self.clouds.world.random.randrange(len(idle)))
         return self._new()
 
     def give_back(self, name: str, environment: Environment) -> None:
@@ -190,11 +189,11 @@ class Fleet:
             self._idle.setdefault(name, []).append(environment)
 
     def _new(self) -> Environment:
-        world, clouds = self._world, self._clouds
+        world, clouds = self.clouds.world, self.clouds
         version = world.random.choice(self.versions)
         function = self._functions.get(version)
         if function is None:
-            function = self._functions[version] = Function(self._build, version, clouds, self._max_receives)
+            function = self._functions[version] = Function(self.build, version, clouds, self.max_receives)
 
         def transitioned(transition: CircuitTransition) -> None:
             _check_transition(world, environment, transition)
@@ -202,7 +201,7 @@ class Fleet:
         def failed(error: Exception) -> None:
             assert isinstance(error, (BotoCoreError, ClientError)), error
 
-        breaker = self._build.breaker(
+        breaker = self.build.breaker(
             clouds.huawei,
             function.ledger.outage_is_recorded,
             cast("Any", clouds.ledger),
@@ -262,11 +261,11 @@ def powertools_on_virtual_time(world: World) -> Iterator[None]:
                 logger.disabled = False
 
 
+@dataclass(eq=False)
 class _ServicesOfRunningEnvironment:
     """The endpoint services, behind the breaker of the environment that runs."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    world: World
 
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
         return self._services.rename(target, name, deadline)
@@ -276,7 +275,7 @@ class _ServicesOfRunningEnvironment:
 
     @property
     def _services(self) -> OutageBreaker:
-        return running(self._world).environment.services
+        return running(self.world).environment.services
 
 
 class _SequentialWorkers:
@@ -325,11 +324,11 @@ class _CachingValidator:
         return self._errors[key]
 
 
+@dataclass(eq=False)
 class _Telemetry:
     """Checks the result of each event for what is not visible outside of the function."""
 
-    def __init__(self, clouds: SimulatedClouds) -> None:
-        self._clouds = clouds
+    clouds: SimulatedClouds
 
     def handled(
         self, event: RenameEvent | InvalidEvent, result: Outcome | Unsettled, trigger: str, **keys: object
@@ -338,41 +337,41 @@ class _Telemetry:
             raise result.cause
         if not isinstance(event, RenameEvent):
             return
-        invocation = running(self._clouds.world)
+        invocation = running(self.clouds.world)
         group = invocation.groups.get(keys.get("message_id"))
         was_refused = isinstance(result, Unsettled) and result.failure.kind is Kind.ACCESS
-        if self._clouds.huawei.is_refused(event):
+        if self.clouds.huawei.is_refused(event):
             invocation.refused_groups.add(group)
         elif was_refused and group not in invocation.refused_groups:
-            label = self._clouds.invariants.find(event.cloud_event).label
-            self._clouds.world.mark_broken(8, f"{label} returns for a refusal of another event")
+            label = self.clouds.invariants.find(event.cloud_event).label
+            self.clouds.world.mark_broken(8, f"{label} returns for a refusal of another event")
 
     def dry_run(self, dry_run: DryRun, trigger: str, **keys: object) -> None:
         if dry_run.cause is not None:
             raise dry_run.cause
 
     def unexpected(self, error: BaseException | None, **keys: object) -> None:
-        self._clouds.world.note("unexpected: %r", error)
+        self.clouds.world.note("unexpected: %r", error)
         assert isinstance(error, DefectError), error
 
 
+@dataclass(eq=False)
 class _TracedLedger:
     """The ledger, with each of its results in the trace."""
 
-    def __init__(self, ledger: DynamoDbLedger, world: World) -> None:
-        self._ledger = ledger
-        self._world = world
+    ledger: DynamoDbLedger
+    world: World
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         def traced(*args: Any, **kwargs: Any) -> Any:
             answer: object = "no result"
             try:
-                answer = getattr(self._ledger, method)(*args, **kwargs)
+                answer = getattr(self.ledger, method)(*args, **kwargs)
             except RenameFailedError as error:
                 answer = error.failure.code
                 raise
             finally:
-                self._world.note("ledger, %s: %s", method, _brief(answer))
+                self.world.note("ledger, %s: %s", method, _brief(answer))
             return answer
 
         return traced

@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
@@ -164,44 +164,37 @@ class _KilledError(BaseException):
     """Ends an invocation. No code of the function catches it."""
 
 
+@dataclass(eq=False)
 class Invocation:
     """One invocation of the function.
 
     Attributes:
         environment: runs no other invocation at the same time.
+        handle: the trigger.
+        end: called with the response, None where the invocation was killed.
         event: being handled.
         groups: message groups, by message id.
         is_dry_run: it must change nothing.
         refused_groups: those with an event that Huawei Cloud has refused.
     """
 
-    def __init__(
-        self,
-        world: World,
-        name: str,
-        environment: Environment,
-        timeout: float,
-        handle: Callable[[Invocation], Any],
-        end: Callable[[Any | None], None],
-    ) -> None:
-        """
-        Args:
-            handle: the trigger.
-            end: called with the response, None where the invocation was killed.
-        """
-        self.world = world
-        self.name = name
-        self.environment = environment
+    world: World
+    name: str
+    environment: Environment
+    timeout: InitVar[float]
+    handle: Callable[[Invocation], Any]
+    end: Callable[[Any | None], object]
+    event: object = None
+    is_dry_run: bool = False
+    groups: dict[object, str] = field(default_factory=dict)
+    refused_groups: set[str | None] = field(default_factory=set)
+    _pauses: int = 0
+    _killed: bool = False
+
+    def __post_init__(self, timeout: float) -> None:
+        world = self.world
         self.deadline = world.now + timeout
-        self.event: object = None
-        self.is_dry_run = False
-        self.groups: dict[object, str] = {}
-        self.refused_groups: set[str | None] = set()
-        self._handle = handle
-        self._end = end
         self._crashes_at = world.random.randint(1, 30) if world.chance(world.profile.crash) else 0
-        self._pauses = 0
-        self._killed = False
         self._greenlet = greenlet(self._run)
         self._hub = getcurrent()
         world.unfinished[id(self)] = self
@@ -271,7 +264,7 @@ class Invocation:
     def abandon(self) -> None:
         """End it without calling ``end``."""
         self._killed = True
-        self._end = lambda _: None
+        self.end = lambda _: None
         self._resume()
 
     def _resume(self) -> None:
@@ -284,11 +277,11 @@ class Invocation:
         answer = None
         try:
             if not self._killed:
-                answer = self._handle(self)
+                answer = self.handle(self)
         except (_KilledError, DefectError):
             pass
         del self.world.unfinished[id(self)]
-        self._end(answer)
+        self.end(answer)
 
 
 def _without_errors(effect: Callable[[], object]) -> None:
