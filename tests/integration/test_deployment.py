@@ -245,17 +245,6 @@ def test_deleted_second_stack_leaves_its_queues_and_ledger_and_the_first_stack(o
     assert functions == {first.resources[function] for function in FUNCTIONS}
 
 
-def test_package_for_another_architecture_than_the_stack_is_not_deployed(operator: Operator) -> None:
-    [module, *_] = (operator.checkout / ".aws-sam/build").glob("*/**/*.cpython-*.so")
-    other = module.rename(module.with_name(module.name.replace("x86_64", "aarch64")))
-
-    done = operator.make("deploy-built")
-    other.rename(module)
-
-    assert done.returncode == 2
-    assert "is built for aarch64-linux-gnu, x86_64-linux-gnu, and the stack is for x86_64" in done.stderr
-
-
 def test_packages_for_both_architectures_have_the_same_wheels_for_their_machines(
     checkout: Path, tmp_path: Path
 ) -> None:

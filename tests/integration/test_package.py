@@ -33,46 +33,53 @@ DEPENDENCIES = {
 
 
 @pytest.fixture(scope="module")
-def packages() -> Path:
-    return build().parent
+def package() -> Path:
+    return build().parent / QUEUE
 
 
 def files(directory: Path) -> set[str]:
     return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
-class TestContents:
-    def test_package_is_the_function_and_its_dependencies(self, packages: Path, function: str) -> None:
-        top_level = {path.name for path in (packages / function).iterdir()}
-        assert top_level - {"__pycache__"} == DEPENDENCIES | {"function"}
-
-    def test_package_has_all_files_of_the_function(self, packages: Path, function: str) -> None:
-        source, built = files(ROOT / "function"), files(packages / function / "function")
-        wanted = {file for file in source if file.endswith((".py", ".json", ".yaml"))}
-        assert {file for file in built if "__pycache__" not in file} == wanted
-
-    def test_package_has_no_tests_no_metadata_and_no_c_sources(self, packages: Path, function: str) -> None:
-        for path in (packages / function).rglob("*"):
-            assert path.name not in ("tests", "bin", "boto3", "botocore", "README.md"), path
-            assert not path.name.endswith((".dist-info", ".c", ".h")), path
-
-    def test_package_has_unchecked_bytecode_of_each_module(self, packages: Path, function: str) -> None:
-        modules = list((packages / function).rglob("*.py"))
-        for module in modules:
-            cached = module.parent / "__pycache__" / f"{module.stem}.{sys.implementation.cache_tag}.pyc"
-            # Flags 0b01: checked against its source by nothing, neither by time (0b00) nor by hash (0b11).
-            assert cached.read_bytes()[4:8] == b"\x01\0\0\0", module
-        assert len(list((packages / function).rglob("*.pyc"))) == len(modules)
-
-    def test_package_has_no_path_of_the_machine(self, packages: Path, function: str) -> None:
-        for path in (packages / function / "function").rglob("*"):
-            assert path.is_dir() or str(ROOT).encode() not in path.read_bytes(), path
+def test_packages_of_all_functions_are_the_same(package: Path) -> None:
+    for other in map(package.with_name, FUNCTIONS):
+        assert files(other) == files(package)
+        assert [file for file in files(package) if (other / file).read_bytes() != (package / file).read_bytes()] == []
 
 
-def test_each_package_that_is_deployed_is_imported(packages: Path) -> None:
+def test_package_is_the_function_and_its_dependencies(package: Path) -> None:
+    top_level = {path.name for path in package.iterdir()}
+    assert top_level - {"__pycache__"} == DEPENDENCIES | {"function"}
+
+
+def test_package_has_all_files_of_the_function(package: Path) -> None:
+    source, built = files(ROOT / "function"), files(package / "function")
+    wanted = {file for file in source if file.endswith((".py", ".json", ".yaml"))}
+    assert {file for file in built if "__pycache__" not in file} == wanted
+
+
+def test_package_has_no_tests_no_metadata_and_no_c_sources(package: Path) -> None:
+    for path in package.rglob("*"):
+        assert path.name not in ("tests", "bin", "boto3", "botocore", "README.md"), path
+        assert not path.name.endswith((".dist-info", ".c", ".h")), path
+
+
+def test_package_has_unchecked_bytecode_of_each_module(package: Path) -> None:
+    modules = list(package.rglob("*.py"))
+    for module in modules:
+        cached = module.parent / "__pycache__" / f"{module.stem}.{sys.implementation.cache_tag}.pyc"
+        # Flags 0b01: checked against its source by nothing, neither by time (0b00) nor by hash (0b11).
+        assert cached.read_bytes()[4:8] == b"\x01\0\0\0", module
+    assert len(list(package.rglob("*.pyc"))) == len(modules)
+
+
+def test_package_has_no_path_of_the_machine(package: Path) -> None:
+    for path in (package / "function").rglob("*"):
+        assert path.is_dir() or str(ROOT).encode() not in path.read_bytes(), path
+
+
+def test_each_package_that_is_deployed_is_imported(package: Path) -> None:
     """Each package in it is imported, by the handler or by what it leaves for later; of the VPCEP SDK each module."""
-    package = packages / "RenameFromQueue"
     later = ("triggers.sqs", "triggers.http", "triggers.dead_letters")
     modules = ["aws_lambda_powertools.utilities.circuit_breaker", *(f"function.{name}" for name in ("app", *later))]
     script = f"import sys, {', '.join(modules)}; print(*(getattr(m, '__file__', '') for m in sys.modules.values()))"
@@ -84,11 +91,6 @@ def test_each_package_that_is_deployed_is_imported(packages: Path) -> None:
     sdk = {path.relative_to(package) for path in (package / "huaweicloudsdkvpcep").rglob("*.py")}
     assert {path.parts[0] for path in imported} == DEPENDENCIES | {"function"}
     assert sdk <= imported
-
-
-def test_packages_of_all_functions_are_the_same(packages: Path) -> None:
-    first, *others = (files(packages / function) for function in FUNCTIONS)
-    assert all(other == first for other in others)
 
 
 @pytest.mark.parametrize(
