@@ -19,7 +19,7 @@ from function.domain.event_parser import EventParser
 from function.domain.failures import Failure, Kind, RenameFailedError
 from function.domain.model import InvalidEvent, Outcome, RenameEvent
 from function.domain.policy import Policy
-from function.domain.ports import Claim, Reply
+from function.domain.ports import Reply
 from function.domain.rename_service import RenameService
 from function.domain.service_calls import ServiceCalls
 from function.triggers.dead_letters import DeadLetterTrigger
@@ -361,13 +361,8 @@ class _Answers202Regardless(HttpTrigger):
 
 
 class _ClaimsInDryRun(DynamoDbLedger):
-    """A dry run takes a claim and releases it."""
-
     def preview(self, event: Any, target: Any, deadline: Deadline, **_: Any) -> Any:
-        found = self.claim(event, target, deadline)
-        if isinstance(found, Claim):
-            self.release(found, deadline)
-        return found
+        return self.claim(event, target, deadline)
 
 
 class _IgnoresFailedForward(DeadLetterTrigger):

@@ -534,6 +534,5 @@ def _receipt_handle(message: Message) -> str:
 
 
 def running(world: World) -> Invocation:
-    if world.invocation is None:
-        raise AssertionError
+    assert world.invocation
     return world.invocation

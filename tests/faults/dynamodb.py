@@ -212,9 +212,6 @@ def _all_of(tokens: _Tokens) -> _Condition:
 
 
 def _single(tokens: _Tokens) -> _Condition:
-    if tokens.skip("NOT"):
-        negated = _single(tokens)
-        return lambda scope: not negated(scope)
     if tokens.skip("("):
         inner = _any_of(tokens)
         tokens.expect(")")
