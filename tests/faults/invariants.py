@@ -194,10 +194,6 @@ class Invariants:
             event.requests.append(request)
         return event
 
-    def _label(self, request: CloudEvent | str) -> str:
-        event = self.events.get(_key(request))
-        return event.label if event else "an event that was not sent"
-
     def find(self, request: CloudEvent) -> Event:
         """The event of a request that the function has parsed."""
         event = self.events.get(_key(request))
@@ -259,9 +255,10 @@ class Invariants:
         """An outcome is on the bus."""
         error, request = outcome["data"].get("error"), outcome["data"]["request"]
         is_new = outcome["id"] not in self._outcomes_by_id
-        if self._world.tracing:
-            self._world.note("on the bus: %s: %s", self._label(request), _brief(outcome))
         event = self.events.get(_key(request))
+        if self._world.tracing:
+            label = event.label if event else "an event that was not sent"
+            self._world.note("on the bus: %s: %s", label, _brief(outcome))
         if event:
             event.publishers.add(self._world.invocation)
         if not self._is_same_as_before(outcome) or not is_new:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
-from collections.abc import Iterable
 from multiprocessing.pool import Pool
 from typing import Final, NamedTuple
 
@@ -31,7 +30,12 @@ class Sweep(NamedTuple):
 def sweep(first: int, seeds: int) -> Sweep:
     """Run ``seeds`` seeds from ``first`` on."""
     with _processes() as pool:
-        return _total(pool.imap(_run, range(first, first + seeds), CHUNK))
+        results = pool.map(_run, range(first, first + seeds), CHUNK)
+    return Sweep(
+        events=sum(result.events for result in results),
+        steps=sum(result.steps for result in results),
+        broken=[(result.seed, result.broken) for result in results if result.broken],
+    )
 
 
 def catch_variants(max_seeds: int) -> dict[str, tuple[int, BrokenInvariant] | None]:
@@ -63,13 +67,3 @@ def _caught(task: tuple[str, int]) -> tuple[str, tuple[int, BrokenInvariant] | N
     name, max_seeds = task
     results = (run(seed, VARIANTS[name].build) for seed in range(max_seeds))
     return name, next(((result.seed, result.broken) for result in results if result.broken), None)
-
-
-def _total(results: Iterable[Result]) -> Sweep:
-    events, steps, broken = 0, 0, []
-    for result in results:
-        events += result.events
-        steps += result.steps
-        if result.broken:
-            broken.append((result.seed, result.broken))
-    return Sweep(events, steps, broken)

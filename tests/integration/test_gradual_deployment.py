@@ -107,20 +107,17 @@ def test_sam_makes_no_version_for_another_parameter_alone() -> None:
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("revision", ["1764092362", "1764092363"])
-def test_revision_makes_a_version_of_its_own_that_is_retained(function: str, revision: str) -> None:
-    version = resources(Revision=revision)[f"{function}Version{revision}"]
+def test_revision_changes_the_function_and_makes_a_version_of_its_own_that_is_retained(
+    function: str, revision: str
+) -> None:
+    found = resources(Revision=revision)
+    version = found[f"{function}Version{revision}"]
 
+    # Lambda makes no version of what has not changed since the last one.
+    assert found[function]["Properties"]["Description"].endswith(f" Revision {revision}")
     assert version["DeletionPolicy"] == "Retain"
     # A property that differs would have CloudFormation replace the version before.
     assert version["Properties"] == {"FunctionName": {"Ref": function}}
-
-
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_revision_changes_the_description_of_the_function(function: str) -> None:
-    """Lambda makes no version of what has not changed since the last one."""
-    description = resources(Revision="1764092362")[function]["Properties"]["Description"]
-
-    assert description.endswith(" Revision 1764092362")
 
 
 def test_empty_revision_leaves_versions_to_sam() -> None:

@@ -21,7 +21,7 @@ from function.adapters.aws.dynamodb_ledger import CLAIM_SLACK_SECONDS, DynamoDbL
 from function.domain import failures
 from function.domain.deadline import Deadline
 from function.domain.event_parser import Attributes, EventParser
-from function.domain.failures import EventName, Failure, RenameFailedError
+from function.domain.failures import Failure, RenameFailedError
 from function.domain.model import FIRST_CYCLE, Outcome, RedriveCycle, RenameEvent, Target, rfc3339
 from function.domain.outcomes import OutcomeContext, rename_failed, renamed
 from function.domain.ports import Claim, Conclusion, Known, Reused, Superseded
@@ -77,10 +77,6 @@ class Held:
     target: Target
     deployed: Claim
     in_memory: Claim
-
-
-def success(event: RenameEvent, context: OutcomeContext) -> Outcome:
-    return renamed(event, context, service_name="orders", previous_service_name=None, huawei_request_id=None)
 
 
 def own_client(clouds: Clouds) -> DynamoDbClient:
@@ -181,7 +177,9 @@ class Both:
         context = OutcomeContext("sqs", "cn-north-4", "project", 1, rfc3339(self._start), cycle)
         match self.random.choice(["renamed", "settled", "given up"]):
             case "renamed":
-                return success(event, context)
+                return renamed(
+                    event, context, service_name="orders", previous_service_name=None, huawei_request_id=None
+                )
             case "settled":
                 return rename_failed(event, context, failures.precondition_failed("billing"))
             case _:
@@ -253,25 +251,6 @@ def test_operations_end_the_same_on_the_deployed_table_and_in_memory(clouds: Clo
         *("done", "settled", "given up", "Claim", "Reused", "Superseded"),
         *("Rename.InProgress", "Rename.ClaimLost"),
     }
-
-
-def test_deployed_table_and_memory_name_the_newer_event_of_a_superseded_one(clouds: Clouds) -> None:
-    both = Both(clouds, seed=3)
-    event, target = both.event()
-    sent = event.cloud_event | {"id": "older", "time": (event.time - timedelta(microseconds=1)).isoformat()}
-    older = _PARSER.parse(to_json(sent), _NO_ATTRIBUTES)
-    assert isinstance(older, RenameEvent)
-
-    for ledger in (both.deployed, both.in_memory):
-        claim = ledger.claim(event, target, both.deadline())
-        assert isinstance(claim, Claim)
-        context = OutcomeContext("sqs", "cn-north-4", "project", 1, rfc3339(event.time))
-        outcome = success(event, context)
-        assert ledger.settle(claim, outcome, both.deadline(), release=True) is None
-
-        answer = ledger.claim(older, target, both.deadline())
-
-        assert answer == Superseded(EventName(event.source, event.id), FIRST_CYCLE, older)
 
 
 def test_ledger_accepts_the_table_of_the_stack(clouds: Clouds) -> None:
