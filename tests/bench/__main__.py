@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import platform
 import sys
-import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,12 +27,7 @@ PACKAGES = (
 
 
 def main(runs: int) -> None:
-    began = time.monotonic()
-
-    def progress(line: str) -> None:
-        print(f"[{time.monotonic() - began:6.1f} s] {line}", file=sys.stderr, flush=True)
-
-    progress("Building the packages …")
+    measurements.progress("Building the packages …")
     compile_runtime()
     measured, other, least = ours(), peer(), floor()
     load_before = os.getloadavg()[0]
@@ -47,10 +41,10 @@ def main(runs: int) -> None:
     }
     with bench_clouds() as clouds:
         pair = (measured, other)
-        results |= measurements.cold_starts(clouds, (*pair, least), runs, progress)
-        results |= measurements.batches(clouds, pair, runs, progress)
-        results |= measurements.cpu_per_record(clouds, pair, runs, progress)
-        results |= measurements.backlogs(clouds, pair, runs, progress)
+        results |= measurements.cold_starts(clouds, (*pair, least), runs)
+        results |= measurements.batches(clouds, pair, runs)
+        results |= measurements.cpu_per_record(clouds, pair, runs)
+        results |= measurements.backlogs(clouds, pair, runs)
     results["machine"]["load_average"] = [round(load, 1) for load in (load_before, os.getloadavg()[0])]
     if runs >= RUNS:
         RESULTS.write_text(to_json(results))

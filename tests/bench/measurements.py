@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ ENDURANCE_BATCHES = 1_000
 EARLY_BATCH = 100
 CPU_RECORDS = 300
 WARM_UP = 5
+_BEGAN = time.monotonic()
 
-Progress = Callable[[str], object]
 Samples = dict[str, list[float]]
 Runtimes = Mapping[str, LambdaRuntime]
 
@@ -30,7 +31,12 @@ class WrongAnswerError(Exception):
     """A package gave a wrong response."""
 
 
-def cold_starts(clouds: BenchClouds, packages: Sequence[Package], runs: int, progress: Progress) -> dict[str, Any]:
+def progress(line: str) -> None:
+    """To standard error, with the time since the start."""
+    print(f"[{time.monotonic() - _BEGAN:6.1f} s] {line}", file=sys.stderr, flush=True)
+
+
+def cold_starts(clouds: BenchClouds, packages: Sequence[Package], runs: int) -> dict[str, Any]:
     """From the start of the runtime to the response to its first event: milliseconds elapsed, and of CPU time."""
     clock: dict[str, Samples] = {trigger: {package.name: [] for package in packages} for trigger in TRIGGERS}
     cpu: dict[str, Samples] = {trigger: {package.name: [] for package in packages} for trigger in TRIGGERS}
@@ -45,7 +51,7 @@ def cold_starts(clouds: BenchClouds, packages: Sequence[Package], runs: int, pro
     return {"cold_start_ms": clock, "cold_start_cpu_ms": cpu}
 
 
-def batches(clouds: BenchClouds, packages: Sequence[Package], runs: int, progress: Progress) -> dict[str, Any]:
+def batches(clouds: BenchClouds, packages: Sequence[Package], runs: int) -> dict[str, Any]:
     """Milliseconds of one message alone and of ten for ten services, VPCEP answering after 50 ms; warm."""
     samples: dict[str, Samples] = {package.name: {"one": [], "ten": []} for package in packages}
     with _warm(clouds, packages, slow=True) as runtimes:
@@ -57,7 +63,7 @@ def batches(clouds: BenchClouds, packages: Sequence[Package], runs: int, progres
     return {"batch_ms": samples}
 
 
-def cpu_per_record(clouds: BenchClouds, packages: Sequence[Package], runs: int, progress: Progress) -> dict[str, Any]:
+def cpu_per_record(clouds: BenchClouds, packages: Sequence[Package], runs: int) -> dict[str, Any]:
     """Milliseconds of CPU that a settled record takes, warm, ledger on, in full batches."""
     samples: Samples = {package.name: [] for package in packages}
     chunk = max(1, CPU_RECORDS // BATCH_SIZE // runs)
@@ -73,7 +79,7 @@ def cpu_per_record(clouds: BenchClouds, packages: Sequence[Package], runs: int, 
     return {"cpu_per_record_ms": samples}
 
 
-def backlogs(clouds: BenchClouds, packages: Sequence[Package], runs: int, progress: Progress) -> dict[str, Any]:
+def backlogs(clouds: BenchClouds, packages: Sequence[Package], runs: int) -> dict[str, Any]:
     """Milliseconds an event while a warm environment drains a backlog of so many, and its memory."""
     every = {10: 1, 100: 3, 1_000: 5}
     drains: dict[str, Samples] = {package.name: {str(size): [] for size in every} for package in packages}
@@ -85,14 +91,14 @@ def backlogs(clouds: BenchClouds, packages: Sequence[Package], runs: int, progre
                     _timed(runtime, batch(range(BATCH_SIZE)))  # its connections have timed out meanwhile
                     seconds = sum(_timed(runtime, events) for events in _backlog(size // BATCH_SIZE))
                     drains[name][str(size)].append(_milliseconds(seconds / size))
-    endurance = _endurance(clouds, packages, min(ENDURANCE_BATCHES, ENDURANCE_BATCHES * runs // 15), progress)
+    endurance = _endurance(clouds, packages, min(ENDURANCE_BATCHES, ENDURANCE_BATCHES * runs // 15))
     for package in packages:
         took = endurance[package.name].pop("event_ms")
         drains[package.name][str(endurance["batches"] * BATCH_SIZE)] = took
     return {"backlog_event_ms": drains, "memory": endurance}
 
 
-def _endurance(clouds: BenchClouds, packages: Sequence[Package], count: int, progress: Progress) -> dict[str, Any]:
+def _endurance(clouds: BenchClouds, packages: Sequence[Package], count: int) -> dict[str, Any]:
     """One backlog, drained by a new environment of each package: time by tenths, memory by batches."""
     result: dict[str, Any] = {"batches": count}
     early, step = min(EARLY_BATCH, count // 2), max(1, count // 20)

@@ -9,7 +9,7 @@ from schemathesis import Response
 
 from tests.integration.observer import HTTP, a_rename, until
 from tests.integration.test_gradual_deployment import of_type, resources
-from tests.integration.test_http_contract import BINARY, STRUCTURED, a_case, call, documented, the_method
+from tests.integration.test_http_contract import BINARY, STRUCTURED, a_case, call, documented
 from tests.localcloud.stack import Clouds, local_clouds
 
 # A key refills too slowly for a test to see.
@@ -83,12 +83,6 @@ def test_api_key_is_in_no_log(clouds: Clouds) -> None:
 
     until(lambda: event["id"] in "\n".join(clouds.function_logs(HTTP)), "the log of the event")
     assert key not in "\n".join(clouds.function_logs(HTTP))
-
-
-def test_deployed_method_requires_a_signature_and_a_key(clouds: Clouds) -> None:
-    _, method = the_method(clouds)
-
-    assert (method["authorizationType"], method["apiKeyRequired"]) == ("AWS_IAM", True)
 
 
 def test_other_parameters_make_a_new_deployment_of_the_api() -> None:

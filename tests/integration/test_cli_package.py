@@ -94,13 +94,3 @@ def test_requirements_of_the_function_are_locked_from_their_own_group() -> None:
 
     assert direct == set(groups["function"])
     assert {"click", "rich", "boto3", "botocore"}.isdisjoint(entry.split("==")[0] for entry in entries)
-
-
-def test_function_does_not_import_the_command() -> None:
-    importing = [
-        path
-        for path in (ROOT / "function").rglob("*.py")
-        if re.search(r"^\s*(from|import) cli\b", path.read_text(), re.MULTILINE)
-    ]
-
-    assert importing == []
