@@ -106,8 +106,22 @@ class _Connection:
     response_class: Any = _Response
     kept_since: float = 0.0
     awaits_reply: bool = False
+    request_parts: list[bytes] | None = None
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        """Send head and body together: apart, they would be two packets, and a freeze could come between them."""
+        parts: list[bytes] = []
+        self.request_parts = parts
+        try:
+            super().request(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            self.request_parts = None
+        self.send(b"".join(parts))
 
     def send(self, data: Any) -> None:
+        if self.request_parts is not None:
+            self.request_parts.append(data)
+            return
         # Before the deadline is checked: a name lookup has no timeout, and Lambda may freeze the environment meanwhile.
         if self.sock is None:  # type: ignore[attr-defined]
             self.connect()  # type: ignore[attr-defined]
