@@ -7,7 +7,8 @@ without a name as a success, and waits for minutes.
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
@@ -191,7 +192,20 @@ def read_body(response: requests.Response, call: Call) -> None:
     response._content_consumed = True  # type: ignore[attr-defined]  # noqa: SLF001
 
 
+class _InCallingThread(Executor):
+    """Runs each task at once, in the thread that submits it."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - the future raises it
+            future.set_exception(error)
+        return future
+
+
 def install_adapter(http: HttpClient, pool_size: int) -> None:
+    http._executor = _InCallingThread()  # noqa: SLF001 - the SDK would sign each request in another thread
     session = http._session  # noqa: SLF001 - the SDK offers no other way to its adapter
     session.trust_env = False  # a .netrc would replace the signature
     adapter = _Adapter(pool_connections=1, pool_maxsize=pool_size)

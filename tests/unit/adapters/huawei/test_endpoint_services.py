@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from huaweicloudsdkcore.auth.credentials import BasicCredentials
 
 from function.adapters.huawei import endpoint_services
 from function.adapters.huawei.credentials import StaticCredentials
@@ -128,6 +130,33 @@ def test_user_agent_names_the_function() -> None:
         rename(adapter(server.url))
 
     assert re.search(rb"^User-Agent: .*\bvpcep-rename\b", received[0], re.MULTILINE)
+
+
+def test_request_is_signed_in_the_thread_of_its_call(
+    cloud: HuaweiCloud, vpcep: HuaweiEndpointServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signing: list[threading.Thread] = []
+    sign = BasicCredentials.sign_request
+
+    def watched(*arguments: Any) -> Any:
+        signing.append(threading.current_thread())
+        return sign(*arguments)
+
+    monkeypatch.setattr(BasicCredentials, "sign_request", watched)
+
+    rename(vpcep)
+
+    assert signing == [threading.current_thread()]
+
+
+def test_request_that_cannot_be_signed_is_not_in_doubt(
+    vpcep: HuaweiEndpointServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BasicCredentials, "sign_request", lambda *_: 1 // 0)
+
+    failure = rename_failure(vpcep)
+
+    assert (failure.code, failure.in_doubt) == ("Rename.InternalError", False)
 
 
 # ---- Durations
