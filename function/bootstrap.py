@@ -61,8 +61,9 @@ class Components:
         self._aws = _aws(settings)
         credentials, services = _huawei(settings, self._aws, self.telemetry)
         ledger, services, self.find_recorded_outage = self._with_ledger(services)
-        self._parser = EventParser()
-        self._policy = Policy(
+        self.rename_queue = self._queue(settings.rename_queue_url)
+        self.dead_letter_queue = self._queue(settings.dead_letter_queue_url)
+        policy = Policy(
             region=settings.huaweicloud_region,
             name_max_length=settings.name_max_length,
             name_pattern=_name_pattern(settings),
@@ -71,13 +72,14 @@ class Components:
             default_project=lambda deadline: credentials.get(deadline).project_id,
             now=lambda: datetime.now(UTC),
         )
-        self._rename_service = RenameService(
+        rename_service = RenameService(
             ServiceCalls(services, on_unreadable=self.telemetry.previous_name_unreadable),
             ledger,
             EventBridge(EventBridgeClient(self._aws), settings.outcome_bus),
-            self._policy,
+            policy,
             read_previous_name=settings.read_previous_name,
         )
+        self._of_every_trigger = (EventParser(), policy, rename_service, self.telemetry)
 
     # Each trigger is created at its first event, so that no function imports a trigger that it does not use.
 
@@ -101,18 +103,6 @@ class Components:
         from function.triggers.http import HttpTrigger  # noqa: PLC0415
 
         return HttpTrigger(*self._of_every_trigger, queue=self.rename_queue, workers=Workers(1))
-
-    @cached_property
-    def rename_queue(self) -> FifoQueue | None:
-        return self._queue(self._settings.rename_queue_url)
-
-    @cached_property
-    def dead_letter_queue(self) -> FifoQueue | None:
-        return self._queue(self._settings.dead_letter_queue_url)
-
-    @property
-    def _of_every_trigger(self) -> tuple[EventParser, Policy, RenameService, Telemetry]:
-        return self._parser, self._policy, self._rename_service, self.telemetry
 
     def _queue(self, url: str | None) -> FifoQueue | None:
         return FifoQueue(SqsClient(self._aws), url) if url else None

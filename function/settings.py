@@ -28,7 +28,6 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9 ._/#:-]{1,255}")
 # Characters that editors and consoles may leave around a value.
 _BLANKS = " \t\r\n\v\f\0\N{NO-BREAK SPACE}\N{ZERO WIDTH SPACE}\N{BYTE ORDER MARK}"
 _NUMBER = re.compile(r"[0-9]{1,9}")
-_NAME_LENGTH_LIMIT = 255
 _AWS_ENDPOINTS = {
     "": "AWS_ENDPOINT_URL",
     "dynamodb": "AWS_ENDPOINT_URL_DYNAMODB",
@@ -156,7 +155,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:  # noqa: TID2
         rename_queue_url=read.text("RENAME_QUEUE_URL", _is_endpoint),
         dead_letter_queue_url=read.text("DEAD_LETTER_QUEUE_URL", _is_endpoint),
         max_receives=read.number("MAX_RECEIVES", at_most=1_000),
-        name_max_length=read.number("NAME_MAX_LENGTH", at_most=_NAME_LENGTH_LIMIT) or 16,
+        name_max_length=read.number("NAME_MAX_LENGTH", at_most=255) or 16,
         name_pattern=read.text("NAME_PATTERN"),
         allowed_projects=read.items("ALLOWED_PROJECTS", _PROJECT_ID),
         allowed_regions=read.items("ALLOWED_REGIONS", _REGION),

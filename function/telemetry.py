@@ -39,13 +39,6 @@ KNOWN_PATHS: Final = frozenset(
 )
 # A custom endpoint or a proxy may send any text instead of a code.
 _AWS_CODE: Final = re.compile(r"[A-Za-z0-9.]{1,64}")
-# The metric of an event's age, by its result. The age of a given-up event has been recorded while it waited.
-_AGE_METRICS: Final = {
-    "Renamed": "EventAge",
-    "RenameSuperseded": "EventAge",
-    "RenameFailed": "EventAge",
-    "RenameDeferred": "WaitingAge",
-}
 # At debug level these log whole requests, including signatures. The SDK's own logger has no handler, so its errors
 # would go to stderr without a format.
 _NOISY_LOGGERS: Final = (
@@ -191,10 +184,11 @@ class Telemetry:
             self._count("RenamePublishedLate")
         name = _result_metric(result)
         self._count(name, failure=result.failure)
-        if name in _AGE_METRICS and isinstance(event, RenameEvent):
+        # The age of a given-up event was counted while it waited.
+        if isinstance(event, RenameEvent) and name != "RenameGivenUp":
             # A sender's clock may be ahead, and CloudWatch computes no percentiles of negative values.
             age = max(0.0, (datetime.now(UTC) - event.time).total_seconds())
-            self._count(_AGE_METRICS[name], age, MetricUnit.Seconds)
+            self._count("WaitingAge" if isinstance(result, Unsettled) else "EventAge", age, MetricUnit.Seconds)
 
     def _count(
         self, name: str, value: float = 1, unit: MetricUnit = MetricUnit.Count, failure: Failure | None = None

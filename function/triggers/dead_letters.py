@@ -14,7 +14,7 @@ from function.domain.deadline import Deadline
 from function.domain.envelopes import attribute_name
 from function.domain.model import Outcome
 from function.domain.strict_json import load
-from function.triggers.sqs import ATTRIBUTE_PREFIX, TRIGGER, Record
+from function.triggers.sqs import ATTRIBUTE_PREFIX, TRIGGER, Record, batch_response
 from function.triggers.trigger import Trigger
 
 MAX_ATTRIBUTES: Final = 10  # of a message, SQS's limit
@@ -39,11 +39,7 @@ class DeadLetterTrigger(Trigger):
         records = [Record(message) for message in event["Records"]]
         forwarded: list[str] = []
         self.workers.run([partial(self._conclude, records, forwarded, deadline)], deadline.to_report())
-        return {
-            "batchItemFailures": [
-                {"itemIdentifier": record.message_id} for record in records if record.message_id not in forwarded
-            ]
-        }
+        return batch_response(records, forwarded)
 
     def _conclude(self, records: list[Record], forwarded: list[str], deadline: Deadline) -> None:
         for record in records:
@@ -60,12 +56,8 @@ class DeadLetterTrigger(Trigger):
         if isinstance(result, Outcome):
             attributes, last = _attributes(record, result), deadline.to_report()
             error = self.queue.forward(record.body, record.group, attributes, record.message_id, last)
-        keys: dict[str, Any] = {
-            "message_id": record.message_id,
-            "sender_id": record.sender_id,
-            "queue_error_code": error,
-        }
-        self.telemetry.handled(event, result, TRIGGER, dead_letter=True, **keys)
+        keys: dict[str, Any] = {"message_id": record.message_id, "sender_id": record.sender_id}
+        self.telemetry.handled(event, result, TRIGGER, dead_letter=True, queue_error_code=error, **keys)
         return isinstance(result, Outcome) and error is None
 
 

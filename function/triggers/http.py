@@ -222,11 +222,11 @@ class HttpTrigger(Trigger):
         if request.route != (METHOD, PATH):
             # A request with an unknown route is a defect of the API definition: an event is lost.
             self.telemetry.unexpected(None, http_route=" ".join(request.route))
-            return _problem(404, "Not Found", f"There is {METHOD} {PATH} and nothing else.")
+            return _problem(HTTPStatus.NOT_FOUND, f"There is {METHOD} {PATH} and nothing else.")
         if request.media_type not in (STRUCTURED, BINARY):
-            return _problem(415, "Unsupported Media Type", f"Send {STRUCTURED} or {BINARY}.")
+            return _problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Send {STRUCTURED} or {BINARY}.")
         if request.is_dry_run is None:
-            return _problem(400, "Bad Request", "dry_run is true or false, once. Nothing has been done.")
+            return _problem(HTTPStatus.BAD_REQUEST, "dry_run is true or false, once. Nothing has been done.")
         return None
 
     def _parse(self, request: Request) -> RenameEvent | InvalidEvent:
@@ -274,7 +274,7 @@ def _status(event: RenameEvent | InvalidEvent, failure: Failure | None) -> tuple
 
 def _unavailable(failure: Failure) -> Response:
     detail = f"{failure.code}: the outcome could not be published. Send the event again."
-    return _problem(503, "Service Unavailable", detail, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+    return _problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
 def _queued(event: RenameEvent | InvalidEvent, *, preferred: bool) -> Response:
@@ -282,9 +282,9 @@ def _queued(event: RenameEvent | InvalidEvent, *, preferred: bool) -> Response:
     return Response(202, BINARY, body, {"Preference-Applied": "respond-async"} if preferred else {})
 
 
-def _problem(status: int, title: str, detail: str, headers: Mapping[str, str] = NO_HEADERS) -> Response:
+def _problem(status: HTTPStatus, detail: str, headers: Mapping[str, str] = NO_HEADERS) -> Response:
     """Problem details (RFC 9457), for a request without a rename event that could be answered."""
-    body = to_json({"type": "about:blank", "title": title, "status": status, "detail": detail})
+    body = to_json({"type": "about:blank", "title": status.phrase, "status": status, "detail": detail})
     return Response(status, "application/problem+json", body, headers)
 
 

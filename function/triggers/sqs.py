@@ -6,7 +6,7 @@ use up the receives. Records that are not done in time are redelivered too, afte
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -83,6 +83,12 @@ class Record:
         )
 
 
+def batch_response(records: Sequence[Record], done: Collection[str]) -> dict[str, Any]:
+    """A partial batch response: all records but those whose message ids are done are redelivered."""
+    failed = [{"itemIdentifier": record.message_id} for record in records if record.message_id not in done]
+    return {"batchItemFailures": failed}
+
+
 @dataclass(eq=False, repr=False, kw_only=True)
 class SqsTrigger(Trigger):
     """Handles batches of the rename queue. The number of workers limits the groups that run concurrently.
@@ -104,13 +110,9 @@ class SqsTrigger(Trigger):
             groups.setdefault(record.group, _Group()).records.append(record)
         tasks = [partial(self._settle_in_order, group, deadline) for group in groups.values()]
         self.workers.run(tasks, deadline.to_report())
-        settled = {record.message_id for group in groups.values() for record in list(group.settled)}
+        settled = [record.message_id for group in groups.values() for record in list(group.settled)]
         self._extend_visibility([group for group in groups.values() if group.is_done], deadline)
-        return {
-            "batchItemFailures": [
-                {"itemIdentifier": record.message_id} for record in records if record.message_id not in settled
-            ]
-        }
+        return batch_response(records, settled)
 
     def _settle_in_order(self, group: "_Group", deadline: Deadline) -> None:
         for record in group.records:

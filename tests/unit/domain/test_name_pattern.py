@@ -161,6 +161,6 @@ def test_name_pattern_setting_is_applied_by_the_wired_function() -> None:
     components = Components(load(ENVIRONMENT | {"NAME_PATTERN": "prod-.*"}))
     event = parser().parse(json.dumps(rename_event()), transport(), within(60.0))
 
-    judged_event = components._policy.judge(event, within(60.0))
+    judged_event = components.sqs.policy.judge(event, within(60.0))
 
     assert (PATH, "must match the naming policy: prod-.*") in paths_and_messages(judged_event)
