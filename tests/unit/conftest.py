@@ -47,9 +47,8 @@ def world() -> World:
 
 
 @pytest.fixture
-def aws(request: pytest.FixtureRequest) -> Iterator[FakeAws]:
-    """A FakeAws, or the subclass of it that a test names by an indirect parameter."""
-    with getattr(request, "param", FakeAws)() as aws:
+def aws() -> Iterator[FakeAws]:
+    with FakeAws() as aws:
         yield aws
 
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import socket
-import threading
-import time
 from collections.abc import Callable
-from email.message import Message
 from functools import partial
 from types import ModuleType
 from typing import Any, Final
@@ -20,23 +16,12 @@ from tests.fakes.environment import ENVIRONMENT, KEYLESS, SECRET
 from tests.fakes.events import HttpReply, cloud_event, http_request, service_id, sqs_record
 from tests.fakes.identifiers import BUS, PROJECT, SERVICE
 from tests.fakes.lambda_context import FakeContext
-from tests.fakes.raw_server import RawServer
 from tests.localcloud.huawei import HuaweiCloud
-from tests.localcloud.server import Reply
 
 Handler = Callable[..., dict[str, Any]]
 HandlerWith = Callable[..., Handler]
 
 pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
-
-TEN_SERVICES: Final = [service_id(number) for number in range(10)]
-
-
-@pytest.fixture
-def cloud(cloud: HuaweiCloud) -> HuaweiCloud:
-    for service in TEN_SERVICES:
-        cloud.add_service(service, name="billing")
-    return cloud
 
 
 @pytest.fixture
@@ -56,15 +41,6 @@ def event_now(**data: Any) -> dict[str, Any]:
 
 def sqs_event(event: dict[str, Any] | None = None, **arguments: Any) -> dict[str, Any]:
     return {"Records": [sqs_record(event or event_now(), **arguments)]}
-
-
-def renames_of_ten_services(prefix: str = "", **data: str) -> dict[str, Any]:
-    """A batch of ten groups."""
-    records = []
-    for service in TEN_SERVICES:
-        event = event_now(id=f"{prefix}{service}", vpc_endpoint_service_id=service, **data)
-        records.append(sqs_record(event, message_id=event["id"], group=service))
-    return {"Records": records}
 
 
 def post(handler: Handler, event: dict[str, Any] | None = None) -> HttpReply:
@@ -91,14 +67,6 @@ def test_proxy_event_gets_a_proxy_response(handler: Handler, aws: FakeAws, cloud
     assert reply.body["data"]["trigger"] == "http"
 
 
-def test_one_function_handles_events_of_both_triggers(handler: Handler, cloud: HuaweiCloud) -> None:
-    for number in range(3):
-        assert post(handler, event_now(id=f"h{number}")).status == 200
-        assert handler(sqs_event(event_now(id=f"s{number}")), FakeContext()) == {"batchItemFailures": []}
-
-    assert len(cloud.calls) == 6
-
-
 @pytest.mark.parametrize(
     "event",
     [
@@ -106,6 +74,7 @@ def test_one_function_handles_events_of_both_triggers(handler: Handler, cloud: H
         {"Event": {"Records": []}},
         event_now(),
         {"secret": "marker"},
+        *[{"redrive": value} for value in (False, None, 1, "true")],
         {"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}},
         {"Records": [{"eventSource": "aws:s3", "s3": {"bucket": {"name": "b"}}}]},
         {"Records": [{"EventSource": "aws:sns", "Sns": {"Message": "{}"}}]},
@@ -128,48 +97,6 @@ def test_any_other_event_is_an_error_that_does_not_repeat_it(
     assert "marker" not in str(caught.value)
     assert cloud.calls == []
     assert aws.calls == []
-
-
-# ---- Connections that ended while the environment was frozen
-
-
-class ForgetfulAws(FakeAws):
-    """Hangs up on connections that it has forgotten meanwhile; the server has a thread for each."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._known: set[threading.Thread] = set()
-        self._forgotten: set[threading.Thread] = set()
-        self.hang_ups = 0
-        self.answer("GetItem", {}, times=None)
-        self.answer("TransactWriteItems", {}, times=None)
-
-    def forget_connections(self) -> None:
-        self._forgotten |= self._known
-
-    def _receive(self, path: str, headers: Message, body: bytes) -> Reply | None:
-        connection = threading.current_thread()
-        if connection in self._forgotten:
-            self.hang_ups += 1
-            return None
-        self._known.add(connection)
-        return super()._receive(path, headers, body)
-
-
-@pytest.mark.parametrize("aws", [ForgetfulAws], indirect=True)
-def test_closed_connections_to_aws_are_replaced_without_a_wait_and_return_no_record(
-    handler_with: HandlerWith, aws: ForgetfulAws, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("function.adapters.aws.client.full_jitter", lambda *_, **__: pytest.fail("waits to ask again"))
-    handler = handler_with(LEDGER_TABLE="ledger")
-
-    for number in range(6):
-        assert handler(renames_of_ten_services(f"{number}-"), FakeContext()) == {"batchItemFailures": []}
-        if number > 0:
-            aws.forget_connections()
-
-    assert aws.hang_ups > 0
-    assert len(aws.outcomes) == 60
 
 
 # ---- Settings
@@ -208,16 +135,20 @@ def test_rotated_key_in_the_secret_costs_no_event_and_no_deployment(
     handler_with: HandlerWith, aws: FakeAws, cloud: HuaweiCloud
 ) -> None:
     """Ten services at once, of which one learns that the key is no longer valid."""
+    services = [service_id(number) for number in range(10)]
+    for service in services:
+        cloud.add_service(service, name="billing")
+    records = [sqs_record(event_now(id=s, vpc_endpoint_service_id=s), message_id=s, group=s) for s in services]
     cloud.set_credentials("NEW", "new-secret")
     handler = handler_with(**SECRET)
     old = json.dumps({"ak": "OLD", "sk": "old-secret", "project_id": PROJECT})
     aws.answer("GetSecretValue", {"SecretString": old})
     aws.secret = json.dumps({"ak": "NEW", "sk": "new-secret", "project_id": PROJECT})
 
-    assert handler(renames_of_ten_services(), FakeContext()) == {"batchItemFailures": []}
+    assert handler({"Records": records}, FakeContext()) == {"batchItemFailures": []}
 
     assert [call.authenticated for call in cloud.calls] == [False] + [True] * 10
-    assert [cloud.name_of(service) for service in TEN_SERVICES] == ["orders"] * 10
+    assert [cloud.name_of(service) for service in services] == ["orders"] * 10
     assert len(aws.calls_of("GetSecretValue")) == 2
 
 
@@ -302,38 +233,3 @@ def test_credentials_in_a_reply_are_not_passed_on_to_caller_bus_or_ledger(
         for text in (json.dumps(response), sent):
             assert secret not in text
             assert json.dumps(json.dumps(secret)[1:-1])[1:-1] not in text
-
-
-# ---- A Secrets Manager that takes connections and never answers
-
-
-@pytest.mark.parametrize("project", [{}, {"project_id": PROJECT}], ids=["default", "named"])
-@pytest.mark.parametrize("trigger", ["sqs", "http"])
-def test_hanging_secrets_manager_is_asked_by_one_thread_and_the_handler_reports(
-    handler_with: HandlerWith,
-    cloud: HuaweiCloud,
-    monkeypatch: pytest.MonkeyPatch,
-    trigger: str,
-    project: dict[str, str],
-) -> None:
-    monkeypatch.setattr("function.adapters.aws.client.READ_SECONDS", 0.3)
-
-    def hang(connection: socket.socket) -> None:
-        while connection.recv(65_536):
-            pass
-
-    with RawServer(hang) as secrets_manager:
-        handler = handler_with(**SECRET, AWS_ENDPOINT_URL_SECRETS_MANAGER=secrets_manager.url)
-        began = time.monotonic()
-
-        for _ in range(2):
-            if trigger == "sqs":
-                response = handler(renames_of_ten_services(**project), FakeContext())
-                assert len(response["batchItemFailures"]) == 10
-            else:
-                assert post(handler, event_now(vpc_endpoint_service_id=TEN_SERVICES[0], **project)).status == 503
-
-        # then: two tries of one question for all of that
-        assert time.monotonic() - began < 3.0
-        assert secrets_manager.connections == 2
-    assert cloud.calls == []
