@@ -71,20 +71,26 @@ class Response(NamedTuple):
 
 
 class Request:
-    """A proxy event of a REST API."""
+    """A proxy event of a REST API.
+
+    Attributes:
+        route: method and resource. The path may begin with the base path of a custom domain.
+        caller: the IAM ARN of whoever signed the request, None if unknown.
+        raw_body: base64 if the proxy event says so.
+    """
 
     def __init__(self, event: Mapping[str, Any]) -> None:
         self._event = event
         self._context: Mapping[str, Any] = event["requestContext"]
+        self.route: tuple[str, str] = event["httpMethod"], event["resource"]
+        self.id: str = self._context.get("requestId") or ""
+        self.caller: str | None = (self._context.get("identity") or {}).get("userArn")
+        self.raw_body: str = event.get("body") or ""
         values = event.get("multiValueHeaders") or {n: [value] for n, value in (event.get("headers") or {}).items()}
         self._headers: dict[str, list[str]] = {}
         for name, sent in values.items():
             self._headers.setdefault(name.lower(), []).extend(sent)
-
-    @property
-    def route(self) -> tuple[str, str]:
-        """Method and resource. The path may begin with the base path of a custom domain."""
-        return self._event["httpMethod"], self._event["resource"]
+        self.media_type = (self._header("content-type") or BINARY).partition(";")[0].strip().lower()
 
     @property
     def is_dry_run(self) -> bool | None:
@@ -94,21 +100,9 @@ class Request:
         return values == ["true"] if values in (None, ["true"], ["false"]) else None
 
     @property
-    def media_type(self) -> str:
-        return (self._header("content-type") or BINARY).partition(";")[0].strip().lower()
-
-    @property
-    def raw_body(self) -> str:
-        return self._event.get("body") or ""
-
-    @property
     def body(self) -> str:
         """Raises ValueError if an encoded body is not base64 of UTF-8."""
         return base64.b64decode(self.raw_body).decode() if self._event.get("isBase64Encoded") else self.raw_body
-
-    @property
-    def id(self) -> str:
-        return self._context.get("requestId") or ""
 
     @property
     def prefers_async(self) -> bool:
@@ -125,11 +119,6 @@ class Request:
             source=self._source,
             time=rfc3339(received),
         )
-
-    @property
-    def caller(self) -> str | None:
-        """The IAM ARN of whoever signed the request."""
-        return (self._context.get("identity") or {}).get("userArn")
 
     @property
     def _source(self) -> str:

@@ -40,13 +40,20 @@ class SourceQueue(Protocol):
 
 
 class Record:
-    """A message of an SQS event. Read lazily, so that a malformed message does not affect the others."""
+    """A message of an SQS event. Read lazily, so that a malformed message does not affect the others.
+
+    Attributes:
+        sender_id: IAM's unique id of the sender; None if SQS does not send it.
+        message_attributes: as Lambda delivers them.
+    """
 
     def __init__(self, message: Mapping[str, Any]) -> None:
         self._message = message
         self._system: Mapping[str, str] = message["attributes"]
         self.message_id: str = message["messageId"]
         self.group = self._system.get("MessageGroupId") or self.message_id  # a standard queue has no groups
+        self.sender_id = self._system.get("SenderId")
+        self.message_attributes: Mapping[str, Mapping[str, Any]] = message.get("messageAttributes") or {}
 
     @property
     def body(self) -> str:
@@ -60,16 +67,6 @@ class Record:
     def receive_count(self) -> int:
         """From 1."""
         return int(self._system["ApproximateReceiveCount"])
-
-    @property
-    def sender_id(self) -> str | None:
-        """IAM's unique id of the sender; None if SQS does not send it."""
-        return self._system.get("SenderId")
-
-    @property
-    def message_attributes(self) -> Mapping[str, Mapping[str, Any]]:
-        """As Lambda delivers them."""
-        return self._message.get("messageAttributes") or {}
 
     @property
     def attributes(self) -> Attributes:
