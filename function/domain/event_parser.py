@@ -196,33 +196,33 @@ def _is_traceparent(value: object) -> bool:
     return isinstance(value, str) and _TRACEPARENT.fullmatch(value) is not None
 
 
+@dataclass(eq=False, repr=False)
 class _Delivery:
     """What a transport delivered, to create an invalid event from it."""
 
-    def __init__(self, text: str, attributes: Attributes, received: str) -> None:
-        self._text = text
-        self._attributes = attributes
-        self._received = received
+    text: str
+    attributes: Attributes
+    received: str
 
     def invalid(
         self, violations: list[Violation], event: dict[str, Any] | None = None, *, too_large: bool = False
     ) -> InvalidEvent:
-        time = self._received
+        time = self.received
         if event is not None:
             with suppress(ValueError, AttributeError):
                 time = rfc3339(parse_time(event["time"]))
         return InvalidEvent(
             request=self._echo(event),
-            id=self._identity("id", event) or self._attributes.id,
-            source=self._identity("source", event) or self._attributes.source,
+            id=self._identity("id", event) or self.attributes.id,
+            source=self._identity("source", event) or self.attributes.source,
             time=time,
-            received=self._received,
+            received=self.received,
             violations=(),
             too_large=too_large,
         ).refused(*violations)
 
     def _identity(self, attribute: str, event: dict[str, Any] | None) -> str | None:
-        value = self._attributes.given.get(attribute) if event is None else event.get(attribute)
+        value = self.attributes.given.get(attribute) if event is None else event.get(attribute)
         return value if isinstance(value, str) else None
 
     def _echo(self, event: dict[str, Any] | None) -> dict[str, Any] | str:
@@ -231,4 +231,4 @@ class _Delivery:
             text = to_json(event)
             if is_encodable(text) and len(text.encode()) <= MAX_ECHOED_EVENT_BYTES:
                 return event
-        return replace_lone_surrogates(self._text[:MAX_ECHOED_TEXT])
+        return replace_lone_surrogates(self.text[:MAX_ECHOED_TEXT])

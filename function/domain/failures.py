@@ -92,7 +92,10 @@ class OwnCode(NamedTuple):
 
     kind: Kind
     message: str
-    retryable: bool = True
+
+    @property
+    def retryable(self) -> bool:
+        return self.kind not in (Kind.INVALID, Kind.NOT_FOUND, Kind.CONFLICT)
 
 
 OWN_CODES: Final = {
@@ -102,23 +105,17 @@ OWN_CODES: Final = {
         Kind.UNAVAILABLE,
         "The rename took longer than its claim on the endpoint service, which another event holds now.",
     ),
-    "Rename.Conflict": OwnCode(
-        Kind.CONFLICT, "Huawei Cloud reported a conflict and gave no error code.", retryable=False
-    ),
+    "Rename.Conflict": OwnCode(Kind.CONFLICT, "Huawei Cloud reported a conflict and gave no error code."),
     "Rename.ConnectionFailed": OwnCode(Kind.UNAVAILABLE, "There was no connection to Huawei Cloud, or it broke."),
     "Rename.CredentialsUnavailable": OwnCode(Kind.UNAVAILABLE, "The key for Huawei Cloud could not be obtained."),
-    IDENTIFIER_REUSED: OwnCode(
-        Kind.CONFLICT, "Another event has had this source and id, with other content.", retryable=False
-    ),
+    IDENTIFIER_REUSED: OwnCode(Kind.CONFLICT, "Another event has had this source and id, with other content."),
     "Rename.InProgress": OwnCode(
         Kind.UNAVAILABLE, "The endpoint service is being renamed for another event, or a rename may yet take effect."
     ),
     "Rename.InternalError": OwnCode(Kind.INTERNAL, "The function failed on the event: a defect."),
-    "Rename.InvalidEvent": OwnCode(
-        Kind.INVALID, "The event breaks its schema or what the settings allow.", retryable=False
-    ),
+    "Rename.InvalidEvent": OwnCode(Kind.INVALID, "The event breaks its schema or what the settings allow."),
     "Rename.LedgerUnavailable": OwnCode(Kind.UNAVAILABLE, "The ledger (DynamoDB) refused or did not answer."),
-    "Rename.NotFound": OwnCode(Kind.NOT_FOUND, "Huawei Cloud found nothing and gave no error code.", retryable=False),
+    "Rename.NotFound": OwnCode(Kind.NOT_FOUND, "Huawei Cloud found nothing and gave no error code."),
     NO_TIME_LEFT: OwnCode(Kind.UNAVAILABLE, "The invocation had no time left for an attempt."),
     "Rename.Outage": OwnCode(
         Kind.UNAVAILABLE, "Huawei Cloud has been unavailable: the outage breaker lets no call through."
@@ -126,15 +123,11 @@ OWN_CODES: Final = {
     "Rename.OutcomeNotPublished": OwnCode(
         Kind.UNAVAILABLE, "The outcome bus (EventBridge) refused the outcome or did not answer."
     ),
-    "Rename.PreconditionFailed": OwnCode(
-        Kind.CONFLICT, "The endpoint service is not called expected_name.", retryable=False
-    ),
-    "Rename.Refused": OwnCode(
-        Kind.INVALID, "Huawei Cloud refused the request and gave no error code.", retryable=False
-    ),
+    "Rename.PreconditionFailed": OwnCode(Kind.CONFLICT, "The endpoint service is not called expected_name."),
+    "Rename.Refused": OwnCode(Kind.INVALID, "Huawei Cloud refused the request and gave no error code."),
     "Rename.RespondAsync": OwnCode(Kind.UNAVAILABLE, "The caller asked for an answer at once."),
     "Rename.ServiceUnavailable": OwnCode(Kind.UNAVAILABLE, "Huawei Cloud was unavailable and gave no error code."),
-    SUPERSEDED: OwnCode(Kind.CONFLICT, "A newer rename of the endpoint service has been carried out.", retryable=False),
+    SUPERSEDED: OwnCode(Kind.CONFLICT, "A newer rename of the endpoint service has been carried out."),
     "Rename.Throttled": OwnCode(Kind.THROTTLED, "Huawei Cloud throttled the request and gave no error code."),
     "Rename.Timeout": OwnCode(Kind.UNAVAILABLE, "Huawei Cloud did not answer in time."),
     "Rename.UnconfirmedReply": OwnCode(Kind.UNAVAILABLE, "Huawei Cloud's reply does not prove the rename."),
@@ -147,8 +140,8 @@ def log_message(code: str) -> str:
 
 
 def _own(code: str, message: str | None = None) -> Failure:
-    kind, constant, retryable = OWN_CODES[code]
-    return Failure(code, message or constant, kind, retryable)
+    own = OWN_CODES[code]
+    return Failure(code, message or own.message, own.kind, own.retryable)
 
 
 def timeout(*, in_doubt: bool = False) -> Failure:

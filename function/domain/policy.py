@@ -71,9 +71,6 @@ class Policy:
         """Raises RenameFailedError if the key's own project is unknown now."""
         return project_id in self.projects or project_id == self.default_project(deadline)
 
-    def _allows_region(self, region: str) -> bool:
-        return region == self.region or region in self.regions
-
     def target(self, event: RenameEvent, deadline: Deadline) -> Target:
         """Raises RenameFailedError if the default project is unknown now."""
         project_id = event.project_id or self.default_project(deadline)
@@ -89,7 +86,8 @@ class Policy:
             with suppress(RenameFailedError):
                 if not self.allows_project(data["project_id"], deadline):
                     yield FORBIDDEN_PROJECT
-        if "region" in data and "/data/region" not in broken and not self._allows_region(data["region"]):
+        region = data.get("region", self.region)
+        if "/data/region" not in broken and region != self.region and region not in self.regions:
             yield FORBIDDEN_REGION
 
     def _violations_of_name(self, name: object, broken: Container[str]) -> Iterator[Violation]:

@@ -86,7 +86,7 @@ class ServiceCalls:
         try:
             reply = self.services.rename(target, name, deadline)
             attempt.attempts += 1
-            if _confirms(reply.name, name):
+            if short_name(reply.name) == name:
                 return reply
             failure = failures.unconfirmed_reply(reply.status, reply.huawei_request_id)
         except RenameFailedError as error:
@@ -134,10 +134,6 @@ def _deadline_of_call(deadline: Deadline, share: float = 1.0) -> Deadline:
     if seconds < MIN_CALL_SECONDS:
         raise RenameFailedError(failures.no_time_left())
     return deadline.within(min(MAX_CALL_SECONDS, max(MIN_CALL_SECONDS, seconds * share)))
-
-
-def _confirms(reported: str | None, name: str) -> bool:
-    return reported is not None and short_name(reported) == name
 
 
 def short_name(service_name: str | None) -> str | None:

@@ -32,14 +32,13 @@ def load(text: str) -> object:
             parse_int=_bounded,
         )
         json.dumps(content, ensure_ascii=False).encode("utf-8")
+        _check_depth(content)
     except json.JSONDecodeError as error:
         raise NotJsonError(f"is not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
     except RecursionError:
         raise NotJsonError(f"must be nested at most {MAX_DEPTH} deep") from None
     except UnicodeEncodeError:
         raise NotJsonError("holds a lone surrogate") from None
-    if _depth(content) > MAX_DEPTH:
-        raise NotJsonError(f"must be nested at most {MAX_DEPTH} deep")
     return content
 
 
@@ -67,17 +66,12 @@ def _bounded(text: str) -> int:
     return int(text)
 
 
-def _depth(content: object) -> int:
-    depth, level = 0, [content]
-    while level:
-        depth += 1
-        level = [
-            child
-            for node in level
-            if isinstance(node, dict | list)
-            for child in (node.values() if isinstance(node, dict) else node)
-        ]
-    return depth - 1
+def _check_depth(content: object, depth: int = 0) -> None:
+    if depth > MAX_DEPTH:
+        raise RecursionError
+    if isinstance(content, dict | list):
+        for child in content.values() if isinstance(content, dict) else content:
+            _check_depth(child, depth + 1)
 
 
 def replace_lone_surrogates(text: str) -> str:
