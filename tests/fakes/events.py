@@ -32,14 +32,8 @@ def rename_event(**attributes: Any) -> dict[str, Any]:
 
 
 def cloud_event(*, id: str = "event-1", source: str = "/cmdb", time: str | None = None, **data: Any) -> dict[str, Any]:
-    return {
-        "specversion": "1.0",
-        "id": id,
-        "source": source,
-        "type": "vpcep.endpoint_service.rename_requested.v1",
-        "time": time or START.isoformat().replace("+00:00", "Z"),
-        "data": {"vpc_endpoint_service_id": SERVICE, "endpoint_service_name": "orders"} | data,
-    }
+    time = time or START.isoformat().replace("+00:00", "Z")
+    return rename_event(id=id, source=source, time=time, data=rename_data(**data))
 
 
 def transport(**given: str) -> Attributes:

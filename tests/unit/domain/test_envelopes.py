@@ -87,10 +87,6 @@ def test_data_in_an_eventbridge_event_has_its_identity_and_time() -> None:
     assert event.cloud_event == rename_event(id="bridge-1", source="com.example.cmdb", time=BRIDGED)
 
 
-def test_eventbridge_event_in_a_notification_is_opened() -> None:
-    assert accepted(sns_notification(eventbridge_event(rename_data()))) == accepted(eventbridge_event(rename_data()))
-
-
 @pytest.mark.parametrize(
     "content",
     [

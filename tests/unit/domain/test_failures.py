@@ -244,10 +244,6 @@ def test_retry_after_header_takes_precedence_over_the_message(retry_after: float
     assert failure.retry_after == retry_after
 
 
-def test_retry_after_header_is_read_for_other_kinds_too() -> None:
-    assert from_reply("EndPoint.0001", "", status=503, retry_after=7.0).retry_after == 7.0
-
-
 @pytest.mark.parametrize(
     ("failure", "code", "means"),
     [

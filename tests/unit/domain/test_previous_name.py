@@ -18,8 +18,7 @@ MAY_NOT_READ = refusal("EndPoint.0004", 403)
 
 
 def renamed(world: World, *, seconds: float = 60.0) -> dict[str, object]:
-    service = world.rename_service(read_previous_name=True)
-    outcome = service.settle(world.event(), world.clock.until(seconds), "sqs")
+    outcome = world.settle(seconds=seconds, read_previous_name=True)
     assert isinstance(outcome, Outcome), outcome
     assert outcome.failure is None
     data: dict[str, object] = outcome.cloud_event["data"]

@@ -224,14 +224,6 @@ def test_final_failure_after_a_call_in_doubt_leaves_the_event_unsettled(world: W
     assert operations(world) == ["rename", "read", "rename"]
 
 
-def test_failure_that_leaves_no_doubt_is_not_followed_by_a_read(world: World) -> None:
-    world.services.refuse(unavailable(), times=2)
-
-    success(world.settle())
-
-    assert operations(world) == ["rename"] * 3
-
-
 @pytest.mark.parametrize(
     ("failed", "kind"),
     [
@@ -493,14 +485,6 @@ def test_precondition_that_cannot_be_read_leaves_the_event_unsettled(world: Worl
     assert result.attempts == 0
 
 
-def test_precondition_is_read_again_after_a_read_that_fails(world: World) -> None:
-    world.services.refuse(unavailable(), on="read")
-
-    success(world.settle(world.event(expected_name="billing")))
-
-    assert operations(world) == ["read", "read", "rename"]
-
-
 @pytest.mark.parametrize("operation", ["rename", "read"])
 @pytest.mark.parametrize("error", [RuntimeError("orders"), KeyError("x"), AssertionError(), RecursionError()])
 def test_exception_in_a_call_leaves_the_event_unsettled(world: World, operation: str, error: Exception) -> None:
@@ -540,12 +524,6 @@ def test_failed_step_of_ledger_or_bus_leaves_the_event_unsettled(
 
     assert unsettled(result, world).code == code
     assert result.attempts == len(world.services.calls) == calls
-
-
-def test_invalid_event_whose_outcome_is_not_published_is_unsettled(world: World) -> None:
-    world.bus.refuse()
-
-    assert unsettled(world.settle(world.invalid_event()), world).code == "Rename.OutcomeNotPublished"
 
 
 def test_service_that_is_being_renamed_is_not_renamed_by_another_event(world: World) -> None:
