@@ -45,6 +45,12 @@ def test_invalid_event_has_the_time_of_its_transport() -> None:
     assert refused("orders").time == ARRIVED
 
 
+def test_optional_data_that_an_event_lacks_is_none() -> None:
+    event = accepted(rename_event())
+
+    assert (event.project_id, event.region, event.expected_name) == (None, None, None)
+
+
 def test_data_alone_has_the_attributes_that_its_transport_carries() -> None:
     own = {"id": "8f0c", "source": "/cmdb", "time": "2026-11-02T08:00:00Z"}
     given = own | {"traceparent": TRACEPARENT, "team": "shop"}
@@ -143,6 +149,10 @@ def test_malformed_traceparent_is_dropped(value: Any) -> None:
         assert accepted(rename_data(), transport(traceparent=value)).cloud_event.keys() == rename_event().keys()
     if value != LONE_SURROGATE:
         assert accepted(rename_event(traceparent=value)).cloud_event == rename_event()
+
+
+def test_malformed_traceparent_of_an_invalid_event_is_no_violation() -> None:
+    assert paths(refused(rename_event(id="", traceparent=""))) == {"/id"}
 
 
 @pytest.mark.parametrize("content", [rename_event(), rename_data()], ids=["structured", "binary"])
