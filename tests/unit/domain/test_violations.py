@@ -100,7 +100,7 @@ MALFORMED_DATA: list[tuple[str, object]] = [
             *("\u202eorders", "ｏｒｄｅｒｓ", None, 7, False, []),
         ),
         "project_id": ("", "..", f"{PROJECT}\n", f"{PROJECT}/", "a" * 65, None, 7, "another-project"),
-        "region": ("", "CN-NORTH-4", f"{REGION}\n", "cn_north_4", "example.com/", "a" * 65, None, 4, "cn-south-1"),
+        "region": ("", "CN-NORTH-4", f"{REGION}\n", "cn_north_4", "example.com/", "a" * 65, None, 4, [], "cn-south-1"),
         "expected_name": ("a" * 129, "orders.v2", "orders\n", None, 7),
         "id": ("event-2",),
         "description": ("orders",),
