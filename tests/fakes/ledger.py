@@ -27,7 +27,7 @@ class FakeLedger:
         self.outcomes: list[Outcome] = []
         self.held: dict[Target, Claim] = {}
         self.at_claim: deque[Claim | Known | Reused | Superseded] = deque()
-        self.at_remember: deque[Known | Located] = deque()
+        self.at_remember: deque[Known | Located | Reused] = deque()
         self._failures: dict[str, Failure | Exception] = {}
         self._journal = journal
         self._lock = threading.Lock()
@@ -59,7 +59,7 @@ class FakeLedger:
                 raise RenameFailedError(failures.in_progress(61.0))
             return None if if_claimed else Claim("", FIRST_CYCLE, event, target)
 
-    def settle(self, claim: Claim, outcome: Outcome, deadline: Deadline, *, release: bool) -> Known | None:
+    def settle(self, claim: Claim, outcome: Outcome, deadline: Deadline, *, release: bool) -> Known | Reused | None:
         with self._lock:
             self._go("settle")
             known = self._remember(outcome)
@@ -68,7 +68,7 @@ class FakeLedger:
                 del self.held[claim.target]
             return known
 
-    def conclude(self, conclusion: Conclusion, deadline: Deadline) -> Known | Located | None:
+    def conclude(self, conclusion: Conclusion, deadline: Deadline) -> Known | Located | Reused | None:
         with self._lock:
             self._go("conclude")
             return self._remember(conclusion.outcome)
@@ -85,7 +85,7 @@ class FakeLedger:
         if failure:
             raise failure
 
-    def _remember(self, outcome: Outcome) -> Known | Located | None:
+    def _remember(self, outcome: Outcome) -> Known | Located | Reused | None:
         if self.at_remember:
             return self.at_remember.popleft()
         self.outcomes.append(outcome)

@@ -564,6 +564,12 @@ def test_reused_identifier_fails_without_a_call(world: World) -> None:
     assert world.ledger.outcomes == []
 
 
+def test_identifier_that_is_reused_during_a_call_fails(world: World) -> None:
+    world.ledger.at_remember.append(Reused())
+
+    assert failure(world.settle()).code == "Rename.IdentifierReused"
+
+
 def test_superseded_event_fails_without_a_call(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """An event of this time only is judged: a copy with a later time may be newer than that rename."""
     conclude, restrictions = world.ledger.conclude, []
