@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -78,8 +77,7 @@ class IdentityProvider(NamedTuple):
     project_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """The function's settings. Names and meanings as in docs/configuration.md.
 
     Attributes:

@@ -7,7 +7,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar, Final, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError, ResponseStreamingError
@@ -270,4 +270,4 @@ def _refused(failure: Failure) -> Failure:
     may_pass = failure.kind in (Kind.THROTTLED, Kind.UNAVAILABLE) or status not in _CLIENT_ERRORS
     reason = failure.code if status is None else f"HTTP status {status}, {failure.code}"
     own = _no_key(f"IAM gives none: {reason}", may_pass=may_pass)
-    return replace(own, http_status=status, huawei_request_id=failure.huawei_request_id)
+    return own._replace(http_status=status, huawei_request_id=failure.huawei_request_id)

@@ -31,7 +31,7 @@ class DeadlinePassedError(Exception):
     """Nothing more may be sent. Not an OSError, because urllib3 would replace it."""
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class Exchange:
     """One request and its reply.
 

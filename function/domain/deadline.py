@@ -2,16 +2,14 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 REPORT_SECONDS: Final = 1.5
 # No call to Huawei Cloud is started with less time left.
 MIN_CALL_SECONDS: Final = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
+class Deadline(NamedTuple):
     """The time by which the work of an invocation must end.
 
     By the wall clock, like Lambda's timeout. It continues while an environment is frozen, so a thread that outlives its
@@ -35,8 +33,8 @@ class Deadline:
 
     def within(self, seconds: float) -> "Deadline":
         """This deadline, or one ``seconds`` from now, whichever is earlier."""
-        return replace(self, at=min(self.at, self.now() + seconds))
+        return self._replace(at=min(self.at, self.now() + seconds))
 
     def to_report(self) -> "Deadline":
         """The later deadline for recording and publishing an outcome, which must not be cut short."""
-        return replace(self, at=self.invocation_ends_at - self.report_seconds)
+        return self._replace(at=self.invocation_ends_at - self.report_seconds)

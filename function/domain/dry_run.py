@@ -1,9 +1,9 @@
 """The result that a rename event would have now. Only reads: nothing is written, recorded or published."""
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from function.domain import failures
 from function.domain.deadline import MIN_CALL_SECONDS
@@ -25,8 +25,7 @@ class Forecast(StrEnum):
     WOULD_FAIL = "would_fail"
 
 
-@dataclass(frozen=True, slots=True)
-class DryRun:
+class DryRun(NamedTuple):
     """The answer to a dry run.
 
     Attributes:
@@ -68,7 +67,7 @@ class DryRun:
         return to_json(body)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class DryRunner:
     """Checks the policy, the ledger and the service's name as a rename does, without changing anything."""
 
@@ -124,7 +123,7 @@ class DryRunner:
                     return self._would_fail(attempt, failures.precondition_failed(name), name)
                 return self._dry_run(attempt, Forecast.WOULD_RENAME, name)
             case Known(outcome, _):
-                return replace(self._dry_run(attempt, Forecast.SETTLED, self._read_once(attempt)), outcome=outcome)
+                return self._dry_run(attempt, Forecast.SETTLED, self._read_once(attempt))._replace(outcome=outcome)
             case Superseded(by):
                 return self._would_fail(attempt, failures.superseded(by), self._read_once(attempt))
             case Reused():
@@ -143,7 +142,7 @@ class DryRunner:
     def _would_fail(
         self, attempt: Attempt, failure: Failure, name: str | None = None, cause: Exception | None = None
     ) -> DryRun:
-        return replace(self._dry_run(attempt, Forecast.WOULD_FAIL, name), failure=failure, cause=cause)
+        return self._dry_run(attempt, Forecast.WOULD_FAIL, name)._replace(failure=failure, cause=cause)
 
     def _dry_run(self, attempt: Attempt, result: Forecast, name: str | None) -> DryRun:
         data, target = requested_data(attempt.event), attempt.target

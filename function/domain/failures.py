@@ -3,7 +3,6 @@
 Adapters create failures, the rename service acts on them, and outcomes report them to consumers.
 """
 
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -38,8 +37,7 @@ class EventName(NamedTuple):
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """Why a rename failed.
 
     Attributes:
@@ -146,19 +144,18 @@ def _own(code: str, message: str | None = None) -> Failure:
 
 def timeout(*, in_doubt: bool = False) -> Failure:
     """No reply in time; in doubt if the request was sent."""
-    return replace(_own("Rename.Timeout"), retry_in_process=True, in_doubt=in_doubt)
+    return _own("Rename.Timeout")._replace(retry_in_process=True, in_doubt=in_doubt)
 
 
 def connection_failed(*, in_doubt: bool = False) -> Failure:
     """No connection, or a broken one; in doubt if the request was sent."""
     message = "The connection to Huawei Cloud broke." if in_doubt else "There is no connection to Huawei Cloud."
-    return replace(_own("Rename.ConnectionFailed", message), retry_in_process=True, in_doubt=in_doubt)
+    return _own("Rename.ConnectionFailed", message)._replace(retry_in_process=True, in_doubt=in_doubt)
 
 
 def unconfirmed_reply(status: int | None, huawei_request_id: str | None) -> Failure:
     """A reply without an error that does not confirm the rename: a redirect, a malformed body, another name."""
-    return replace(
-        _own("Rename.UnconfirmedReply"),
+    return _own("Rename.UnconfirmedReply")._replace(
         retry_in_process=True,
         in_doubt=True,
         http_status=status,
@@ -168,7 +165,7 @@ def unconfirmed_reply(status: int | None, huawei_request_id: str | None) -> Fail
 
 def invalid_event(violations: tuple[Violation, ...]) -> Failure:
     # The ids of these outcomes are derived from their content, including this text: it must not change.
-    return replace(_own("Rename.InvalidEvent", "The rename event breaks its schema."), violations=violations)
+    return _own("Rename.InvalidEvent", "The rename event breaks its schema.")._replace(violations=violations)
 
 
 def precondition_failed(service_name: str | None) -> Failure:
@@ -182,7 +179,7 @@ def precondition_failed(service_name: str | None) -> Failure:
 
 def superseded(by: EventName) -> Failure:
     message = f"A newer rename of this endpoint service has been carried out: event {by.id} of {by.source}."
-    return replace(_own(SUPERSEDED, message), superseded_by=by)
+    return _own(SUPERSEDED, message)._replace(superseded_by=by)
 
 
 def identifier_reused() -> Failure:
@@ -196,7 +193,7 @@ def in_progress(retry_after: float | None = None) -> Failure:
     Args:
         retry_after: seconds until the claim expires, None if unknown.
     """
-    return replace(_own("Rename.InProgress"), retry_after=retry_after)
+    return _own("Rename.InProgress")._replace(retry_after=retry_after)
 
 
 def claim_lost() -> Failure:
@@ -210,12 +207,12 @@ def ledger_unavailable(reason: str) -> Failure:
     Args:
         reason: AWS's error code, or why there was no response.
     """
-    return replace(_own("Rename.LedgerUnavailable", f"The ledger does not answer: {reason}."), aws_error_code=reason)
+    return _own("Rename.LedgerUnavailable", f"The ledger does not answer: {reason}.")._replace(aws_error_code=reason)
 
 
 def outage() -> Failure:
     """The circuit breaker is open: Huawei Cloud has been unavailable, and is not called for now."""
-    return replace(_own("Rename.Outage"), counts_as_attempt=False)
+    return _own("Rename.Outage")._replace(counts_as_attempt=False)
 
 
 def abandoned() -> Failure:
@@ -225,8 +222,7 @@ def abandoned() -> Failure:
 
 def credentials(message: str, *, kind: Kind, aws_error_code: str | None = None) -> Failure:
     """There is no key: ``access`` if an operator must act, ``unavailable`` if the cause may be transient."""
-    return replace(
-        _own("Rename.CredentialsUnavailable", message),
+    return _own("Rename.CredentialsUnavailable", message)._replace(
         kind=kind,
         counts_as_attempt=False,
         aws_error_code=aws_error_code,
@@ -239,8 +235,7 @@ def not_published(reason: str) -> Failure:
     Args:
         reason: AWS's error code, or why there was no response.
     """
-    return replace(
-        _own("Rename.OutcomeNotPublished", f"The outcome bus did not take the outcome: {reason}."),
+    return _own("Rename.OutcomeNotPublished", f"The outcome bus did not take the outcome: {reason}.")._replace(
         aws_error_code=reason,
     )
 
@@ -251,7 +246,7 @@ def no_time_left() -> Failure:
 
 def respond_async_requested() -> Failure:
     """The caller asked not to wait for the rename."""
-    return replace(_own("Rename.RespondAsync"), counts_as_attempt=False)
+    return _own("Rename.RespondAsync")._replace(counts_as_attempt=False)
 
 
 def internal_error() -> Failure:
@@ -261,9 +256,9 @@ def internal_error() -> Failure:
 
 def as_conflict(failure: Failure) -> Failure:
     """A state conflict that remains after a few attempts: final."""
-    return replace(failure, retryable=False, retry_in_process=False)
+    return failure._replace(retryable=False, retry_in_process=False)
 
 
 def state_conflict_unverified(failure: Failure, unread: Failure) -> Failure:
     """The failure if the read that verifies a state conflict failed: retryable, even if the read's failure is not."""
-    return unread if unread.retryable else replace(failure, retryable=True)
+    return unread if unread.retryable else failure._replace(retryable=True)

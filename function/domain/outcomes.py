@@ -3,8 +3,7 @@
 import json
 import re
 import uuid
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from function.domain import failures
 from function.domain.failures import Failure, Kind, Violation
@@ -37,8 +36,7 @@ def outcome_from_json(text: str) -> Outcome:
     return Outcome(cloud_event, failure, remembered=True)
 
 
-@dataclass(frozen=True, slots=True)
-class OutcomeContext:
+class OutcomeContext(NamedTuple):
     """What an outcome contains in addition to the result.
 
     Attributes:

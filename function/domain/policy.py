@@ -21,7 +21,7 @@ FORBIDDEN_REGION: Final = Violation("/data/region", "is not a region that events
 _NAME: Final = "/data/endpoint_service_name"
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class Policy:
     """The rules that settings and clock add to the schema.
 

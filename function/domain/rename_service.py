@@ -13,7 +13,7 @@ The order of steps guarantees:
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -38,8 +38,7 @@ from function.domain.ports import (
 from function.domain.service_calls import MAX_SERVICE_NAME, Attempt, ServiceCalls, short_name
 
 
-@dataclass(frozen=True, slots=True)
-class Unsettled:
+class Unsettled(NamedTuple):
     """The event has no outcome yet.
 
     Attributes:
@@ -53,7 +52,7 @@ class Unsettled:
     cause: Exception | None = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class RenameService:
     """Carries out rename events and publishes their outcomes.
 
@@ -208,7 +207,7 @@ class RenameService:
                 raise
             # Until the claim expires, no event can claim the service, not even this one.
             wait = max(error.failure.retry_after or 0.0, claim.expires_at - self.now().timestamp())
-            raise RenameFailedError(replace(error.failure, retry_after=wait)) from error
+            raise RenameFailedError(error.failure._replace(retry_after=wait)) from error
         while True:
             attempt.cycle = claim.cycle
             outcome = self._outcome(attempt, result)

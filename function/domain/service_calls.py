@@ -23,7 +23,7 @@ MAX_PREVIOUS_NAME_SECONDS: Final = 2.0
 MAX_SERVICE_NAME: Final = 512
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class Attempt:
     """The processing of one event in one invocation.
 
@@ -42,7 +42,7 @@ class Attempt:
     doubt: Failure | None = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class ServiceCalls:
     """Calls to endpoint services, bounded by the deadline of an attempt.
 

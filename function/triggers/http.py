@@ -8,7 +8,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple, Protocol
@@ -161,7 +161,7 @@ class _Steps(NamedTuple):
 
         def before_end(share: float, share_to_report: float) -> Deadline:
             at = deadline.invocation_ends_at - share * seconds
-            return replace(deadline, at=at, report_seconds=share_to_report * seconds)
+            return deadline._replace(at=at, report_seconds=share_to_report * seconds)
 
         return cls(
             settle=before_end(0.28, 0.18),

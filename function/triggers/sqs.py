@@ -8,7 +8,7 @@ use up the receives. Records that are not done in time are redelivered too, afte
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, Protocol
@@ -165,7 +165,7 @@ class SqsTrigger(Trigger):
                     unsettled = [record for record in group.records if record not in group.settled]
                     delays |= dict.fromkeys([record.receipt_handle for record in unsettled], delay)
         if self.queue is not None and delays:
-            last = replace(deadline, report_seconds=_LAST_REQUEST_SECONDS).to_report()
+            last = deadline._replace(report_seconds=_LAST_REQUEST_SECONDS).to_report()
             self.workers.run([partial(self._extend, self.queue, delays, last)], last)
 
     def _extend(self, queue: SourceQueue, delays: Mapping[str, int], deadline: Deadline) -> None:
@@ -189,7 +189,7 @@ class SqsTrigger(Trigger):
         return min(LONGEST_VISIBILITY_SECONDS, math.ceil(delay))
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class _Group:
     """The records of a message group in one batch, and its progress.
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 from function.adapters.huawei.error_codes import metric_code
@@ -138,7 +137,7 @@ class World:
         seconds: float,
         report_seconds: float = REPORT_SECONDS,
     ) -> list[str]:
-        deadline = replace(self.clock.until(seconds), report_seconds=report_seconds)
+        deadline = self.clock.until(seconds)._replace(report_seconds=report_seconds)
         response = trigger.handle({"Records": list(records)}, deadline)
         assert list(response) == ["batchItemFailures"]
         returned = [failure["itemIdentifier"] for failure in response["batchItemFailures"]]

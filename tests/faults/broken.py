@@ -79,7 +79,7 @@ def _claims_until(expires_at: Callable[[Deadline], float]) -> Build:
     class Edited(DynamoDbLedger):
         def claim(self, event: RenameEvent, target: Any, deadline: Deadline, *args: Any) -> Any:
             ends_at = expires_at(deadline) - CLAIM_SLACK_SECONDS
-            return super().claim(event, target, replace(deadline, invocation_ends_at=ends_at), *args)
+            return super().claim(event, target, deadline._replace(invocation_ends_at=ends_at), *args)
 
     return Build(ledger=Edited)
 
@@ -161,7 +161,7 @@ class _CountsCallsNotMade(Huawei):
         try:
             return super()._draw(*args)
         except RenameFailedError as error:
-            raise RenameFailedError(replace(error.failure, counts_as_attempt=True)) from None
+            raise RenameFailedError(error.failure._replace(counts_as_attempt=True)) from None
 
 
 class _Takes5xxAsFinal(Huawei):
@@ -172,7 +172,7 @@ class _Takes5xxAsFinal(Huawei):
             return super()._response(*args, **options)
         except RenameFailedError as error:
             if error.failure.http_status in (500, 502, 503):
-                raise RenameFailedError(replace(error.failure, in_doubt=False)) from None
+                raise RenameFailedError(error.failure._replace(in_doubt=False)) from None
             raise
 
 
@@ -240,7 +240,7 @@ class _StateConflictEndsDoubt(ServiceCalls):
         try:
             return super().retry(attempt, call)
         except RenameFailedError as error:
-            raise RenameFailedError(replace(error.failure, state_conflict=False)) from None
+            raise RenameFailedError(error.failure._replace(state_conflict=False)) from None
 
 
 class _PublishesBeforeRemembering(RenameService):

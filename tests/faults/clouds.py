@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final, NamedTuple, cast
 
 from botocore.exceptions import ClientError, ReadTimeoutError
@@ -228,10 +228,10 @@ class Huawei:
         environment.is_answered = False
         secret, scopes = self._secret(), (None, target.project_id, (target.project_id, service.id))
         if any(environment.refused_until.get(scope, 0.0) > world.now for scope in scopes):
-            raise RenameFailedError(replace(from_reply("APIGW.0301", "", status=401), counts_as_attempt=False))
+            raise RenameFailedError(from_reply("APIGW.0301", "", status=401)._replace(counts_as_attempt=False))
         behaviour = self._draw_behaviour(target, service, name, secret)
         if behaviour == "waited":
-            raise RenameFailedError(replace(failures.timeout(), counts_as_attempt=False))
+            raise RenameFailedError(failures.timeout()._replace(counts_as_attempt=False))
         refused = {"wrong_key": scopes[0], "wrong_project": scopes[1], "forbidden": scopes[2]}
         if behaviour in refused and (behaviour != "forbidden" or purpose is not ReadPurpose.OUTCOME):
             environment.secret = None

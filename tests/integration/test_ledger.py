@@ -7,7 +7,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from random import Random
@@ -105,7 +105,7 @@ class Both:
 
     def deadline(self) -> Deadline:
         """Of an invocation whose claims last for CLAIM_SECONDS by the clock of both."""
-        return replace(within(10), invocation_ends_at=self.clock() + CLAIM_SECONDS - CLAIM_SLACK_SECONDS)
+        return within(10)._replace(invocation_ends_at=self.clock() + CLAIM_SECONDS - CLAIM_SLACK_SECONDS)
 
     def event(self) -> tuple[RenameEvent, Target]:
         """One of a few, and now and then another of its name, or the same at another time."""

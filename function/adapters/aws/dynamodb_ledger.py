@@ -73,7 +73,7 @@ class LedgerSchemaError(ValueError):
     """The table does not exist, or its key is not the string ``id`` alone. The text is AWS's error code."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class DynamoDbLedger:
     """The ledger in a DynamoDB table.
 

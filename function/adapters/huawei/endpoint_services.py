@@ -6,7 +6,7 @@ One SDK client per key, region and project. ``transport`` sends their requests.
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 from types import SimpleNamespace
 from typing import Any, ClassVar, Final, NamedTuple, cast
 
@@ -121,7 +121,7 @@ class HuaweiEndpointServices:
             return key.guard.call(target, lambda: self._send(client, key, operation, deadline), deadline, purpose)
         except RenameFailedError as error:
             if error.failure.kind is Kind.ACCESS and self._has_other_than(key.credentials, deadline):
-                raise RenameFailedError(replace(error.failure, retry_in_process=True)) from error
+                raise RenameFailedError(error.failure._replace(retry_in_process=True)) from error
             raise
 
     def _send(self, client: VpcepClient, key: _Key, operation: _Operation, deadline: Deadline) -> Reply:

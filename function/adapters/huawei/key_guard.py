@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 from http import HTTPStatus
 from typing import Final
 
@@ -84,7 +84,7 @@ class KeyGuard:
             for scope in self._scopes(target):
                 until, failure = self._refusals.get(scope, (0.0, None))
                 if failure is not None and now < until:
-                    raise RenameFailedError(replace(failure, counts_as_attempt=False))
+                    raise RenameFailedError(failure._replace(counts_as_attempt=False))
 
     @contextmanager
     def _probing(self, deadline: Deadline) -> Iterator[None]:
@@ -166,4 +166,4 @@ class KeyGuard:
 
 
 def _not_called() -> RenameFailedError:
-    return RenameFailedError(replace(failures.no_time_left(), counts_as_attempt=False))
+    return RenameFailedError(failures.no_time_left()._replace(counts_as_attempt=False))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Final, NoReturn, cast
@@ -37,7 +37,7 @@ USER_AGENT: Final = "vpcep-rename"
 _SECONDS: Final = re.compile(r"[0-9]{1,6}")
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class Call(Exchange):
     """One call to Huawei Cloud, with the status and the request id of its reply."""
 
@@ -187,7 +187,7 @@ def read_body(response: requests.Response, call: Call) -> None:
         if response.status_code < HTTPStatus.BAD_REQUEST:
             late = call.deadline.remaining() <= 0
             failure = failures.timeout(in_doubt=True) if late else call.unconfirmed()
-            raise RenameFailedError(replace(failure, huawei_request_id=call.huawei_request_id))
+            raise RenameFailedError(failure._replace(huawei_request_id=call.huawei_request_id))
     response._content = bytes(body)  # noqa: SLF001 - requests has no public way to hand a body over
     response._content_consumed = True  # type: ignore[attr-defined]  # noqa: SLF001
 

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -71,7 +70,7 @@ each_other_answer = pytest.mark.parametrize("failure", OTHERS, ids=code_of)
 each_call_not_made = pytest.mark.parametrize(
     "failure",
     [
-        *(replace(failure, counts_as_attempt=False) for failure in (failures.timeout(), unavailable(), wrong_key())),
+        *(failure._replace(counts_as_attempt=False) for failure in (failures.timeout(), unavailable(), wrong_key())),
         *(failures.credentials("none", kind=kind) for kind in (Kind.UNAVAILABLE, Kind.ACCESS)),
     ],
     ids=code_of,
