@@ -66,6 +66,8 @@ _BUSY: Final = "TransactionConflict"
 _REFUSED: Final = "ConditionalCheckFailed"
 _ANSWERS: Final = frozenset({"None", _REFUSED, _BUSY})
 _IS_HELD: Final = "#owner = :token"
+# DynamoDB reserves these words: expressions have "#" before them.
+_RESERVED: Final = ("owner", "round", "state", "target", "time")
 _RETURN_ITEM: Final = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
 
 
@@ -174,7 +176,7 @@ class DynamoDbLedger:
 
     def _claim_event(self, claim: Claim) -> dict[str, Any]:
         change = "SET digest = :digest, #time = :time, #target = :target, expiration = :expiration"
-        return self._update_of_event(claim, change, {}, {":expiration": self._expiration()})
+        return self._update_of_event(claim, change, {":expiration": self._expiration()})
 
     def _claim_service(self, claim: Claim) -> dict[str, Any]:
         return self._update(
@@ -182,7 +184,6 @@ class DynamoDbLedger:
             "SET #owner = :token, lapses = :lapses, expiration = if_not_exists(kept_until, :expiration)",
             "(attribute_not_exists(#owner) OR lapses < :now)"
             " AND (attribute_not_exists(newest_time) OR newest_time <= :time)",
-            {"#owner": "owner"},
             {
                 ":token": {"S": claim.token},
                 ":now": items.number(self.now()),
@@ -217,7 +218,7 @@ class DynamoDbLedger:
                 ":kept_until": self._expiration(NEWEST_RENAME_RETENTION),
             }
         settled = self._remember(Conclusion(event, claim.cycle, outcome))
-        renamed = self._update(items.service_key(claim.target), change, _IS_HELD, {"#owner": "owner"}, values)
+        renamed = self._update(items.service_key(claim.target), change, _IS_HELD, values)
         refused = self._write(deadline, settled, renamed)
         if refused is None or items.remembers(refused[0], outcome):
             return None
@@ -256,7 +257,7 @@ class DynamoDbLedger:
     def release(self, claim: Claim, deadline: Deadline) -> None:
         """Release the claim without an outcome. If that fails, the claim expires."""
         service, values = items.service_key(claim.target), {":token": {"S": claim.token}}
-        request = self._update(service, "REMOVE #owner, lapses", _IS_HELD, {"#owner": "owner"}, values)
+        request = self._update(service, "REMOVE #owner, lapses", _IS_HELD, values)
         for attempt in range(1, MAX_WRITE_ATTEMPTS + 1):
             try:
                 self.client.update_item(deadline, **request)
@@ -275,7 +276,6 @@ class DynamoDbLedger:
             conclusion,
             "SET digest = :digest, #time = if_not_exists(#time, :time), #state = :state"
             ", #round = :round, outcome = :outcome, expiration = :expiration",
-            {"#state": "state", "#round": "round", "#time": "time"},
             {
                 ":time": {"S": conclusion.event.cloud_event["time"]},
                 ":state": {"S": items.GIVEN_UP if given_up else items.SETTLED},
@@ -285,23 +285,17 @@ class DynamoDbLedger:
             },
         )
 
-    def _update_of_event(
-        self, claim: Claim | Conclusion, change: str, names: dict[str, str], values: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _update_of_event(self, claim: Claim | Conclusion, change: str, values: dict[str, Any]) -> dict[str, Any]:
         """An update of the event's item, on the condition that the event awaits this outcome."""
-        condition, own_names, own_values = items.awaits_outcome_condition(claim)
+        condition, own_values = items.awaits_outcome_condition(claim)
         key = items.event_key(claim.event)
-        return self._update(key, change, condition, own_names | names, own_values | values, **_RETURN_ITEM)
+        return self._update(key, change, condition, own_values | values, **_RETURN_ITEM)
 
     def _update(
-        self,
-        key: Mapping[str, Any],
-        change: str,
-        condition: str,
-        names: Mapping[str, str],
-        values: Mapping[str, Any],
-        **options: str,
+        self, key: Mapping[str, Any], change: str, condition: str, values: Mapping[str, Any], **options: str
     ) -> dict[str, Any]:
+        """DynamoDB requires that the names an expression uses, and no others, are declared."""
+        names = {f"#{name}": name for name in _RESERVED if f"#{name}" in f"{change} {condition}"}
         return {
             "TableName": self.table,
             "Key": key,
@@ -342,10 +336,8 @@ class DynamoDbLedger:
             writes = [{"Update": update} for update in updates]
             self.client.transact_write_items(deadline, TransactItems=writes, ClientRequestToken=str(uuid.uuid4()))
         except ClientError as error:
-            code = error_code(error)
-            if code != "TransactionCanceledException":
-                raise RenameFailedError(failures.ledger_unavailable(code)) from error
-            reasons = cast("list[dict[str, Any]]", error.response["CancellationReasons"])
+            response = cast("dict[str, Any]", error.response)
+            reasons: list[dict[str, Any]] = response.get("CancellationReasons", [response["Error"]])
             refusals = [reason["Code"] for reason in reasons if reason["Code"] not in _ANSWERS]
             if refusals:
                 raise RenameFailedError(failures.ledger_unavailable(refusals[0])) from error

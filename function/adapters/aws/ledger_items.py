@@ -47,38 +47,30 @@ def target_of(item: Item, target: Target) -> Target:
     return target._replace(region=region, project_id=project_id)
 
 
-def awaits_outcome_condition(claim: Claim | Conclusion) -> tuple[str, dict[str, str], dict[str, Any]]:
+def awaits_outcome_condition(claim: Claim | Conclusion) -> tuple[str, dict[str, Any]]:
     """The condition that the event awaits the outcome of this cycle, and that no other event has its identity.
 
     Returns:
-        The expression, its names and its values.
+        The expression and its values.
     """
     event, cycle, target = claim.event, claim.cycle, claim.target
-    require_same_time = isinstance(claim, Claim) or claim.require_same_time
     unclaimed = isinstance(claim, Conclusion) and claim.unclaimed
-    names = {"#state": "state"}
-    values = {":digest": {"S": event.digest}}
+    values: dict[str, Any] = {":digest": {"S": event.digest}}
+    if cycle.number == 0 and unclaimed:
+        return "attribute_not_exists(digest)", values
     same = "digest = :digest"
-    if require_same_time:
+    if isinstance(claim, Claim) or claim.require_same_time:
         same += " AND #time = :time"
-        names["#time"] = "time"
         values[":time"] = {"S": event.cloud_event["time"]}
     if target is not None:
         same += " AND (attribute_not_exists(#target) OR #target = :target)"
-        names["#target"] = "target"
         values[":target"] = {"S": place(target)}
     if unclaimed:
         same += " AND attribute_not_exists(#target)"
-        names["#target"] = "target"
-    if cycle.number == 0 and unclaimed:
-        condition, names, values = "attribute_not_exists(digest)", {}, {":digest": values[":digest"]}
-    elif cycle.number == 0:
-        condition = f"attribute_not_exists(#state) AND (attribute_not_exists(digest) OR ({same}))"
-    else:
-        condition = f"#state = :given_up AND #round = :previous AND {same}"
-        names["#round"] = "round"
-        values |= {":given_up": {"S": GIVEN_UP}, ":previous": number(cycle.number - 1)}
-    return condition, names, values
+    if cycle.number == 0:
+        return f"attribute_not_exists(#state) AND (attribute_not_exists(digest) OR ({same}))", values
+    values |= {":given_up": {"S": GIVEN_UP}, ":previous": number(cycle.number - 1)}
+    return f"#state = :given_up AND #round = :previous AND {same}", values
 
 
 def known_from(event: RenameEvent, item: Item) -> Known | Reused:
