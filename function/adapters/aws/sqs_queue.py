@@ -40,7 +40,7 @@ class FifoQueue:
         """
         # SQS accepts only characters of XML 1.0. Escaping all non-ASCII characters could make the message too large.
         body = to_json(event.cloud_event).replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
-        return self._send(body, event.vpc_endpoint_service_id, deduplication_id, {}, deadline)
+        return self.forward(body, event.vpc_endpoint_service_id, {}, deduplication_id, deadline)
 
     def forward(
         self, body: str, group: str, attributes: Mapping[str, Any], message_id: str, deadline: Deadline
@@ -51,7 +51,19 @@ class FifoQueue:
             attributes: message attributes as in ``SendMessage``, binary ones in base64.
             message_id: of the forwarded message; the deduplication id is derived from it.
         """
-        return self._send(body, group, message_id, attributes, deadline)
+        try:
+            self._client.send_message(
+                deadline,
+                QueueUrl=self._url,
+                MessageBody=body,
+                MessageGroupId=group,
+                # SQS accepts up to 128 letters, digits and punctuation characters.
+                MessageDeduplicationId=hashlib.sha256(message_id.encode()).hexdigest(),
+                MessageAttributes=attributes,
+            )
+        except (BotoCoreError, ClientError) as error:
+            return error_code(error)
+        return None
 
     def move_all(self, to: "FifoQueue", deadline: Deadline) -> int:
         """Move messages unchanged to another queue, until this one is empty or time runs out.
@@ -108,20 +120,3 @@ class FifoQueue:
                 for failed in reply.get("Failed", []):
                     error = str(failed["Code"])
         return error
-
-    def _send(
-        self, body: str, group: str, deduplication: str, attributes: Mapping[str, Any], deadline: Deadline
-    ) -> str | None:
-        try:
-            self._client.send_message(
-                deadline,
-                QueueUrl=self._url,
-                MessageBody=body,
-                MessageGroupId=group,
-                # SQS accepts up to 128 letters, digits and punctuation characters.
-                MessageDeduplicationId=hashlib.sha256(deduplication.encode()).hexdigest(),
-                MessageAttributes=attributes,
-            )
-        except (BotoCoreError, ClientError) as error:
-            return error_code(error)
-        return None
