@@ -1,31 +1,20 @@
-"""EventBridge, SQS and Secrets Manager on the loopback interface, and a client of boto3's in place of the own one."""
+"""EventBridge, SQS and Secrets Manager on the loopback interface."""
 
 from __future__ import annotations
 
 import json
 import threading
 from collections import deque
-from collections.abc import Callable
 from email.message import Message
 from typing import Any, NamedTuple
 
-from function.adapters.aws.client import Aws, Key, SqsClient
+from function.adapters.aws.client import Aws, EventBridgeClient, Key, SqsClient
 from tests.localcloud.server import JsonServer, Reply
 
 
 class AwsCall(NamedTuple):
     operation: str
     parameters: dict[str, Any]
-
-
-class WithoutDeadline:
-    """A client of boto3's with the methods of the function's own, which take a deadline first; it has no effect."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    def __getattr__(self, operation: str) -> Callable[..., Any]:
-        return lambda _, **request: getattr(self._client, operation)(**request)
 
 
 class FakeAws(JsonServer):
@@ -48,8 +37,15 @@ class FakeAws(JsonServer):
 
     def sqs(self) -> SqsClient:
         """The function's own client."""
+        return SqsClient(self._aws())
+
+    def events(self) -> EventBridgeClient:
+        """The function's own client."""
+        return EventBridgeClient(self._aws())
+
+    def _aws(self) -> Aws:
         key = Key("local", "local", None)
-        return SqsClient(Aws(region="eu-west-1", endpoints={"": self.url}, key=key, sleep=lambda seconds: None))
+        return Aws(region="eu-west-1", endpoints={"": self.url}, key=key, sleep=lambda seconds: None)
 
     @property
     def outcomes(self) -> list[dict[str, Any]]:

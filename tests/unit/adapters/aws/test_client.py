@@ -48,6 +48,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.raw_server import RawServer, receive_request
 
 REGION = "eu-west-1"
+REGIONS = [REGION, "us-east-1", "us-gov-west-1", "cn-north-1", "eusc-de-east-1", "us-iso-east-1", "us-isob-east-1"]
 KEY = Key("AKIALOCAL", "local-secret", None)
 CLIENTS = {
     "dynamodb": own.DynamoDbClient,
@@ -226,16 +227,15 @@ def sent_by(call: Call, service: str, operation: str, **arguments: Any) -> Reque
 
 
 @EACH_OPERATION
-@pytest.mark.parametrize("region", [REGION, "us-east-1", "us-gov-west-1", "cn-north-1", "ap-southeast-3"])
+@pytest.mark.parametrize("region", REGIONS)
 def test_request_is_the_one_that_boto3_sends(service: str, operation: str, region: str) -> None:
     their, our = (sent_by(call, service, operation, region=region) for call in (boto3_call, own_call))
 
     assert our == their
 
 
-@EACH_OPERATION
-def test_request_is_signed_by_the_key_given(service: str, operation: str) -> None:
-    request = sent_by(own_call, service, operation, key=Key("ASIA1", "secret", "session"))
+def test_request_is_signed_by_the_key_given() -> None:
+    request = sent_by(own_call, *GET, key=Key("ASIA1", "secret", "session"))
 
     assert (request.scope[0], request.headers["X-Amz-Security-Token"]) == ("ASIA1", "session")
 
@@ -266,14 +266,6 @@ def test_endpoint_has_the_host_name_of_its_partition(partition: str) -> None:
         aws = Aws(region=region, endpoints={}, key=KEY)
         for service in CLIENTS:
             assert aws._endpoint(service) == f"https://{service}.{region}.{suffix}"
-
-
-@pytest.mark.parametrize("service", CLIENTS)
-@pytest.mark.parametrize("region", ["eusc-de-east-1", "us-iso-east-1", "us-isob-east-1", "us-gov-west-1", "cn-north-1"])
-def test_endpoint_is_the_one_of_boto3(region: str, service: str) -> None:
-    aws = Aws(region=region, endpoints={}, key=KEY)
-
-    assert aws._endpoint(service) == boto3_client(service, region).meta.endpoint_url
 
 
 # ---- Responses
