@@ -31,6 +31,7 @@ from tests.unit.adapters.aws.ledger import (
     TWO_HOURS_BEFORE,
     URL,
     LedgerDriver,
+    at,
     event,
     failure_of,
     success_of,
@@ -308,6 +309,7 @@ def test_settlement_is_remembered_and_a_success_is_the_newest_rename(
     assert ledger.is_held() is not release
     ledger.clock.sleep(A_MINUTE + 1)
     if failure:
+        assert ledger.superseded(event(time=at(hours=-3)))
         assert ledger.claimed(HOUR_BEFORE)
     else:
         assert ledger.superseded(HOUR_BEFORE) == (OTHER, FIRST_CYCLE)
