@@ -49,7 +49,7 @@ class FifoQueue:
 
         Args:
             attributes: message attributes as in ``SendMessage``, binary ones in base64.
-            message_id: of the forwarded message; the deduplication id is derived from it.
+            message_id: of the forwarded message, or of a request; SQS drops a second message with it.
         """
         try:
             self._client.send_message(

@@ -205,6 +205,7 @@ class _InCallingThread(Executor):
 
 
 def install_adapter(http: HttpClient, pool_size: int) -> None:
+    """Replace the transport adapter of an SDK client, and the threads that it signs requests in."""
     http._executor = _InCallingThread()  # noqa: SLF001 - the SDK would sign each request in another thread
     session = http._session  # noqa: SLF001 - the SDK offers no other way to its adapter
     session.trust_env = False  # a .netrc would replace the signature
