@@ -10,7 +10,8 @@ from cli.model import Answer, Event, Line, Preview, Problem, StoppedError, probl
 from function.adapters.huawei.endpoint_services import HuaweiEndpointServices
 from function.domain import failures
 from function.domain.deadline import REPORT_SECONDS, Deadline
-from function.domain.event_parser import Attributes, EventParser
+from function.domain.envelopes import Attributes
+from function.domain.event_parser import EventParser
 from function.domain.failures import Failure, Kind, RenameFailedError
 from function.domain.model import InvalidEvent, Outcome, RenameEvent, Target
 from function.domain.outcomes import describe_failure

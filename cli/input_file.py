@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from cli.model import Line, UsageError, rename_event
-from function.domain.event_parser import Attributes, EventParser
+from function.domain.envelopes import Attributes
+from function.domain.event_parser import EventParser
 from function.domain.model import InvalidEvent
 from function.domain.strict_json import NotJsonError, load
 

@@ -1,53 +1,78 @@
-"""Envelopes of an event: SNS notifications, EventBridge events, message attributes of a queue or topic.
+"""What surrounds an event: headers, message attributes of a queue or topic, SNS notifications, EventBridge events.
 
 Separate from the parser because the formats are AWS's, and their values are only defaults for what the event lacks.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
+
+from function.domain.failures import Violation
+from function.domain.violations import escape_pointer
 
 # Prefixes of attributes in the CloudEvents bindings for HTTP, Kafka and AMQP, as producers' libraries write them.
 _SPELLING: Final = re.compile(r"(?:ce[_-]|cloudevents[:_])(.*)", re.IGNORECASE | re.ASCII | re.DOTALL)
 
 
-class Envelope(NamedTuple):
-    """An envelope and its content. Only the types of envelope and content have been checked.
+class Attributes(NamedTuple):
+    """The CloudEvents attributes in a transport's headers or message attributes, and defaults for the others.
 
     Attributes:
-        content: a string, or a JSON value.
-        id, source, time: of the envelope.
-        attributes: names and values of CloudEvents attributes outside the content; None for a value that is not text.
+        id, source: defaults in binary mode, if ``given`` lacks them.
+        time: default in both modes.
+        given: attributes for binary mode, without their prefix.
+        violations: attributes that are not text, or have two values.
     """
 
-    content: Any
-    id: object
-    source: object
-    time: object
-    attributes: list[tuple[str, str | None]]
+    id: str
+    source: str
+    time: str
+    given: Mapping[str, str]
+    violations: tuple[Violation, ...] = ()
+
+    @classmethod
+    def carried(cls, pairs: Iterable[tuple[str, str | None]], *, event_id: str, source: str, time: str) -> "Attributes":
+        """From names and values. A value that is not text (None) and two values of one name are violations."""
+        given: dict[str, str | None] = {}
+        broken: dict[str, Violation] = {}
+        for name, value in pairs:
+            if value is None and name == "traceparent":
+                continue  # a malformed one is ignored
+            if value is None:
+                broken[name] = Violation(f"/{escape_pointer(name)}", "must be UTF-8 text, percent-encoded in a header")
+            elif given.setdefault(name, value) != value:
+                broken[name] = Violation(f"/{escape_pointer(name)}", "comes with two values")
+        right = {name: value for name, value in given.items() if name not in broken and value is not None}
+        return cls(event_id, source, time, right, tuple(broken.values()))
+
+    def enveloped(
+        self, event_id: object, source: object, time: object, pairs: Iterable[tuple[str, str | None]] = ()
+    ) -> "Attributes":
+        """The attributes of an event in an envelope; these, where the envelope has no text."""
+
+        def text(value: object, default: str) -> str:
+            return value if isinstance(value, str) else default
+
+        event_id, source, time = text(event_id, self.id), text(source, self.source), text(time, self.time)
+        return Attributes.carried(pairs, event_id=event_id, source=source, time=time)
 
 
-def sns_notification(content: object) -> Envelope | None:
-    """A notification that an SNS topic sends without raw message delivery; None for any other content."""
+def sns_notification(content: object, outer: Attributes) -> tuple[str, Attributes] | None:
+    """The message of a notification that an SNS topic sends without raw message delivery; None for other content."""
     match content:
         case {"Type": "Notification", "Message": str(message), **rest}:
             attributes = rest.get("MessageAttributes")
-            return Envelope(
-                message,
-                rest.get("MessageId"),
-                rest.get("TopicArn"),
-                rest.get("Timestamp"),
-                list(carried_attributes(attributes, "Type", "Value")) if isinstance(attributes, dict) else [],
-            )
+            pairs = carried_attributes(attributes, "Type", "Value") if isinstance(attributes, dict) else ()
+            return message, outer.enveloped(rest.get("MessageId"), rest.get("TopicArn"), rest.get("Timestamp"), pairs)
     return None
 
 
-def eventbridge_event(content: object) -> Envelope | None:
-    """An event that an EventBridge rule sends to a queue; None for any other content."""
+def eventbridge_event(content: object, outer: Attributes) -> tuple[object, Attributes] | None:
+    """The detail of an event that an EventBridge rule sends to a queue; None for other content."""
     match content:
         # Not a valid name of a CloudEvents attribute.
         case {"detail-type": _, "detail": detail, **rest}:
-            return Envelope(detail, rest.get("id"), rest.get("source"), rest.get("time"), [])
+            return detail, outer.enveloped(rest.get("id"), rest.get("source"), rest.get("time"))
     return None
 
 

@@ -7,16 +7,16 @@ Events of every transport become structured CloudEvents, which are validated aga
 import base64
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from jsonschema import Draft202012Validator
 
-from function.domain.envelopes import Envelope, eventbridge_event, sns_notification
+from function.domain.envelopes import Attributes, eventbridge_event, sns_notification
 from function.domain.failures import Violation
 from function.domain.model import MAX_VIOLATIONS, RENAME_REQUESTED, InvalidEvent, RenameEvent, parse_time, rfc3339
 from function.domain.strict_json import NotJsonError, is_encodable, load, replace_lone_surrogates, to_json
@@ -33,51 +33,6 @@ _ATTRIBUTE: Final = re.compile(r"(?!data$)[a-z0-9]+|data_base64")
 _STRUCTURED_ONLY: Final = frozenset({"specversion", "id", "source", "type", "time", "data", "data_base64"})
 # W3C Trace Context, version 00.
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-
-
-class Attributes(NamedTuple):
-    """The CloudEvents attributes in a transport's headers or message attributes, and defaults for the others.
-
-    Attributes:
-        id, source: defaults in binary mode, if ``given`` lacks them.
-        time: default in both modes.
-        given: attributes for binary mode, without their prefix.
-        violations: attributes that are not text, or have two values.
-    """
-
-    id: str
-    source: str
-    time: str
-    given: Mapping[str, str]
-    violations: tuple[Violation, ...] = ()
-
-    @classmethod
-    def carried(cls, pairs: Iterable[tuple[str, str | None]], *, event_id: str, source: str, time: str) -> "Attributes":
-        """From names and values. A value that is not text (None) and two values of one name are violations."""
-        given: dict[str, str | None] = {}
-        broken: dict[str, Violation] = {}
-        for name, value in pairs:
-            if value is None and name == "traceparent":
-                continue  # a malformed one is ignored
-            if value is None:
-                broken[name] = Violation(f"/{escape_pointer(name)}", "must be UTF-8 text, percent-encoded in a header")
-            elif given.setdefault(name, value) != value:
-                broken[name] = Violation(f"/{escape_pointer(name)}", "comes with two values")
-        right = {name: value for name, value in given.items() if name not in broken and value is not None}
-        return cls(event_id, source, time, right, tuple(broken.values()))
-
-    def within(self, envelope: Envelope) -> "Attributes":
-        """The attributes of an event in an envelope, with these as defaults."""
-
-        def text(value: object, default: str) -> str:
-            return value if isinstance(value, str) else default
-
-        return Attributes.carried(
-            envelope.attributes,
-            event_id=text(envelope.id, self.id),
-            source=text(envelope.source, self.source),
-            time=text(envelope.time, self.time),
-        )
 
 
 class EventParser:
@@ -110,14 +65,14 @@ class EventParser:
             return delivery.invalid([Violation("", f"must have at most {MAX_EVENT_BYTES} bytes")], too_large=True)
         try:
             content = load(text)
-            if may_be_enveloped and (envelope := sns_notification(content)):
-                attributes = attributes.within(envelope)
-                delivery = _Delivery(envelope.content, attributes, received)
-                content = load(envelope.content)
+            if may_be_enveloped and (notification := sns_notification(content, attributes)):
+                text, attributes = notification
+                delivery = _Delivery(text, attributes, received)
+                content = load(text)
         except NotJsonError as error:
             return delivery.invalid([Violation("", str(error))])
-        if may_be_enveloped and (envelope := eventbridge_event(content)):
-            content, attributes = envelope.content, attributes.within(envelope)
+        if may_be_enveloped and (detail := eventbridge_event(content, attributes)):
+            content, attributes = detail
             delivery = _Delivery(to_json(content), attributes, received)
         if not isinstance(content, dict):
             return delivery.invalid([Violation("", "must be an object")])

@@ -8,6 +8,8 @@ from typing import Any, Final, NamedTuple
 from function.domain import failures
 from function.domain.failures import Failure, Kind, Violation
 from function.domain.model import FIRST_CYCLE, RENAME_FAILED, RENAMED, InvalidEvent, Outcome, RedriveCycle, RenameEvent
+from function.domain.ports import Reply
+from function.domain.service_calls import MAX_SERVICE_NAME, short_name
 from function.domain.strict_json import to_ascii
 from function.domain.violations import MAX_PATH
 
@@ -56,18 +58,15 @@ class OutcomeContext(NamedTuple):
     cycle: RedriveCycle = FIRST_CYCLE
 
 
-def renamed(
-    event: RenameEvent,
-    context: OutcomeContext,
-    *,
-    service_name: str,
-    previous_service_name: str | None,
-    huawei_request_id: str | None,
-) -> Outcome:
-    """A success. Names are those that the API reported."""
-    data = _data(event, context, huawei_request_id) | {"service_name": service_name}
-    if previous_service_name is not None:
-        data["previous_service_name"] = previous_service_name
+def renamed(event: RenameEvent, context: OutcomeContext, reply: Reply, previous_name: str | None = None) -> Outcome:
+    """A success. Names are those that the API reported.
+
+    Args:
+        previous_name: left out if it is the new name, which an earlier invocation may have set for this event.
+    """
+    data = _data(event, context, reply.huawei_request_id) | {"service_name": (reply.name or "")[:MAX_SERVICE_NAME]}
+    if previous_name is not None and short_name(previous_name) != event.endpoint_service_name:
+        data["previous_service_name"] = previous_name[:MAX_SERVICE_NAME]
     identity = outcome_id(event, context.cycle)
     return Outcome(_cloud_event(RENAMED, event, context, data, identity), failure=None)
 

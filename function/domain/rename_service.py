@@ -273,16 +273,7 @@ class RenameService:
         )
         if isinstance(result, Failure):
             return rename_failed(event, context, result)
-        previous = result.previous_service_name
-        if short_name(previous) == result.event.endpoint_service_name:
-            previous = None  # an earlier invocation may have set that name, for this event
-        return renamed(
-            result.event,
-            context,
-            service_name=(result.reply.name or "")[:MAX_SERVICE_NAME],
-            previous_service_name=previous and previous[:MAX_SERVICE_NAME],
-            huawei_request_id=result.reply.huawei_request_id,
-        )
+        return renamed(result.event, context, result.reply, result.previous_name)
 
 
 class _Renamed(NamedTuple):
@@ -290,4 +281,4 @@ class _Renamed(NamedTuple):
 
     event: RenameEvent
     reply: Reply
-    previous_service_name: str | None
+    previous_name: str | None

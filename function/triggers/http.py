@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from function.domain import failures
 from function.domain.deadline import Deadline
 from function.domain.dry_run import DryRun
-from function.domain.event_parser import Attributes
+from function.domain.envelopes import Attributes
 from function.domain.failures import Failure, Kind
 from function.domain.model import InvalidEvent, Outcome, RenameEvent, rfc3339
 from function.domain.rename_service import Unsettled

@@ -16,8 +16,7 @@ from typing import Any, Final, Protocol
 from function.domain import failures
 from function.domain.backoff import UNIFORM
 from function.domain.deadline import Deadline
-from function.domain.envelopes import carried_attributes
-from function.domain.event_parser import Attributes
+from function.domain.envelopes import Attributes, carried_attributes
 from function.domain.failures import Failure, Kind
 from function.domain.model import Outcome, RenameEvent, rfc3339
 from function.domain.rename_service import Unsettled

@@ -374,9 +374,7 @@ EMITTED: Final[dict[str, Callable[[], Outcome]]] = {
     "success after a redrive": lambda: renamed(
         valid(),
         context(cycle=RedriveCycle(1, valid_outcome_id())),
-        service_name="cn-north-4.orders.070c",
-        previous_service_name=None,
-        huawei_request_id=None,
+        Reply("cn-north-4.orders.070c", 200, None),
     ),
     "unknown service": lambda: settled(
         rename_event(), CountingServices(failure=FAILURES["from_reply"]), trigger="http"

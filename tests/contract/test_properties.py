@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from function.domain.event_parser import Attributes
+from function.domain.envelopes import Attributes
 from function.domain.model import RENAME_REQUESTED, RENAMED, InvalidEvent, Outcome, RenameEvent, Target
 from tests.contract.documents import OUTCOME
 from tests.contract.test_contract import MAX_ENTRY_BYTES

@@ -7,7 +7,8 @@ from typing import Any
 
 from function.adapters.no_ledger import NoLedger
 from function.domain.deadline import Deadline
-from function.domain.event_parser import Attributes, EventParser
+from function.domain.envelopes import Attributes
+from function.domain.event_parser import EventParser
 from function.domain.model import InvalidEvent, RenameEvent, rfc3339
 from function.domain.outcomes import OutcomeContext
 from function.domain.policy import Policy

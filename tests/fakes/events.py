@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from function.domain.event_parser import Attributes
+from function.domain.envelopes import Attributes
 from function.domain.model import RENAME_REQUESTED
 from tests.fakes.identifiers import API_ID, ARRIVED, QUEUE_ARN, SERVICE, START, TIME
 

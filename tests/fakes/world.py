@@ -11,7 +11,8 @@ from typing import Any, cast
 
 from function.adapters.huawei.error_codes import metric_code
 from function.domain.deadline import REPORT_SECONDS, Deadline
-from function.domain.event_parser import Attributes, EventParser
+from function.domain.envelopes import Attributes
+from function.domain.event_parser import EventParser
 from function.domain.failures import Failure
 from function.domain.model import InvalidEvent, Outcome, RenameEvent
 from function.domain.policy import Policy

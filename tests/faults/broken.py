@@ -391,7 +391,7 @@ VARIANTS: Final = {
         _replaced("ConditionExpression", " AND (attribute_not_exists(newest_time) OR newest_time <= :time)", ""),
         {4},
     ),
-    "project not pinned": Variant(_ledger(without_target), {3}),
+    "project not pinned": Variant(_ledger(without_target), {2, 3}),
     "microseconds compared": Variant(_ledger(in_whole_microseconds), {4}),
     "newest rename not stored": Variant(_replaced("UpdateExpression", "newest_time = ", "forgotten = "), {4}),
     "superseded by itself": Variant(Build(rename_service=_SupersedesByItself), {4}),

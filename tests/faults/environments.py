@@ -27,7 +27,8 @@ from function.adapters.aws.ledger_items import breaker_item
 from function.adapters.circuit_breaker import FAILURE_THRESHOLD, OutageBreaker
 from function.domain.deadline import Deadline
 from function.domain.dry_run import DryRun
-from function.domain.event_parser import Attributes, EventParser
+from function.domain.envelopes import Attributes
+from function.domain.event_parser import EventParser
 from function.domain.failures import Kind, RenameFailedError
 from function.domain.model import InvalidEvent, Outcome, RenameEvent, Target
 from function.domain.policy import Policy

@@ -20,11 +20,12 @@ from function.adapters.aws.client import Aws, DynamoDbClient, Key
 from function.adapters.aws.dynamodb_ledger import CLAIM_SLACK_SECONDS, DynamoDbLedger, LedgerSchemaError
 from function.domain import failures
 from function.domain.deadline import Deadline
-from function.domain.event_parser import Attributes, EventParser
+from function.domain.envelopes import Attributes
+from function.domain.event_parser import EventParser
 from function.domain.failures import Failure, RenameFailedError
 from function.domain.model import FIRST_CYCLE, Outcome, RedriveCycle, RenameEvent, Target, rfc3339
 from function.domain.outcomes import OutcomeContext, rename_failed, renamed
-from function.domain.ports import Claim, Conclusion, Known, Reused, Superseded
+from function.domain.ports import Claim, Conclusion, Known, Reply, Reused, Superseded
 from function.domain.strict_json import to_json
 from tests.deadlines import within
 from tests.faults.dynamodb import Table
@@ -50,9 +51,6 @@ class InMemory:
 
     def transact_write_items(self, deadline: Deadline, **request: Any) -> None:
         self.table.transact([dict(item) for item in request["TransactItems"]])
-
-    def update_item(self, deadline: Deadline, **request: Any) -> None:
-        self.table.carry_out("UpdateItem", request)
 
     def get_item(self, deadline: Deadline, **request: Any) -> dict[str, Any]:
         item = self.table.get(request["Key"])
@@ -177,9 +175,7 @@ class Both:
         context = OutcomeContext("sqs", "cn-north-4", "project", 1, rfc3339(self._start), cycle)
         match self.random.choice(["renamed", "settled", "given up"]):
             case "renamed":
-                return renamed(
-                    event, context, service_name="orders", previous_service_name=None, huawei_request_id=None
-                )
+                return renamed(event, context, Reply("orders", 200, None))
             case "settled":
                 return rename_failed(event, context, failures.precondition_failed("billing"))
             case _:

@@ -36,7 +36,8 @@ after the invocation's timeout; the event is redelivered, and the service rename
 import json
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
 from typing import Any, Final, cast
@@ -65,6 +66,7 @@ WRITE_BACKOFF_SECONDS: Final = 0.02
 _BUSY: Final = "TransactionConflict"
 _REFUSED: Final = "ConditionalCheckFailed"
 _ANSWERS: Final = frozenset({"None", _REFUSED, _BUSY})
+_CLOSED: Final = {"S": "CLOSED"}
 _IS_HELD: Final = "#owner = :token"
 # DynamoDB reserves these words: expressions have "#" before them.
 _RESERVED: Final = ("owner", "round", "state", "target", "time")
@@ -99,20 +101,13 @@ class DynamoDbLedger:
             LedgerSchemaError: the table cannot be used.
         """
         try:
-            answer = self.client.get_item(
-                deadline,
-                TableName=self.table,
-                Key=items.key(items.breaker_item(region)),
-                ProjectionExpression="#state",
-                ExpressionAttributeNames={"#state": "state"},
-            )
-        except (ClientError, BotoCoreError) as error:
-            code = error_code(error)
+            item = self._get(items.key(items.breaker_item(region)), deadline)
+        except RenameFailedError as error:
+            code = error.failure.aws_error_code
             if code in ("ResourceNotFoundException", "ValidationException"):
                 raise LedgerSchemaError(code) from None
             return False
-        state: dict[str, str] = answer.get("Item", {}).get("state", {})
-        return state.get("S", "CLOSED") != "CLOSED"
+        return item is not None and item.get("state", _CLOSED) != _CLOSED
 
     def claim(
         self, event: RenameEvent, target: Target, deadline: Deadline, cycle: RedriveCycle = FIRST_CYCLE
@@ -257,17 +252,8 @@ class DynamoDbLedger:
     def release(self, claim: Claim, deadline: Deadline) -> None:
         """Release the claim without an outcome. If that fails, the claim expires."""
         service, values = items.service_key(claim.target), {":token": {"S": claim.token}}
-        request = self._update(service, "REMOVE #owner, lapses", _IS_HELD, values)
-        for attempt in range(1, MAX_WRITE_ATTEMPTS + 1):
-            try:
-                self.client.update_item(deadline, **request)
-            except ClientError as error:
-                if error_code(error) == "TransactionConflictException":
-                    self._back_off(attempt)
-                    continue
-            except BotoCoreError:
-                pass
-            return
+        with suppress(RenameFailedError):
+            self._write(deadline, self._update(service, "REMOVE #owner, lapses", _IS_HELD, values))
 
     def _remember(self, conclusion: Conclusion) -> dict[str, Any]:
         outcome = conclusion.outcome
@@ -316,35 +302,23 @@ class DynamoDbLedger:
         Raises:
             RenameFailedError: the ledger is unavailable or busy.
         """
+        writes = [{"Update": update} for update in updates]
         for attempt in range(1, MAX_WRITE_ATTEMPTS + 1):
-            reasons = self._transact(updates, deadline)
-            if reasons is None:
+            try:
+                # The token makes the client's retry idempotent.
+                self.client.transact_write_items(deadline, TransactItems=writes, ClientRequestToken=str(uuid.uuid4()))
+            except (ClientError, BotoCoreError) as error:
+                reasons = _reasons(error)
+                codes = [reason["Code"] for reason in reasons]
+                if others := [code for code in codes if code not in _ANSWERS]:
+                    raise RenameFailedError(failures.ledger_unavailable(others[0])) from error
+            else:
                 return None
-            codes = {reason["Code"] for reason in reasons}
             if _BUSY not in codes or _REFUSED in codes:
                 return [reason.get("Item") for reason in reasons]
             if attempt < MAX_WRITE_ATTEMPTS:
-                self._back_off(attempt)
+                self.sleep(full_jitter(attempt, base=WRITE_BACKOFF_SECONDS))
         raise RenameFailedError(failures.ledger_unavailable(_BUSY))
-
-    def _back_off(self, attempt: int) -> None:
-        self.sleep(full_jitter(attempt, base=WRITE_BACKOFF_SECONDS))
-
-    def _transact(self, updates: Sequence[Mapping[str, Any]], deadline: Deadline) -> list[dict[str, Any]] | None:
-        """Why nothing was written, for each update; None if all were. The token makes the client's retry idempotent."""
-        try:
-            writes = [{"Update": update} for update in updates]
-            self.client.transact_write_items(deadline, TransactItems=writes, ClientRequestToken=str(uuid.uuid4()))
-        except ClientError as error:
-            response = cast("dict[str, Any]", error.response)
-            reasons: list[dict[str, Any]] = response.get("CancellationReasons", [response["Error"]])
-            refusals = [reason["Code"] for reason in reasons if reason["Code"] not in _ANSWERS]
-            if refusals:
-                raise RenameFailedError(failures.ledger_unavailable(refusals[0])) from error
-            return reasons
-        except BotoCoreError as error:
-            raise RenameFailedError(failures.ledger_unavailable(error_code(error))) from error
-        return None
 
     def _seconds_until_expiry(self, service: items.Item | None) -> float | None:
         """Until another claim expires, plus a second, so that it has expired then."""
@@ -354,3 +328,10 @@ class DynamoDbLedger:
 
     def _expiration(self, retention: timedelta = RETENTION) -> dict[str, str]:
         return items.number(int(self.now() + retention.total_seconds()))
+
+
+def _reasons(error: ClientError | BotoCoreError) -> list[dict[str, Any]]:
+    """Why a transaction was cancelled, for each of its writes; for any other error, its code."""
+    response = cast("dict[str, Any]", error.response) if isinstance(error, ClientError) else {}
+    reasons: list[dict[str, Any]] = response.get("CancellationReasons", [{"Code": error_code(error)}])
+    return reasons

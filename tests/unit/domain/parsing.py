@@ -7,7 +7,7 @@ from typing import Any
 
 from function.domain import failures
 from function.domain.deadline import Deadline
-from function.domain.event_parser import Attributes
+from function.domain.envelopes import Attributes
 from function.domain.failures import Kind, RenameFailedError
 from function.domain.model import InvalidEvent, Outcome, RenameEvent
 from function.domain.outcomes import rename_failed

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from function.domain.event_parser import Attributes
+from function.domain.envelopes import Attributes
 from tests.fakes.domain import valid
 from tests.fakes.events import rename_data, rename_event, transport
 from tests.fakes.identifiers import ARRIVED, OTHER_PROJECT, OTHER_REGION, SERVICE, TIME

@@ -13,6 +13,7 @@ from function.domain.failures import EventName, Failure
 from function.domain.model import RENAME_FAILED, RENAMED, InvalidEvent, RedriveCycle, RenameEvent
 from function.domain.outcomes import outcome_from_json, outcome_id, rename_failed, renamed
 from function.domain.policy import FORBIDDEN_PROJECT
+from function.domain.ports import Reply
 from tests.deadlines import within
 from tests.fakes.domain import context, parser
 from tests.fakes.events import rename_data, rename_event, transport
@@ -156,7 +157,7 @@ def test_outcome_id_is_the_same_as_in_earlier_versions() -> None:
 def test_success_and_failure_of_one_event_have_one_outcome_id() -> None:
     event = accepted(rename_event())
 
-    success = renamed(event, context(), service_name="orders", previous_service_name=None, huawei_request_id=None)
+    success = renamed(event, context(), Reply("orders", 200, None))
 
     assert success.id == failure_outcome(event).id
     assert (success.type, failure_outcome(event).type) == (RENAMED, RENAME_FAILED)
@@ -244,7 +245,7 @@ def test_outcome_of_a_superseded_event_names_the_newer_event() -> None:
 
 def test_success_is_equal_after_a_round_trip_through_json() -> None:
     event = accepted(rename_event(id="é\U0001f600", traceparent=TRACEPARENT))
-    outcome = renamed(event, context(), service_name="orders", previous_service_name="", huawei_request_id="c6c9d52b")
+    outcome = renamed(event, context(), Reply("orders", 200, "c6c9d52b"), "")
 
     again = outcome_from_json(outcome.to_json())
     assert again == outcome

@@ -10,7 +10,7 @@ from function.domain.deadline import Deadline
 from function.domain.failures import EventName, Failure, RenameFailedError
 from function.domain.model import FIRST_CYCLE, Outcome, RedriveCycle, RenameEvent, Target
 from function.domain.outcomes import rename_failed, renamed
-from function.domain.ports import Claim, Conclusion, Known, Located, Reused, Superseded
+from function.domain.ports import Claim, Conclusion, Known, Located, Reply, Reused, Superseded
 from tests.fakes.clock import FakeClock
 from tests.fakes.domain import context
 from tests.fakes.dynamodb import FakeDynamoDb
@@ -47,11 +47,7 @@ _PROBE = event("probe")
 
 def success_of(event: RenameEvent, cycle: RedriveCycle = FIRST_CYCLE, **fields: Any) -> Outcome:
     return renamed(
-        event,
-        context(cycle=cycle, **fields),
-        service_name=event.endpoint_service_name,
-        previous_service_name="billing",
-        huawei_request_id="request-1",
+        event, context(cycle=cycle, **fields), Reply(event.endpoint_service_name, 200, "request-1"), "billing"
     )
 
 

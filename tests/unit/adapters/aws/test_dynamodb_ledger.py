@@ -427,7 +427,7 @@ def test_conclusion_in_another_cycle_than_the_next_changes_nothing(ledger: Ledge
 
 def test_release_is_repeated_after_a_conflict(ledger: LedgerDriver, dynamodb: FakeDynamoDb) -> None:
     claim = ledger.claimed(EVENT)
-    dynamodb.refuse("TransactionConflictException")
+    dynamodb.cancel("TransactionConflict")
 
     ledger.release(claim)
 

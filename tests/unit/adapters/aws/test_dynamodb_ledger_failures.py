@@ -149,7 +149,7 @@ def test_exception_of_a_defect_in_a_write_is_raised(
 
 
 def test_exception_of_a_defect_in_a_release_is_raised(ledger: LedgerDriver) -> None:
-    client: Any = SimpleNamespace(update_item=_defect)
+    client: Any = SimpleNamespace(transact_write_items=_defect)
 
     with pytest.raises(RuntimeError, match="a defect"):
         DynamoDbLedger(client, TABLE).release(Claim("token", FIRST_CYCLE, EVENT, TARGET), ledger.deadline())
@@ -262,7 +262,7 @@ def test_each_write_has_a_request_token_of_its_own(ledger: LedgerDriver, dynamod
         ledger.claimed_and_released(EVENT)
 
     tokens = [parameters["ClientRequestToken"] for operation, parameters in dynamodb.calls if "Transact" in operation]
-    assert len(set(tokens)) == len(tokens) == 2
+    assert len(set(tokens)) == len(tokens) == 4
 
 
 # ---- Whether an outage is recorded
