@@ -2,6 +2,7 @@
 
 import gc
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 # Imported objects are permanent: collecting garbage among them would slow down the cold start.
@@ -55,23 +56,18 @@ class Function:
         find_recorded_outage = self._components.find_recorded_outage
         if self._ledger_is_checked or find_recorded_outage is None:
             return
-
-        def check() -> None:
-            find_recorded_outage(deadline)
-            self._ledger_is_checked = True
-
         try:
-            Workers(1).run([check], deadline)
+            checked = Workers(1).run([partial(find_recorded_outage, deadline)], deadline)
         except LedgerSchemaError as error:
             raise SettingsError(f"LEDGER_TABLE is malformed: no table whose key is the string id ({error})") from None
+        self._ledger_is_checked = bool(checked)
 
     def _redrive(self, deadline: Deadline) -> dict[str, Any]:
         """Redrive dead letters. No call is made for an event that has been settled meanwhile."""
         dead_letters, queue = self._components.dead_letter_queue, self._components.rename_queue
         if dead_letters is None or queue is None:
             raise SettingsError("a redrive needs DEAD_LETTER_QUEUE_URL and RENAME_QUEUE_URL")
-        moved: list[int] = []
-        Workers(1).run([lambda: moved.append(dead_letters.move_all(queue, deadline))], deadline.to_report())
+        moved = Workers(1).run([partial(dead_letters.move_all, queue, deadline)], deadline.to_report())
         if not moved:
             raise TimeoutError("SQS does not answer")
         return {"moved": moved[0]}

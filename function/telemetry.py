@@ -17,6 +17,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from function.domain.dry_run import DryRun
+from function.domain.event_parser import KNOWN_PATHS
 from function.domain.failures import SUPERSEDED, Failure, Violation, log_message
 from function.domain.model import InvalidEvent, Outcome, RenameEvent
 from function.domain.rename_service import Unsettled
@@ -27,16 +28,6 @@ if TYPE_CHECKING:
 EVENT_HANDLED: Final = "rename event handled"
 MAX_LOGGED_ID: Final = 256
 MAX_LOGGED_PATHS: Final = 10
-# Members in the schema of rename events. Other names come from the producer, and are not logged.
-KNOWN_PATHS: Final = frozenset(
-    {
-        "",
-        *(f"/{name}" for name in ("specversion", "id", "source", "type", "time", "subject", "traceparent", "data")),
-        *("/data_base64", "/dataschema", "/datacontenttype"),
-        *(f"/data/{name}" for name in ("vpc_endpoint_service_id", "endpoint_service_name", "expected_name")),
-        *("/data/project_id", "/data/region"),
-    }
-)
 # A custom endpoint or a proxy may send any text instead of a code.
 _AWS_CODE: Final = re.compile(r"[A-Za-z0-9.]{1,64}")
 # At debug level these log whole requests, including signatures. The SDK's own logger has no handler, so its errors

@@ -5,8 +5,11 @@ A thread may hang in a name lookup, which has no timeout. Its invocation then re
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TypeVar
 
 from function.domain.deadline import Deadline
+
+_Result = TypeVar("_Result")
 
 
 class Workers:
@@ -20,8 +23,8 @@ class Workers:
         self._most = most
         self._threads = ThreadPoolExecutor(most)
 
-    def run(self, tasks: Sequence[Callable[[], object]], deadline: Deadline) -> None:
-        """Run the tasks concurrently, and return when all are done or the deadline has passed.
+    def run(self, tasks: Sequence[Callable[[], _Result]], deadline: Deadline) -> list[_Result]:
+        """Run the tasks concurrently, until all are done or the deadline has passed. Returns the results of those done.
 
         A task that has not started by then is cancelled. One that hangs keeps its thread, and the threads are replaced.
 
@@ -33,5 +36,4 @@ class Workers:
         if hanging:
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._threads = ThreadPoolExecutor(self._most)
-        for task in done:
-            task.result()
+        return [task.result() for task in running if task in done]

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
@@ -75,16 +76,15 @@ class OutageBreaker:
             self._check_lock.release()
 
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
-        call = _Call(lambda: self.services.rename(target, name, deadline))
-        return self._unless_open(target.region, call, deadline, ReadPurpose.DECISION)
+        return self._unless_open(_Call(target.region, lambda: self.services.rename(target, name, deadline), deadline))
 
     def read(self, target: Target, deadline: Deadline, purpose: ReadPurpose = ReadPurpose.DECISION) -> Reply:
-        call = _Call(lambda: self.services.read(target, deadline, purpose))
-        return self._unless_open(target.region, call, deadline, purpose)
+        send = partial(self.services.read, target, deadline, purpose)
+        return self._unless_open(_Call(target.region, send, deadline, purpose))
 
-    def _unless_open(self, region: str, call: "_Call", deadline: Deadline, purpose: ReadPurpose) -> Reply:
+    def _unless_open(self, call: "_Call") -> Reply:
         try:
-            self._ask_breaker(region, call, deadline, purpose)
+            self._ask_breaker(call)
         except _OutageError:
             pass  # only for Powertools
         except Exception as error:  # noqa: BLE001 - the breaker must not cause an outage
@@ -95,18 +95,17 @@ class OutageBreaker:
             raise result
         return result
 
-    def _ask_breaker(self, region: str, call: "_Call", deadline: Deadline, purpose: ReadPurpose) -> None:
-        self.check_state(region, deadline)
-        if region not in self._breakers:
+    def _ask_breaker(self, call: "_Call") -> None:
+        self.check_state(call.region, call.deadline)
+        if call.region not in self._breakers:
             call.make()
-            if not call.is_outage or purpose is ReadPurpose.OUTCOME:
+            if not call.is_outage or call.purpose is ReadPurpose.OUTCOME:
                 return
-        decides = purpose is ReadPurpose.DECISION
-        _access.set(_Access(deadline, may_write=decides))
-        breaker = self._breaker(region)
-        if not (decides or breaker.is_closed()):
+        _current_call.set(call)
+        breaker = self._breaker(call.region)
+        if not (call.decides or breaker.is_closed()):
             call.refuse()  # only a call that decides may probe
-        elif purpose is not ReadPurpose.OUTCOME:
+        elif call.purpose is not ReadPurpose.OUTCOME:
             breaker.guard(call)
 
     def _breaker(self, region: str) -> "_Breaker":
@@ -116,18 +115,16 @@ class OutageBreaker:
             return self._breakers[region]
 
     def _new_breaker(self, item: str) -> "_Breaker":
-        from aws_lambda_powertools.utilities.circuit_breaker import (  # noqa: PLC0415 - see the module's docstring
-            CircuitBreakerConfig,
-            circuit_breaker,
-            persistence,
-        )
+        # See the module's docstring.
+        from aws_lambda_powertools.utilities import circuit_breaker  # noqa: PLC0415
+        from aws_lambda_powertools.utilities.circuit_breaker import persistence  # noqa: PLC0415
 
         client = cast("Any", _Store(self.client))
         store = persistence.CircuitBreakerDynamoDBPersistence(table_name=self.table, boto3_client=client)
-        guard: Callable[[_Call], None] = circuit_breaker(
+        guard: Callable[[_Call], None] = circuit_breaker.circuit_breaker(
             name=item,
             persistence_store=store,
-            config=CircuitBreakerConfig(
+            config=circuit_breaker.CircuitBreakerConfig(
                 failure_threshold=FAILURE_THRESHOLD,
                 recovery_timeout=RECOVERY_SECONDS,
                 success_threshold=1,
@@ -156,6 +153,7 @@ class _OutageError(Exception):
     """A reply that counts towards an outage."""
 
 
+@dataclass(eq=False, repr=False)
 class _Call:
     """One call to Huawei Cloud, made at most once.
 
@@ -163,9 +161,16 @@ class _Call:
         result: the reply, or the exception; None before the call.
     """
 
-    def __init__(self, make: Callable[[], Reply]) -> None:
-        self._make = make
-        self.result: Reply | Exception | None = None
+    region: str
+    send: Callable[[], Reply]
+    deadline: Deadline
+    purpose: ReadPurpose = ReadPurpose.DECISION
+    result: Reply | Exception | None = None
+
+    @property
+    def decides(self) -> bool:
+        """If not, its result is kept only in Powertools' memory."""
+        return self.purpose is ReadPurpose.DECISION
 
     @property
     def is_outage(self) -> bool:
@@ -184,7 +189,7 @@ class _Call:
     def make(self) -> Reply | Exception:
         if self.result is None:
             try:
-                self.result = self._make()
+                self.result = self.send()
             except Exception as error:  # noqa: BLE001 - raised to the caller
                 self.result = error
         return self.result
@@ -206,20 +211,8 @@ class _Call:
             raise result
 
 
-class _Access(NamedTuple):
-    """How this thread may access the shared state.
-
-    Attributes:
-        deadline: of the call.
-        may_write: if False, the result of the call is kept only in Powertools' memory.
-    """
-
-    deadline: Deadline
-    may_write: bool
-
-
-# Set before each use of the store, whose methods Powertools calls.
-_access: Final[ContextVar[_Access]] = ContextVar("_access")
+# Of this thread. Set before each use of the store, whose methods Powertools calls.
+_current_call: Final[ContextVar[_Call]] = ContextVar("_current_call")
 
 
 class _Store:
@@ -232,12 +225,12 @@ class _Store:
         return self._client.get_item(self._deadline(), **request)
 
     def put_item(self, **request: Any) -> dict[str, Any]:
-        return self._client.put_item(self._deadline(), **request) if _access.get().may_write else {}
+        return self._client.put_item(self._deadline(), **request) if _current_call.get().decides else {}
 
     def update_item(self, **request: Any) -> dict[str, Any]:
-        return self._client.update_item(self._deadline(), **request) if _access.get().may_write else {}
+        return self._client.update_item(self._deadline(), **request) if _current_call.get().decides else {}
 
     @staticmethod
     def _deadline() -> Deadline:
         """The later deadline, so that a call that used up its time is recorded too."""
-        return _access.get().deadline.to_report().within(STORE_SECONDS)
+        return _current_call.get().deadline.to_report().within(STORE_SECONDS)

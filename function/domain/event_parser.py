@@ -28,7 +28,11 @@ MAX_ECHOED_EVENT_BYTES: Final = 128 * 1024
 MAX_ECHOED_TEXT: Final = 32 * 1024
 # Upper limit of the setting NAME_MAX_LENGTH, which the policy checks.
 MAX_NAME_LENGTH: Final = 255
-_SCHEMA: Final = Path(__file__).parents[1] / "contract" / "rename-event.schema.json"
+_SCHEMA: Final = json.loads((Path(__file__).parents[1] / "contract/rename-event.schema.json").read_text("utf-8"))
+_DATA: Final = _SCHEMA["$defs"]["data"]["properties"]
+_DATA["endpoint_service_name"]["maxLength"] = MAX_NAME_LENGTH
+# Paths of violations that repeat nothing from the event.
+KNOWN_PATHS: Final = frozenset({"", *(f"/{name}" for name in _SCHEMA["properties"]), *(f"/data/{n}" for n in _DATA)})
 _ATTRIBUTE: Final = re.compile(r"(?!data$)[a-z0-9]+|data_base64")
 _STRUCTURED_ONLY: Final = frozenset({"specversion", "id", "source", "type", "time", "data", "data_base64"})
 # W3C Trace Context, version 00.
@@ -39,9 +43,7 @@ class EventParser:
     """Parses events and validates them against the schema."""
 
     def __init__(self) -> None:
-        self._schema = json.loads(_SCHEMA.read_text(encoding="utf-8"))
-        self._schema["$defs"]["data"]["properties"]["endpoint_service_name"]["maxLength"] = MAX_NAME_LENGTH
-        self._validator = Draft202012Validator(self._schema)
+        self._validator = Draft202012Validator(_SCHEMA)
 
     def parse(
         self,
@@ -104,10 +106,10 @@ class EventParser:
         """Lazy, so that only those are computed that the caller takes."""
         yield from of_transport
         broken = {violation.path for violation in of_transport}
-        most = self._schema["maxProperties"]
+        most = _SCHEMA["maxProperties"]
         if len(event) > most:
             yield Violation("", f"must have at most {most} attributes")
-            event = {name: value for name, value in event.items() if name in self._schema["properties"]}
+            event = {name: value for name, value in event.items() if name in _SCHEMA["properties"]}
         yield from _lone_surrogates(event)
         if "data" not in event and isinstance(event.get("data_base64"), str):
             yield Violation("/data_base64", "must be JSON in UTF-8, in base64")

@@ -140,7 +140,7 @@ class Request:
         return self._headers.get(name, [None])[-1]
 
 
-class _Steps(NamedTuple):
+class _Steps:
     """The deadline of each step of an invocation, so that later steps have time even if an earlier one hangs.
 
     Attributes:
@@ -150,25 +150,17 @@ class _Steps(NamedTuple):
         answer: respond to the caller.
     """
 
-    settle: Deadline
-    hand_over: Deadline
-    give_up: Deadline
-    answer: Deadline
-
-    @classmethod
-    def of(cls, deadline: Deadline) -> "_Steps":
+    def __init__(self, deadline: Deadline) -> None:
         seconds = deadline.invocation_ends_at - deadline.now()
 
         def before_end(share: float, share_to_report: float) -> Deadline:
             at = deadline.invocation_ends_at - share * seconds
             return deadline._replace(at=at, report_seconds=share_to_report * seconds)
 
-        return cls(
-            settle=before_end(0.28, 0.18),
-            hand_over=before_end(0.12, 0.12),
-            give_up=before_end(0.04, 0.04),
-            answer=before_end(0.03, 0.03),
-        )
+        self.settle = before_end(0.28, 0.18)
+        self.hand_over = before_end(0.12, 0.12)
+        self.give_up = before_end(0.04, 0.04)
+        self.answer = before_end(0.03, 0.03)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -179,12 +171,11 @@ class HttpTrigger(Trigger):
 
     def handle(self, event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
         """Returns a proxy response."""
-        steps = _Steps.of(deadline)
-        responses: list[Response] = []
-        self.workers.run([lambda: responses.append(self._respond(Request(event), steps))], steps.answer)
+        steps = _Steps(deadline)
+        responses = self.workers.run([lambda: self._respond(Request(event), steps)], steps.answer)
         return (responses[0] if responses else _unavailable(failures.no_time_left())).to_proxy()
 
-    def _respond(self, request: Request, steps: "_Steps") -> Response:
+    def _respond(self, request: Request, steps: _Steps) -> Response:
         if (problem := self._problem_of(request)) is not None:
             return problem
         event = self.policy.judge(self._parse(request), steps.settle)

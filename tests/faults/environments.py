@@ -282,9 +282,8 @@ class _ServicesOfRunningEnvironment:
 class _SequentialWorkers:
     """Runs tasks one after another: the order of threads would not be reproducible."""
 
-    def run(self, tasks: Sequence[Callable[[], object]], deadline: Deadline) -> None:
-        for task in tasks:
-            task()
+    def run(self, tasks: Sequence[Callable[[], object]], deadline: Deadline) -> list[object]:
+        return [task() for task in tasks]
 
 
 # ---- Observers within the function

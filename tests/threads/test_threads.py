@@ -46,10 +46,10 @@ def _ignoring_a_refusal(self: EventBridge, *_: Any) -> None:
     return None
 
 
-def _ignoring_the_deadline(self: Workers, tasks: Sequence[Callable[[], object]], _: Deadline) -> None:
-    for task in tasks:
-        task()
+def _ignoring_the_deadline(self: Workers, tasks: Sequence[Callable[[], object]], _: Deadline) -> list[object]:
+    results = [task() for task in tasks]
     time.sleep(INVOCATION_SECONDS)
+    return results
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,10 @@ from aws_lambda_powertools.utilities.circuit_breaker import CircuitState, Circui
 
 from function.adapters.huawei.error_codes import from_reply
 from function.domain import failures
+from function.domain.event_parser import KNOWN_PATHS
 from function.domain.model import InvalidEvent, Outcome, RenameEvent
 from function.domain.rename_service import Unsettled
-from function.telemetry import KNOWN_PATHS, Telemetry
+from function.telemetry import Telemetry
 from tests.fakes.aws import FakeAws
 from tests.fakes.environment import ENVIRONMENT, SECRET
 from tests.fakes.events import cloud_event, http_request, sqs_record

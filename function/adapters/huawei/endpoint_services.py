@@ -37,13 +37,8 @@ from function.domain.ports import ReadPurpose, Reply
 MAX_KEYS: Final = 2
 
 # The SDK's models of replies. Its package of models, which imports a hundred modules, is not deployed.
-_REPLY_MODELS: Final = SimpleNamespace(
-    Error=Error,
-    ListServiceDetailsResponse=ListServiceDetailsResponse,
-    PortList=PortList,
-    TagList=TagList,
-    UpdateEndpointServiceNameResponse=UpdateEndpointServiceNameResponse,
-)
+_MODELS: Final = Error, ListServiceDetailsResponse, PortList, TagList, UpdateEndpointServiceNameResponse
+_REPLY_MODELS: Final = SimpleNamespace(**{model.__name__: model for model in _MODELS})
 
 _Operation = Callable[[Any], object]
 
