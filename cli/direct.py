@@ -13,7 +13,7 @@ from function.domain.deadline import REPORT_SECONDS, Deadline
 from function.domain.envelopes import Attributes
 from function.domain.event_parser import EventParser
 from function.domain.failures import Failure, Kind, RenameFailedError
-from function.domain.model import InvalidEvent, Outcome, RenameEvent, Target
+from function.domain.model import InvalidEvent, Outcome, ParsedEvent, Target
 from function.domain.outcomes import describe_failure
 from function.domain.policy import Policy
 from function.domain.rename_service import RenameService, Unsettled
@@ -101,7 +101,7 @@ class Direct:
         violations = judged.violations if isinstance(judged, InvalidEvent) else ()
         return [f"{path.removeprefix('/data/')} {message}" for path, message in violations]
 
-    def judge(self, event: Event) -> RenameEvent | InvalidEvent:
+    def judge(self, event: Event) -> ParsedEvent:
         attributes = Attributes(event["id"], event["source"], event["time"], {})
         parsed = self._parser.parse(to_json(event), attributes, structured=True, may_be_enveloped=False)
         return self._policy.judge(parsed, _deadline(EVENT_SECONDS))

@@ -18,7 +18,8 @@ from cli.input_file import COLUMNS, read_input, schema_violations
 from cli.model import Line, Outcome, Renamer, StoppedError, UsageError, rename_event
 from cli.results_file import SUFFIX, ResultsFile
 from cli.runner import Pace, interruptible, retry
-from function.domain.model import RENAMED, rfc3339
+from function.domain.model import rfc3339
+from function.domain.outcomes import RENAMED
 from function.domain.service_calls import short_name
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130

@@ -6,8 +6,8 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
 
+from function.domain.event_parser import RENAME_REQUESTED
 from function.domain.failures import Kind
-from function.domain.model import RENAME_REQUESTED
 
 Event = dict[str, Any]
 Outcome = dict[str, Any]

@@ -33,7 +33,7 @@ class Function:
 
     def __init__(self, settings: Settings) -> None:
         self._components = Components(settings)
-        self._ledger_is_checked = self._components.find_recorded_outage is None
+        self._find_recorded_outage = self._components.find_recorded_outage  # None once it has been called
 
     def handle(self, event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
         ends_at = time.time() + context.get_remaining_time_in_millis() / 1000
@@ -53,14 +53,13 @@ class Function:
 
     def _check_ledger_schema(self, deadline: Deadline) -> None:
         """Runs before the first event is parsed, because no module uses the network at import."""
-        find_recorded_outage = self._components.find_recorded_outage
-        if self._ledger_is_checked or find_recorded_outage is None:
+        if self._find_recorded_outage is None:
             return
         try:
-            checked = Workers(1).run([partial(find_recorded_outage, deadline)], deadline)
+            if Workers(1).run([partial(self._find_recorded_outage, deadline)], deadline):
+                self._find_recorded_outage = None
         except LedgerSchemaError as error:
             raise SettingsError(f"LEDGER_TABLE is malformed: no table whose key is the string id ({error})") from None
-        self._ledger_is_checked = bool(checked)
 
     def _redrive(self, deadline: Deadline) -> dict[str, Any]:
         """Redrive dead letters. No call is made for an event that has been settled meanwhile."""

@@ -137,13 +137,12 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:  # noqa: TID2
     """
     read = _Reader(environment)
     region = read.text("HUAWEICLOUD_REGION", _REGION.fullmatch) or read.missing("HUAWEICLOUD_REGION")
-    # The SDK reads these itself. Each may contain several endpoints.
-    sdk_endpoints = {
-        variable: read.verbatim(variable, _are_endpoints)
-        for variable in environment
-        if variable.startswith(_SDK_ENDPOINTS)
-    }
-    sdk_override = sdk_endpoints.get(f"{_SDK_ENDPOINTS}{region.replace('-', '_').upper()}")
+    for variable in environment:
+        if variable.startswith(_SDK_ENDPOINTS):  # the SDK reads them itself; each may contain several endpoints
+            read.verbatim(variable, _are_endpoints)
+        elif variable.startswith("AWS_ENDPOINT_URL"):  # boto3 reads some of them itself
+            read.text(variable, _is_endpoint)
+    sdk_override = environment.get(f"{_SDK_ENDPOINTS}{region.replace('-', '_').upper()}")
     settings = Settings(
         huaweicloud_region=region,
         vpcep_endpoint=None if sdk_override else read.text("VPCEP_ENDPOINT", _is_endpoint),
@@ -169,9 +168,6 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:  # noqa: TID2
         aws_session_token=read.text("AWS_SESSION_TOKEN"),
         aws_ca_bundle=read.text("AWS_CA_BUNDLE"),
     )
-    for variable in environment:
-        if variable.startswith("AWS_ENDPOINT_URL"):  # boto3 reads some of them itself
-            read.text(variable, _is_endpoint)
     # Powertools reads these itself. It fails on a wrong level; with an empty name, metrics lack the alarms' dimension.
     if read.verbatim("POWERTOOLS_LOG_LEVEL", _LOG_LEVEL.fullmatch) is None:
         read.verbatim("LOG_LEVEL", _LOG_LEVEL.fullmatch)

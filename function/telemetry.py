@@ -19,8 +19,8 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 from function.domain.dry_run import DryRun
 from function.domain.event_parser import KNOWN_PATHS
 from function.domain.failures import SUPERSEDED, Failure, Violation, log_message
-from function.domain.model import InvalidEvent, Outcome, RenameEvent
-from function.domain.rename_service import Unsettled
+from function.domain.model import Outcome, ParsedEvent, RenameEvent
+from function.domain.rename_service import Result, Unsettled
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.circuit_breaker import CircuitTransition
@@ -66,8 +66,8 @@ class Telemetry:
 
     def handled(
         self,
-        event: RenameEvent | InvalidEvent,
-        result: Outcome | Unsettled,
+        event: ParsedEvent,
+        result: Result,
         trigger: str,
         *,
         queued: bool = False,
@@ -156,13 +156,7 @@ class Telemetry:
                 metrics.flush_metrics()
 
     def _count_result(
-        self,
-        event: RenameEvent | InvalidEvent,
-        result: Outcome | Unsettled,
-        *,
-        receive_count: int = 1,
-        dead_letter: bool = False,
-        **_: Any,
+        self, event: ParsedEvent, result: Result, *, receive_count: int = 1, dead_letter: bool = False, **_: Any
     ) -> None:
         """Count each event in one metric, however often it is delivered; and its age, if settled or deferred."""
         remembered = isinstance(result, Outcome) and result.remembered
@@ -200,7 +194,7 @@ class Telemetry:
         return metrics
 
 
-def _result_metric(result: Outcome | Unsettled) -> str:
+def _result_metric(result: Result) -> str:
     if isinstance(result, Unsettled):
         return "RenameDeferred"
     if result.failure is None:
@@ -210,7 +204,7 @@ def _result_metric(result: Outcome | Unsettled) -> str:
     return "RenameGivenUp" if result.failure.retryable else "RenameFailed"
 
 
-def _of_event(event: RenameEvent | InvalidEvent, trigger: str, keys: Mapping[str, Any]) -> dict[str, Any]:
+def _of_event(event: ParsedEvent, trigger: str, keys: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of every event; keys that are None are left out."""
     line = {
         "correlation_id": event.id[:MAX_LOGGED_ID],

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from function.domain import failures
 from function.domain.deadline import MIN_CALL_SECONDS
 from function.domain.failures import Failure, RenameFailedError
-from function.domain.model import InvalidEvent, Outcome, RenameEvent, Target
+from function.domain.model import InvalidEvent, Outcome, ParsedEvent, RenameEvent, Target
 from function.domain.outcomes import describe_failure, requested_data
 from function.domain.policy import Policy
 from function.domain.ports import Claim, Known, Ledger, ReadPurpose, Reply, Reused, Superseded
@@ -38,7 +38,7 @@ class DryRun(NamedTuple):
         cause: an unexpected exception, for the log.
     """
 
-    event: RenameEvent | InvalidEvent
+    event: ParsedEvent
     region: str
     project_id: str | None
     result: Forecast
@@ -91,7 +91,7 @@ class DryRunner:
             RenameFailedError: the event is rejected before that, or the answer is not available now.
         """
         judged = self.policy.judge_project(attempt.event, attempt.deadline)
-        attempt.event = judged
+        attempt.event, found = judged, None
         if isinstance(judged, RenameEvent):
             if attempt.deadline.remaining() < MIN_CALL_SECONDS:
                 raise RenameFailedError(failures.no_time_left())
@@ -105,8 +105,6 @@ class DryRunner:
             found = self.ledger.preview(event, target, attempt.deadline, if_claimed=True)
             if found is not None:
                 attempt.event, attempt.target = event, target
-        else:
-            found = None
         if found is None:
             violations = judged.violations if isinstance(judged, InvalidEvent) else ()
             raise RenameFailedError(failures.invalid_event(violations))

@@ -33,7 +33,7 @@ class Attributes(NamedTuple):
     @classmethod
     def carried(cls, pairs: Iterable[tuple[str, str | None]], *, event_id: str, source: str, time: str) -> "Attributes":
         """From names and values. A value that is not text (None) and two values of one name are violations."""
-        given: dict[str, str | None] = {}
+        given: dict[str, str] = {}
         broken: dict[str, Violation] = {}
         for name, value in pairs:
             if value is None and name == "traceparent":
@@ -42,7 +42,7 @@ class Attributes(NamedTuple):
                 broken[name] = Violation(f"/{escape_pointer(name)}", "must be UTF-8 text, percent-encoded in a header")
             elif given.setdefault(name, value) != value:
                 broken[name] = Violation(f"/{escape_pointer(name)}", "comes with two values")
-        right = {name: value for name, value in given.items() if name not in broken and value is not None}
+        right = {name: value for name, value in given.items() if name not in broken}
         return cls(event_id, source, time, right, tuple(broken.values()))
 
     def enveloped(

@@ -18,10 +18,11 @@ from jsonschema import Draft202012Validator
 
 from function.domain.envelopes import Attributes, eventbridge_event, sns_notification
 from function.domain.failures import Violation
-from function.domain.model import MAX_VIOLATIONS, RENAME_REQUESTED, InvalidEvent, RenameEvent, parse_time, rfc3339
+from function.domain.model import MAX_VIOLATIONS, InvalidEvent, ParsedEvent, RenameEvent, parse_time, rfc3339
 from function.domain.strict_json import NotJsonError, is_encodable, load, replace_lone_surrogates, to_json
 from function.domain.violations import escape_pointer, explain
 
+RENAME_REQUESTED: Final = "vpcep.endpoint_service.rename_requested.v1"
 MAX_EVENT_BYTES: Final = 256 * 1024
 # An EventBridge entry is limited to 256 KB, which must also hold JSON escapes and the rest of the outcome.
 MAX_ECHOED_EVENT_BYTES: Final = 128 * 1024
@@ -46,13 +47,8 @@ class EventParser:
         self._validator = Draft202012Validator(_SCHEMA)
 
     def parse(
-        self,
-        text: str,
-        attributes: Attributes,
-        *,
-        structured: bool | None = None,
-        may_be_enveloped: bool = True,
-    ) -> RenameEvent | InvalidEvent:
+        self, text: str, attributes: Attributes, *, structured: bool | None = None, may_be_enveloped: bool = True
+    ) -> ParsedEvent:
         """Parse one event. All violations are reported at once, up to ``MAX_VIOLATIONS``.
 
         Args:
@@ -138,7 +134,7 @@ def _in_structured_mode(content: dict[str, Any], attributes: Attributes, *, stru
         event = defaults | {"time": attributes.time} | {**attributes.given, "data": content}
     # In the CloudEvents JSON format, null means that the attribute is absent.
     event = {name: value for name, value in event.items() if value is not None or not _ATTRIBUTE.fullmatch(name)}
-    if not _is_traceparent(event.get("traceparent")):
+    if not _TRACEPARENT.fullmatch(str(event.get("traceparent"))):
         event.pop("traceparent", None)
     event.setdefault("time", attributes.time)
     if event.get("data") is None and isinstance(event.get("data_base64"), str):
@@ -146,10 +142,6 @@ def _in_structured_mode(content: dict[str, Any], attributes: Attributes, *, stru
             data = load(base64.b64decode(event["data_base64"], validate=True).decode("utf-8"))
             event = {name: value for name, value in event.items() if name != "data_base64"} | {"data": data}
     return event
-
-
-def _is_traceparent(value: object) -> bool:
-    return isinstance(value, str) and _TRACEPARENT.fullmatch(value) is not None
 
 
 @dataclass(eq=False, repr=False)

@@ -156,10 +156,7 @@ def connection_failed(*, in_doubt: bool = False) -> Failure:
 def unconfirmed_reply(status: int | None, huawei_request_id: str | None) -> Failure:
     """A reply without an error that does not confirm the rename: a redirect, a malformed body, another name."""
     return _own("Rename.UnconfirmedReply")._replace(
-        retry_in_process=True,
-        in_doubt=True,
-        http_status=status,
-        huawei_request_id=huawei_request_id,
+        retry_in_process=True, in_doubt=True, http_status=status, huawei_request_id=huawei_request_id
     )
 
 
@@ -223,9 +220,7 @@ def abandoned() -> Failure:
 def credentials(message: str, *, kind: Kind, aws_error_code: str | None = None) -> Failure:
     """There is no key: ``access`` if an operator must act, ``unavailable`` if the cause may be transient."""
     return _own("Rename.CredentialsUnavailable", message)._replace(
-        kind=kind,
-        counts_as_attempt=False,
-        aws_error_code=aws_error_code,
+        kind=kind, counts_as_attempt=False, aws_error_code=aws_error_code
     )
 
 
@@ -236,7 +231,7 @@ def not_published(reason: str) -> Failure:
         reason: AWS's error code, or why there was no response.
     """
     return _own("Rename.OutcomeNotPublished", f"The outcome bus did not take the outcome: {reason}.")._replace(
-        aws_error_code=reason,
+        aws_error_code=reason
     )
 
 

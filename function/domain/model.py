@@ -10,10 +10,6 @@ from typing import Any, Final, NamedTuple
 from function.domain.failures import Failure, Violation
 from function.domain.strict_json import to_ascii, to_json
 
-RENAME_REQUESTED: Final = "vpcep.endpoint_service.rename_requested.v1"
-RENAMED: Final = "vpcep.endpoint_service.renamed.v1"
-RENAME_FAILED: Final = "vpcep.endpoint_service.rename_failed.v1"
-
 MAX_VIOLATIONS: Final = 50
 
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
@@ -121,6 +117,10 @@ class InvalidEvent:
             every = (*every[:MAX_VIOLATIONS], Violation("", "and more"))
         is_of_time = any(violation.path == "/time" for violation in every)
         return replace(self, violations=every, time=self.received if is_of_time else self.time)
+
+
+# What the parser makes of a delivery, and the policy of that.
+ParsedEvent = RenameEvent | InvalidEvent
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,15 @@ from typing import Any, Final, NamedTuple
 
 from function.domain import failures
 from function.domain.failures import Failure, Kind, Violation
-from function.domain.model import FIRST_CYCLE, RENAME_FAILED, RENAMED, InvalidEvent, Outcome, RedriveCycle, RenameEvent
+from function.domain.model import FIRST_CYCLE, InvalidEvent, Outcome, ParsedEvent, RedriveCycle, RenameEvent
 from function.domain.ports import Reply
 from function.domain.service_calls import MAX_SERVICE_NAME, short_name
 from function.domain.strict_json import to_ascii
 from function.domain.violations import MAX_PATH
 
 OUTCOME_SOURCE: Final = "vpcep.rename"
+RENAMED: Final = "vpcep.endpoint_service.renamed.v1"
+RENAME_FAILED: Final = "vpcep.endpoint_service.rename_failed.v1"
 _OUTCOME_IDS: Final = uuid.UUID("0f7c8a52-3f5e-5a39-9d0d-6e0f6f1a7c11")
 _SUBJECT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -71,7 +73,7 @@ def renamed(event: RenameEvent, context: OutcomeContext, reply: Reply, previous_
     return Outcome(_cloud_event(RENAMED, event, context, data, identity), failure=None)
 
 
-def rename_failed(event: RenameEvent | InvalidEvent, context: OutcomeContext, failure: Failure) -> Outcome:
+def rename_failed(event: ParsedEvent, context: OutcomeContext, failure: Failure) -> Outcome:
     """A failure, with the error code."""
     data = _data(event, context, failure.huawei_request_id) | {"error": describe_failure(failure)}
     if failure.superseded_by is not None:
@@ -97,7 +99,7 @@ def describe_failure(failure: Failure) -> dict[str, Any]:
     }
 
 
-def _data(event: RenameEvent | InvalidEvent, context: OutcomeContext, huawei_request_id: str | None) -> dict[str, Any]:
+def _data(event: ParsedEvent, context: OutcomeContext, huawei_request_id: str | None) -> dict[str, Any]:
     asked = requested_data(event)
     return {
         "request": event.cloud_event if isinstance(event, RenameEvent) else event.request,
@@ -111,7 +113,7 @@ def _data(event: RenameEvent | InvalidEvent, context: OutcomeContext, huawei_req
     } | ({"follows": context.cycle.follows} if context.cycle.follows else {})
 
 
-def requested_data(event: RenameEvent | InvalidEvent) -> dict[str, Any]:
+def requested_data(event: ParsedEvent) -> dict[str, Any]:
     """The event's ``data``; of an invalid event only strings of up to ``MAX_PATH`` characters."""
     if isinstance(event, RenameEvent):
         asked: dict[str, Any] = event.cloud_event["data"]
@@ -123,11 +125,7 @@ def requested_data(event: RenameEvent | InvalidEvent) -> dict[str, Any]:
 
 
 def _cloud_event(
-    outcome_type: str,
-    event: RenameEvent | InvalidEvent,
-    context: OutcomeContext,
-    data: dict[str, Any],
-    identity: str,
+    outcome_type: str, event: ParsedEvent, context: OutcomeContext, data: dict[str, Any], identity: str
 ) -> dict[str, Any]:
     cloud_event = {
         "specversion": "1.0",

@@ -10,7 +10,7 @@ from typing import Any, Final
 from function.domain.deadline import Deadline
 from function.domain.event_parser import MAX_NAME_LENGTH
 from function.domain.failures import RenameFailedError, Violation
-from function.domain.model import MAX_VIOLATIONS, InvalidEvent, RenameEvent, Target, parse_time
+from function.domain.model import MAX_VIOLATIONS, ParsedEvent, RenameEvent, Target, parse_time
 
 # Producers' clocks differ. An event from further in the future would supersede every other rename until that time.
 MAX_CLOCK_SKEW: Final = timedelta(minutes=5)
@@ -42,7 +42,7 @@ class Policy:
     default_project: Callable[[Deadline], str]
     now: Callable[[], datetime]
 
-    def judge(self, event: RenameEvent | InvalidEvent, deadline: Deadline) -> RenameEvent | InvalidEvent:
+    def judge(self, event: ParsedEvent, deadline: Deadline) -> ParsedEvent:
         """Check an event. Returns it, or an invalid event with all its violations of the schema and of these rules.
 
         If its project cannot be checked now, the event passes: call ``judge_project`` before it is carried out.
@@ -57,7 +57,7 @@ class Policy:
         violations = tuple(self._violations(content, broken, deadline))
         return event.refused(*violations) if violations else event
 
-    def judge_project(self, event: RenameEvent | InvalidEvent, deadline: Deadline) -> RenameEvent | InvalidEvent:
+    def judge_project(self, event: ParsedEvent, deadline: Deadline) -> ParsedEvent:
         """Check the event's project, which ``judge`` may not have been able to check.
 
         Raises:

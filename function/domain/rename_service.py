@@ -21,20 +21,10 @@ from function.domain import failures
 from function.domain.deadline import MIN_CALL_SECONDS, Deadline
 from function.domain.dry_run import DryRun, DryRunner
 from function.domain.failures import Failure, Kind, RenameFailedError
-from function.domain.model import FIRST_CYCLE, InvalidEvent, Outcome, RedriveCycle, RenameEvent, Target, rfc3339
+from function.domain.model import InvalidEvent, Outcome, ParsedEvent, RedriveCycle, RenameEvent, Target, rfc3339
 from function.domain.outcomes import OutcomeContext, rename_failed, renamed
 from function.domain.policy import Policy
-from function.domain.ports import (
-    Claim,
-    Conclusion,
-    Known,
-    Ledger,
-    Located,
-    OutcomePublisher,
-    Reply,
-    Reused,
-    Superseded,
-)
+from function.domain.ports import Claim, Conclusion, Known, Ledger, Located, OutcomePublisher, Reply, Reused, Superseded
 from function.domain.service_calls import MAX_SERVICE_NAME, Attempt, ServiceCalls, short_name
 
 
@@ -50,6 +40,9 @@ class Unsettled(NamedTuple):
     failure: Failure
     attempts: int = 0
     cause: Exception | None = None
+
+
+Result = Outcome | Unsettled
 
 
 @dataclass(eq=False, repr=False)
@@ -68,7 +61,7 @@ class RenameService:
     read_previous_name: bool = False
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
-    def settle(self, event: RenameEvent | InvalidEvent, deadline: Deadline, trigger: str) -> Outcome | Unsettled:
+    def settle(self, event: ParsedEvent, deadline: Deadline, trigger: str) -> Result:
         """Carry out the event and publish its outcome. Never raises.
 
         Args:
@@ -79,9 +72,7 @@ class RenameService:
         attempt = Attempt(event, deadline, trigger)
         return self._published(attempt, lambda: self._decide(attempt))
 
-    def give_up(
-        self, event: RenameEvent | InvalidEvent, unsettled: Unsettled, deadline: Deadline, trigger: str
-    ) -> Outcome | Unsettled:
+    def give_up(self, event: ParsedEvent, unsettled: Unsettled, deadline: Deadline, trigger: str) -> Result:
         """Publish the failure of an event that will not be redelivered. Never raises.
 
         If the event has been settled meanwhile, its outcome is published.
@@ -89,14 +80,12 @@ class RenameService:
         attempt = Attempt(event, deadline, trigger, attempts=unsettled.attempts)
         return self._published(attempt, lambda: self._give_up(attempt, unsettled.failure, follow=True))
 
-    def conclude_dead_letter(
-        self, event: RenameEvent | InvalidEvent, deadline: Deadline, trigger: str
-    ) -> Outcome | Unsettled:
+    def conclude_dead_letter(self, event: ParsedEvent, deadline: Deadline, trigger: str) -> Result:
         """Publish a dead letter's outcome: the recorded one, else ``Rename.Abandoned``. Never raises."""
         attempt = Attempt(event, deadline, trigger)
         return self._published(attempt, lambda: self._give_up(attempt, failures.abandoned(), follow=False))
 
-    def dry_run(self, event: RenameEvent | InvalidEvent, deadline: Deadline) -> DryRun:
+    def dry_run(self, event: ParsedEvent, deadline: Deadline) -> DryRun:
         """The result that the event would have now. Nothing is changed, recorded or published. Never raises.
 
         Args:
@@ -105,7 +94,7 @@ class RenameService:
         """
         return DryRunner(self.calls, self.ledger, self.policy).run(Attempt(event, deadline, trigger=""))
 
-    def _published(self, attempt: Attempt, decide: Callable[[], Outcome]) -> Outcome | Unsettled:
+    def _published(self, attempt: Attempt, decide: Callable[[], Outcome]) -> Result:
         try:
             outcome = decide()
             self.publisher.publish(outcome, attempt.deadline.to_report())
@@ -192,7 +181,7 @@ class RenameService:
                     if isinstance(superseded, Outcome):
                         return superseded
                     # Meanwhile a copy got a claim in another project, where it may not be stale.
-                    attempt.target, attempt.cycle = superseded.target, FIRST_CYCLE
+                    attempt.target, attempt.cycle = superseded.target, RedriveCycle()
                 case Known(outcome, _):
                     return outcome
                 case Reused():

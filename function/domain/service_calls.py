@@ -9,7 +9,7 @@ from function.domain import failures
 from function.domain.backoff import full_jitter
 from function.domain.deadline import MIN_CALL_SECONDS, Deadline
 from function.domain.failures import Failure, Kind, RenameFailedError
-from function.domain.model import FIRST_CYCLE, InvalidEvent, RedriveCycle, RenameEvent, Target
+from function.domain.model import FIRST_CYCLE, ParsedEvent, RedriveCycle, Target
 from function.domain.ports import EndpointServices, ReadPurpose, Reply
 
 MAX_CALL_ATTEMPTS: Final = 5
@@ -33,7 +33,7 @@ class Attempt:
             service may have had that name before.
     """
 
-    event: RenameEvent | InvalidEvent
+    event: ParsedEvent
     deadline: Deadline
     trigger: str
     attempts: int = 0

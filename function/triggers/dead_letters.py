@@ -56,8 +56,7 @@ class DeadLetterTrigger(Trigger):
         if isinstance(result, Outcome):
             attributes, last = _attributes(record, result), deadline.to_report()
             error = self.queue.forward(record.body, record.group, attributes, record.message_id, last)
-        keys: dict[str, Any] = {"message_id": record.message_id, "sender_id": record.sender_id}
-        self.telemetry.handled(event, result, TRIGGER, dead_letter=True, queue_error_code=error, **keys)
+        self.telemetry.handled(event, result, TRIGGER, dead_letter=True, queue_error_code=error, **record.log_fields)
         return isinstance(result, Outcome) and error is None
 
 
@@ -80,6 +79,5 @@ def _attributes(record: Record, outcome: Outcome) -> dict[str, Any]:
 
 def _as_sent(attribute: Mapping[str, Any]) -> dict[str, Any]:
     """In the form for ``SendMessage``; bytes are in base64 in both."""
-    if attribute["dataType"].startswith("Binary"):
-        return {"BinaryValue": attribute["binaryValue"], "DataType": attribute["dataType"]}
-    return {"StringValue": attribute["stringValue"], "DataType": attribute["dataType"]}
+    kind = "Binary" if attribute["dataType"].startswith("Binary") else "String"
+    return {f"{kind}Value": attribute[f"{kind.lower()}Value"], "DataType": attribute["dataType"]}

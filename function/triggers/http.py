@@ -19,8 +19,8 @@ from function.domain.deadline import Deadline
 from function.domain.dry_run import DryRun
 from function.domain.envelopes import Attributes
 from function.domain.failures import Failure, Kind
-from function.domain.model import InvalidEvent, Outcome, RenameEvent, rfc3339
-from function.domain.rename_service import Unsettled
+from function.domain.model import InvalidEvent, ParsedEvent, RenameEvent, rfc3339
+from function.domain.rename_service import Result, Unsettled
 from function.domain.strict_json import to_json
 from function.triggers.trigger import Trigger
 
@@ -184,7 +184,7 @@ class HttpTrigger(Trigger):
             self.telemetry.dry_run(dry_run, TRIGGER, caller=request.caller)
             return _dry_run_response(dry_run)
         queued, error = False, None
-        result: Outcome | Unsettled = Unsettled(failures.respond_async_requested())
+        result: Result = Unsettled(failures.respond_async_requested())
         if request.prefers_async:
             queued, error = self._hand_over(event, request, steps.hand_over)
         if not queued:
@@ -209,7 +209,7 @@ class HttpTrigger(Trigger):
             return _problem(HTTPStatus.BAD_REQUEST, "dry_run is true or false, once. Nothing has been done.")
         return None
 
-    def _parse(self, request: Request) -> RenameEvent | InvalidEvent:
+    def _parse(self, request: Request) -> ParsedEvent:
         try:
             text = request.body
         except ValueError:
@@ -217,9 +217,7 @@ class HttpTrigger(Trigger):
         structured = True if request.media_type == STRUCTURED else None
         return self.parser.parse(text, request.attributes, structured=structured, may_be_enveloped=False)
 
-    def _hand_over(
-        self, event: RenameEvent | InvalidEvent, request: Request, deadline: Deadline
-    ) -> tuple[bool, str | None]:
+    def _hand_over(self, event: ParsedEvent, request: Request, deadline: Deadline) -> tuple[bool, str | None]:
         """Whether the queue took the event, and AWS's error code if it did not confirm it."""
         if self.queue is None or isinstance(event, InvalidEvent):
             return False, None
@@ -227,7 +225,7 @@ class HttpTrigger(Trigger):
         return error is None, error
 
 
-def _response(event: RenameEvent | InvalidEvent, result: Outcome | Unsettled) -> Response:
+def _response(event: ParsedEvent, result: Result) -> Response:
     if isinstance(result, Unsettled):
         return _unavailable(result.failure)
     status, headers = _status(event, result.failure)
@@ -240,7 +238,7 @@ def _dry_run_response(dry_run: DryRun) -> Response:
     return Response(status, BINARY, dry_run.to_json(), headers)
 
 
-def _status(event: RenameEvent | InvalidEvent, failure: Failure | None) -> tuple[int, Mapping[str, str]]:
+def _status(event: ParsedEvent, failure: Failure | None) -> tuple[int, Mapping[str, str]]:
     """The status and its headers."""
     if isinstance(event, InvalidEvent) and event.too_large:
         return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, NO_HEADERS
@@ -257,7 +255,7 @@ def _unavailable(failure: Failure) -> Response:
     return _problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
-def _queued(event: RenameEvent | InvalidEvent, *, preferred: bool) -> Response:
+def _queued(event: ParsedEvent, *, preferred: bool) -> Response:
     body = to_json({"id": event.id, "source": event.source, "status": "queued"})
     return Response(202, BINARY, body, {"Preference-Applied": "respond-async"} if preferred else {})
 

@@ -19,7 +19,7 @@ from function.domain.deadline import Deadline
 from function.domain.envelopes import Attributes, carried_attributes
 from function.domain.failures import Failure, Kind
 from function.domain.model import Outcome, RenameEvent, rfc3339
-from function.domain.rename_service import Unsettled
+from function.domain.rename_service import Result, Unsettled
 from function.triggers.trigger import Trigger
 
 TRIGGER: Final = "sqs"
@@ -42,7 +42,6 @@ class Record:
     """A message of an SQS event. Read lazily, so that a malformed message does not affect the others.
 
     Attributes:
-        sender_id: IAM's unique id of the sender; None if SQS does not send it.
         message_attributes: as Lambda delivers them.
     """
 
@@ -51,8 +50,12 @@ class Record:
         self._system: Mapping[str, str] = message["attributes"]
         self.message_id: str = message["messageId"]
         self.group = self._system.get("MessageGroupId") or self.message_id  # a standard queue has no groups
-        self.sender_id = self._system.get("SenderId")
         self.message_attributes: Mapping[str, Mapping[str, Any]] = message.get("messageAttributes") or {}
+
+    @property
+    def log_fields(self) -> dict[str, Any]:
+        """With IAM's unique id of the sender; None if SQS does not send it."""
+        return {"message_id": self.message_id, "sender_id": self._system.get("SenderId")}
 
     @property
     def body(self) -> str:
@@ -130,8 +133,8 @@ class SqsTrigger(Trigger):
         event = self.policy.judge(self.parser.parse(record.body, record.attributes), deadline)
         # An invalid event changes no endpoint service, so it need not wait, unless it may have been valid before.
         may_be_carried_out = isinstance(event, RenameEvent) or event.candidate is not None
-        result: Outcome | Unsettled
-        own: Outcome | Unsettled
+        result: Result
+        own: Result
         if blocking_failure is not None and may_be_carried_out:
             # An event that was not tried must not be given up with the error code of the one before it.
             result, own = Unsettled(blocking_failure), Unsettled(failures.in_progress())
@@ -140,14 +143,7 @@ class SqsTrigger(Trigger):
         failure = result.failure
         if isinstance(own, Unsettled) and self._is_last(record):
             result = self.rename_service.give_up(event, own, deadline, TRIGGER)
-        self.telemetry.handled(
-            event,
-            result,
-            TRIGGER,
-            message_id=record.message_id,
-            receive_count=record.receive_count,
-            sender_id=record.sender_id,
-        )
+        self.telemetry.handled(event, result, TRIGGER, receive_count=record.receive_count, **record.log_fields)
         return None if _is_final(result) else failure
 
     def _is_last(self, record: Record) -> bool:
@@ -206,6 +202,6 @@ class _Group:
     is_done: bool = False
 
 
-def _is_final(result: Outcome | Unsettled) -> bool:
+def _is_final(result: Result) -> bool:
     """Whether the outcome on the bus is final: that of a given-up event is not."""
     return isinstance(result, Outcome) and (result.failure is None or not result.failure.retryable)

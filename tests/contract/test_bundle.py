@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
-from function.domain.model import RENAMED
+from function.domain.outcomes import RENAMED
 from tests.contract.bundle import BUNDLE, bundle, to_json
 from tests.contract.documents import OPENAPI, members, references
 from tests.contract.documents import validator as source_validator

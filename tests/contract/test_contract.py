@@ -18,18 +18,10 @@ from function.adapters.huawei import error_codes
 from function.adapters.huawei.error_codes import from_reply
 from function.domain import failures
 from function.domain.deadline import Deadline
+from function.domain.event_parser import RENAME_REQUESTED
 from function.domain.failures import EventName, Failure, Kind, Violation
-from function.domain.model import (
-    RENAME_FAILED,
-    RENAME_REQUESTED,
-    RENAMED,
-    InvalidEvent,
-    Outcome,
-    RedriveCycle,
-    RenameEvent,
-    Target,
-)
-from function.domain.outcomes import OUTCOME_SOURCE, outcome_id, rename_failed, renamed
+from function.domain.model import InvalidEvent, Outcome, ParsedEvent, RedriveCycle, RenameEvent, Target
+from function.domain.outcomes import OUTCOME_SOURCE, RENAME_FAILED, RENAMED, outcome_id, rename_failed, renamed
 from function.domain.ports import Reply
 from function.domain.rename_service import Unsettled
 from tests.contract.documents import OUTCOME, RENAME_EVENT, load, members
@@ -186,7 +178,7 @@ def sample(name: str) -> str:
     return (SAMPLES / name).read_text(encoding="utf-8")
 
 
-def parsed(text: str) -> RenameEvent | InvalidEvent:
+def parsed(text: str) -> ParsedEvent:
     return parser().parse(text, transport(), within(60.0))
 
 
@@ -315,7 +307,7 @@ def settled_soon(text: str, services: CountingServices, **arguments: Any) -> Out
     return settled(text, services, now=lambda: time, **arguments)
 
 
-def given_up(event: RenameEvent | InvalidEvent, failure: Failure) -> Outcome:
+def given_up(event: ParsedEvent, failure: Failure) -> Outcome:
     bus = FakeBus()
     rename_service(CountingServices(), bus).give_up(event, Unsettled(failure, attempts=5), within(60.0), "sqs")
     (outcome,) = bus.outcomes

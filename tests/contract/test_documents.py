@@ -13,10 +13,9 @@ from jsonschema import Draft202012Validator
 from schemathesis.specs.openapi.definitions import OPENAPI_30_VALIDATOR, OPENAPI_31_VALIDATOR
 
 from function.adapters.huawei.error_codes import from_reply
-from function.domain.event_parser import MAX_EVENT_BYTES
+from function.domain.event_parser import MAX_EVENT_BYTES, RENAME_REQUESTED
 from function.domain.failures import Kind
-from function.domain.model import RENAME_FAILED, RENAME_REQUESTED, RENAMED
-from function.domain.outcomes import OUTCOME_SOURCE
+from function.domain.outcomes import OUTCOME_SOURCE, RENAME_FAILED, RENAMED
 from function.domain.ports import Known
 from function.triggers import http, sqs
 from tests.contract.documents import (

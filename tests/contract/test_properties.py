@@ -19,7 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from function.domain.envelopes import Attributes
-from function.domain.model import RENAME_REQUESTED, RENAMED, InvalidEvent, Outcome, RenameEvent, Target
+from function.domain.event_parser import RENAME_REQUESTED
+from function.domain.model import InvalidEvent, Outcome, ParsedEvent, RenameEvent, Target
+from function.domain.outcomes import RENAMED
 from tests.contract.documents import OUTCOME
 from tests.contract.test_contract import MAX_ENTRY_BYTES
 from tests.deadlines import within
@@ -142,7 +144,7 @@ def binary_attributes(draw: st.DrawFn) -> Attributes:
 # ---- What becomes of a text
 
 
-def parse(text: str, attributes: Attributes | None = None, **options: Any) -> RenameEvent | InvalidEvent:
+def parse(text: str, attributes: Attributes | None = None, **options: Any) -> ParsedEvent:
     return parser().parse(text, attributes or transport(), within(60.0), **options)
 
 

@@ -9,7 +9,7 @@ from function.adapters.no_ledger import NoLedger
 from function.domain.deadline import Deadline
 from function.domain.envelopes import Attributes
 from function.domain.event_parser import EventParser
-from function.domain.model import InvalidEvent, RenameEvent, rfc3339
+from function.domain.model import InvalidEvent, ParsedEvent, RenameEvent, rfc3339
 from function.domain.outcomes import OutcomeContext
 from function.domain.policy import Policy
 from function.domain.rename_service import RenameService
@@ -40,9 +40,7 @@ class Intake:
         self.parser = EventParser()
         self.policy = policy
 
-    def parse(
-        self, text: str, attributes: Attributes, deadline: Deadline, **options: Any
-    ) -> RenameEvent | InvalidEvent:
+    def parse(self, text: str, attributes: Attributes, deadline: Deadline, **options: Any) -> ParsedEvent:
         return self.policy.judge(self.parser.parse(text, attributes, **options), deadline)
 
     def unreadable(self, text: str, attributes: Attributes, message: str) -> InvalidEvent:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from function.domain.envelopes import Attributes
-from function.domain.model import RENAME_REQUESTED
+from function.domain.event_parser import RENAME_REQUESTED
 from tests.fakes.identifiers import API_ID, ARRIVED, QUEUE_ARN, SERVICE, START, TIME
 
 SAMPLES: Final = Path(__file__).parents[1] / "events"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from function.domain.dry_run import DryRun
-from function.domain.model import InvalidEvent, Outcome, RenameEvent
-from function.domain.rename_service import Unsettled
+from function.domain.model import ParsedEvent
+from function.domain.rename_service import Result
 
 
 class Handled(NamedTuple):
-    event: RenameEvent | InvalidEvent
-    result: Outcome | Unsettled
+    event: ParsedEvent
+    result: Result
     trigger: str
     keys: dict[str, Any]
 
@@ -25,9 +25,7 @@ class FakeTelemetry:
         self.dry_runs: list[DryRun] = []
         self.not_extended: list[str] = []
 
-    def handled(
-        self, event: RenameEvent | InvalidEvent, result: Outcome | Unsettled, trigger: str, **keys: Any
-    ) -> None:
+    def handled(self, event: ParsedEvent, result: Result, trigger: str, **keys: Any) -> None:
         self.lines.append(Handled(event, result, trigger, keys))
 
     def dry_run(self, dry_run: DryRun, trigger: str, **keys: Any) -> None:

@@ -14,9 +14,9 @@ from function.domain.deadline import REPORT_SECONDS, Deadline
 from function.domain.envelopes import Attributes
 from function.domain.event_parser import EventParser
 from function.domain.failures import Failure
-from function.domain.model import InvalidEvent, Outcome, RenameEvent
+from function.domain.model import InvalidEvent, ParsedEvent, RenameEvent
 from function.domain.policy import Policy
-from function.domain.rename_service import RenameService, Unsettled
+from function.domain.rename_service import RenameService, Result, Unsettled
 from function.domain.service_calls import ServiceCalls
 from function.telemetry import Telemetry
 from function.triggers.dead_letters import DeadLetterQueue, DeadLetterTrigger
@@ -73,18 +73,16 @@ class World:
 
     def settle(
         self,
-        event: RenameEvent | InvalidEvent | None = None,
+        event: ParsedEvent | None = None,
         *,
         seconds: float = 60.0,
         trigger: str = "sqs",
         read_previous_name: bool = False,
-    ) -> Outcome | Unsettled:
+    ) -> Result:
         rename_service = self.rename_service(read_previous_name=read_previous_name)
         return rename_service.settle(event or self.event(), self.clock.until(seconds), trigger)
 
-    def give_up(
-        self, unsettled: Unsettled, event: RenameEvent | InvalidEvent | None = None, *, seconds: float = 60.0
-    ) -> Outcome | Unsettled:
+    def give_up(self, unsettled: Unsettled, event: ParsedEvent | None = None, *, seconds: float = 60.0) -> Result:
         return self.rename_service().give_up(event or self.event(), unsettled, self.clock.until(seconds), "sqs")
 
     @staticmethod

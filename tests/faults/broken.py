@@ -17,7 +17,7 @@ from function.domain import failures
 from function.domain.deadline import Deadline
 from function.domain.event_parser import EventParser
 from function.domain.failures import Failure, Kind, RenameFailedError
-from function.domain.model import InvalidEvent, Outcome, RenameEvent
+from function.domain.model import InvalidEvent, Outcome, ParsedEvent, RenameEvent
 from function.domain.policy import Policy
 from function.domain.ports import Reply
 from function.domain.rename_service import RenameService
@@ -355,7 +355,7 @@ class _AcknowledgesAll(SqsTrigger):
 class _Answers202Regardless(HttpTrigger):
     """Responds with 202 even where the queue has not accepted the event."""
 
-    def _hand_over(self, event: RenameEvent | InvalidEvent, *args: Any) -> tuple[bool, str | None]:
+    def _hand_over(self, event: ParsedEvent, *args: Any) -> tuple[bool, str | None]:
         super()._hand_over(event, *args)
         return isinstance(event, RenameEvent), None
 

@@ -30,10 +30,10 @@ from function.domain.dry_run import DryRun
 from function.domain.envelopes import Attributes
 from function.domain.event_parser import EventParser
 from function.domain.failures import Kind, RenameFailedError
-from function.domain.model import InvalidEvent, Outcome, RenameEvent, Target
+from function.domain.model import InvalidEvent, ParsedEvent, RenameEvent, Target
 from function.domain.policy import Policy
 from function.domain.ports import Claim, Known, ReadPurpose, Reply, Reused, Superseded
-from function.domain.rename_service import RenameService, Unsettled
+from function.domain.rename_service import RenameService, Result, Unsettled
 from function.domain.service_calls import ServiceCalls
 from function.telemetry import Telemetry
 from function.triggers.dead_letters import DeadLetterTrigger
@@ -297,7 +297,7 @@ class _ObservedParser:
         self._world = world
         parser._validator = _CachingValidator(parser._validator)  # type: ignore[assignment]
 
-    def parse(self, text: str, attributes: Attributes, **options: Any) -> RenameEvent | InvalidEvent:
+    def parse(self, text: str, attributes: Attributes, **options: Any) -> ParsedEvent:
         event = self._parser.parse(text, attributes, **options)
         running(self._world).event = None if isinstance(event, InvalidEvent) else event
         if self._world.chance(self._world.profile.defect):
@@ -330,9 +330,7 @@ class _Telemetry:
 
     clouds: SimulatedClouds
 
-    def handled(
-        self, event: RenameEvent | InvalidEvent, result: Outcome | Unsettled, trigger: str, **keys: object
-    ) -> None:
+    def handled(self, event: ParsedEvent, result: Result, trigger: str, **keys: object) -> None:
         if isinstance(result, Unsettled) and result.cause is not None:
             raise result.cause
         if not isinstance(event, RenameEvent):

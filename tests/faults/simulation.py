@@ -21,7 +21,8 @@ from typing import Any, Final, NamedTuple, cast
 
 from function.adapters.aws.dynamodb_ledger import RETENTION
 from function.domain.deadline import Deadline
-from function.domain.model import RENAME_REQUESTED, rfc3339
+from function.domain.event_parser import RENAME_REQUESTED
+from function.domain.model import rfc3339
 from function.triggers.http import BINARY, STRUCTURED
 from tests.fakes.events import http_request
 from tests.fakes.identifiers import API_ID, OTHER_PROJECT, PROJECT, REGION

@@ -29,8 +29,7 @@ from random import Random
 from typing import Any, ClassVar, Final, cast
 from unittest.mock import patch
 
-from function.domain.model import Outcome
-from function.domain.rename_service import Unsettled
+from function.domain.rename_service import Result, Unsettled
 from function.triggers.http import STRUCTURED
 from tests.fakes.environment import ENVIRONMENT
 from tests.fakes.events import cloud_event, http_request
@@ -382,7 +381,7 @@ class _SilentTelemetry:
     def __init__(self, *_: object) -> None:
         """Without a namespace."""
 
-    def handled(self, event: object, result: Outcome | Unsettled, *_: object, **__: object) -> None:
+    def handled(self, event: object, result: Result, *_: object, **__: object) -> None:
         if isinstance(result, Unsettled) and result.cause is not None:
             self.defects.append(result.cause)
 

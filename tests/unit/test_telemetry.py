@@ -24,8 +24,8 @@ from aws_lambda_powertools.utilities.circuit_breaker import CircuitState, Circui
 from function.adapters.huawei.error_codes import from_reply
 from function.domain import failures
 from function.domain.event_parser import KNOWN_PATHS
-from function.domain.model import InvalidEvent, Outcome, RenameEvent
-from function.domain.rename_service import Unsettled
+from function.domain.model import Outcome, ParsedEvent
+from function.domain.rename_service import Result, Unsettled
 from function.telemetry import Telemetry
 from tests.fakes.aws import FakeAws
 from tests.fakes.environment import ENVIRONMENT, SECRET
@@ -572,7 +572,7 @@ def test_events_are_never_counted_concurrently(monkeypatch: pytest.MonkeyPatch, 
 def counted(world: World, written: Callable[..., dict[str, Any]]) -> Any:
     """The metrics that are written of an event and its result."""
 
-    def counted(result: Outcome | Unsettled, event: RenameEvent | InvalidEvent | None = None, **keys: Any) -> Any:
+    def counted(result: Result, event: ParsedEvent | None = None, **keys: Any) -> Any:
         return written(lambda telemetry: telemetry.handled(event or world.event(), result, "sqs", **keys))
 
     return counted

@@ -125,6 +125,9 @@ class _QueryService(NamedTuple):
         return leaves or None
 
 
+_Service = _JsonService | _QueryService
+
+
 @dataclass(eq=False, repr=False, kw_only=True)
 class Aws:
     """The endpoints of one region's services, with one connection pool for all of them.
@@ -145,13 +148,7 @@ class Aws:
         self._credentials: Any = None
         self._http = _pool(get_environ_proxies(self._endpoint("dynamodb")), self.ca_bundle)
 
-    def call(
-        self,
-        service: _JsonService | _QueryService,
-        operation: str,
-        request: Mapping[str, Any],
-        deadline: Deadline,
-    ) -> dict[str, Any]:
+    def call(self, service: _Service, operation: str, request: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
         """Send one request, and once more if that may help.
 
         A reused connection that turns out to be closed is not counted as an attempt: it says nothing about the service.
@@ -176,11 +173,7 @@ class Aws:
             attempt += 1
 
     def _send(
-        self,
-        service: _JsonService | _QueryService,
-        operation: str,
-        request: Mapping[str, Any],
-        exchange: Exchange,
+        self, service: _Service, operation: str, request: Mapping[str, Any], exchange: Exchange
     ) -> dict[str, Any]:
         url = f"{self._endpoint(service.host)}/"
         headers, body = service.message(operation, request)
@@ -228,11 +221,7 @@ class Aws:
 
 
 def _pool(proxies: Mapping[str, str], ca_bundle: str | None) -> urllib3.PoolManager:
-    settings: dict[str, Any] = {
-        "ssl_context": ssl_context(ca_bundle),
-        "maxsize": MAX_CONNECTIONS,
-        "retries": False,
-    }
+    settings: dict[str, Any] = {"ssl_context": ssl_context(ca_bundle), "maxsize": MAX_CONNECTIONS, "retries": False}
     proxy = proxies.get("https")
     pool = urllib3.ProxyManager(proxy, **settings) if proxy else urllib3.PoolManager(**settings)
     use_deadlines(pool)
@@ -285,7 +274,7 @@ class _Client:
         self._aws = aws
 
 
-def _operation(service: _JsonService | _QueryService, name: str) -> Callable[..., dict[str, Any]]:
+def _operation(service: _Service, name: str) -> Callable[..., dict[str, Any]]:
     def call(self: _Client, deadline: Deadline, **request: Any) -> dict[str, Any]:
         return self._aws.call(service, name, request, deadline)
 

@@ -231,8 +231,7 @@ class DynamoDbLedger:
             RenameFailedError: the event's item was changed concurrently, or the ledger is unavailable.
         """
         event, target = conclusion.event, conclusion.target
-        request = self._remember(conclusion)
-        refused = self._write(deadline, request)
+        refused = self._write(deadline, self._remember(conclusion))
         if refused is None or items.remembers(refused[0], conclusion.outcome):
             return None
         item = refused[0]
@@ -241,8 +240,7 @@ class DynamoDbLedger:
         known = items.known_from(event, item) if item["digest"]["S"] != event.digest or "state" in item else None
         if known is not None and (isinstance(known, Reused) or known.next_cycle is None):
             return known
-        wanted = target or Target("", "", event.vpc_endpoint_service_id)
-        located = items.target_of(item, wanted)
+        located = items.target_of(item, target or Target("", "", event.vpc_endpoint_service_id))
         if (target is not None and located != target) or (conclusion.unclaimed and (known is None or "target" in item)):
             return Located(located)
         if known is None:
@@ -274,8 +272,7 @@ class DynamoDbLedger:
     def _update_of_event(self, claim: Claim | Conclusion, change: str, values: dict[str, Any]) -> dict[str, Any]:
         """An update of the event's item, on the condition that the event awaits this outcome."""
         condition, own_values = items.awaits_outcome_condition(claim)
-        key = items.event_key(claim.event)
-        return self._update(key, change, condition, own_values | values, **_RETURN_ITEM)
+        return self._update(items.event_key(claim.event), change, condition, own_values | values, **_RETURN_ITEM)
 
     def _update(
         self, key: Mapping[str, Any], change: str, condition: str, values: Mapping[str, Any], **options: str

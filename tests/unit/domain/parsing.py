@@ -9,7 +9,7 @@ from function.domain import failures
 from function.domain.deadline import Deadline
 from function.domain.envelopes import Attributes
 from function.domain.failures import Kind, RenameFailedError
-from function.domain.model import InvalidEvent, Outcome, RenameEvent
+from function.domain.model import InvalidEvent, Outcome, ParsedEvent, RenameEvent
 from function.domain.outcomes import rename_failed
 from tests.deadlines import within
 from tests.fakes.domain import context, parser
@@ -23,7 +23,7 @@ TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 LONE_SURROGATE = "\ud800"
 
 
-def parse(content: object, attributes: Attributes | None = None, **arguments: Any) -> RenameEvent | InvalidEvent:
+def parse(content: object, attributes: Attributes | None = None, **arguments: Any) -> ParsedEvent:
     """Parse a text, or anything else as JSON."""
     text = content if isinstance(content, str) else json.dumps(content)
     return parser().parse(text, attributes or transport(), within(60.0), **arguments)
@@ -50,7 +50,7 @@ def without(content: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in content.items() if name not in names}
 
 
-def failure_outcome(event: RenameEvent | InvalidEvent) -> Outcome:
+def failure_outcome(event: ParsedEvent) -> Outcome:
     """The failure outcome of an event, whatever it is."""
     violations = event.violations if isinstance(event, InvalidEvent) else ()
     failure = failures.invalid_event(violations) if violations else failures.internal_error()

@@ -12,7 +12,7 @@ from function.adapters.aws.dynamodb_ledger import DynamoDbLedger
 from function.domain import failures
 from function.domain.dry_run import DryRun
 from function.domain.failures import EventName
-from function.domain.model import FIRST_CYCLE, InvalidEvent, Outcome, RenameEvent, Target
+from function.domain.model import FIRST_CYCLE, Outcome, ParsedEvent, RenameEvent, Target
 from function.domain.policy import FORBIDDEN_REGION
 from function.domain.ports import Claim, Conclusion, Known, ReadPurpose, Reused, Superseded
 from tests.fakes.dynamodb import FakeDynamoDb
@@ -25,7 +25,7 @@ from tests.fakes.world import World
 TARGET = Target(REGION, PROJECT, SERVICE)
 
 
-def dry_run(world: World, event: RenameEvent | InvalidEvent | None = None, *, seconds: float = 60.0) -> dict[str, Any]:
+def dry_run(world: World, event: ParsedEvent | None = None, *, seconds: float = 60.0) -> dict[str, Any]:
     found = world.rename_service().dry_run(event or world.event(), world.clock.until(seconds))
     assert isinstance(found, DryRun)
     # whatever it finds
@@ -35,7 +35,7 @@ def dry_run(world: World, event: RenameEvent | InvalidEvent | None = None, *, se
     return body
 
 
-def code(world: World, event: RenameEvent | InvalidEvent | None = None, *, seconds: float = 60.0) -> str:
+def code(world: World, event: ParsedEvent | None = None, *, seconds: float = 60.0) -> str:
     """The error code of an event that would fail."""
     found = dry_run(world, event, seconds=seconds)
     assert found["result"] == "would_fail"

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from function.bootstrap import Components
-from function.domain.model import InvalidEvent, Outcome, RenameEvent
+from function.domain.model import InvalidEvent, Outcome, ParsedEvent, RenameEvent
 from function.domain.name_pattern import MAX_PATTERN, NamePatternError, compile_name_pattern
 from function.domain.ports import Known
 from function.settings import SettingsError, load
@@ -25,12 +25,12 @@ PATH: Final = "/data/endpoint_service_name"
 POLICY: Final = compile_name_pattern("(prod|test)-[a-z]+", 16)
 
 
-def judged(pattern: re.Pattern[str] = POLICY, **data: Any) -> RenameEvent | InvalidEvent:
+def judged(pattern: re.Pattern[str] = POLICY, **data: Any) -> ParsedEvent:
     text = json.dumps(rename_event(data=rename_data(**data)))
     return parser(name_pattern=pattern).parse(text, transport(), within(60.0))
 
 
-def paths_and_messages(event: RenameEvent | InvalidEvent) -> list[tuple[str, str]]:
+def paths_and_messages(event: ParsedEvent) -> list[tuple[str, str]]:
     assert isinstance(event, InvalidEvent), event
     return [(path, message) for path, message in event.violations]
 

@@ -10,8 +10,8 @@ import pytest
 from function.adapters.huawei.error_codes import from_reply
 from function.domain import failures
 from function.domain.failures import EventName, Failure
-from function.domain.model import RENAME_FAILED, RENAMED, InvalidEvent, RedriveCycle, RenameEvent
-from function.domain.outcomes import outcome_from_json, outcome_id, rename_failed, renamed
+from function.domain.model import InvalidEvent, ParsedEvent, RedriveCycle, RenameEvent
+from function.domain.outcomes import RENAME_FAILED, RENAMED, outcome_from_json, outcome_id, rename_failed, renamed
 from function.domain.policy import FORBIDDEN_PROJECT
 from function.domain.ports import Reply
 from tests.deadlines import within
@@ -35,12 +35,12 @@ from tests.unit.domain.parsing import (
 INVALID = rename_event(data={"vpc_endpoint_service_id": "..", "unknown": [1, 2.5, None, True, "é\u0000"]})
 
 
-def request_of(event: RenameEvent | InvalidEvent) -> Any:
+def request_of(event: ParsedEvent) -> Any:
     """The request that the outcome of the event repeats."""
     return data_of(event)["request"]
 
 
-def data_of(event: RenameEvent | InvalidEvent) -> dict[str, Any]:
+def data_of(event: ParsedEvent) -> dict[str, Any]:
     data: dict[str, Any] = failure_outcome(event).cloud_event["data"]
     return data
 
@@ -57,9 +57,7 @@ def data_of(event: RenameEvent | InvalidEvent) -> dict[str, Any]:
     ],
     ids=["valid data", "invalid event", "invalid data"],
 )
-def test_request_in_an_outcome_is_the_event_in_structured_mode(
-    event: RenameEvent | InvalidEvent, request_: dict[str, Any]
-) -> None:
+def test_request_in_an_outcome_is_the_event_in_structured_mode(event: ParsedEvent, request_: dict[str, Any]) -> None:
     assert request_of(event) == request_
 
 

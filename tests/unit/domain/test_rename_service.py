@@ -13,7 +13,7 @@ from function.domain.deadline import MIN_CALL_SECONDS, Deadline
 from function.domain.failures import EventName, Failure, Kind
 from function.domain.model import Outcome, RedriveCycle, Target
 from function.domain.ports import Conclusion, Known, Located, ReadPurpose, Reused, Superseded
-from function.domain.rename_service import Unsettled
+from function.domain.rename_service import Result, Unsettled
 from function.domain.service_calls import (
     BACKOFF_CAP_SECONDS,
     MAX_ATTEMPTS_AGAINST_STATE,
@@ -33,12 +33,12 @@ NO_KEY = failures.credentials("Gone.", kind=Kind.ACCESS)
 NO_KEY_NOW = failures.credentials("Down.", kind=Kind.UNAVAILABLE)
 
 
-def published(result: Outcome | Unsettled) -> Outcome:
+def published(result: Result) -> Outcome:
     assert isinstance(result, Outcome), result
     return result
 
 
-def success(result: Outcome | Unsettled) -> dict[str, Any]:
+def success(result: Result) -> dict[str, Any]:
     """The data of a success."""
     outcome = published(result)
     assert outcome.failure is None, outcome.failure
@@ -47,7 +47,7 @@ def success(result: Outcome | Unsettled) -> dict[str, Any]:
     return data
 
 
-def failure(result: Outcome | Unsettled) -> Failure:
+def failure(result: Result) -> Failure:
     """Of a settled event, or of one that was given up."""
     outcome = published(result)
     assert outcome.failure is not None
@@ -55,7 +55,7 @@ def failure(result: Outcome | Unsettled) -> Failure:
     return outcome.failure
 
 
-def unsettled(result: Outcome | Unsettled, world: World) -> Failure:
+def unsettled(result: Result, world: World) -> Failure:
     """Of an unsettled event, which has no outcome."""
     assert isinstance(result, Unsettled), result
     assert result.failure.retryable
@@ -526,7 +526,7 @@ def test_failed_step_of_ledger_or_bus_leaves_the_event_unsettled(
 
 
 def test_service_that_is_being_renamed_is_not_renamed_by_another_event(world: World) -> None:
-    during: list[Outcome | Unsettled] = []
+    during: list[Result] = []
     world.services.during = lambda _: during.append(world.settle(world.event(id="event-2"))) if not during else None
 
     success(world.settle())

@@ -14,7 +14,7 @@ from function.domain.failures import EventName, Failure, Kind
 from function.domain.model import FIRST_CYCLE, Outcome, RedriveCycle, RenameEvent, Target
 from function.domain.policy import AHEAD_OF_TIME
 from function.domain.ports import Claim, Known, Reused
-from function.domain.rename_service import Unsettled
+from function.domain.rename_service import Result, Unsettled
 from tests.fakes.dynamodb import FakeDynamoDb
 from tests.fakes.events import sqs_record
 from tests.fakes.failures import failed, not_found, unavailable
@@ -40,12 +40,12 @@ from tests.unit.adapters.aws.ledger import (
 OTHER = EventName("/cmdb", "event-2")
 
 
-def outcome_of(result: Outcome | Unsettled) -> Outcome:
+def outcome_of(result: Result) -> Outcome:
     assert isinstance(result, Outcome), result
     return result
 
 
-def failure_in(result: Outcome | Unsettled) -> Failure:
+def failure_in(result: Result) -> Failure:
     failure = outcome_of(result).failure
     assert failure is not None
     return failure
@@ -484,7 +484,7 @@ FIRST = event(vpc_endpoint_service_id=OTHER_SERVICE)
 SECOND = event(vpc_endpoint_service_id=SERVICE)
 
 
-def assert_is_reused(result: Outcome | Unsettled) -> None:
+def assert_is_reused(result: Result) -> None:
     assert failure_in(result).code == failures.IDENTIFIER_REUSED
     assert outcome_of(result).cloud_event["data"]["request"] == SECOND.cloud_event
 
@@ -499,9 +499,7 @@ def assert_is_reused(result: Outcome | Unsettled) -> None:
     ],
     ids=["settle", "give up", "dead letter"],
 )
-def test_identifier_of_a_settled_event_is_found_reused(
-    world: World, conclude: Callable[[World], Outcome | Unsettled]
-) -> None:
+def test_identifier_of_a_settled_event_is_found_reused(world: World, conclude: Callable[[World], Result]) -> None:
     world.settle(FIRST)
 
     assert_is_reused(conclude(world))
@@ -509,7 +507,7 @@ def test_identifier_of_a_settled_event_is_found_reused(
 
 @pytest.mark.usefixtures("ledger")
 def test_reused_identifier_is_found_while_the_first_event_is_renamed(world: World) -> None:
-    meanwhile: list[Outcome | Unsettled] = []
+    meanwhile: list[Result] = []
 
     def during(_: Target) -> None:
         world.services.during = lambda _: None
