@@ -16,7 +16,6 @@ from urllib.parse import unquote
 
 from function.domain import failures
 from function.domain.deadline import Deadline
-from function.domain.dry_run import DryRun
 from function.domain.envelopes import Attributes
 from function.domain.failures import Failure, Kind
 from function.domain.model import InvalidEvent, ParsedEvent, RenameEvent, rfc3339
@@ -182,7 +181,8 @@ class HttpTrigger(Trigger):
         if request.is_dry_run:
             dry_run = self.rename_service.dry_run(event, steps.settle)
             self.telemetry.dry_run(dry_run, TRIGGER, caller=request.caller)
-            return _dry_run_response(dry_run)
+            status, headers = _status(event, dry_run.failure)
+            return Response(status, BINARY, dry_run.to_json(), headers)
         queued, error = False, None
         result: Result = Unsettled(failures.respond_async_requested())
         if request.prefers_async:
@@ -231,11 +231,6 @@ def _response(event: ParsedEvent, result: Result) -> Response:
     status, headers = _status(event, result.failure)
     replayed = {"Idempotent-Replayed": "true"} if result.remembered else NO_HEADERS
     return Response(status, STRUCTURED, result.to_json(), {**headers, **replayed})
-
-
-def _dry_run_response(dry_run: DryRun) -> Response:
-    status, headers = _status(dry_run.event, dry_run.failure)
-    return Response(status, BINARY, dry_run.to_json(), headers)
 
 
 def _status(event: ParsedEvent, failure: Failure | None) -> tuple[int, Mapping[str, str]]:

@@ -132,16 +132,12 @@ class SqsTrigger(Trigger):
         """Why the record must be redelivered, None if it need not be."""
         event = self.policy.judge(self.parser.parse(record.body, record.attributes), deadline)
         # An invalid event changes no endpoint service, so it need not wait, unless it may have been valid before.
-        may_be_carried_out = isinstance(event, RenameEvent) or event.candidate is not None
-        result: Result
-        own: Result
-        if blocking_failure is not None and may_be_carried_out:
-            # An event that was not tried must not be given up with the error code of the one before it.
-            result, own = Unsettled(blocking_failure), Unsettled(failures.in_progress())
-        else:
-            result = own = self.rename_service.settle(event, deadline, TRIGGER)
+        blocked_by = blocking_failure if isinstance(event, RenameEvent) or event.candidate is not None else None
+        result = Unsettled(blocked_by) if blocked_by else self.rename_service.settle(event, deadline, TRIGGER)
         failure = result.failure
-        if isinstance(own, Unsettled) and self._is_last(record):
+        if isinstance(result, Unsettled) and self._is_last(record):
+            # An event that was not tried must not be given up with the error code of the one before it.
+            own = Unsettled(failures.in_progress()) if blocked_by else result
             result = self.rename_service.give_up(event, own, deadline, TRIGGER)
         self.telemetry.handled(event, result, TRIGGER, receive_count=record.receive_count, **record.log_fields)
         return None if _is_final(result) else failure

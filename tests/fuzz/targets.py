@@ -250,13 +250,12 @@ class FaultyWorld(World):
         trigger = SqsTrigger(*common, queue=queue, workers=Workers(4), max_receives=MAX_RECEIVES, uniform=self.jitter)
         components = SimpleNamespace(
             telemetry=self.telemetry,
-            find_recorded_outage=None,
             rename_queue=None,
             dead_letter_queue=None,
             sqs=DeadLetterTrigger(*common, queue=self.queue, workers=Workers(1)) if dead_letters else trigger,
             http=HttpTrigger(*common, queue=queue, workers=Workers(1)),
         )
-        vars(function).update(_components=components, _ledger_is_checked=True)
+        vars(function).update(_components=components, _find_recorded_outage=None)
         return function.handle(event, cast("Any", FakeContext(60.0)))
 
     def written(self) -> list[list[Any]]:

@@ -125,7 +125,9 @@ class DynamoDbLedger:
             RenameFailedError: another claim on the service has not expired, or the ledger is unavailable.
         """
         claim = Claim(uuid.uuid4().hex, cycle, event, target, deadline.invocation_ends_at + CLAIM_SLACK_SECONDS)
-        refused = self._write(deadline, self._claim_event(claim), self._claim_service(claim))
+        change = "SET digest = :digest, #time = :time, #target = :target, expiration = :expiration"
+        claimed = self._update_of_event(claim, change, {":expiration": self._expiration()})
+        refused = self._write(deadline, claimed, self._claim_service(claim))
         item, service = refused or (None, None)
         if refused is None or (service is not None and service.get("owner") == {"S": claim.token}):
             return claim
@@ -168,10 +170,6 @@ class DynamoDbLedger:
             return self.client.get_item(deadline, TableName=self.table, Key=name, ConsistentRead=True).get("Item")
         except (ClientError, BotoCoreError) as error:
             raise RenameFailedError(failures.ledger_unavailable(error_code(error))) from error
-
-    def _claim_event(self, claim: Claim) -> dict[str, Any]:
-        change = "SET digest = :digest, #time = :time, #target = :target, expiration = :expiration"
-        return self._update_of_event(claim, change, {":expiration": self._expiration()})
 
     def _claim_service(self, claim: Claim) -> dict[str, Any]:
         return self._update(
