@@ -33,7 +33,7 @@ class Function:
 
     def __init__(self, settings: Settings) -> None:
         self._components = Components(settings)
-        self._find_recorded_outage = self._components.find_recorded_outage  # None once it has been called
+        self._find_recorded_outage = self._components.find_recorded_outage  # None: nothing is left to check
 
     def handle(self, event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
         ends_at = time.time() + context.get_remaining_time_in_millis() / 1000

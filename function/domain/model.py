@@ -119,7 +119,7 @@ class InvalidEvent:
         return replace(self, violations=every, time=self.received if is_of_time else self.time)
 
 
-# What the parser makes of a delivery, and the policy of that.
+# As the parser returns it, or the policy.
 ParsedEvent = RenameEvent | InvalidEvent
 
 

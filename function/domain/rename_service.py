@@ -42,6 +42,7 @@ class Unsettled(NamedTuple):
     cause: Exception | None = None
 
 
+# Of settling an event, or giving it up.
 Result = Outcome | Unsettled
 
 
