@@ -71,8 +71,8 @@ class Secret:
     def failure(self, seconds: float = 10) -> Failure:
         return failed(self.credentials.get, within(seconds))
 
-    def rotate(self) -> None:
-        self.value = json.dumps(ROTATED)
+    def rotate(self, access_key: str = "AK2") -> None:
+        self.value = json.dumps(ROTATED | {"ak": access_key})
 
     def begin_read_that_hangs(self) -> Future[Credentials]:
         self.may_end.clear()
@@ -184,6 +184,14 @@ def test_key_is_read_again_once_however_often_it_is_invalidated(secret: Secret) 
         assert secret.key().access_key == "AK2"
 
     assert len(secret.reads) == 2
+
+
+def test_new_key_that_is_rejected_at_once_is_read_again_too(secret: Secret) -> None:
+    for number in (2, 3):
+        secret.credentials.invalidate(secret.key())
+        secret.rotate(f"AK{number}")
+
+        assert secret.key().access_key == f"AK{number}"
 
 
 def test_invalidated_key_is_used_while_secrets_manager_is_unavailable(secret: Secret) -> None:

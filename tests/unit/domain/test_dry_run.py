@@ -154,6 +154,9 @@ def test_dry_run_of_a_project_that_cannot_be_judged_now_would_fail(world: World)
 
 
 def test_dry_run_without_time_would_fail(world: World) -> None:
+    """Like the rename, whatever the ledger has."""
+    world.ledger.at_claim.append(Known(Outcome({"id": "1", "type": "renamed"}, failure=None), None))
+
     assert code(world, seconds=0.1) == "Rename.NoTimeLeft"
 
 

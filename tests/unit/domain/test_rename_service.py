@@ -19,6 +19,7 @@ from function.domain.service_calls import (
     MAX_ATTEMPTS_AGAINST_STATE,
     MAX_CALL_ATTEMPTS,
     MAX_CALL_SECONDS,
+    MAX_SERVICE_NAME,
 )
 from tests.fakes.endpoint_services import full_name
 from tests.fakes.failures import not_found, refusal, throttled, unavailable, wrong_key
@@ -448,6 +449,14 @@ def test_precondition_that_does_not_hold_settles_the_event(world: World, expecte
     assert operations(world) == ["read"]
     assert world.services.names[SERVICE] == "billing"
     assert result.attempts == 0
+
+
+def test_precondition_that_does_not_hold_names_a_service_of_any_length_within_the_limit(world: World) -> None:
+    world.services.names[SERVICE] = "a" * 10_000
+
+    result = published(world.settle(world.event(expected_name="billing")))
+
+    assert len(failure(result).message) < 2 * MAX_SERVICE_NAME
 
 
 @pytest.mark.parametrize(

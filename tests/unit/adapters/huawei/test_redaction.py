@@ -69,15 +69,16 @@ def redactor() -> Redactor:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("secret", SECRETS)
 def test_secret_is_redacted_and_the_text_around_it_is_kept(redactor: Redactor, secret: str, form: str) -> None:
-    text = f"Get secretKey failed,ak:{FORMS[form](SECRETS[secret])}, and so on."
+    # An escape of a character that is not ASCII must not end the search.
+    before, after = "Get secretKey of caf%C3%A9 failed,ak:", ", and so on."
 
-    cleaned = redactor.clean(text, 1_000)
+    cleaned = redactor.clean(f"{before}{FORMS[form](SECRETS[secret])}{after}", 1_000)
 
-    assert cleaned.startswith("Get secretKey failed,ak:")
-    assert cleaned.endswith(", and so on.")
+    assert cleaned.startswith(before)
+    assert cleaned.endswith(after)
     assert "***" in cleaned
     # then: of base64 at most what the beginning and the end share with their neighbours
-    assert len(cleaned) - len("Get secretKey failed,ak:, and so on.***") <= 12
+    assert len(cleaned) - len(f"{before}***{after}") <= 12
 
 
 @pytest.mark.parametrize("secret", SECRETS)
