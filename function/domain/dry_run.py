@@ -99,7 +99,7 @@ class DryRunner:
             found = self.ledger.preview(judged, attempt.target, attempt.deadline)
         elif (event := judged.candidate) is not None:
             # An event that has had a claim is no longer rejected. For any other event the target does not matter.
-            target = Target(event.region or self.policy.region, event.project_id or "", event.vpc_endpoint_service_id)
+            target = Target(event.region or self.policy.region, "", event.vpc_endpoint_service_id)
             with suppress(RenameFailedError):
                 target = self.policy.target(event, attempt.deadline)
             found = self.ledger.preview(event, target, attempt.deadline, if_claimed=True)

@@ -12,6 +12,7 @@ from function.domain import failures
 from function.domain.deadline import MIN_CALL_SECONDS, Deadline
 from function.domain.failures import EventName, Failure, Kind
 from function.domain.model import Outcome, RedriveCycle, Target
+from function.domain.policy import FORBIDDEN_REGION
 from function.domain.ports import Conclusion, Known, Located, ReadPurpose, Reused, Superseded
 from function.domain.rename_service import Result, Unsettled
 from function.domain.service_calls import (
@@ -623,6 +624,16 @@ def test_event_that_was_given_up_meanwhile_starts_the_next_cycle(world: World) -
     result = published(world.settle())
 
     assert success(result)["follows"] == given_up.id != result.id
+
+
+def test_event_that_was_given_up_and_is_refused_by_the_settings_has_another_outcome(world: World) -> None:
+    given_up = published(world.give_up(Unsettled(unavailable())))
+    world.ledger.at_remember.append(Known(given_up, RedriveCycle(1, given_up.id)))
+
+    result = published(world.settle(world.event().refused(FORBIDDEN_REGION)))
+
+    assert failure(result).code == "Rename.InvalidEvent"
+    assert result.cloud_event["data"]["follows"] == given_up.id != result.id
 
 
 def test_event_that_is_given_up_fails_with_its_last_code(world: World) -> None:
