@@ -76,7 +76,8 @@ class OutageBreaker:
             self._check_lock.release()
 
     def rename(self, target: Target, name: str, deadline: Deadline) -> Reply:
-        return self._unless_open(_Call(target.region, lambda: self.services.rename(target, name, deadline), deadline))
+        send = partial(self.services.rename, target, name, deadline)
+        return self._unless_open(_Call(target.region, send, deadline))
 
     def read(self, target: Target, deadline: Deadline, purpose: ReadPurpose = ReadPurpose.DECISION) -> Reply:
         send = partial(self.services.read, target, deadline, purpose)
@@ -116,15 +117,14 @@ class OutageBreaker:
 
     def _new_breaker(self, item: str) -> "_Breaker":
         # See the module's docstring.
-        from aws_lambda_powertools.utilities import circuit_breaker  # noqa: PLC0415
-        from aws_lambda_powertools.utilities.circuit_breaker import persistence  # noqa: PLC0415
+        from aws_lambda_powertools.utilities.circuit_breaker import CircuitBreakerConfig, circuit_breaker, persistence  # noqa: PLC0415
 
         client = cast("Any", _Store(self.client))
         store = persistence.CircuitBreakerDynamoDBPersistence(table_name=self.table, boto3_client=client)
-        guard: Callable[[_Call], None] = circuit_breaker.circuit_breaker(
+        guard: Callable[[_Call], None] = circuit_breaker(
             name=item,
             persistence_store=store,
-            config=circuit_breaker.CircuitBreakerConfig(
+            config=CircuitBreakerConfig(
                 failure_threshold=FAILURE_THRESHOLD,
                 recovery_timeout=RECOVERY_SECONDS,
                 success_threshold=1,
@@ -169,7 +169,7 @@ class _Call:
 
     @property
     def decides(self) -> bool:
-        """If not, its result is kept only in Powertools' memory."""
+        """Whether the outcome depends on it. Else its result is kept only in Powertools' memory."""
         return self.purpose is ReadPurpose.DECISION
 
     @property

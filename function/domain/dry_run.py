@@ -91,7 +91,8 @@ class DryRunner:
             RenameFailedError: the event is rejected before that, or the answer is not available now.
         """
         judged = self.policy.judge_project(attempt.event, attempt.deadline)
-        attempt.event, found = judged, None
+        attempt.event = judged
+        found = None
         if isinstance(judged, RenameEvent):
             if attempt.deadline.remaining() < MIN_CALL_SECONDS:
                 raise RenameFailedError(failures.no_time_left())

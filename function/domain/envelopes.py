@@ -48,7 +48,7 @@ class Attributes(NamedTuple):
     def enveloped(
         self, event_id: object, source: object, time: object, pairs: Iterable[tuple[str, str | None]] = ()
     ) -> "Attributes":
-        """The attributes of an event in an envelope; these, where the envelope has no text."""
+        """The attributes of an event in an envelope. Values of the envelope that are not text default to these."""
 
         def text(value: object, default: str) -> str:
             return value if isinstance(value, str) else default

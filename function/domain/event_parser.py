@@ -32,7 +32,7 @@ MAX_NAME_LENGTH: Final = 255
 _SCHEMA: Final = json.loads((Path(__file__).parents[1] / "contract/rename-event.schema.json").read_text("utf-8"))
 _DATA: Final = _SCHEMA["$defs"]["data"]["properties"]
 _DATA["endpoint_service_name"]["maxLength"] = MAX_NAME_LENGTH
-# Paths of violations that repeat nothing from the event.
+# Members in the schema. Other names come from the producer, and are not logged.
 KNOWN_PATHS: Final = frozenset({"", *(f"/{name}" for name in _SCHEMA["properties"]), *(f"/data/{n}" for n in _DATA)})
 _ATTRIBUTE: Final = re.compile(r"(?!data$)[a-z0-9]+|data_base64")
 _STRUCTURED_ONLY: Final = frozenset({"specversion", "id", "source", "type", "time", "data", "data_base64"})

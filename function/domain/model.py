@@ -119,7 +119,7 @@ class InvalidEvent:
         return replace(self, violations=every, time=self.received if is_of_time else self.time)
 
 
-# As the parser returns it, or the policy.
+# What the parser and the policy return.
 ParsedEvent = RenameEvent | InvalidEvent
 
 

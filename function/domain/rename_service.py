@@ -21,7 +21,7 @@ from function.domain import failures
 from function.domain.deadline import MIN_CALL_SECONDS, Deadline
 from function.domain.dry_run import DryRun, DryRunner
 from function.domain.failures import Failure, Kind, RenameFailedError
-from function.domain.model import InvalidEvent, Outcome, ParsedEvent, RedriveCycle, RenameEvent, Target, rfc3339
+from function.domain.model import FIRST_CYCLE, InvalidEvent, Outcome, ParsedEvent, RedriveCycle, RenameEvent, rfc3339
 from function.domain.outcomes import OutcomeContext, rename_failed, renamed
 from function.domain.policy import Policy
 from function.domain.ports import Claim, Conclusion, Known, Ledger, Located, OutcomePublisher, Reply, Reused, Superseded
@@ -42,7 +42,7 @@ class Unsettled(NamedTuple):
     cause: Exception | None = None
 
 
-# Of settling an event, or giving it up.
+# What settling an event, or giving it up, returns.
 Result = Outcome | Unsettled
 
 
@@ -182,7 +182,7 @@ class RenameService:
                     if isinstance(superseded, Outcome):
                         return superseded
                     # Meanwhile a copy got a claim in another project, where it may not be stale.
-                    attempt.target, attempt.cycle = superseded.target, RedriveCycle()
+                    attempt.target, attempt.cycle = superseded.target, FIRST_CYCLE
                 case Known(outcome, _):
                     return outcome
                 case Reused():
@@ -190,7 +190,7 @@ class RenameService:
 
     def _carry_out(self, claim: Claim, attempt: Attempt) -> Outcome:
         try:
-            result = self._result(claim.event, claim.target, attempt)
+            result = self._result(claim, attempt)
         except RenameFailedError as error:
             if attempt.doubt is None:
                 self.ledger.release(claim, attempt.deadline.to_report())
@@ -211,9 +211,9 @@ class RenameService:
                 case Known(known, None):
                     return known
 
-    def _result(self, event: RenameEvent, target: Target, attempt: Attempt) -> "_Renamed | Failure":
+    def _result(self, claim: Claim, attempt: Attempt) -> "_Renamed | Failure":
         """The final result of the rename. Raises RenameFailedError if there is none yet."""
-        previous = None
+        event, target, previous = claim.event, claim.target, None
         try:
             if event.expected_name is not None:
                 previous = self.calls.retry(attempt, lambda: self.calls.read(target, attempt)).name
@@ -230,20 +230,21 @@ class RenameService:
             if attempt.doubt is not None and failure.kind is not Kind.NOT_FOUND:
                 # An earlier call may still take effect. Only an invocation after the end of this claim can tell.
                 raise RenameFailedError(attempt.doubt) from None
-            return self._verified(event, target, attempt, failure, previous) if failure.state_conflict else failure
+            return self._verified(claim, attempt, failure, previous) if failure.state_conflict else failure
         return _Renamed(event, reply, previous)
 
     def _verified(
-        self, event: RenameEvent, target: Target, attempt: Attempt, conflict: Failure, previous: str | None
+        self, claim: Claim, attempt: Attempt, conflict: Failure, previous: str | None
     ) -> "_Renamed | Failure":
         """The conflict, unless an earlier invocation carried out the rename and ended before it could report it."""
         try:
-            found = self.calls.retry(attempt, lambda: self.calls.read(target, attempt))
+            found = self.calls.retry(attempt, lambda: self.calls.read(claim.target, attempt))
         except RenameFailedError as unread:
             if unread.failure.kind is Kind.NOT_FOUND:
                 return unread.failure
             raise RenameFailedError(failures.state_conflict_unverified(conflict, unread.failure)) from None
-        return _Renamed(event, found, previous) if short_name(found.name) == event.endpoint_service_name else conflict
+        is_renamed = short_name(found.name) == claim.event.endpoint_service_name
+        return _Renamed(claim.event, found, previous) if is_renamed else conflict
 
     def _outcome(self, attempt: Attempt, result: "_Renamed | Failure") -> Outcome:
         event = attempt.event

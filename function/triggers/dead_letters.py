@@ -79,5 +79,6 @@ def _attributes(record: Record, outcome: Outcome) -> dict[str, Any]:
 
 def _as_sent(attribute: Mapping[str, Any]) -> dict[str, Any]:
     """In the form for ``SendMessage``; bytes are in base64 in both."""
-    kind = "Binary" if attribute["dataType"].startswith("Binary") else "String"
-    return {f"{kind}Value": attribute[f"{kind.lower()}Value"], "DataType": attribute["dataType"]}
+    if attribute["dataType"].startswith("Binary"):
+        return {"BinaryValue": attribute["binaryValue"], "DataType": attribute["dataType"]}
+    return {"StringValue": attribute["stringValue"], "DataType": attribute["dataType"]}

@@ -19,7 +19,7 @@ from function.domain.event_parser import EventParser
 from function.domain.failures import Failure, Kind, RenameFailedError
 from function.domain.model import InvalidEvent, Outcome, ParsedEvent, RenameEvent
 from function.domain.policy import Policy
-from function.domain.ports import Reply
+from function.domain.ports import Claim, Reply
 from function.domain.rename_service import RenameService
 from function.domain.service_calls import ServiceCalls
 from function.triggers.dead_letters import DeadLetterTrigger
@@ -216,9 +216,9 @@ class _TakesDoubtAsSuccess(ServiceCalls):
 
 
 class _TakesDoubtAsFailure(RenameService):
-    def _result(self, event: RenameEvent, target: Any, attempt: Any) -> Any:
+    def _result(self, claim: Claim, attempt: Any) -> Any:
         try:
-            return super()._result(event, target, attempt)
+            return super()._result(claim, attempt)
         except RenameFailedError as error:
             return failures.as_conflict(error.failure)
 
